@@ -1,0 +1,4 @@
+//! ringback
+
+pub mod engine;
+pub mod model;

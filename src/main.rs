@@ -1,0 +1,3 @@
+//! The ringback program.
+
+fn main() {}

@@ -1,0 +1,193 @@
+//! How an attempt ends: one outcome, and for a failed one a class from a
+//! closed list with a one-line advice that a tenant can act on.
+
+use super::time::UnixMillis;
+use std::time::Duration;
+
+/// The largest number of attempts for one record.
+///
+/// Source: the callback contract, "at most 10 notifications".
+pub const ATTEMPTS_MAX: u8 = 10;
+
+/// Why an attempt failed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ErrorClass {
+    /// No final status line and headers within the deadline.
+    Timeout,
+    /// The name could not be resolved.
+    Dns,
+    /// No connection.
+    Connect,
+    /// The TLS handshake failed, or the certificate is not trusted.
+    Tls,
+    /// The address is not one that callbacks may reach.
+    RefusedAddress,
+    /// The connection was closed or reset before an answer.
+    Reset,
+    /// The answer is not HTTP as we speak it.
+    Protocol,
+    /// A redirect; none is followed.
+    Http3xx,
+    /// A client error, without 429.
+    Http4xx,
+    /// Too many requests.
+    Http429,
+    /// A server error.
+    Http5xx,
+    /// Reserved by a process that did not live to say how it ended.
+    InDoubt,
+}
+
+impl ErrorClass {
+    /// Every class, in the order of the interface's list.
+    pub const ALL: [Self; 12] = [
+        Self::Timeout,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::RefusedAddress,
+        Self::Reset,
+        Self::Protocol,
+        Self::Http3xx,
+        Self::Http4xx,
+        Self::Http429,
+        Self::Http5xx,
+        Self::InDoubt,
+    ];
+
+    /// The name in headers, metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::RefusedAddress => "refused_address",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol",
+            Self::Http3xx => "http_3xx",
+            Self::Http4xx => "http_4xx",
+            Self::Http429 => "http_429",
+            Self::Http5xx => "http_5xx",
+            Self::InDoubt => "in_doubt",
+        }
+    }
+
+    /// The class with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+
+    /// What the tenant can do about it, in one line.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Timeout => {
+                "answer within 5 s: store the record first and work on it after answering"
+            }
+            Self::Dns => {
+                "the host name of the callback URL does not resolve: check the URL and the DNS zone"
+            }
+            Self::Connect => {
+                "nothing accepts connections at the callback URL: check host, port and firewall"
+            }
+            Self::Tls => {
+                "TLS failed: install a valid certificate with its whole chain for the URL's host name"
+            }
+            Self::RefusedAddress => {
+                "the callback URL leads to an address that is not public: configure a public one"
+            }
+            Self::Reset => {
+                "the connection was closed before an answer: look for crashes and idle timeouts at the receiver"
+            }
+            Self::Protocol => {
+                "the answer was not valid HTTP: check what listens at the callback URL"
+            }
+            Self::Http3xx => "redirects are not followed: configure the final URL",
+            Self::Http4xx => {
+                "the receiver refused the request: check path, method POST and access rules of the callback URL"
+            }
+            Self::Http429 => "the receiver limits the rate: raise its limit or lower maxInFlight",
+            Self::Http5xx => "the receiver failed: look into its own logs",
+            Self::InDoubt => {
+                "the sender was stopped in the middle: the attempt may or may not have arrived"
+            }
+        }
+    }
+
+    /// The class of a final HTTP status, or `None` for success (2xx).
+    ///
+    /// 101, other final 1xx and statuses from 600 are [`ErrorClass::Protocol`].
+    #[must_use]
+    pub const fn of_status(status: u16) -> Option<Self> {
+        match status {
+            200..=299 => None,
+            300..=399 => Some(Self::Http3xx),
+            429 => Some(Self::Http429),
+            400..=499 => Some(Self::Http4xx),
+            500..=599 => Some(Self::Http5xx),
+            _ => Some(Self::Protocol),
+        }
+    }
+}
+
+/// How one attempt ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// A final 2xx.
+    Delivered {
+        /// The status.
+        status: u16,
+    },
+    /// Everything else.
+    Failed {
+        /// Its class.
+        class: ErrorClass,
+        /// The HTTP status, where there was one.
+        status: Option<u16>,
+        /// What happened, without any byte of the record, of the URL's query
+        /// or of the answer's body; for the log.
+        detail: String,
+    },
+}
+
+/// An attempt that has ended, with its times by the process's clock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// When it started.
+    pub started_at: UnixMillis,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_one_class() {
+        for status in 100..=999_u16 {
+            let expected = match status / 100 {
+                2 => None,
+                3 => Some(ErrorClass::Http3xx),
+                4 if status == 429 => Some(ErrorClass::Http429),
+                4 => Some(ErrorClass::Http4xx),
+                5 => Some(ErrorClass::Http5xx),
+                _ => Some(ErrorClass::Protocol),
+            };
+            assert_eq!(ErrorClass::of_status(status), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn every_class_has_a_name_and_an_advice_of_one_line() {
+        for class in ErrorClass::ALL {
+            assert_eq!(ErrorClass::from_name(class.name()), Some(class));
+            assert!(!class.advice().is_empty() && !class.advice().contains('\n'));
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The headers that ringback writes on delayed and dead-letter records, and
+//! what they say: a record's [`History`]. The only home of these names.
+
+use super::attempt::{ATTEMPTS_MAX, ErrorClass};
+use super::fact::DeadLetterReason;
+use super::record::Header;
+use super::time::UnixMillis;
+use bytes::Bytes;
+use std::str::FromStr;
+
+/// All our headers begin with this; on source records such headers are ignored.
+pub const PREFIX: &str = "ringback-";
+
+const ATTEMPTS_MADE: &str = "ringback-attempts-made";
+const CONFIRMED: &str = "ringback-confirmed";
+const ERROR: &str = "ringback-error";
+const STATUS: &str = "ringback-status";
+const FIRST_AT: &str = "ringback-first-at";
+const LAST_AT: &str = "ringback-last-at";
+const DIVERTS: &str = "ringback-diverts";
+const ORIGIN: &str = "ringback-origin";
+const PUBLISHED_AT: &str = "ringback-published-at";
+const REASON: &str = "ringback-reason";
+const LENGTH: &str = "ringback-length";
+
+/// What happened to a record before its present residence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct History {
+    /// Attempts started, plus those in doubt.
+    pub attempts_made: u8,
+    /// Of those, known to have been started.
+    pub confirmed: u8,
+    /// Class of the last failed attempt.
+    pub error: Option<ErrorClass>,
+    /// The last HTTP status, if there was one.
+    pub status: Option<u16>,
+    /// When the first attempt started; none before that.
+    pub first_at: Option<UnixMillis>,
+    /// When the last move was decided.
+    pub last_at: Option<UnixMillis>,
+    /// How often the record was moved because its lane was full.
+    pub diverts: u32,
+    /// `topic/partition/offset` of the source record.
+    pub origin: String,
+    /// The source record's timestamp.
+    pub published_at: UnixMillis,
+}
+
+impl History {
+    /// The history of a record that has just been published.
+    #[must_use]
+    pub fn new(origin: String, published_at: UnixMillis) -> Self {
+        Self {
+            attempts_made: 0,
+            confirmed: 0,
+            error: None,
+            status: None,
+            first_at: None,
+            last_at: None,
+            diverts: 0,
+            origin,
+            published_at,
+        }
+    }
+
+    /// Reads the history of a record in a delay topic.
+    ///
+    /// Returns `None` where a header is missing, repeated, not its kind, or
+    /// where they contradict each other: attempts made outside 1 to 9 (0 with
+    /// a divert), more confirmed than made.
+    #[must_use]
+    pub fn read(headers: &[Header]) -> Option<Self> {
+        let history = Self {
+            attempts_made: required(headers, ATTEMPTS_MADE)?,
+            confirmed: required(headers, CONFIRMED)?,
+            error: match optional::<String>(headers, ERROR)? {
+                None => None,
+                Some(name) => Some(ErrorClass::from_name(&name)?),
+            },
+            status: optional(headers, STATUS)?,
+            first_at: optional(headers, FIRST_AT)?.map(UnixMillis),
+            last_at: Some(UnixMillis(required(headers, LAST_AT)?)),
+            diverts: required(headers, DIVERTS)?,
+            origin: required(headers, ORIGIN)?,
+            published_at: UnixMillis(required(headers, PUBLISHED_AT)?),
+        };
+        let began = history.attempts_made > 0 || history.diverts > 0;
+        let sane = began
+            && history.attempts_made < ATTEMPTS_MAX
+            && history.confirmed <= history.attempts_made;
+        sane.then_some(history)
+    }
+
+    /// The record's own headers followed by ours.
+    #[must_use]
+    pub fn write(&self, own: &[Header]) -> Vec<Header> {
+        let mut headers: Vec<Header> = own_headers(own).cloned().collect();
+        let mut put = |name: &str, text: String| {
+            headers.push(Header {
+                name: name.to_owned(),
+                value: Some(Bytes::from(text)),
+            });
+        };
+        put(ATTEMPTS_MADE, self.attempts_made.to_string());
+        put(CONFIRMED, self.confirmed.to_string());
+        if let Some(error) = self.error {
+            put(ERROR, error.name().to_owned());
+        }
+        if let Some(status) = self.status {
+            put(STATUS, status.to_string());
+        }
+        if let Some(at) = self.first_at {
+            put(FIRST_AT, at.to_string());
+        }
+        if let Some(at) = self.last_at {
+            put(LAST_AT, at.to_string());
+        }
+        put(DIVERTS, self.diverts.to_string());
+        put(ORIGIN, self.origin.clone());
+        put(PUBLISHED_AT, self.published_at.to_string());
+        headers
+    }
+}
+
+/// The headers that only dead letters have: why, and the length of a value of
+/// which only the beginning is kept.
+pub fn write_dead_letter(
+    headers: &mut Vec<Header>,
+    reason: DeadLetterReason,
+    cut_from: Option<usize>,
+) {
+    headers.push(Header {
+        name: REASON.to_owned(),
+        value: Some(Bytes::from_static(reason.name().as_bytes())),
+    });
+    if let Some(length) = cut_from {
+        headers.push(Header {
+            name: LENGTH.to_owned(),
+            value: Some(Bytes::from(length.to_string())),
+        });
+    }
+}
+
+/// The record's own headers, without any that begin as ours do.
+pub fn own_headers(headers: &[Header]) -> impl Iterator<Item = &Header> {
+    headers.iter().filter(|h| !h.name.starts_with(PREFIX))
+}
+
+/// The W3C trace context of the record, if it has a well-formed one.
+///
+/// Source: W3C Trace Context, `traceparent` header, version 00.
+#[must_use]
+pub fn traceparent(headers: &[Header]) -> Option<String> {
+    let value = headers
+        .iter()
+        .find(|h| h.name == "traceparent")?
+        .value
+        .as_ref()?;
+    let text = std::str::from_utf8(value).ok()?;
+    let lower_hex = |part: &str, len: usize| {
+        part.len() == len
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags] = parts.as_slice() else {
+        return None;
+    };
+    let formed =
+        *version == "00" && lower_hex(trace, 32) && lower_hex(parent, 16) && lower_hex(flags, 2);
+    formed.then(|| text.to_owned())
+}
+
+/// The one header with this name: `None` in the outer option where it is
+/// repeated or not of its kind, in the inner one where it is missing.
+#[expect(
+    clippy::option_option,
+    reason = "malformed and missing are different answers"
+)]
+fn optional<T: FromStr>(headers: &[Header], name: &str) -> Option<Option<T>> {
+    let mut found = headers.iter().filter(|h| h.name == name);
+    let Some(header) = found.next() else {
+        return Some(None);
+    };
+    if found.next().is_some() {
+        return None;
+    }
+    let text = std::str::from_utf8(header.value.as_ref()?).ok()?;
+    Some(Some(text.parse().ok()?))
+}
+
+fn required<T: FromStr>(headers: &[Header], name: &str) -> Option<T> {
+    optional(headers, name)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history() -> History {
+        History {
+            attempts_made: 3,
+            confirmed: 2,
+            error: Some(ErrorClass::Http5xx),
+            status: Some(503),
+            first_at: Some(UnixMillis(1_000)),
+            last_at: Some(UnixMillis(2_000)),
+            diverts: 1,
+            origin: "call-ended/3/77".to_owned(),
+            published_at: UnixMillis(900),
+        }
+    }
+
+    fn header(name: &str, value: &str) -> Header {
+        Header {
+            name: name.to_owned(),
+            value: Some(Bytes::from(value.to_owned())),
+        }
+    }
+
+    #[test]
+    fn a_history_reads_back_and_the_records_own_headers_stay() {
+        let own = [
+            header("x", "1"),
+            header("ringback-attempts-made", "9"),
+            header("x", "2"),
+        ];
+        let written = history().write(&own);
+        assert_eq!(History::read(&written), Some(history()));
+        assert!(written[..2] == [header("x", "1"), header("x", "2")]);
+    }
+
+    #[test]
+    fn a_nonsense_history_is_none() {
+        let good = history().write(&[]);
+        for at in 0..good.len() {
+            let mut broken = good.clone();
+            broken[at].value = Some(Bytes::from_static(b"\xff nonsense"));
+            let free_text = good[at].name == ORIGIN;
+            assert_eq!(History::read(&broken), None, "{}", good[at].name);
+            let mut missing = good.clone();
+            let name = missing.remove(at).name;
+            let may_miss = [ERROR, STATUS, FIRST_AT].contains(&name.as_str());
+            assert_eq!(
+                History::read(&missing).is_some(),
+                may_miss,
+                "{name} {free_text}"
+            );
+            let mut repeated = good.clone();
+            repeated.push(good[at].clone());
+            assert_eq!(History::read(&repeated), None, "{name}");
+        }
+        #[track_caller]
+        fn check(made: u8, confirmed: u8, diverts: u32, sane: bool) {
+            let history = History {
+                attempts_made: made,
+                confirmed,
+                diverts,
+                ..history()
+            };
+            assert_eq!(History::read(&history.write(&[])).is_some(), sane);
+        }
+        check(0, 0, 0, false);
+        check(0, 0, 1, true);
+        check(9, 9, 0, true);
+        check(10, 9, 0, false);
+        check(2, 3, 0, false);
+    }
+
+    #[test]
+    fn only_a_well_formed_traceparent_is_passed_on() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(
+            traceparent(&[header("traceparent", good)]).as_deref(),
+            Some(good)
+        );
+        for bad in [
+            "",
+            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "x\r\ny",
+            "00-1-2-3",
+        ] {
+            assert_eq!(traceparent(&[header("traceparent", bad)]), None, "{bad}");
+        }
+    }
+}

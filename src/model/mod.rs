@@ -1,0 +1,12 @@
+//! Nouns: plain values, checked when they are made. They know std, serde,
+//! serde_json and bytes; never IO, clocks, locks or another module of ours.
+
+pub mod attempt;
+pub mod call;
+pub mod fact;
+pub mod headers;
+pub mod position;
+pub mod record;
+pub mod tenant;
+pub mod time;
+pub mod write;
