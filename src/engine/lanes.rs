@@ -111,7 +111,8 @@ impl Lanes {
 
     /// Whether one more record of this size may wait in the lane.
     pub fn room(&mut self, id: LaneId, now: UnixMillis) -> Room {
-        let free = self.waiting_max().saturating_sub(self.waiting);
+        let waiting_max = self.waiting_max();
+        let free = waiting_max.saturating_sub(self.waiting);
         let free_bytes = WAITING_BYTES_MAX.saturating_sub(self.waiting_bytes);
         let slots_full = self.active >= self.active_max && self.waiting >= self.active_max;
         let lane = &mut self.lanes[id.0];
@@ -125,10 +126,12 @@ impl Lanes {
                 Room::Yes
             };
         }
-        // A share of what is free (Choudhury and Hahne's dynamic threshold):
-        // lanes at their limit can press, but never take, the last place.
-        let records_max = LANE_RECORDS_MAX.min(free / 4).max(1);
-        let bytes_max = LANE_BYTES_MAX.min(free_bytes / 4).max(1);
+        // A share of what is free beyond a quarter of all (Choudhury and Hahne's
+        // dynamic threshold): however many lanes are at their limit, that
+        // quarter stays for the others.
+        let share = |free: usize, all: usize| free.saturating_sub(all / 4) / 4;
+        let records_max = LANE_RECORDS_MAX.min(share(free, waiting_max));
+        let bytes_max = LANE_BYTES_MAX.min(share(free_bytes, WAITING_BYTES_MAX));
         if lane.waiting.len() < records_max && lane.waiting_bytes < bytes_max {
             return Room::Yes;
         }
