@@ -1,4 +1,7 @@
 //! ringback
 
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod model;
+pub mod shutdown;
