@@ -61,5 +61,8 @@
 //! Traits with one implementor, mocks, a database, ordering between records,
 //! and any read of a tenant's answer beyond its status.
 
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod model;
+pub mod shutdown;
