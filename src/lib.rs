@@ -61,8 +61,11 @@
 //! Traits with one implementor, mocks, a database, ordering between records,
 //! and any read of a tenant's answer beyond its status.
 
+pub mod admin;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod http;
 pub mod model;
 pub mod shutdown;
