@@ -1,13 +1,13 @@
 //! A record's way through the process, up to its reservation and from its
 //! attempt's end on: read, due, tenant, lane; outcome, verdict, disposition.
 
-use super::Engine;
 use super::event::Action;
 use super::lanes::Room;
 use super::ledger::{Entry, Held, Moving, Standing};
 use super::offsets::Mark;
 use super::owned::{Arrived, Phase};
 use super::verdict::{self, Verdict};
+use super::{Engine, Known};
 use crate::model::attempt::{Ended, Outcome};
 use crate::model::call::{CallEnded, RecordId};
 use crate::model::fact::{DeadLetterReason, Disposition, Fact, ReadoptReason};
@@ -300,7 +300,7 @@ impl Engine {
         let now = self.now;
         let position = arrived.record.position;
         let known = match self.known.remove(&position) {
-            Some((ended, _)) => Some(ended),
+            Some(known) => Some(known),
             None if self.attempts.contains_key(&position) => return self.rejoin(arrived),
             None => None,
         };
@@ -311,15 +311,18 @@ impl Engine {
             ..
         } = arrived;
         let id = call.ok().map(|call| call.id);
-        if let Some(Ended {
-            outcome: Outcome::Delivered { .. },
-            ..
-        }) = &known
+        if let Some(Known {
+            ended, disposed, ..
+        }) = known.as_ref()
+            && matches!(ended.outcome, Outcome::Delivered { .. })
         {
-            let ended = known.expect("just looked at");
-            self.complete(position, ended);
+            self.complete(position, ended.clone());
+            if !disposed {
+                self.dispose(Disposition::Delivered, position);
+            }
             return (Step::Taken, None);
         }
+        let known = known.map(|known| known.ended);
         let verdict = match &known {
             Some(ended) => {
                 self.schedule
@@ -431,7 +434,6 @@ impl Engine {
         owned.ledger.finish(position.offset);
         owned.delivered.push((position.offset, ended));
         owned.touch(now);
-        self.dispose(Disposition::Delivered, position);
     }
 
     pub(super) fn dispose(&mut self, disposition: Disposition, position: Position) {
@@ -467,11 +469,17 @@ impl Engine {
             ended: ended.clone(),
         });
         let Some(held) = self.take_in_flight(position) else {
-            self.remember(position, ended);
+            let known = Known {
+                ended,
+                disposed: false,
+                at: now,
+            };
+            self.remember(position, known);
             return;
         };
         if delivered {
             self.complete(position, ended);
+            self.dispose(Disposition::Delivered, position);
             return;
         }
         let Held {
@@ -545,13 +553,15 @@ impl Engine {
     }
 
     /// Keeps an outcome for when its record is read again.
-    pub(super) fn remember(&mut self, position: Position, ended: Ended) {
-        let now = self.now;
-        if self.known.len() >= KNOWN_PER_SLOT * self.settings.in_flight_max {
-            self.known.retain(|_, (_, at)| now.since(*at) < KNOWN_FOR);
+    pub(super) fn remember(&mut self, position: Position, known: Known) {
+        let max = KNOWN_PER_SLOT * self.settings.in_flight_max;
+        if self.known.len() >= max {
+            let now = self.now;
+            self.known
+                .retain(|_, known| now.since(known.at) < KNOWN_FOR);
         }
-        if self.known.len() < KNOWN_PER_SLOT * self.settings.in_flight_max {
-            self.known.insert(position, (ended, now));
+        if self.known.len() < max {
+            self.known.insert(position, known);
         }
     }
 

@@ -1,11 +1,11 @@
 //! Partitions come and go: assignment and adoption of what the last owner
 //! left, revocation, re-adoption after an unclear outcome, drain.
 
-use super::Engine;
 use super::event::{Action, Revocation};
 use super::ledger::{Entry, Ledger};
 use super::offsets;
 use super::owned::{Owned, Phase};
+use super::{Engine, Known};
 use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::position::{Generation, NextOffset, Offset, Partition, Position};
 use crate::model::time::UnixMillis;
@@ -241,14 +241,24 @@ impl Engine {
         let position = |offset: Offset| Position { partition, offset };
         let written = owned.in_write.map(|w| w.delivered).unwrap_or_default();
         for (offset, ended) in written.into_iter().chain(owned.delivered) {
-            self.remember(position(offset), ended);
+            let known = Known {
+                ended,
+                disposed: true,
+                at: self.now,
+            };
+            self.remember(position(offset), known);
         }
         for (offset, entry) in owned.ledger.into_entries() {
             match entry {
                 Entry::Reserving(held) => self.lanes.release(held.lane),
                 Entry::Moving(moving) => {
                     if let Some(ended) = moving.ended {
-                        self.remember(position(offset), ended);
+                        let known = Known {
+                            ended,
+                            disposed: false,
+                            at: self.now,
+                        };
+                        self.remember(position(offset), known);
                     }
                 }
                 Entry::Listed(_) | Entry::Waiting(_) | Entry::InFlight(_) => {}

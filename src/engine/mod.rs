@@ -49,13 +49,21 @@ pub struct Engine {
     attempts: HashMap<Position, Running>,
     /// How attempts ended whose reservation outlived our hold on their record:
     /// met again by the record itself, when it is read again.
-    known: HashMap<Position, (Ended, UnixMillis)>,
+    known: HashMap<Position, Known>,
     writes: Writes,
     generation: Generation,
     revoking: Vec<Revoking>,
     readopting: bool,
     drain: Option<Drain>,
     last_progress: UnixMillis,
+}
+
+/// How an attempt ended of which Kafka may still say that it is reserved.
+struct Known {
+    ended: Ended,
+    /// Whether its delivery was reported already.
+    disposed: bool,
+    at: UnixMillis,
 }
 
 /// An attempt under way.
