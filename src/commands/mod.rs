@@ -78,7 +78,11 @@ pub fn fault(error: &dyn std::error::Error) -> Exit {
     let mut text = format!("ringback: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        write!(text, ": {error}").expect("a String takes any text");
+        let why = error.to_string();
+        // Some libraries' texts hold their causes' already.
+        if !text.contains(&why) {
+            write!(text, ": {why}").expect("a String takes any text");
+        }
         cause = error.source();
     }
     say(&mut io::stderr(), &format!("{text}\n"));

@@ -50,7 +50,7 @@ fn read_line(
     refused: RefusedProperty,
 ) -> Result<KafkaProperty, String> {
     let Some((key, value)) = line.split_once('=') else {
-        return Err("not key=value".to_owned());
+        return Err("not key=value (its text is not shown, it may be a secret)".to_owned());
     };
     let key = key.trim();
     let formed = !key.is_empty()
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "--kafka: not key=value",
+                "--kafka: not key=value (its text is not shown, it may be a secret)",
                 "--kafka: 'acks' cannot be set: nothing may be lost",
                 "--kafka-properties f, line 5: 'c' is set twice",
                 "--kafka-properties f, line 6: 'acks' cannot be set: nothing may be lost",
