@@ -3,18 +3,17 @@
 
 use ringback::cli::{self, Command};
 use ringback::commands::{self, Exit};
-use ringback::config::settings::RefusedProperty;
+use ringback::config::settings::PropertyRule;
 use ringback::config::{self, Configured, environment};
 use std::process::ExitCode;
 
-/// The Kafka shell's table of properties that the design needs for itself.
-const REFUSED: RefusedProperty = |_| None;
+const RULE: PropertyRule = commands::property_mistake;
 
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os()).command;
     let variables = environment::unknown_variables(&cli::variables());
     let exit = match command {
-        Command::Run(given) => match config::load(&given, REFUSED) {
+        Command::Run(given) => match config::load(&given, RULE) {
             Ok(mut configured) => {
                 configured.warnings.extend(variables);
                 run(configured)
@@ -25,9 +24,9 @@ fn main() -> ExitCode {
             }
         },
         Command::Demo(given) => demo(&given),
-        Command::CheckConfig(given) => commands::check_config::run(&given, REFUSED, &variables),
-        Command::Topics(given) => commands::topics::run(&given, REFUSED),
-        Command::Publish(given) => commands::publish::run(&given, REFUSED),
+        Command::CheckConfig(given) => commands::check_config::run(&given, RULE, &variables),
+        Command::Topics(given) => commands::topics::run(&given, RULE),
+        Command::Publish(given) => commands::publish::run(&given, RULE),
         Command::Health(given) => commands::health::run(&given),
         Command::Completions { shell } => commands::completions::run(cli::command(), shell),
     };

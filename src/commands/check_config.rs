@@ -4,17 +4,17 @@
 use super::{Exit, print, refuse, warn};
 use crate::cli::CheckConfigGiven;
 use crate::config;
-use crate::config::settings::RefusedProperty;
+use crate::config::settings::PropertyRule;
 
 /// Checks; `variables` are the warnings about the environment.
 #[must_use]
 pub fn run(
     given: &CheckConfigGiven,
-    refused: RefusedProperty,
+    rule: PropertyRule,
     variables: &[config::mistake::Warning],
 ) -> Exit {
     warn(variables);
-    let configured = match config::load(&given.run, refused) {
+    let configured = match config::load(&given.run, rule) {
         Ok(configured) => configured,
         Err(mistakes) => return refuse(&mistakes),
     };

@@ -8,6 +8,9 @@ pub mod publish;
 pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 use std::fmt::{Display, Write as _};
 use std::io;
 use std::process::ExitCode;
@@ -44,6 +47,19 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         exit.code().into()
+    }
+}
+
+/// Why a librdkafka property may not be set: the design needs it otherwise, or
+/// librdkafka itself does not take it. Opens nothing.
+#[must_use]
+pub fn property_mistake(key: &str, value: &str) -> Option<String> {
+    match ClientConfig::new().set(key, value).create_native_config() {
+        Ok(_) => None,
+        Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
+            Some("librdkafka has no such property".to_owned())
+        }
+        Err(_) => Some("librdkafka does not take its value".to_owned()),
     }
 }
 
@@ -102,5 +118,24 @@ fn say(stream: &mut dyn io::Write, text: &str) {
         .and_then(|()| stream.flush())
     {
         Ok(()) | Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_property_is_asked_of_librdkafka_and_its_value_never_shown() {
+        #[track_caller]
+        fn check(key: &str, value: &str, part: Option<&str>) {
+            let why = property_mistake(key, value);
+            assert_eq!(why.is_some(), part.is_some(), "{why:?}");
+            assert!(why.unwrap_or_default().contains(part.unwrap_or_default()));
+        }
+        check("client.id", "x", None);
+        check("sasl.password", "hunter2", None);
+        check("hunter", "2", Some("no such property"));
+        check("socket.keepalive.enable", "hunter2", Some("does not take"));
     }
 }

@@ -8,7 +8,7 @@ mod records;
 use super::{Exit, fault, print, refuse, say};
 use crate::cli::PublishGiven;
 use crate::config::mistake::Mistake;
-use crate::config::settings::{self, Cluster, RefusedProperty};
+use crate::config::settings::{self, Cluster, PropertyRule};
 use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
 use rdkafka::client::ClientContext;
@@ -34,8 +34,8 @@ const STEPS_PER_SECOND: u64 = 1_000;
 
 /// Publishes, and prints how many were acknowledged.
 #[must_use]
-pub fn run(given: &PublishGiven, refused: RefusedProperty) -> Exit {
-    let (cluster, plan) = match (settings::read_cluster(&given.kafka, refused), plan(given)) {
+pub fn run(given: &PublishGiven, rule: PropertyRule) -> Exit {
+    let (cluster, plan) = match (settings::read_cluster(&given.kafka, rule), plan(given)) {
         (Ok(cluster), Ok(plan)) => (cluster, plan),
         (cluster, plan) => {
             let mut mistakes = cluster.err().unwrap_or_default();

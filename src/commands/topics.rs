@@ -2,10 +2,10 @@
 
 use super::Exit;
 use crate::cli::Topics;
-use crate::config::settings::RefusedProperty;
+use crate::config::settings::PropertyRule;
 
 /// Lists or makes.
 #[must_use]
-pub fn run(_given: &Topics, _refused: RefusedProperty) -> Exit {
+pub fn run(_given: &Topics, _rule: PropertyRule) -> Exit {
     Exit::Fault
 }
