@@ -69,3 +69,4 @@ pub mod engine;
 pub mod http;
 pub mod model;
 pub mod shutdown;
+pub mod telemetry;

@@ -9,7 +9,7 @@ mod pages;
 mod status;
 
 pub use pages::Pages;
-pub use status::{HEALTHY_TURN_MAX, Phase, Snapshot, Status};
+pub use status::Status;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;

@@ -5,95 +5,118 @@ use crate::model::fact::Overview;
 use crate::model::position::TopicNames;
 use crate::model::time::UnixMillis;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long the loop may take for one turn. It wakes at least once a second, so
 /// this is ten turns that did not come.
-pub const HEALTHY_TURN_MAX: Duration = Duration::from_secs(10);
+const HEALTHY_TURN_MAX: Duration = Duration::from_secs(10);
 
 /// Where the service is between its start and its end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Phase {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
     /// Not yet in the group.
-    #[default]
     Starting,
-    /// In the group.
-    Running,
+    /// The group has given partitions at least once.
+    Joined,
     /// Ending in order.
     Draining,
 }
 
-impl Phase {
-    /// The name on the pages.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+impl Stage {
+    const fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
-            Self::Running => "running",
+            Self::Joined => "running",
             Self::Draining => "draining",
         }
     }
 }
 
-/// The state of the service at one moment.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Snapshot {
-    /// Where it is.
-    pub phase: Phase,
+/// The state at one moment.
+#[derive(Clone)]
+struct Shown {
+    stage: Stage,
     /// What it waits for, such as a broker or a topic; none where it works.
-    pub waits_for: Option<String>,
-    /// The engine's state.
-    pub overview: Overview,
+    waits_for: Option<Arc<str>>,
+    overview: Arc<Overview>,
+    turned_at: UnixMillis,
 }
 
-/// The state that the runner writes and the pages read.
+/// The state that the runner writes and the pages read. The lock is held for
+/// as long as it takes to replace or copy a few words.
 pub struct Status {
     names: TopicNames,
     instance: String,
-    snapshot: Mutex<Arc<Snapshot>>,
-    turned_at: AtomicI64,
+    shown: Mutex<Shown>,
 }
 
 impl Status {
     /// The status of a service that starts now.
     #[must_use]
     pub fn new(names: TopicNames, instance: String, now: UnixMillis) -> Self {
+        let shown = Shown {
+            stage: Stage::Starting,
+            waits_for: None,
+            overview: Arc::default(),
+            turned_at: now,
+        };
         Self {
             names,
             instance,
-            snapshot: Mutex::default(),
-            turned_at: AtomicI64::new(now.0),
+            shown: Mutex::new(shown),
         }
     }
 
-    /// The loop has come round; cheap enough for every turn.
-    pub fn turned(&self, now: UnixMillis) {
-        self.turned_at.store(now.0, Ordering::Relaxed);
+    /// The loop has come round, and this is the engine's state.
+    pub fn turned(&self, now: UnixMillis, overview: Overview) {
+        let overview = Arc::new(overview);
+        let mut shown = self.lock();
+        shown.turned_at = now;
+        shown.overview = overview;
     }
 
-    /// Replaces what the pages show; about once a second.
-    pub fn replace(&self, snapshot: Snapshot) {
-        let new = Arc::new(snapshot);
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = new;
+    /// The service cannot go on before something outside it changes.
+    pub fn waiting(&self, why: String) {
+        self.lock().waits_for = Some(why.into());
     }
 
-    /// What is shown now.
-    #[must_use]
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The service has what it waited for.
+    pub fn subscribed(&self) {
+        self.lock().waits_for = None;
+    }
+
+    /// The group has given partitions, maybe none.
+    pub fn assigned(&self) {
+        let mut shown = self.lock();
+        shown.waits_for = None;
+        if shown.stage == Stage::Starting {
+            shown.stage = Stage::Joined;
+        }
+    }
+
+    /// The service ends in order.
+    pub fn draining(&self) {
+        self.lock().stage = Stage::Draining;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shown(&self) -> Shown {
+        self.lock().clone()
     }
 
     /// Whether the service makes progress; the reason where it does not. A
     /// broker that is away is no reason: a restart would not bring it back.
     pub fn health(&self, now: UnixMillis) -> Result<(), String> {
-        let still = now.since(UnixMillis(self.turned_at.load(Ordering::Relaxed)));
+        let shown = self.shown();
+        let still = now.since(shown.turned_at);
         if still > HEALTHY_TURN_MAX {
             return Err(format!("the loop has not turned for {} s", still.as_secs()));
         }
-        let snapshot = self.snapshot();
-        let stopped = &snapshot.overview.stopped;
+        let stopped = &shown.overview.stopped;
         let Some((partition, why)) = stopped.first() else {
             return Ok(());
         };
@@ -107,19 +130,19 @@ impl Status {
     /// Whether the service delivers now; the reason where it does not.
     pub fn readiness(&self, now: UnixMillis) -> Result<(), String> {
         self.health(now)?;
-        let snapshot = self.snapshot();
-        match (snapshot.phase, &snapshot.waits_for) {
-            (Phase::Running, None) => Ok(()),
-            (_, Some(reason)) => Err(reason.clone()),
-            (phase @ (Phase::Starting | Phase::Draining), None) => Err(phase.name().to_owned()),
+        let shown = self.shown();
+        match (shown.stage, shown.waits_for) {
+            (Stage::Joined, None) => Ok(()),
+            (_, Some(reason)) => Err(reason.as_ref().to_owned()),
+            (stage @ (Stage::Starting | Stage::Draining), None) => Err(stage.name().to_owned()),
         }
     }
 
     /// The whole state as JSON. It names tenants: the port stays inside.
     #[must_use]
     pub fn json(&self, now: UnixMillis) -> Value {
-        let snapshot = self.snapshot();
-        let overview = &snapshot.overview;
+        let shown = self.shown();
+        let overview = &shown.overview;
         let topics: serde_json::Map<String, Value> = overview
             .topics
             .iter()
@@ -145,11 +168,11 @@ impl Status {
             .collect();
         json!({
             "instance": self.instance,
-            "phase": snapshot.phase.name(),
+            "phase": shown.stage.name(),
             "healthy": self.health(now).is_ok(),
             "ready": self.readiness(now).is_ok(),
             "reason": self.readiness(now).err(),
-            "last_turn": self.turned_at.load(Ordering::Relaxed),
+            "last_turn": shown.turned_at.0,
             "last_progress": overview.last_progress.0,
             "in_flight": overview.in_flight,
             "in_flight_max": overview.in_flight_max,

@@ -52,14 +52,6 @@ impl Served {
         let body = text.split_once("\r\n\r\n").expect("a body").1.to_owned();
         (status.expect("a status"), body)
     }
-
-    fn set(&self, phase: Phase, waits_for: Option<&str>, overview: Overview) {
-        self.status.replace(Snapshot {
-            phase,
-            waits_for: waits_for.map(str::to_owned),
-            overview,
-        });
-    }
 }
 
 #[test]
@@ -69,19 +61,26 @@ fn the_pages_say_what_the_runner_wrote() {
     assert_eq!(served.get("/readyz"), (503, "starting\n".to_owned()));
 
     let away = "no broker of 127.0.0.1:9092 answers";
-    served.set(Phase::Running, Some(away), Overview::default());
+    served.status.waiting(away.to_owned());
     assert_eq!(served.get("/healthz").0, 200, "an outage is not ours");
     assert_eq!(served.get("/readyz"), (503, format!("{away}\n")));
-
-    served.set(Phase::Running, None, Overview::default());
+    served.status.subscribed();
+    assert_eq!(served.get("/readyz"), (503, "starting\n".to_owned()));
+    served.status.assigned();
     assert_eq!(served.get("/readyz"), (200, "ok\n".to_owned()));
+    served.status.waiting(away.to_owned());
+    served.status.subscribed();
+    assert_eq!(served.get("/readyz").0, 200, "no assignment need follow");
+
     served.now.store(10_001, Ordering::Relaxed);
     let (status, reason) = served.get("/healthz");
     assert_eq!(
         (status, reason.as_str()),
         (503, "the loop has not turned for 10 s\n")
     );
-    served.status.turned(UnixMillis(10_000));
+    served
+        .status
+        .turned(UnixMillis(10_000), Overview::default());
     assert_eq!(served.get("/healthz").0, 200);
 
     let partition = Partition {
@@ -94,7 +93,7 @@ fn the_pages_say_what_the_runner_wrote() {
         tenants_failing: 1,
         ..Overview::default()
     };
-    served.set(Phase::Running, None, overview);
+    served.status.turned(UnixMillis(10_000), overview);
     let (status, reason) = served.get("/healthz");
     assert_eq!(status, 503);
     assert!(
@@ -115,6 +114,12 @@ fn the_pages_say_what_the_runner_wrote() {
     );
     assert_eq!(served.get("/other").0, 404);
 
+    served
+        .status
+        .turned(UnixMillis(10_000), Overview::default());
+    served.status.draining();
+    assert_eq!(served.get("/readyz"), (503, "draining\n".to_owned()));
+    assert_eq!(served.get("/healthz").0, 200);
     served.shutdown.send(()).expect("it waits");
     let ended = served.thread.join().expect("no panic");
     assert!(ended.is_ok());

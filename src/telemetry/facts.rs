@@ -1,15 +1,16 @@
 //! Each fact becomes metrics and log lines in one match. Never a body, a
 //! header's value or a URL. Runs on the runner's task.
 
-use super::metrics::{Metrics, TenantCounts};
+use super::metrics::{Metrics, Reload, TenantCounts};
 use crate::model::attempt::{Ended, ErrorClass, Outcome};
 use crate::model::call::RecordId;
 use crate::model::fact::{Fact, Overview};
 use crate::model::position::{Partition, Position, TopicNames};
-use crate::model::tenant::TenantId;
+use crate::model::tenant::{TenantId, Tenants};
 use crate::model::time::UnixMillis;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 /// Lines of failed attempts for one tenant in a second.
@@ -20,30 +21,30 @@ const LINES_MAX: u32 = 200;
 const TENANTS_MAX: usize = 1_024;
 /// Clocks are assumed to be nearer than this to the broker's.
 const SKEW_MS_MAX: u64 = 1_000;
-const SKEW_LINE_EACH_MS: i64 = 60_000;
+const SKEW_LINE_EACH: Duration = Duration::from_secs(60);
+/// Mistakes of a refused tenants file that get lines of their own.
+const MISTAKE_LINES_MAX: usize = 20;
 
 /// Turns facts into metrics and log lines.
-pub struct Facts {
+pub struct Telemetry {
     metrics: Arc<Metrics>,
     names: TopicNames,
-    limit: LogLimit,
-    skew_line_at: Option<UnixMillis>,
+    limit: Mutex<LogLimit>,
 }
 
-impl Facts {
-    /// Facts that go to these metrics.
+impl Telemetry {
+    /// Telemetry over these metrics.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, names: TopicNames) -> Self {
         Self {
             metrics,
             names,
-            limit: LogLimit::default(),
-            skew_line_at: None,
+            limit: Mutex::default(),
         }
     }
 
     /// Takes a fact.
-    pub fn observe(&mut self, now: UnixMillis, fact: &Fact) {
+    pub fn observe(&self, now: UnixMillis, fact: &Fact) {
         match fact {
             Fact::AttemptEnded {
                 tenant,
@@ -74,7 +75,7 @@ impl Facts {
                 record,
             } => {
                 self.metrics.dead_lettered(*reason);
-                if self.limit.line(now) {
+                if self.limit().line(now) {
                     let Place(topic, partition, offset) = self.place(position);
                     let record = record.as_ref().map(RecordId::as_str);
                     let reason = reason.name();
@@ -169,21 +170,43 @@ impl Facts {
 
     /// The present state becomes gauges; called about once a second, which is
     /// also when lines that were left out are told.
-    pub fn observe_overview(
-        &mut self,
-        now: UnixMillis,
-        overview: &Overview,
-        tenants: TenantCounts,
-    ) {
-        self.metrics.overview(overview, tenants);
-        let left_out = self.limit.take_left_out(now);
+    pub fn overview(&self, overview: &Overview, tenants: &Tenants) {
+        let enabled = tenants.iter().filter(|tenant| tenant.enabled).count();
+        let counts = TenantCounts {
+            enabled,
+            disabled: tenants.len() - enabled,
+        };
+        self.metrics.overview(overview, counts);
+        let left_out = self.limit().take_left_out();
         if left_out > 0 {
             info!(lines = left_out, "log lines were left out");
         }
     }
 
+    /// The tenants file was read anew and is in force.
+    pub fn tenants_reloaded(&self, tenants: usize) {
+        self.metrics.tenants_reloaded(Reload::Ok);
+        info!(tenants, "the tenants file was reloaded");
+    }
+
+    /// The tenants file has mistakes; the last good one stays in force.
+    pub fn tenants_refused(&self, mistakes: &[String]) {
+        self.metrics.tenants_reloaded(Reload::Refused);
+        for mistake in mistakes.iter().take(MISTAKE_LINES_MAX) {
+            error!(mistake, "the tenants file was refused");
+        }
+        let more = mistakes.len().saturating_sub(MISTAKE_LINES_MAX);
+        if more > 0 {
+            error!(more, "the tenants file was refused for further mistakes");
+        }
+    }
+
+    fn limit(&self) -> std::sync::MutexGuard<'_, LogLimit> {
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn log_attempt(
-        &mut self,
+        &self,
         now: UnixMillis,
         tenant: &TenantId,
         record: &RecordId,
@@ -199,7 +222,7 @@ impl Facts {
         else {
             return;
         };
-        let Some(left_out) = self.limit.tenant_line(now, tenant) else {
+        let Some(left_out) = self.limit().tenant_line(now, tenant) else {
             return;
         };
         let Place(topic, partition, offset) = self.place(position);
@@ -220,12 +243,8 @@ impl Facts {
         );
     }
 
-    fn log_skew(&mut self, now: UnixMillis, ms: i64) {
-        let due = self
-            .skew_line_at
-            .is_none_or(|at| now.0 - at.0 >= SKEW_LINE_EACH_MS);
-        if ms.unsigned_abs() > SKEW_MS_MAX && due {
-            self.skew_line_at = Some(now);
+    fn log_skew(&self, now: UnixMillis, ms: i64) {
+        if ms.unsigned_abs() > SKEW_MS_MAX && self.limit().skew_line(now) {
             warn!(ms, "our clock is not the broker's: check NTP on both");
         }
     }
@@ -250,6 +269,7 @@ struct LogLimit {
     lines: u32,
     tenants: HashMap<TenantId, TenantLines>,
     left_out: u64,
+    skew_line_at: Option<UnixMillis>,
 }
 
 #[derive(Default)]
@@ -303,9 +323,19 @@ impl LogLimit {
     }
 
     /// How many lines were left out since this was last asked.
-    fn take_left_out(&mut self, now: UnixMillis) -> u64 {
-        self.roll(now);
+    fn take_left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)
+    }
+
+    /// Whether a line about clocks may be written: one a minute.
+    fn skew_line(&mut self, now: UnixMillis) -> bool {
+        let due = self
+            .skew_line_at
+            .is_none_or(|at| now.since(at) >= SKEW_LINE_EACH);
+        if due {
+            self.skew_line_at = Some(now);
+        }
+        due
     }
 
     /// Begins a new second where one has begun.
@@ -345,8 +375,8 @@ mod tests {
         assert_eq!(limit.tenant_line(UnixMillis(5_999), &tenant(2)), Some(0));
         assert_eq!(limit.tenant_line(UnixMillis(6_000), &tenant(1)), Some(40));
         assert_eq!(limit.tenant_line(UnixMillis(6_000), &tenant(1)), Some(0));
-        assert_eq!(limit.take_left_out(UnixMillis(6_000)), 40);
-        assert_eq!(limit.take_left_out(UnixMillis(6_000)), 0);
+        assert_eq!(limit.take_left_out(), 40);
+        assert_eq!(limit.take_left_out(), 0);
     }
 
     #[test]

@@ -4,3 +4,5 @@
 pub mod facts;
 pub mod logging;
 pub mod metrics;
+
+pub use facts::Telemetry;
