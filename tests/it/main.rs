@@ -3,4 +3,16 @@
 
 mod support;
 
+mod attempts;
+mod bad_input;
+mod commands;
+mod contract;
+mod crash;
+mod drain;
 mod harness;
+mod kills;
+mod lanes;
+mod outages;
+mod replay;
+mod settings;
+mod tenants;

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ impl Drop for Process {
 
 /// The shell that ends what the tests could not.
 struct Reaper {
-    input: Mutex<ChildStdin>,
+    shell: Mutex<Child>,
 }
 
 static REAPER: LazyLock<Reaper> = LazyLock::new(|| {
@@ -120,16 +120,14 @@ static REAPER: LazyLock<Reaper> = LazyLock::new(|| {
         done
         for pid in $live; do kill -9 "$pid" 2>/dev/null; done
     "#;
-    let mut shell = Command::new("sh")
+    let shell = Command::new("sh")
         .args(["-c", SCRIPT])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
-        .expect("every system has sh");
-    let input = shell.stdin.take().expect("standard input is piped");
+        .spawn();
     Reaper {
-        input: Mutex::new(input),
+        shell: Mutex::new(shell.expect("every system has sh")),
     }
 });
 
@@ -143,7 +141,8 @@ impl Reaper {
     }
 
     fn tell(&self, what: &str, pid: u32) {
-        let mut input = self.input.lock().expect("no holder panics");
+        let mut shell = self.shell.lock().expect("no holder panics");
+        let input = shell.stdin.as_mut().expect("standard input is piped");
         writeln!(input, "{what} {pid}").expect("the shell reads until we end");
     }
 }

@@ -87,6 +87,7 @@ impl Ringback {
     }
 
     /// Its process id.
+    #[allow(dead_code, reason = "the benchmark reads its use of the CPU")]
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }

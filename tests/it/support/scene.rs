@@ -12,6 +12,7 @@ use super::{sample, wait, workspace};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -49,8 +50,9 @@ pub struct Scene<'b> {
     pub receiver: Receiver,
     /// What was published through [`Scene::publish`].
     pub ledger: Ledger,
-    plan: Plan,
-    publisher: Publisher,
+    /// What the test chose.
+    pub plan: Plan,
+    publisher: OnceLock<Publisher>,
     tenants: BTreeMap<String, serde_json::Value>,
     directory: PathBuf,
     next: AtomicUsize,
@@ -74,7 +76,7 @@ impl<'b> Scene<'b> {
             receiver: Receiver::start(Keep::All),
             ledger: Ledger::default(),
             plan,
-            publisher: Publisher::new(broker),
+            publisher: OnceLock::new(),
             tenants: BTreeMap::new(),
             directory: workspace::directory(name),
             next: AtomicUsize::new(1),
@@ -206,12 +208,17 @@ impl<'b> Scene<'b> {
         value: Option<&[u8]>,
         headers: &[(&str, &str)],
     ) {
-        self.publisher.send(topic, key, value, headers);
+        self.publisher().send(topic, key, value, headers);
+    }
+
+    /// The producer, made when it is first needed.
+    pub fn publisher(&self) -> &Publisher {
+        self.publisher.get_or_init(|| Publisher::new(self.broker))
     }
 
     /// Waits until the broker has all that was published.
     pub fn flush(&self) {
-        self.publisher.flush();
+        self.publisher().flush();
     }
 
     /// The name of a delay topic.
