@@ -101,7 +101,7 @@ fn lags(scene: &Scene<'_>) -> HashMap<(String, String), String> {
 #[test]
 fn every_kind_of_failure_has_its_class() {
     let plan = Plan {
-        attempts: 1,
+        attempts: 2,
         ..Plan::default()
     };
     let mut scene = Scene::new("classes", plan);
@@ -133,14 +133,17 @@ fn every_kind_of_failure_has_its_class() {
         let id = found.id().expect("a readable record");
         assert_eq!(found.header("ringback-error"), id);
         assert_eq!(found.header("ringback-reason"), "attempts_exhausted");
-        assert_eq!(found.header("ringback-attempts-made"), "1");
+        assert_eq!(found.header("ringback-attempts-made"), "2");
     }
     assert_eq!(scene.receiver.strays(), 0, "a redirect was followed");
-    assert_eq!(scene.receiver.count(), classes.len() - 1);
+    assert_eq!(scene.receiver.count(), 2 * (classes.len() - 1));
+    let metrics = ringback.metrics();
     for class in classes {
-        let labels = [("outcome", class), ("attempt", "1")];
-        let counted = ringback.metrics().count("ringback_attempts_total", &labels);
-        assert_eq!(counted, 1, "{class}");
+        for attempt in ["1", "2"] {
+            let labels = [("outcome", class), ("attempt", attempt)];
+            let counted = metrics.count("ringback_attempts_total", &labels);
+            assert_eq!(counted, 1, "{class}, attempt {attempt}");
+        }
     }
     ringback.drain();
 }

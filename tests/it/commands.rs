@@ -4,6 +4,7 @@ use crate::support::broker::Broker;
 use crate::support::receiver::Behaviour;
 use crate::support::ringback;
 use crate::support::scene::{Plan, Scene};
+use crate::support::wait;
 
 #[test]
 fn topics_are_made_once_and_listed() {
@@ -54,6 +55,32 @@ fn health_asks_a_running_service() {
     assert_eq!(ask(), Some(0));
     ringback.drain();
     assert_eq!(ask(), Some(1));
+}
+
+#[test]
+fn published_samples_are_delivered() {
+    let mut scene = Scene::new("publish", Plan::default());
+    scene.tenant("x", Behaviour::Ok);
+    scene.tenant("y", Behaviour::Ok);
+    let ringback = scene.run("a");
+    let arguments = [
+        "publish",
+        "--brokers",
+        scene.broker.address(),
+        "--topic",
+        &scene.topic,
+    ];
+    let samples = ["--count", "30", "--tenants", "x,y"];
+    let done = ringback::output(&[&arguments[..], &samples].concat());
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    wait::until("30 deliveries", || scene.receiver.successes() == 30);
+    let posts: Vec<_> = scene.receiver.posts().into_values().flatten().collect();
+    assert_eq!(posts.iter().filter(|post| post.tenant == "x").count(), 15);
+    ringback.drain();
 }
 
 #[test]
