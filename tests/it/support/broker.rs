@@ -89,6 +89,13 @@ impl Broker {
         process.expect("the broker runs").kill();
     }
 
+    /// Its process id.
+    #[allow(dead_code, reason = "the benchmark confines it to a core")]
+    pub fn pid(&self) -> u32 {
+        let process = self.process.lock().expect("no holder panics");
+        process.as_ref().expect("the broker runs").pid()
+    }
+
     /// `host:port` to bootstrap from.
     pub fn address(&self) -> &str {
         &self.address
