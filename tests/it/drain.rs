@@ -55,7 +55,7 @@ fn a_restart_after_a_drain_goes_on_at_once() {
         scene.publish("t", 300);
         wait::until("work under way", || scene.receiver.count() > round * 200);
         running.signal(Signal::INT);
-        assert_eq!(running.exit_code(), 0);
+        assert_eq!(running.ended().0, 0);
         running = scene.run("a");
     }
     scene.until_delivered();

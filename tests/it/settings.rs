@@ -1,7 +1,6 @@
 //! Settings and topics that cannot work end the program before it begins.
 
 use crate::support::broker::Broker;
-use crate::support::ports;
 use crate::support::receiver::Behaviour;
 use crate::support::ringback;
 use crate::support::scene::{Plan, Scene};
@@ -63,9 +62,10 @@ fn a_wrong_tenants_file_ends_the_start_with_every_mistake() {
         r#"{"one":{"url":"ftp://example.com/"},"two":{"url":"http://u:hunter2@example.com/"},
             "three":{"url":"http://example.com/","nope":1},"four":{},"fine":{"url":"http://example.com/"}}"#,
     );
-    let mut arguments = scene.arguments("a");
-    arguments[0] = "check-config".to_owned();
-    let done = ringback::command(&arguments).output().expect("it starts");
+    let all = scene.arguments("a");
+    let mut arguments: Vec<&str> = all.iter().map(String::as_str).collect();
+    arguments[0] = "check-config";
+    let done = ringback::output(&arguments);
     let told = text(&done);
     assert_eq!(done.status.code(), Some(2), "{told}");
     for named in ["one", "two", "three", "four", "nope"] {
@@ -76,10 +76,9 @@ fn a_wrong_tenants_file_ends_the_start_with_every_mistake() {
         "{told}"
     );
 
-    let running = scene.start("a", &[]);
-    assert_eq!(running.exit_code(), 2);
+    assert_eq!(scene.start("a", &[]).ended().0, 2);
     scene.write_tenants();
-    let done = ringback::command(&arguments).output().expect("it starts");
+    let done = ringback::output(&arguments);
     assert_eq!(done.status.code(), Some(0), "{}", text(&done));
 }
 
@@ -91,14 +90,8 @@ fn a_delay_topic_with_the_wrong_timestamp_type_ends_the_start() {
     let wrong = [("message.timestamp.type", "CreateTime")];
     broker.create_topic(&scene.delay_topic("200ms"), 4, &wrong);
     scene.create_topics();
-    let mut arguments = scene.arguments("a");
-    arguments.extend([
-        "--listen".to_owned(),
-        format!("127.0.0.1:{}", ports::free()),
-    ]);
-    let done = ringback::command(&arguments).output().expect("it starts");
-    let told = text(&done);
-    assert_eq!(done.status.code(), Some(2), "{told}");
+    let (code, told) = scene.start("a", &[]).ended();
+    assert_eq!(code, 2, "{told}");
     for named in [&*scene.delay_topic("200ms"), "LogAppendTime"] {
         assert!(told.contains(named), "{named} is not named in:\n{told}");
     }

@@ -4,13 +4,17 @@ use super::http;
 use super::metrics::Metrics;
 use super::process::Process;
 use super::wait::{self, PATIENCE};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// The default of `--drain-timeout`, and a little for a busy machine.
 const DRAIN_LIMIT: Duration = Duration::from_secs(13);
+
+/// The demo, the slowest of the commands, promises to end within 60 s.
+const COMMAND_LIMIT: Duration = Duration::from_secs(100);
 
 /// The program with these arguments, without settings from the environment.
 pub fn command(arguments: &[String]) -> Command {
@@ -25,9 +29,23 @@ pub fn command(arguments: &[String]) -> Command {
 }
 
 /// Runs a command of the program to its end.
+#[track_caller]
 pub fn output(arguments: &[&str]) -> Output {
     let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-    command(&arguments).output().expect("the program starts")
+    let child = command(&arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (told, hear) = mpsc::channel();
+    std::thread::spawn(move || told.send(child.wait_with_output()).ok());
+    let Ok(done) = hear.recv_timeout(COMMAND_LIMIT) else {
+        kill_process(pid.expect("a process id"), Signal::KILL).ok();
+        panic!("{arguments:?} does not end");
+    };
+    done.expect("its output can be read")
 }
 
 /// A running service.
@@ -119,10 +137,11 @@ impl Ringback {
         asked.elapsed()
     }
 
-    /// Waits for its end by itself and returns the exit code.
+    /// Waits for its end by itself; returns the exit code and what it logged.
     #[track_caller]
-    pub fn exit_code(mut self) -> i32 {
+    pub fn ended(mut self) -> (i32, String) {
         let status = self.process.wait(PATIENCE);
-        status.code().expect("it ends without a signal")
+        let code = status.code().expect("it ends without a signal");
+        (code, self.log())
     }
 }
