@@ -71,6 +71,11 @@ pub enum Event {
         /// How.
         ended: Ended,
     },
+    /// An attempt was not started, because its lease had run out.
+    AttemptExpired {
+        /// The residence it was ordered from.
+        position: Position,
+    },
     /// A commit was acknowledged.
     Committed {
         /// Which.

@@ -1,42 +1,206 @@
 //! Decisions: takes events and the time, returns actions. Never async, IO,
 //! clocks, randomness, logging or locks. Runs on the runner's task.
+//!
+//! A record's way: `flow` (read, due, tenant, lane) -> `writes` (reservation)
+//! -> attempt -> `flow` (verdict) -> `writes` (move) ; `membership` brings and
+//! takes partitions; `ledger`, `lanes`, `offsets` and `verdict` hold the state
+//! and the arithmetic that these decide with.
 
 pub mod event;
+mod flow;
+mod lanes;
+mod ledger;
+mod membership;
+pub mod offsets;
+mod overview;
+mod owned;
+mod verdict;
+mod writes;
 
-use crate::model::fact::Overview;
+use crate::model::attempt::Ended;
+use crate::model::call::RecordId;
+use crate::model::fact::Fact;
+use crate::model::position::{Generation, Partition, Position};
+use crate::model::tenant::{TenantId, Tenants};
 use crate::model::time::UnixMillis;
 use event::{Action, EngineSettings, Event};
+use lanes::{LaneId, Lanes};
+use membership::{Drain, Revoking};
+use owned::Owned;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use verdict::Schedule;
+use writes::Writes;
 
 /// The state machine.
 pub struct Engine {
-    #[expect(dead_code)]
     settings: EngineSettings,
+    schedule: Schedule,
+    tenants: Arc<Tenants>,
+    /// The time of the last event.
+    now: UnixMillis,
+    actions: VecDeque<Action>,
+    /// Whether events were handled since the last look at what can be done.
+    unsettled: bool,
+    partitions: BTreeMap<Partition, Owned>,
+    /// Where the next round over the partitions begins, so that none is always first.
+    first: usize,
+    lanes: Lanes,
+    attempts: HashMap<Position, Running>,
+    /// How attempts ended whose reservation outlived our hold on their record:
+    /// met again by the record itself, when it is read again.
+    known: HashMap<Position, Known>,
+    writes: Writes,
+    generation: Generation,
+    revoking: Vec<Revoking>,
+    readopting: bool,
+    drain: Option<Drain>,
+    last_progress: UnixMillis,
+}
+
+/// How an attempt ended of which Kafka may still say that it is reserved.
+struct Known {
+    ended: Ended,
+    /// Whether its delivery was reported already.
+    disposed: bool,
+    at: UnixMillis,
+}
+
+/// An attempt under way.
+struct Running {
+    lane: LaneId,
+    tenant: TenantId,
+    record: RecordId,
+    attempt: u8,
+    published_at: UnixMillis,
+    first: bool,
 }
 
 impl Engine {
     /// An engine that owns nothing yet.
+    ///
+    /// Panics: where the settings have no delay or no attempt.
     #[must_use]
     pub fn new(settings: EngineSettings) -> Self {
-        Self { settings }
+        Self {
+            schedule: Schedule::new(settings.attempts, settings.delays.clone()),
+            lanes: Lanes::new(settings.in_flight_max),
+            writes: Writes::default(),
+            settings,
+            tenants: Arc::default(),
+            now: UnixMillis(0),
+            actions: VecDeque::new(),
+            unsettled: false,
+            partitions: BTreeMap::new(),
+            first: 0,
+            attempts: HashMap::new(),
+            known: HashMap::new(),
+            generation: Generation(0),
+            revoking: Vec::new(),
+            readopting: false,
+            drain: None,
+            last_progress: UnixMillis(0),
+        }
     }
 
-    /// Takes an event. Never blocks, never fails; `now` never goes back.
-    pub fn handle(&mut self, _now: UnixMillis, _event: Event) {}
+    /// Takes an event. Never blocks, never fails.
+    ///
+    /// Panics: where `now` goes back.
+    pub fn handle(&mut self, now: UnixMillis, event: Event) {
+        assert!(
+            now >= self.now,
+            "time goes forward: {now} after {}",
+            self.now
+        );
+        self.now = now;
+        self.unsettled = true;
+        match event {
+            Event::Assigned {
+                generation,
+                partitions,
+            } => self.on_assigned(generation, partitions),
+            Event::Found {
+                generation,
+                partition,
+                found,
+            } => self.on_found(generation, partition, found),
+            Event::Revoked {
+                generation,
+                partitions,
+                how,
+            } => self.on_revoked(generation, partitions, how),
+            Event::Record { generation, record } => self.on_record(generation, record),
+            Event::ReachedEnd {
+                generation,
+                partition,
+                next,
+            } => self.on_reached_end(generation, partition, next),
+            Event::OutOfRange {
+                generation,
+                partition,
+            } => self.on_out_of_range(generation, partition),
+            Event::LogBounds(bounds) => self.on_log_bounds(&bounds),
+            Event::AttemptFinished { position, ended } => self.on_attempt_finished(position, ended),
+            Event::AttemptExpired { position } => self.on_attempt_expired(position),
+            Event::Committed { write } => self.on_committed(write),
+            Event::CommitRefused { write } => self.on_commit_refused(write),
+            Event::Moved { write } => self.on_moved(write),
+            Event::MoveRefused { write } => self.on_move_refused(write),
+            Event::MoveTooLarge { write } => self.on_move_too_large(write),
+            Event::WriteUnsure { write } => self.on_write_unsure(write),
+            Event::KafkaFault { reason } => self.readopt(reason),
+            Event::TenantsReplaced(tenants) => self.on_tenants_replaced(tenants),
+            Event::Wake => {}
+            Event::Drain => self.on_drain(),
+        }
+    }
 
     /// The next thing to do, if there is one.
     pub fn next_action(&mut self) -> Option<Action> {
-        None
+        if self.actions.is_empty() && self.unsettled {
+            self.unsettled = false;
+            self.settle();
+        }
+        self.actions.pop_front()
+    }
+
+    /// Once all events of a turn are in: everything that can go on, does.
+    fn settle(&mut self) {
+        self.dispatch_all();
+        self.ask_for_records();
+        self.plan_writes();
+        self.finish_revocations();
+        self.finish_drain();
     }
 
     /// When to call `handle` with [`Event::Wake`] if nothing else happens before.
     #[must_use]
     pub fn next_wake(&self) -> Option<UnixMillis> {
-        None
+        let running = self
+            .partitions
+            .values()
+            .filter(|owned| owned.phase == owned::Phase::Running);
+        let due = running.filter_map(|owned| owned.head_due);
+        let revoking = self.revoking.iter().map(|r| r.deadline);
+        let drain = self.drain.as_ref().map(Drain::next_step);
+        let writes = self.next_write();
+        due.chain(revoking.filter(|at| *at > self.now))
+            .chain(drain)
+            .chain(writes)
+            .min()
     }
 
-    /// The present state, for gauges and pages.
-    #[must_use]
-    pub fn overview(&self, _now: UnixMillis) -> Overview {
-        Overview::default()
+    fn on_tenants_replaced(&mut self, tenants: Arc<Tenants>) {
+        self.lanes
+            .set_limits(|id| tenants.callback(id).map(|t| t.max_in_flight as usize));
+        self.tenants = tenants;
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    fn report(&mut self, fact: Fact) {
+        self.actions.push_back(Action::Report(fact));
     }
 }

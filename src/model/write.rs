@@ -5,6 +5,7 @@ use super::call::CallEnded;
 use super::position::{Generation, NextOffset, Partition, Position, TopicId};
 use super::record::MovedRecord;
 use super::tenant::Tenant;
+use super::time::UnixMillis;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -59,6 +60,8 @@ pub struct AttemptOrder {
     pub value: Bytes,
     /// 1 to 10: which attempt this is.
     pub attempt: u8,
+    /// After this moment it must not start: the reservation's lease is over.
+    pub start_by: UnixMillis,
     /// The record's trace context.
     pub traceparent: Option<String>,
 }

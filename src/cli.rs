@@ -1,0 +1,238 @@
+//! The commands and their flags (clap). The settings themselves, with their
+//! help texts, are [`crate::config::given`]'s. Never checks a value: clap would
+//! stop at the first bad one. Runs on the main thread.
+
+use crate::config::given::{KafkaGiven, ListenGiven, RunGiven, TopicsGiven};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use std::ffi::OsString;
+
+/// Delivers call-ended records from Kafka to the tenants' callback URLs
+#[derive(Parser)]
+#[command(
+    name = "ringback",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+#[command(
+    after_help = "Each setting is a flag, or a variable: RINGBACK_ and its name in capitals.
+
+Exit codes:
+  0  drained or done
+  1  fault
+  2  wrong settings or usage
+  3  this replica's name is in use elsewhere
+  4  a hung Kafka client (safe to restart)"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the service
+    Run(Box<RunGiven>),
+    /// Show everything in one process on an embedded broker; exits 0 only if the numbers add up
+    Demo(DemoGiven),
+    /// Check the settings and the tenants file, and report every mistake
+    CheckConfig(Box<CheckConfigGiven>),
+    /// Show or make the topics that the settings need
+    #[command(subcommand)]
+    Topics(Topics),
+    /// Publish sample records, or records from JSON lines on standard input
+    Publish(Box<PublishGiven>),
+    /// Ask a running service whether it is well; exits 0 or 1
+    Health(HealthGiven),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// What `demo` takes.
+#[derive(Args, Clone)]
+pub struct DemoGiven {}
+
+/// What `check-config` takes: all of `run`'s, and `--connect`.
+#[derive(Args, Clone)]
+pub struct CheckConfigGiven {
+    /// The settings of `run`.
+    #[command(flatten)]
+    pub run: RunGiven,
+    /// Also connect, and check brokers, topics and their settings
+    #[arg(long)]
+    pub connect: bool,
+}
+
+/// What to do with the topics.
+#[derive(Subcommand)]
+pub enum Topics {
+    /// Show the topics that the settings need, and what they lack
+    List(TopicsGiven),
+    /// Make the topics that are missing; those that exist stay as they are
+    Create(CreateGiven),
+}
+
+/// What `topics create` takes.
+#[derive(Args, Clone)]
+pub struct CreateGiven {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: TopicsGiven,
+    /// Partitions of a new topic, 1 to 10000 [default: like the source topic, or the broker's default]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    pub partitions: Option<String>,
+    /// Replicas of a new topic, 1 to 100 [default: the broker's default]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    pub replication_factor: Option<String>,
+    /// Only show what would be made
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What `publish` takes.
+#[derive(Args, Clone)]
+pub struct PublishGiven {
+    /// How to reach Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaGiven,
+    /// Sample records in all, 1 to 1000000000
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "10",
+        allow_negative_numbers = true
+    )]
+    #[arg(conflicts_with = "stdin")]
+    pub count: String,
+    /// Records per second, 1 to 1000000 [default: as fast as Kafka takes them]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    pub rate: Option<String>,
+    /// Tenants of the sample records in turn: tenantIds, comma separated, or a count N of 1 to 5 digits for tenant-1 to tenant-N
+    #[arg(
+        long,
+        value_name = "LIST|COUNT",
+        default_value = "87462158132343186600590049"
+    )]
+    #[arg(conflicts_with = "stdin")]
+    pub tenants: String,
+    /// Read records from standard input, one JSON object a line, wrapped in data or bare; so does -
+    #[arg(long)]
+    pub stdin: bool,
+    /// Stop at the first line that is not a record, instead of naming it and going on
+    #[arg(long)]
+    pub strict: bool,
+    /// - reads standard input
+    #[arg(value_name = "-", value_parser = ["-"], hide_possible_values = true)]
+    pub dash: Option<String>,
+}
+
+/// What `health` takes.
+#[derive(Args, Clone)]
+pub struct HealthGiven {
+    /// Where the service listens.
+    #[command(flatten)]
+    pub listen: ListenGiven,
+    /// URL to ask, http only [default: /healthz of --listen]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Time for the answer, 100ms to 1m
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    pub timeout: String,
+}
+
+/// Reads the command line and the variables of its settings. Wrong usage ends
+/// the process with exit code 2, `--help` and `--version` with 0.
+#[must_use]
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Cli {
+    Cli::parse_from(args)
+}
+
+/// The whole command, for completions and the help texts.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The environment variables of all settings.
+#[must_use]
+pub fn variables() -> Vec<String> {
+    fn collect(command: &clap::Command, names: &mut Vec<String>) {
+        let own = command.get_arguments().filter_map(clap::Arg::get_env);
+        names.extend(own.map(|name| name.to_string_lossy().into_owned()));
+        command.get_subcommands().for_each(|c| collect(c, names));
+    }
+    let mut names = Vec::new();
+    collect(&command(), &mut names);
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// `ringback run --help`, as it is where no terminal says its width.
+#[must_use]
+pub fn run_help() -> String {
+    let mut command = command().term_width(100);
+    command.build();
+    let run = command
+        .find_subcommand_mut("run")
+        .expect("run is a command");
+    run.render_long_help().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_finds_no_fault_with_the_commands() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_of_run_has_its_flag_and_variable() {
+        let run = command().find_subcommand("run").expect("a command").clone();
+        let mut flags = 0;
+        for arg in run.get_arguments().filter(|a| a.get_long() != Some("help")) {
+            let long = arg.get_long().expect("a flag");
+            let name = format!("RINGBACK_{}", long.replace('-', "_").to_uppercase());
+            assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(name.as_str()));
+            flags += 1;
+        }
+        assert_eq!(flags, 20);
+        assert_eq!(variables().len(), 20);
+    }
+
+    #[test]
+    fn bad_values_pass_clap_so_that_all_are_reported_together() {
+        let line = [
+            "ringback",
+            "run",
+            "--attempts",
+            "-1",
+            "--timeout",
+            "x",
+            "--log=",
+        ];
+        assert!(Cli::try_parse_from(line).is_ok());
+    }
+
+    #[test]
+    fn the_readmes_settings_are_the_helps_own_text() {
+        let readme = include_str!("../README.md");
+        let help = run_help();
+        let help: String = help
+            .lines()
+            .map(|l| format!("{}\n", l.trim_end()))
+            .collect();
+        assert!(
+            readme.contains(&help),
+            "README.md must hold this text of ringback run --help:\n{help}"
+        );
+    }
+}

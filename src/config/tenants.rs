@@ -1,0 +1,318 @@
+//! The tenants file: one JSON object from tenantId to its settings, read
+//! strictly and as a whole. Every mistake names its tenant and key. Never shows
+//! a secret, a header's value or a URL's query. Decides nothing about records.
+
+use super::environment::read_file;
+use super::mistake::Mistake;
+use crate::model::tenant::{MAX_IN_FLIGHT_DEFAULT, Secret, Tenant, TenantId, Tenants};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+
+/// The largest file that is read: 100,000 tenants of some 600 bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The longest URL, in bytes.
+const URL_BYTES_MAX: usize = 8_192;
+/// The most secrets of one tenant: each signs every request.
+const SECRETS_MAX: usize = 8;
+/// The most headers of one tenant, and the longest value, in bytes.
+const HEADERS_MAX: usize = 32;
+const HEADER_BYTES_MAX: usize = 4_096;
+/// The largest `maxInFlight`, as for the whole process.
+const MAX_IN_FLIGHT: u32 = 65_536;
+
+/// Names that ringback or HTTP itself sets; so are all with a prefix of
+/// [`OWN_PREFIXES`].
+const OWN_HEADERS: [&str; 17] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "traceparent",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+const OWN_PREFIXES: [&str; 2] = ["webhook-", "ringback-"];
+
+/// Reads and checks the file.
+///
+/// Errors: every mistake in it.
+pub fn load(path: &Path) -> Result<Tenants, Vec<Mistake>> {
+    let bytes = read(path).map_err(|mistake| vec![mistake])?;
+    parse(path, &bytes)
+}
+
+/// The file's bytes.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Mistake> {
+    read_file(path, FILE_BYTES_MAX).map_err(|text| Mistake::new("--tenants", text))
+}
+
+/// Checks the file's bytes.
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Tenants, Vec<Mistake>> {
+    let entries: Pairs = serde_json::from_slice(bytes).map_err(|why| {
+        let text = match why.classify() {
+            _ if bytes.trim_ascii().is_empty() => "the file is empty".to_owned(),
+            serde_json::error::Category::Data => "not a JSON object of tenants".to_owned(),
+            // The error's own text may quote the file, its place does not.
+            _ => format!("not JSON at line {}, column {}", why.line(), why.column()),
+        };
+        vec![Mistake::new(format!("--tenants {}", path.display()), text)]
+    })?;
+    let mut mistakes = Vec::new();
+    let mut seen = HashSet::new();
+    let mut tenants = Vec::new();
+    for (id, entry) in &entries.0 {
+        let mut reading = Reading {
+            tenant: id,
+            mistakes: &mut mistakes,
+        };
+        if !seen.insert(id.as_str()) {
+            reading.wrong(None, "the tenantId is there twice");
+        }
+        tenants.extend(reading.tenant(entry));
+    }
+    if mistakes.is_empty() {
+        Ok(tenants.into_iter().collect())
+    } else {
+        Err(mistakes)
+    }
+}
+
+/// A JSON object as it is written, repeated keys included.
+struct Pairs(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairsVisitor;
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+/// One tenant's entry while it is read.
+struct Reading<'a> {
+    tenant: &'a str,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl Reading<'_> {
+    fn wrong(&mut self, key: Option<&str>, text: impl Into<String>) {
+        let tenant: String = self.tenant.chars().take(TenantId::BYTES_MAX).collect();
+        let key = key.map(|key| format!(", {key}")).unwrap_or_default();
+        self.mistakes
+            .push(Mistake::new(format!("tenant {tenant:?}{key}"), text));
+    }
+
+    fn tenant(&mut self, entry: &RawValue) -> Option<Tenant> {
+        let id = TenantId::new(self.tenant);
+        if let Err(why) = id {
+            self.wrong(None, why.to_string());
+        }
+        let Some(pairs) = json::<Pairs>(entry) else {
+            self.wrong(None, "not a JSON object with at least a url");
+            return None;
+        };
+        let (mut url, mut secrets, mut headers) = (None, Some(Vec::new()), Some(Vec::new()));
+        let (mut max_in_flight, mut enabled) = (Some(MAX_IN_FLIGHT_DEFAULT), Some(true));
+        let mut seen = HashSet::new();
+        for (key, value) in &pairs.0 {
+            if !seen.insert(key.as_str()) {
+                self.wrong(Some(&shown(key)), "the key is there twice");
+            }
+            match key.as_str() {
+                "url" => url = self.url(value),
+                "secrets" => secrets = self.secrets(value),
+                "headers" => headers = self.headers(value),
+                "maxInFlight" => max_in_flight = self.max_in_flight(value),
+                "enabled" => enabled = self.enabled(value),
+                _ => self.wrong(
+                    Some(&shown(key)),
+                    "unknown key: known are url, secrets, headers, maxInFlight and enabled",
+                ),
+            }
+        }
+        if !seen.contains("url") {
+            self.wrong(Some("url"), "missing: every tenant has one");
+        }
+        Some(Tenant {
+            id: id.ok()?,
+            url: url?,
+            secrets: secrets?,
+            headers: headers?,
+            max_in_flight: max_in_flight?,
+            enabled: enabled?,
+        })
+    }
+
+    fn url(&mut self, value: &RawValue) -> Option<Secret> {
+        let key = Some("url");
+        let Some(text) = json::<String>(value) else {
+            self.wrong(key, "not a string");
+            return None;
+        };
+        let url = match Url::parse(&text) {
+            Ok(url) if url.as_str().len() <= URL_BYTES_MAX => url,
+            Ok(_) => {
+                self.wrong(key, format!("longer than {URL_BYTES_MAX} bytes"));
+                return None;
+            }
+            Err(why) => {
+                self.wrong(key, format!("not a URL: {why}"));
+                return None;
+            }
+        };
+        let before = self.mistakes.len();
+        if !["http", "https"].contains(&url.scheme()) {
+            self.wrong(
+                key,
+                format!("scheme '{}' is neither http nor https", shown(url.scheme())),
+            );
+        }
+        if !url.has_host() {
+            self.wrong(key, "has no host");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            self.wrong(
+                key,
+                "has credentials, which are not allowed there: use headers",
+            );
+        }
+        (self.mistakes.len() == before).then(|| Secret(url.into()))
+    }
+
+    fn secrets(&mut self, value: &RawValue) -> Option<Vec<Secret>> {
+        let Some(texts) = json::<Vec<String>>(value) else {
+            self.wrong(Some("secrets"), "not an array of strings");
+            return None;
+        };
+        if texts.len() > SECRETS_MAX {
+            self.wrong(Some("secrets"), format!("more than {SECRETS_MAX}"));
+        }
+        for (at, text) in texts.iter().enumerate() {
+            if !is_secret(text) {
+                self.wrong(
+                    Some(&format!("secrets[{at}]")),
+                    "malformed: a secret is whsec_ and then base64",
+                );
+            }
+        }
+        Some(texts.into_iter().map(Secret).collect())
+    }
+
+    fn headers(&mut self, value: &RawValue) -> Option<Vec<(String, Secret)>> {
+        let Some(pairs) = json::<Pairs>(value) else {
+            self.wrong(Some("headers"), "not an object of strings");
+            return None;
+        };
+        if pairs.0.len() > HEADERS_MAX {
+            self.wrong(Some("headers"), format!("more than {HEADERS_MAX}"));
+        }
+        let mut headers: Vec<(String, Secret)> = Vec::new();
+        for (name, value) in &pairs.0 {
+            let before = self.mistakes.len();
+            let key = format!("headers.{}", shown(name));
+            let lower = name.to_ascii_lowercase();
+            if let Some(why) = name_mistake(&lower) {
+                self.wrong(Some(&key), why);
+            }
+            if headers.iter().any(|(other, _)| *other == lower) {
+                self.wrong(Some(&key), "the header is there twice");
+            }
+            let value = json::<String>(value);
+            if let Some(why) = value_mistake(value.as_deref()) {
+                self.wrong(Some(&key), why);
+            }
+            if let (Some(value), true) = (value, self.mistakes.len() == before) {
+                headers.push((lower, Secret(value)));
+            }
+        }
+        Some(headers)
+    }
+
+    fn max_in_flight(&mut self, value: &RawValue) -> Option<u32> {
+        let number = json::<u32>(value).filter(|n| (1..=MAX_IN_FLIGHT).contains(n));
+        if number.is_none() {
+            let text = format!("not a whole number from 1 to {MAX_IN_FLIGHT}");
+            self.wrong(Some("maxInFlight"), text);
+        }
+        number
+    }
+
+    fn enabled(&mut self, value: &RawValue) -> Option<bool> {
+        let enabled = json::<bool>(value);
+        if enabled.is_none() {
+            self.wrong(Some("enabled"), "neither true nor false");
+        }
+        enabled
+    }
+}
+
+/// The value, where it has this type. The error is dropped on purpose: its text
+/// quotes the value, which may be a secret.
+fn json<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// A key or a name for a message: short, and without control characters.
+fn shown(text: &str) -> String {
+    let short: String = text.chars().take(64).collect();
+    short.escape_debug().to_string()
+}
+
+/// Source: Standard Webhooks, symmetric secrets.
+fn is_secret(text: &str) -> bool {
+    let encoded = text.strip_prefix("whsec_");
+    encoded.is_some_and(|e| STANDARD.decode(e).is_ok_and(|bytes| !bytes.is_empty()))
+}
+
+fn name_mistake(lower: &str) -> Option<&'static str> {
+    if HeaderName::from_bytes(lower.as_bytes()).is_err() {
+        return Some("not a header name");
+    }
+    let own = OWN_HEADERS.contains(&lower) || OWN_PREFIXES.iter().any(|p| lower.starts_with(p));
+    own.then_some("ringback or HTTP sets this header itself")
+}
+
+fn value_mistake(value: Option<&str>) -> Option<String> {
+    let Some(value) = value else {
+        return Some("not a string".to_owned());
+    };
+    if value.len() > HEADER_BYTES_MAX {
+        return Some(format!("longer than {HEADER_BYTES_MAX} bytes"));
+    }
+    let wrong = "has a line break or another control character";
+    HeaderValue::from_str(value)
+        .is_err()
+        .then(|| wrong.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

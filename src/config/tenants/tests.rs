@@ -1,0 +1,168 @@
+use super::*;
+use crate::model::tenant::TenantId;
+
+fn read_text(json: &str) -> Result<Tenants, Vec<String>> {
+    parse(Path::new("f"), json.as_bytes()).map_err(|m| m.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn the_interfaces_example_is_read() {
+    let json = r#"{"87462158132343186600590049": {"url": "https://example.com/call-ended",
+        "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], "headers": {"X-Team": "blue"},
+        "maxInFlight": 3, "enabled": true}, "b": {"url": "http://[::1]:80/x?token=1"},
+        "c": {"url": "http://h", "enabled": false}}"#;
+    let tenants = read_text(json).expect("valid");
+    let id = |text| TenantId::new(text).expect("valid");
+    let a = tenants
+        .callback(&id("87462158132343186600590049"))
+        .expect("listed");
+    assert_eq!(a.url.0, "https://example.com/call-ended");
+    assert_eq!(
+        a.headers,
+        [("x-team".to_owned(), Secret("blue".to_owned()))]
+    );
+    assert_eq!((a.max_in_flight, a.secrets.len()), (3, 1));
+    let b = tenants.callback(&id("b")).expect("listed");
+    assert_eq!((b.max_in_flight, b.enabled), (MAX_IN_FLIGHT_DEFAULT, true));
+    assert!(tenants.contains(&id("c")) && tenants.callback(&id("c")).is_none());
+}
+
+#[test]
+fn a_file_that_is_no_object_is_refused_by_its_place_and_never_quoted() {
+    for (json, part) in [
+        ("", "empty"),
+        (" \n ", "empty"),
+        ("{\n\"hunter2\"", "line 2"),
+        ("{\"a\": hunter2}", "line 1"),
+        ("[\"hunter2\"]", "not a JSON object"),
+        ("\"hunter2\"", "not a JSON object"),
+        ("{} hunter2", "line 1"),
+        ("\u{feff}{}", "line 1"),
+    ] {
+        let mistakes = read_text(json).expect_err(json);
+        assert_eq!(mistakes.len(), 1);
+        assert!(
+            mistakes[0].starts_with("--tenants f: ") && mistakes[0].contains(part),
+            "{mistakes:?}"
+        );
+        assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn every_kind_of_mistake_names_its_tenant_and_key() {
+    #[track_caller]
+    fn check(entry: &str, expected: &[&str]) {
+        let mistakes = read_text(&format!(r#"{{"t":{entry}}}"#)).expect_err(entry);
+        assert_eq!(mistakes.len(), expected.len(), "{mistakes:?}");
+        for (mistake, part) in mistakes.iter().zip(expected) {
+            let named = format!("tenant \"t\"{part}");
+            assert!(
+                mistake.starts_with(&named),
+                "{mistake} does not begin {named}"
+            );
+            assert!(!mistake.contains("hunter2"), "{mistake}");
+        }
+    }
+    let with = |rest: &str| format!(r#"{{"url":"http://h",{rest}}}"#);
+    check("1", &[": not a JSON object"]);
+    check("{}", &[", url: missing"]);
+    check(r#"{"url":1}"#, &[", url: not a string"]);
+    check(r#"{"url":"hunter2"}"#, &[", url: not a URL"]);
+    check(r#"{"url":"/a?b=hunter2"}"#, &[", url: not a URL"]);
+    check(r#"{"url":"http://?hunter2"}"#, &[", url: not a URL"]);
+    check(r#"{"url":"ftp://h"}"#, &[", url: scheme 'ftp'"]);
+    check(
+        r#"{"url":"data:hunter2"}"#,
+        &[", url: scheme 'data'", ", url: has no host"],
+    );
+    check(
+        r#"{"url":"http://u:hunter2@h"}"#,
+        &[", url: has credentials"],
+    );
+    check(r#"{"url":"http://u@h"}"#, &[", url: has credentials"]);
+    check(
+        r#"{"url":"http://h","url":"http://i"}"#,
+        &[", url: the key is there twice"],
+    );
+    check(&with(r#""secret":"hunter2""#), &[", secret: unknown key"]);
+    check(&with(r#""URL":"hunter2""#), &[", URL: unknown key"]);
+    check(
+        &with(r#""secrets":"whsec_aHVudGVyMg==""#),
+        &[", secrets: not an array"],
+    );
+    check(&with(r#""secrets":[1]"#), &[", secrets: not an array"]);
+    check(
+        &with(r#""secrets":["hunter2","whsec_","whsec_?","whsec_aHVudGVyMg"]"#),
+        &[
+            ", secrets[0]: malformed",
+            ", secrets[1]",
+            ", secrets[2]",
+            ", secrets[3]",
+        ],
+    );
+    check(
+        &with(r#""headers":["hunter2"]"#),
+        &[", headers: not an object"],
+    );
+    check(
+        &with(r#""headers":{"a":1}"#),
+        &[", headers.a: not a string"],
+    );
+    check(
+        &with(r#""headers":{"a b":"x"}"#),
+        &[", headers.a b: not a header name"],
+    );
+    check(
+        &with(r#""headers":{"a":"hunter2\r\nb: c"}"#),
+        &[", headers.a: has a line break"],
+    );
+    check(
+        &with(r#""headers":{"A":"1","a":"2"}"#),
+        &[", headers.a: the header is there twice"],
+    );
+    check(
+        &with(r#""maxInFlight":0"#),
+        &[", maxInFlight: not a whole number from 1"],
+    );
+    check(&with(r#""maxInFlight":1.5"#), &[", maxInFlight"]);
+    check(&with(r#""maxInFlight":65537"#), &[", maxInFlight"]);
+    check(&with(r#""enabled":"yes""#), &[", enabled: neither"]);
+    check(&with(r#""enabled":null"#), &[", enabled: neither"]);
+    for name in OWN_HEADERS
+        .iter()
+        .chain(&["Webhook-Id", "RINGBACK-Attempt", "Host"])
+    {
+        check(
+            &with(&format!(r#""headers":{{"{name}":"hunter2"}}"#)),
+            &[&format!(", headers.{name}: ringback")],
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_of_all_tenants_are_reported_at_once() {
+    let long = "x".repeat(257);
+    let json = format!(
+        r#"{{"a":{{"url":"http://h"}},"b":{{"url":"x","maxInFlight":0,"more":1}},
+            "a":{{"url":"http://h"}},"":{{"url":"http://h"}},"{long}":{{"url":"http://h"}},
+            "t\n":{{"url":"http://h"}},"c":{{}}}}"#
+    );
+    let mistakes = read_text(&json).expect_err("many are wrong");
+    for part in [
+        "tenant \"b\", url: ",
+        "tenant \"b\", maxInFlight: ",
+        "tenant \"b\", more: ",
+        "tenant \"a\": the tenantId is there twice",
+        "tenant \"\": a tenant id has",
+        "tenant \"xxx",
+        "tenant \"t\\n\": a tenant id",
+        "tenant \"c\", url: missing",
+    ] {
+        assert!(
+            mistakes.iter().any(|m| m.contains(part)),
+            "{part}: {mistakes:?}"
+        );
+    }
+    assert_eq!(mistakes.len(), 8, "{mistakes:?}");
+}

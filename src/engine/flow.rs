@@ -1,0 +1,586 @@
+//! A record's way through the process, up to its reservation and from its
+//! attempt's end on: read, due, tenant, lane; outcome, verdict, disposition.
+
+use super::event::Action;
+use super::lanes::Room;
+use super::ledger::{Entry, Held, Moving, Standing};
+use super::offsets::Mark;
+use super::owned::{Arrived, Phase};
+use super::verdict::{self, Verdict};
+use super::{Engine, Known};
+use crate::model::attempt::{Ended, Outcome};
+use crate::model::call::{CallEnded, RecordId};
+use crate::model::fact::{DeadLetterReason, Disposition, Fact, ReadoptReason};
+use crate::model::headers::History;
+use crate::model::position::{Generation, NextOffset, Partition, Position};
+use crate::model::record::Record;
+use crate::model::time::UnixMillis;
+use std::time::Duration;
+
+/// After this many records in a row that met full lanes, reading on is not
+/// expected to find one that can be sent.
+const FULL_STREAK: usize = 64;
+
+/// How long outcomes are kept whose records have not been read again, and how
+/// many for each slot: at most so many attempts end in that time with one
+/// re-adoption after another.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+const KNOWN_PER_SLOT: usize = 4;
+
+/// A record tells the clock's skew if its append was this recent.
+const SKEW_FRESH: Duration = Duration::from_secs(2);
+
+/// What became of the record at the inbox's head.
+enum Step {
+    /// It has gone its way; the next one, please.
+    Taken,
+    /// It stays, and so does all behind it, until then or until something changes.
+    Stays(Option<UnixMillis>),
+}
+
+impl Engine {
+    pub(super) fn on_record(&mut self, generation: Generation, record: Record) {
+        let position = record.position;
+        let Some(owned) = self.partitions.get(&position.partition) else {
+            return;
+        };
+        if owned.generation != generation || owned.phase != Phase::Running {
+            return;
+        }
+        if owned.expected.is_past(position.offset) {
+            self.readopt(ReadoptReason::RecordBelowBase);
+            return;
+        }
+        let arrived = self.look_at(record);
+        self.report_skew(&arrived);
+        if let Some(owned) = self.partitions.get_mut(&position.partition) {
+            owned.arrive(arrived);
+        }
+    }
+
+    /// Reads what a record says, once.
+    fn look_at(&self, record: Record) -> Arrived {
+        let Position { partition, offset } = record.position;
+        let here = || {
+            let topic = self.settings.topics.name(partition.topic);
+            History::new(
+                format!("{topic}/{}/{offset}", partition.number),
+                record.timestamp,
+            )
+        };
+        let read = match partition.topic.delay() {
+            None => Ok(here()),
+            Some(_) => History::read(&record.headers).ok_or(DeadLetterReason::Undecodable),
+        };
+        let value = record.value.as_deref().unwrap_or_default();
+        let key_bytes = record.key.as_ref().map_or(0, |key| key.len());
+        let call = if value.len() + key_bytes > self.settings.record_bytes_max {
+            Err(DeadLetterReason::TooLarge)
+        } else {
+            CallEnded::read(value)
+        };
+        let (history, call) = match read {
+            Ok(history) => (history, call),
+            Err(reason) => (here(), Err(reason)),
+        };
+        let due = partition
+            .topic
+            .delay()
+            .map(|delay| verdict::due(delay, record.timestamp, history.last_at));
+        Arrived {
+            history,
+            call,
+            due,
+            record,
+        }
+    }
+
+    /// A delayed record that was just appended shows our clock beside the broker's.
+    fn report_skew(&mut self, arrived: &Arrived) {
+        let appended_at = arrived.record.timestamp;
+        let fresh = self.now.since(appended_at) <= SKEW_FRESH;
+        if let Some(last_at) = arrived.history.last_at.filter(|_| fresh) {
+            self.report(Fact::ClockSkew {
+                ms: last_at.0 - appended_at.0,
+            });
+        }
+    }
+
+    pub(super) fn on_reached_end(
+        &mut self,
+        generation: Generation,
+        partition: Partition,
+        next: NextOffset,
+    ) {
+        let now = self.now;
+        let Some(owned) = self.partitions.get_mut(&partition) else {
+            return;
+        };
+        if owned.generation != generation || owned.phase != Phase::Running {
+            return;
+        }
+        owned.log_end = owned.log_end.max(next);
+        owned.expected = owned.expected.max(next);
+        // What was read and not looked at yet lies before this end.
+        if owned.inbox.is_empty() && owned.ledger.reached(next) {
+            owned.touch(now);
+        }
+    }
+
+    /// Looks at what was read, each partition in its turn.
+    pub(super) fn dispatch_all(&mut self) {
+        let ready: Vec<Partition> = self
+            .partitions
+            .iter()
+            .filter(|(_, owned)| owned.phase == Phase::Running && !owned.inbox.is_empty())
+            .map(|(partition, _)| *partition)
+            .collect();
+        if ready.is_empty() {
+            return;
+        }
+        self.first = (self.first + 1) % ready.len();
+        for index in 0..ready.len() {
+            self.dispatch(ready[(self.first + index) % ready.len()]);
+        }
+    }
+
+    fn dispatch(&mut self, partition: Partition) {
+        loop {
+            let Some(owned) = self.partitions.get_mut(&partition) else {
+                return;
+            };
+            owned.head_due = None;
+            let Some(arrived) = owned.inbox.pop_front() else {
+                return;
+            };
+            match self.place(partition, arrived) {
+                (Step::Taken, _) => {}
+                (Step::Stays(until), arrived) => {
+                    if let (Some(owned), Some(arrived)) =
+                        (self.partitions.get_mut(&partition), arrived)
+                    {
+                        owned.head_due = until;
+                        owned.inbox.push_front(arrived);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives one record its place; hands it back where it must stay.
+    fn place(&mut self, partition: Partition, arrived: Arrived) -> (Step, Option<Arrived>) {
+        let now = self.now;
+        let offset = arrived.record.position.offset;
+        let owned = self
+            .partitions
+            .get_mut(&partition)
+            .expect("dispatch looked it up");
+        let lost = owned.ledger.forget_listed_before(offset);
+        if lost > 0 {
+            owned.touch(now);
+            self.report(Fact::RecordsLost {
+                partition,
+                offsets: lost,
+            });
+        }
+        let owned = self
+            .partitions
+            .get_mut(&partition)
+            .expect("dispatch looked it up");
+        match owned.ledger.standing(offset) {
+            Some(Standing::Open) => {}
+            Some(Standing::Reserved) => return self.place_reserved(arrived),
+            Some(Standing::Finished) => return (Step::Taken, None),
+            None => unreachable!("L1: reading never brings a record twice within one generation"),
+        }
+        if let Some(due) = arrived.due.filter(|due| *due > now) {
+            return (Step::Stays(Some(due)), Some(arrived));
+        }
+        if !owned.ledger.has_room() {
+            return (Step::Stays(None), Some(arrived));
+        }
+        let too_old = owned.too_old.is_some_and(|(end, found_at)| {
+            end.is_past(offset) && arrived.due.is_some_and(|due| due <= found_at)
+        });
+        let call = match self.readable(&arrived, too_old) {
+            Ok(call) => call,
+            Err(reason) => {
+                self.dead_letter(arrived, reason);
+                return (Step::Taken, None);
+            }
+        };
+        self.place_in_lane(partition, arrived, call)
+    }
+
+    /// The call that a record tells, or why it is a dead letter.
+    fn readable(&self, arrived: &Arrived, too_old: bool) -> Result<CallEnded, DeadLetterReason> {
+        let call = arrived.call.clone()?;
+        if too_old {
+            return Err(DeadLetterReason::TooOld);
+        }
+        self.schedule.may_try(&arrived.history)?;
+        Ok(call)
+    }
+
+    fn place_in_lane(
+        &mut self,
+        partition: Partition,
+        arrived: Arrived,
+        call: CallEnded,
+    ) -> (Step, Option<Arrived>) {
+        let now = self.now;
+        let Arrived { record, .. } = &arrived;
+        let position = record.position;
+        let Some(tenant) = self.tenants.callback(&call.tenant) else {
+            self.skip(position);
+            return (Step::Taken, None);
+        };
+        let lane = self.lanes.lane(&call.tenant, tenant.max_in_flight as usize);
+        let room = self.lanes.room(lane, now);
+        let light = self.lanes.is_light(lane);
+        let owned = self
+            .partitions
+            .get_mut(&partition)
+            .expect("dispatch looked it up");
+        match room {
+            Room::Yes => {
+                if light {
+                    owned.full_streak = 0;
+                }
+                let bytes = record.size();
+                let Arrived {
+                    record,
+                    history,
+                    due,
+                    ..
+                } = arrived;
+                let held = Held {
+                    record,
+                    call,
+                    history,
+                    due,
+                    lane,
+                };
+                owned
+                    .ledger
+                    .take(position.offset, Entry::Waiting(Box::new(held)));
+                self.lanes.push(lane, position, bytes);
+                (Step::Taken, None)
+            }
+            Room::ProcessFull => (Step::Stays(None), Some(arrived)),
+            Room::Soon if owned.full_streak >= FULL_STREAK => {
+                let again = now.plus(Duration::from_millis(10));
+                (Step::Stays(Some(again)), Some(arrived))
+            }
+            Room::Soon | Room::No => {
+                owned.full_streak = owned.full_streak.saturating_add(1);
+                let Arrived {
+                    record,
+                    mut history,
+                    ..
+                } = arrived;
+                let verdict = self.schedule.divert(&mut history, now);
+                let id = Some(call.id);
+                self.begin_move(Moving {
+                    record,
+                    id,
+                    history,
+                    verdict,
+                    mark: Mark::Open,
+                    ended: None,
+                });
+                (Step::Taken, None)
+            }
+        }
+    }
+
+    /// A record whose map says that it may have been sent: never from here again.
+    fn place_reserved(&mut self, arrived: Arrived) -> (Step, Option<Arrived>) {
+        let now = self.now;
+        let position = arrived.record.position;
+        let known = match self.known.remove(&position) {
+            Some(known) => Some(known),
+            None if self.attempts.contains_key(&position) => return self.rejoin(arrived),
+            None => None,
+        };
+        let Arrived {
+            record,
+            mut history,
+            call,
+            ..
+        } = arrived;
+        let id = call.ok().map(|call| call.id);
+        if let Some(Known {
+            ended, disposed, ..
+        }) = known.as_ref()
+            && matches!(ended.outcome, Outcome::Delivered { .. })
+        {
+            self.complete(position, ended.clone());
+            if !disposed {
+                self.dispose(Disposition::Delivered, position);
+            }
+            return (Step::Taken, None);
+        }
+        let known = known.map(|known| known.ended);
+        let verdict = match &known {
+            Some(ended) => {
+                self.schedule
+                    .failed(&mut history, &ended.outcome, ended.started_at, now)
+            }
+            None => {
+                self.report(Fact::InDoubt { position });
+                self.schedule.in_doubt(&mut history, now)
+            }
+        };
+        self.begin_move(Moving {
+            record,
+            id,
+            history,
+            verdict,
+            mark: Mark::Reserved,
+            ended: known,
+        });
+        (Step::Taken, None)
+    }
+
+    /// A record read again while the attempt that this process made still runs.
+    fn rejoin(&mut self, arrived: Arrived) -> (Step, Option<Arrived>) {
+        let Arrived {
+            record,
+            history,
+            call,
+            due,
+        } = arrived;
+        let position = record.position;
+        let lane = self.attempts[&position].lane;
+        let owned = self
+            .partitions
+            .get_mut(&position.partition)
+            .expect("dispatch looked it up");
+        let call = call.expect("an attempt was made of this record by this process");
+        let held = Held {
+            record,
+            call,
+            history,
+            due,
+            lane,
+        };
+        owned.active += 1;
+        owned
+            .ledger
+            .take(position.offset, Entry::InFlight(Box::new(held)));
+        (Step::Taken, None)
+    }
+
+    /// The tenant has no callback: done with, for good.
+    pub(super) fn skip(&mut self, position: Position) {
+        let now = self.now;
+        let owned = self
+            .partitions
+            .get_mut(&position.partition)
+            .expect("only our own records are skipped");
+        owned.ledger.finish(position.offset);
+        owned.touch(now);
+        self.dispose(Disposition::Skipped, position);
+    }
+
+    fn dead_letter(&mut self, arrived: Arrived, reason: DeadLetterReason) {
+        let Arrived {
+            record,
+            mut history,
+            call,
+            ..
+        } = arrived;
+        history.last_at = Some(self.now);
+        let id = call.ok().map(|call| call.id);
+        let verdict = Verdict::DeadLetter(reason);
+        self.begin_move(Moving {
+            record,
+            id,
+            history,
+            verdict,
+            mark: Mark::Open,
+            ended: None,
+        });
+    }
+
+    /// From here on the record belongs to the next move.
+    pub(super) fn begin_move(&mut self, moving: Moving) {
+        let now = self.now;
+        let Position { partition, offset } = moving.record.position;
+        let owned = self
+            .partitions
+            .get_mut(&partition)
+            .expect("only our own records are moved");
+        match owned.ledger.entry(offset) {
+            Some(_) => {
+                owned
+                    .ledger
+                    .replace(offset, Entry::Moving(Box::new(moving)));
+            }
+            None => owned.ledger.take(offset, Entry::Moving(Box::new(moving))),
+        }
+        owned.queue_move(offset, now);
+    }
+
+    /// The record was delivered.
+    fn complete(&mut self, position: Position, ended: Ended) {
+        let now = self.now;
+        let owned = self
+            .partitions
+            .get_mut(&position.partition)
+            .expect("only our own records are completed");
+        owned.ledger.finish(position.offset);
+        owned.delivered.push((position.offset, ended));
+        owned.touch(now);
+    }
+
+    pub(super) fn dispose(&mut self, disposition: Disposition, position: Position) {
+        self.last_progress = self.now;
+        self.report(Fact::Disposed {
+            disposition,
+            position,
+        });
+    }
+
+    pub(super) fn on_attempt_finished(&mut self, position: Position, ended: Ended) {
+        let now = self.now;
+        let Some(running) = self.attempts.remove(&position) else {
+            return;
+        };
+        self.lanes.release(running.lane);
+        let delivered = matches!(ended.outcome, Outcome::Delivered { .. });
+        if delivered {
+            self.lanes.delivered(running.lane, now);
+        } else {
+            self.lanes.failed(running.lane, now);
+        }
+        let ended_at = ended.started_at.plus(ended.duration);
+        self.report(Fact::AttemptEnded {
+            tenant: running.tenant,
+            record: running.record,
+            position,
+            attempt: running.attempt,
+            first_attempt_latency: running
+                .first
+                .then(|| ended.started_at.since(running.published_at)),
+            delivery_latency: delivered.then(|| ended_at.since(running.published_at)),
+            ended: ended.clone(),
+        });
+        let Some(held) = self.take_in_flight(position) else {
+            let known = Known {
+                ended,
+                disposed: false,
+                at: now,
+            };
+            self.remember(position, known);
+            return;
+        };
+        if delivered {
+            self.complete(position, ended);
+            self.dispose(Disposition::Delivered, position);
+            return;
+        }
+        let Held {
+            record,
+            call,
+            mut history,
+            ..
+        } = held;
+        let verdict = self
+            .schedule
+            .failed(&mut history, &ended.outcome, ended.started_at, now);
+        let id = Some(call.id);
+        self.begin_move(Moving {
+            record,
+            id,
+            history,
+            verdict,
+            mark: Mark::Reserved,
+            ended: Some(ended),
+        });
+    }
+
+    /// The lease had run out before the attempt could start: charged as in doubt.
+    pub(super) fn on_attempt_expired(&mut self, position: Position) {
+        let Some(running) = self.attempts.remove(&position) else {
+            return;
+        };
+        self.lanes.release(running.lane);
+        if let Some(held) = self.take_in_flight(position) {
+            self.move_in_doubt(held);
+        }
+    }
+
+    /// Moves a record on that was reserved and must not be sent from here.
+    pub(super) fn move_in_doubt(&mut self, held: Held) {
+        let Held {
+            record,
+            call,
+            mut history,
+            ..
+        } = held;
+        self.report(Fact::InDoubt {
+            position: record.position,
+        });
+        let verdict = self.schedule.in_doubt(&mut history, self.now);
+        let id: Option<RecordId> = Some(call.id);
+        self.begin_move(Moving {
+            record,
+            id,
+            history,
+            verdict,
+            mark: Mark::Reserved,
+            ended: None,
+        });
+    }
+
+    /// The record of an attempt that just ended, if its partition is still
+    /// held by the assignment that started it (L8).
+    fn take_in_flight(&mut self, position: Position) -> Option<Held> {
+        let owned = self.partitions.get_mut(&position.partition)?;
+        let entry = owned.ledger.entry(position.offset)?;
+        if !matches!(entry, Entry::InFlight(_)) {
+            return None;
+        }
+        owned.active -= 1;
+        owned.cautious = false;
+        match std::mem::replace(entry, Entry::Listed(Mark::Reserved)) {
+            Entry::InFlight(held) => Some(*held),
+            _ => unreachable!("matched just above"),
+        }
+    }
+
+    /// Keeps an outcome for when its record is read again.
+    pub(super) fn remember(&mut self, position: Position, known: Known) {
+        let max = KNOWN_PER_SLOT * self.settings.in_flight_max;
+        if self.known.len() >= max {
+            let now = self.now;
+            self.known
+                .retain(|_, known| now.since(known.at) < KNOWN_FOR);
+        }
+        if self.known.len() < max {
+            self.known.insert(position, known);
+        }
+    }
+
+    /// Asks for more where there is room.
+    pub(super) fn ask_for_records(&mut self) {
+        for (partition, owned) in &mut self.partitions {
+            if owned.phase != Phase::Running {
+                continue;
+            }
+            let records = owned.wanted();
+            if records > 0 {
+                owned.credit += records;
+                let generation = owned.generation;
+                self.actions.push_back(Action::Fetch {
+                    generation,
+                    partition: *partition,
+                    records,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! One partition's ledger: every offset between base and end that is not
+//! finished, and the record in hand for it. Answers what to commit; decides
+//! nothing about records.
+
+use super::lanes::LaneId;
+use super::offsets::{self, ENTRY_BYTES_MAX, Map, Mark};
+use super::verdict::Verdict;
+use crate::model::attempt::Ended;
+use crate::model::call::{CallEnded, RecordId};
+use crate::model::headers::History;
+use crate::model::position::{NextOffset, Offset, TopicId};
+use crate::model::record::Record;
+use crate::model::time::UnixMillis;
+use std::collections::BTreeMap;
+
+/// The most unfinished records of one partition.
+///
+/// Arithmetic: one lane holds at most 64 in flight and 256 waiting, so three
+/// lanes at their limit leave a partition room for others; a distance takes one
+/// or two bytes at such densities, three where 8,192 finished offsets lie
+/// between two unfinished ones, and 1,000 of those fill [`ENTRY_BYTES_MAX`].
+pub const UNFINISHED_MAX: usize = 1_000;
+
+/// The most bytes that one more entry can add to the map.
+const ENTRY_BYTES_WORST: usize = 9;
+
+/// A record in hand, waiting, being reserved or in flight.
+#[derive(Debug)]
+pub struct Held {
+    pub record: Record,
+    pub call: CallEnded,
+    pub history: History,
+    /// When it was due, in a delay topic.
+    pub due: Option<UnixMillis>,
+    pub lane: LaneId,
+}
+
+/// A record that goes to another residence.
+#[derive(Debug)]
+pub struct Moving {
+    pub record: Record,
+    pub id: Option<RecordId>,
+    pub history: History,
+    pub verdict: Verdict,
+    /// Whether an attempt may have been started from here.
+    pub mark: Mark,
+    /// The attempt that led to it, where one did: known, whatever becomes of
+    /// the move.
+    pub ended: Option<Ended>,
+}
+
+/// Where an unfinished record stands.
+#[derive(Debug)]
+pub enum Entry {
+    /// Known from the map alone; its record has not been read again.
+    Listed(Mark),
+    /// In its lane.
+    Waiting(Box<Held>),
+    /// Its reservation is being written.
+    Reserving(Box<Held>),
+    /// Its attempt runs.
+    InFlight(Box<Held>),
+    /// To be moved, or being moved.
+    Moving(Box<Moving>),
+}
+
+impl Entry {
+    fn mark(&self) -> Mark {
+        match self {
+            Self::Listed(mark) => *mark,
+            Self::Waiting(_) => Mark::Open,
+            Self::Reserving(_) | Self::InFlight(_) => Mark::Reserved,
+            Self::Moving(moving) => moving.mark,
+        }
+    }
+}
+
+/// What is known of an offset that is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Finished before: pass over.
+    Finished,
+    /// Never touched, or listed and certainly not sent.
+    Open,
+    /// Listed as reserved.
+    Reserved,
+}
+
+/// The ledger of one partition.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Below it, what has no entry is finished.
+    end: NextOffset,
+    entries: BTreeMap<Offset, Entry>,
+    /// At least the bytes that the entries take in the map.
+    bytes: usize,
+}
+
+impl Ledger {
+    /// Nothing is known below `base`, nothing touched from it on.
+    #[must_use]
+    pub fn at(base: NextOffset) -> Self {
+        Self {
+            end: base,
+            entries: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
+    /// What a map says.
+    #[must_use]
+    pub fn adopted(map: Map) -> Self {
+        let mut ledger = Self::at(map.end);
+        ledger.entries = map
+            .unfinished
+            .into_iter()
+            .map(|(o, mark)| (o, Entry::Listed(mark)))
+            .collect();
+        ledger.bytes = ledger.exact_bytes();
+        ledger
+    }
+
+    /// The smallest unfinished offset, or the end.
+    #[must_use]
+    pub fn base(&self) -> NextOffset {
+        self.entries
+            .first_key_value()
+            .map_or(self.end, |(o, _)| NextOffset::at(*o))
+    }
+
+    /// Below it everything was at least touched.
+    #[must_use]
+    pub fn end(&self) -> NextOffset {
+        self.end
+    }
+
+    /// How many are unfinished.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many unfinished ones are marked as reserved.
+    #[must_use]
+    pub fn reserved(&self) -> usize {
+        self.entries
+            .values()
+            .filter(|e| e.mark() == Mark::Reserved)
+            .count()
+    }
+
+    /// Whether one more record fits window and map, wherever it lies.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.entries.len() < UNFINISHED_MAX && self.bytes + ENTRY_BYTES_WORST <= ENTRY_BYTES_MAX
+    }
+
+    /// What is known of an offset that was just read; `None` where its record
+    /// is in hand already.
+    #[must_use]
+    pub fn standing(&self, offset: Offset) -> Option<Standing> {
+        match self.entries.get(&offset) {
+            Some(Entry::Listed(Mark::Open)) => Some(Standing::Open),
+            Some(Entry::Listed(Mark::Reserved)) => Some(Standing::Reserved),
+            Some(_) => None,
+            None if self.end.is_past(offset) => Some(Standing::Finished),
+            None => Some(Standing::Open),
+        }
+    }
+
+    /// Takes a record in hand.
+    pub fn take(&mut self, offset: Offset, entry: Entry) {
+        if !self.end.is_past(offset) {
+            let last = self.entries.last_key_value().map_or(offset, |(o, _)| *o);
+            self.bytes += offsets::entry_bytes(offset.0 - last.0);
+            self.end = offset.next();
+        }
+        let before = self.entries.insert(offset, entry);
+        assert!(
+            matches!(before, None | Some(Entry::Listed(_))),
+            "L1: a record in hand has one owner"
+        );
+        assert!(
+            self.entries.len() <= UNFINISHED_MAX + 1,
+            "L5: more unfinished records than allowed"
+        );
+    }
+
+    /// The entry of an offset.
+    pub fn entry(&mut self, offset: Offset) -> Option<&mut Entry> {
+        self.entries.get_mut(&offset)
+    }
+
+    /// Puts another entry in the place of one that exists; returns that.
+    pub fn replace(&mut self, offset: Offset, entry: Entry) -> Entry {
+        let slot = self
+            .entries
+            .get_mut(&offset)
+            .expect("only an unfinished record changes its state");
+        std::mem::replace(slot, entry)
+    }
+
+    /// The record is done with here.
+    pub fn finish(&mut self, offset: Offset) -> Option<Entry> {
+        if !self.end.is_past(offset) {
+            self.end = offset.next();
+        }
+        self.entries.remove(&offset)
+    }
+
+    /// Reading came to here without a record: there is none.
+    pub fn reached(&mut self, next: NextOffset) -> bool {
+        let further = next > self.end;
+        self.end = self.end.max(next);
+        further
+    }
+
+    /// Forgets listed offsets before this one, whose records no longer exist;
+    /// returns how many.
+    pub fn forget_listed_before(&mut self, offset: Offset) -> u64 {
+        let mut gone = 0;
+        while let Some(first) = self.first_listed_before(offset) {
+            self.entries.remove(&first);
+            gone += 1;
+        }
+        gone
+    }
+
+    fn first_listed_before(&self, offset: Offset) -> Option<Offset> {
+        let mut listed = self
+            .entries
+            .range(..offset)
+            .filter(|(_, e)| matches!(e, Entry::Listed(_)));
+        listed.next().map(|(o, _)| *o)
+    }
+
+    /// Gives up records in hand that were not sent, except those that a write
+    /// is moving (ascending): they stay listed.
+    pub fn let_go(&mut self, moving_now: &[Offset]) {
+        for (offset, entry) in &mut self.entries {
+            let unsent = match entry {
+                Entry::Waiting(_) => true,
+                Entry::Moving(moving) => {
+                    moving.mark == Mark::Open && moving_now.binary_search(offset).is_err()
+                }
+                Entry::Listed(_) | Entry::Reserving(_) | Entry::InFlight(_) => false,
+            };
+            if unsent {
+                *entry = Entry::Listed(Mark::Open);
+            }
+        }
+    }
+
+    /// All entries, to be taken over when the ledger is dropped.
+    pub fn into_entries(self) -> impl Iterator<Item = (Offset, Entry)> {
+        self.entries.into_iter()
+    }
+
+    /// The entries in order.
+    pub fn entries(&self) -> impl Iterator<Item = (Offset, &Entry)> {
+        self.entries.iter().map(|(o, e)| (*o, e))
+    }
+
+    /// Base and map as they will be once the given offsets, ascending, are finished.
+    pub fn snapshot(
+        &mut self,
+        topic_id: Option<&TopicId>,
+        finishing: &[Offset],
+    ) -> (NextOffset, String) {
+        self.bytes = self.exact_bytes();
+        let stays = |offset: &Offset| finishing.binary_search(offset).is_err();
+        let mut unfinished = self
+            .entries
+            .iter()
+            .filter(|(offset, _)| stays(offset))
+            .map(|(offset, entry)| (*offset, entry.mark()))
+            .peekable();
+        let base = unfinished
+            .peek()
+            .map_or(self.end, |(offset, _)| NextOffset::at(*offset));
+        let metadata = offsets::encode(base, self.end, topic_id, unfinished);
+        assert!(
+            metadata.len() <= offsets::METADATA_UNITS_MAX,
+            "L5: the map fits the commit's metadata"
+        );
+        (base, metadata)
+    }
+
+    fn exact_bytes(&self) -> usize {
+        let mut last = self.base().0;
+        let mut bytes = 0;
+        for offset in self.entries.keys() {
+            bytes += offsets::entry_bytes(offset.0 - last);
+            last = offset.0;
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        /// The oracle is a set of finished offsets.
+        #[test]
+        fn a_snapshot_says_what_is_finished(steps in prop::collection::vec((0_u8..4, 1_i64..4, any::<prop::sample::Index>()), 1..200)) {
+            let mut ledger = Ledger::at(NextOffset(100));
+            let mut next = 100_i64;
+            let mut open: Vec<i64> = Vec::new();
+            let mut finished: BTreeSet<i64> = BTreeSet::new();
+            for (kind, gap, index) in steps {
+                match kind {
+                    0 | 1 if ledger.has_room() => {
+                        finished.extend(next..next + gap - 1);
+                        next += gap;
+                        ledger.take(Offset(next - 1), Entry::Listed(Mark::Open));
+                        open.push(next - 1);
+                    }
+                    2 if !open.is_empty() => {
+                        let offset = open.remove(index.index(open.len()));
+                        ledger.finish(Offset(offset));
+                        finished.insert(offset);
+                    }
+                    _ => {
+                        finished.extend(next..next + gap);
+                        next += gap;
+                        ledger.reached(NextOffset(next));
+                    }
+                }
+                let (base, text) = ledger.snapshot(None, &[]);
+                let map = offsets::decode(&text, base, None).expect("our own map");
+                for offset in 100..next {
+                    let listed = map.unfinished.iter().any(|(o, _)| o.0 == offset);
+                    let told = offset < base.0 || (offset < map.end.0 && !listed);
+                    prop_assert_eq!(told, finished.contains(&offset), "offset {}", offset);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Partitions come and go: assignment and adoption of what the last owner
+//! left, revocation, re-adoption after an unclear outcome, drain.
+
+use super::event::{Action, Revocation};
+use super::ledger::{Entry, Ledger};
+use super::offsets;
+use super::owned::{Owned, Phase};
+use super::{Engine, Known};
+use crate::model::fact::{Fact, ReadoptReason};
+use crate::model::position::{Generation, NextOffset, Offset, Partition, Position};
+use crate::model::time::UnixMillis;
+use crate::model::write::{Found, LogBounds};
+use std::time::Duration;
+
+/// What is in flight may end within this time of a revocation; the group waits.
+const REVOKE_WAIT: Duration = Duration::from_secs(2);
+/// The last snapshot must be written within this time more.
+const REVOKE_WRITE: Duration = Duration::from_secs(1);
+/// A drain keeps this much of its time for the last writes and for leaving.
+const DRAIN_RESERVE: Duration = Duration::from_millis(1_500);
+const STOP_RESERVE: Duration = Duration::from_millis(700);
+
+const BEYOND_END: &str = "the committed offset lies beyond the log's end";
+
+/// Partitions on their way out.
+pub struct Revoking {
+    generation: Generation,
+    partitions: Vec<Partition>,
+    how: Revocation,
+    /// The next moment at which waiting for something ends.
+    pub deadline: UnixMillis,
+    in_flight_until: UnixMillis,
+}
+
+/// An orderly end under way.
+pub struct Drain {
+    in_flight_until: UnixMillis,
+    stop_by: UnixMillis,
+    stopped: bool,
+}
+
+impl Drain {
+    /// When to look again.
+    pub fn next_step(&self) -> UnixMillis {
+        self.in_flight_until.min(self.stop_by)
+    }
+}
+
+impl Engine {
+    pub(super) fn on_assigned(&mut self, generation: Generation, partitions: Vec<Partition>) {
+        self.generation = generation;
+        self.readopting = false;
+        self.writes.resume();
+        self.report(Fact::Assigned {
+            partitions: partitions.len(),
+        });
+        for partition in partitions {
+            let mut owned = Owned::adopting(generation);
+            if self.drain.is_some() {
+                owned.phase = Phase::Leaving;
+            }
+            self.drop_owned(partition);
+            self.partitions.insert(partition, owned);
+        }
+    }
+
+    pub(super) fn on_found(&mut self, generation: Generation, partition: Partition, found: Found) {
+        let now = self.now;
+        let Some(owned) = self.partitions.get_mut(&partition) else {
+            return;
+        };
+        if owned.generation != generation || owned.phase != Phase::Adopting {
+            return;
+        }
+        owned.topic_id = found.topic_id.clone();
+        owned.log_end = found.log_end;
+        let committed = found
+            .committed
+            .as_ref()
+            .map(|(base, text)| (*base, text.as_str()));
+        let map = match committed {
+            Some((base, _)) if base > found.log_end => {
+                owned.phase = Phase::Stopped(BEYOND_END);
+                owned.ledger = Ledger::at(base);
+                self.report(Fact::PartitionStopped {
+                    partition,
+                    why: BEYOND_END,
+                });
+                return;
+            }
+            Some((base, text)) => Some(read_map(text, base, &found)),
+            None => None,
+        };
+        let base = committed.map_or(found.log_start, |(base, _)| base);
+        let rejected = match &map {
+            Some(Err(why)) if committed.is_some_and(|(_, text)| !text.is_empty()) => Some(*why),
+            _ => None,
+        };
+        owned.ledger = match map {
+            Some(Ok(map)) => Ledger::adopted(map),
+            Some(Err(_)) | None => {
+                if partition.topic.delay().is_some() && base < found.log_end {
+                    owned.too_old = Some((found.log_end, now));
+                }
+                owned.write_now = true;
+                Ledger::at(base)
+            }
+        };
+        owned.cautious = owned.ledger.reserved() > 0;
+        let (unfinished, in_doubt) = (owned.ledger.len(), owned.ledger.reserved());
+        let lost = pass_lost(owned, found.log_start);
+        let from = owned.ledger.base().max(found.log_start);
+        owned.expected = from;
+        owned.phase = Phase::Running;
+        if lost > 0 {
+            owned.touch(now);
+            self.report(Fact::RecordsLost {
+                partition,
+                offsets: lost,
+            });
+        }
+        if let Some(why) = rejected {
+            self.report(Fact::MetadataRejected { partition, why });
+        }
+        self.report(Fact::Adopted {
+            partition,
+            unfinished,
+            in_doubt,
+        });
+        self.act(Action::StartFetch {
+            generation,
+            partition,
+            from,
+        });
+    }
+
+    pub(super) fn on_revoked(
+        &mut self,
+        generation: Generation,
+        partitions: Vec<Partition>,
+        how: Revocation,
+    ) {
+        self.generation = generation;
+        self.writes.resume();
+        self.report(Fact::Revoked {
+            partitions: partitions.len(),
+        });
+        for partition in &partitions {
+            self.begin_leaving(*partition);
+        }
+        let wait = match how {
+            Revocation::Asked => REVOKE_WAIT,
+            Revocation::Lost => Duration::ZERO,
+        };
+        let in_flight_until = self.now.plus(wait);
+        self.revoking.push(Revoking {
+            generation,
+            partitions,
+            how,
+            deadline: in_flight_until,
+            in_flight_until,
+        });
+    }
+
+    /// Nothing new starts from this partition; what was not sent is let go.
+    fn begin_leaving(&mut self, partition: Partition) {
+        self.lanes.remove_partition(partition);
+        let Some(owned) = self.partitions.get_mut(&partition) else {
+            return;
+        };
+        owned.phase = Phase::Leaving;
+        owned.inbox.clear();
+        owned.credit = 0;
+        owned.head_due = None;
+        let in_write = owned.in_write.as_ref().map_or(&[][..], |w| &w.moving);
+        owned.ledger.let_go(in_write);
+        let ledger = &mut owned.ledger;
+        owned
+            .moves
+            .retain(|offset| matches!(ledger.entry(*offset), Some(Entry::Moving(_))));
+    }
+
+    /// Gives back what is ready to be given back.
+    pub(super) fn finish_revocations(&mut self) {
+        let mut revoking = std::mem::take(&mut self.revoking);
+        revoking.retain_mut(|leaving| {
+            let waits = leaving
+                .partitions
+                .iter()
+                .any(|p| self.must_wait(*p, leaving));
+            if waits {
+                let past = self.now >= leaving.in_flight_until;
+                let last = leaving.in_flight_until.plus(REVOKE_WRITE);
+                leaving.deadline = if past { last } else { leaving.in_flight_until };
+                return true;
+            }
+            for partition in &leaving.partitions {
+                self.drop_owned(*partition);
+            }
+            let (generation, partitions) =
+                (leaving.generation, std::mem::take(&mut leaving.partitions));
+            self.act(Action::FinishRevoke {
+                generation,
+                partitions,
+            });
+            false
+        });
+        self.revoking = revoking;
+    }
+
+    fn must_wait(&mut self, partition: Partition, leaving: &Revoking) -> bool {
+        let now = self.now;
+        let Some(owned) = self.partitions.get_mut(&partition) else {
+            return false;
+        };
+        if owned.in_write.is_some() {
+            return true;
+        }
+        if leaving.how == Revocation::Lost || now >= leaving.in_flight_until.plus(REVOKE_WRITE) {
+            return false;
+        }
+        if owned.active > 0 && now < leaving.in_flight_until {
+            return true;
+        }
+        if owned.is_clean() {
+            return false;
+        }
+        if !owned.write_now {
+            owned.write_now = true;
+            self.unsettled = true;
+        }
+        true
+    }
+
+    /// Drops a partition's state; outcomes that it alone knew are remembered.
+    fn drop_owned(&mut self, partition: Partition) {
+        let Some(owned) = self.partitions.remove(&partition) else {
+            return;
+        };
+        self.lanes.remove_partition(partition);
+        let position = |offset: Offset| Position { partition, offset };
+        let written = owned.in_write.map(|w| w.delivered).unwrap_or_default();
+        for (offset, ended) in written.into_iter().chain(owned.delivered) {
+            let known = Known {
+                ended,
+                disposed: true,
+                at: self.now,
+            };
+            self.remember(position(offset), known);
+        }
+        for (offset, entry) in owned.ledger.into_entries() {
+            match entry {
+                Entry::Reserving(held) => self.lanes.release(held.lane),
+                Entry::Moving(moving) => {
+                    if let Some(ended) = moving.ended {
+                        let known = Known {
+                            ended,
+                            disposed: false,
+                            at: self.now,
+                        };
+                        self.remember(position(offset), known);
+                    }
+                }
+                Entry::Listed(_) | Entry::Waiting(_) | Entry::InFlight(_) => {}
+            }
+        }
+    }
+
+    /// The one way out of every unclear outcome: drop it all and read again
+    /// what Kafka knows. Attempts in flight go on.
+    pub(super) fn readopt(&mut self, reason: ReadoptReason) {
+        if self.readopting {
+            return;
+        }
+        self.readopting = true;
+        let partitions: Vec<Partition> = self.partitions.keys().copied().collect();
+        for partition in partitions {
+            self.drop_owned(partition);
+        }
+        self.lanes.clear_waiting();
+        self.revoking.clear();
+        self.writes.abandon();
+        self.report(Fact::Readopting { reason });
+        self.act(Action::Readopt { reason });
+    }
+
+    pub(super) fn on_out_of_range(&mut self, generation: Generation, partition: Partition) {
+        let ours = self.partitions.get(&partition);
+        if ours.is_some_and(|o| o.generation == generation && o.phase == Phase::Running) {
+            self.readopt(ReadoptReason::OffsetOutOfRange);
+        }
+    }
+
+    pub(super) fn on_log_bounds(&mut self, bounds: &[LogBounds]) {
+        for LogBounds { partition, end, .. } in bounds {
+            let Some(owned) = self.partitions.get_mut(partition) else {
+                continue;
+            };
+            owned.log_end = owned.log_end.max(*end);
+            if owned.phase == Phase::Stopped(BEYOND_END) && owned.ledger.base() <= *end {
+                self.readopt(ReadoptReason::OffsetOutOfRange);
+                return;
+            }
+        }
+    }
+
+    pub(super) fn on_drain(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        let timeout = self.settings.drain_timeout;
+        let keep = |reserve: Duration| timeout.saturating_sub(reserve).max(timeout / 2);
+        self.drain = Some(Drain {
+            in_flight_until: self.now.plus(keep(DRAIN_RESERVE)),
+            stop_by: self.now.plus(keep(STOP_RESERVE)),
+            stopped: false,
+        });
+        self.report(Fact::Draining);
+        let partitions: Vec<Partition> = self.partitions.keys().copied().collect();
+        for partition in partitions {
+            self.begin_leaving(partition);
+        }
+    }
+
+    /// Stops once everything is written, or when the time is over.
+    pub(super) fn finish_drain(&mut self) {
+        let now = self.now;
+        let Some(drain) = &mut self.drain else {
+            return;
+        };
+        if drain.stopped {
+            drain.stop_by = UnixMillis(i64::MAX);
+            drain.in_flight_until = UnixMillis(i64::MAX);
+            return;
+        }
+        let wait_for_attempts = now < drain.in_flight_until;
+        let over = now >= drain.stop_by || self.readopting;
+        if !wait_for_attempts {
+            drain.in_flight_until = drain.stop_by;
+        }
+        let mut settled = true;
+        for owned in self.partitions.values_mut() {
+            let done = match owned.phase {
+                Phase::Stopped(_) => true,
+                _ => owned.is_clean() && (owned.active == 0 || !wait_for_attempts),
+            };
+            if !done {
+                settled = false;
+                if owned.active == 0 && owned.dirty_since.is_some() && !owned.write_now {
+                    owned.write_now = true;
+                    self.unsettled = true;
+                }
+            }
+        }
+        if settled || over {
+            drain.stopped = true;
+            self.act(Action::Stop);
+        }
+    }
+}
+
+/// What the committed map says, unless it cannot be meant for this log.
+fn read_map(text: &str, base: NextOffset, found: &Found) -> Result<offsets::Map, &'static str> {
+    let map = offsets::decode(text, base, found.topic_id.as_ref())?;
+    if map.end > found.log_end {
+        return Err("reaches beyond the log's end");
+    }
+    Ok(map)
+}
+
+/// Gives up what is no longer in the log; returns how many offsets.
+fn pass_lost(owned: &mut Owned, log_start: NextOffset) -> u64 {
+    let listed = owned.ledger.forget_listed_before(Offset(log_start.0));
+    let untouched = (log_start.0 - owned.ledger.end().0).max(0);
+    owned.ledger.reached(log_start);
+    listed + untouched.unsigned_abs()
+}

@@ -1,0 +1,85 @@
+//! The engine's state as operators see it.
+
+use super::Engine;
+use super::ledger::Entry;
+use super::owned::{Owned, Phase};
+use crate::model::fact::{Overview, TopicOverview};
+use crate::model::position::{Partition, Topic};
+use crate::model::time::UnixMillis;
+use std::time::Duration;
+
+/// The most tenants that are named as failing.
+const FAILING_MAX: usize = 50;
+
+impl Engine {
+    /// The present state, for gauges and pages.
+    #[must_use]
+    pub fn overview(&self, now: UnixMillis) -> Overview {
+        let mut overview = Overview {
+            in_flight: self.attempts.len(),
+            in_flight_max: self.settings.in_flight_max,
+            assigned: self.partitions.len(),
+            tenants_limited: self.lanes.limited(),
+            ..Overview::default()
+        };
+        overview
+            .topics
+            .insert(Topic::Source, TopicOverview::default());
+        for delay in self.schedule.ladder() {
+            overview
+                .topics
+                .insert(Topic::Delay(*delay), TopicOverview::default());
+        }
+        for (partition, owned) in &self.partitions {
+            overview.unfinished += owned.ledger.len();
+            match owned.phase {
+                Phase::Adopting => overview.adopting += 1,
+                Phase::Stopped(why) => overview.stopped.push((*partition, why)),
+                Phase::Running | Phase::Leaving => {}
+            }
+            let topic = overview.topics.entry(partition.topic).or_default();
+            topic.lag += lag(owned);
+            topic.oldest_unfinished_age = topic
+                .oldest_unfinished_age
+                .max(oldest_age(*partition, owned, now));
+        }
+        overview.failing = self.lanes.failing();
+        overview.tenants_failing = overview.failing.len();
+        overview.failing.truncate(FAILING_MAX);
+        let idle = overview
+            .topics
+            .values()
+            .all(|t| t.oldest_unfinished_age == Duration::ZERO);
+        overview.last_progress = if idle { now } else { self.last_progress };
+        overview
+    }
+}
+
+/// Unfinished, and untouched up to the log's end.
+fn lag(owned: &Owned) -> u64 {
+    let untouched = (owned.log_end.0 - owned.ledger.end().0).max(0);
+    owned.ledger.len() as u64 + untouched.unsigned_abs()
+}
+
+/// Age of the first record in hand: from publication, in a delay topic from
+/// when it was due.
+fn oldest_age(partition: Partition, owned: &Owned, now: UnixMillis) -> Duration {
+    let from = |published: UnixMillis, due: Option<UnixMillis>| match partition.topic {
+        Topic::Delay(_) => due.unwrap_or(published),
+        Topic::Source | Topic::DeadLetter => published,
+    };
+    let in_hand = owned.ledger.entries().find_map(|(_, entry)| match entry {
+        Entry::Waiting(held) | Entry::Reserving(held) | Entry::InFlight(held) => {
+            Some(from(held.history.published_at, held.due))
+        }
+        Entry::Moving(moving) => Some(from(moving.history.published_at, None)),
+        Entry::Listed(_) => None,
+    });
+    let unread = owned
+        .inbox
+        .front()
+        .map(|a| from(a.history.published_at, a.due));
+    in_hand
+        .or(unread)
+        .map_or(Duration::ZERO, |at| now.since(at))
+}

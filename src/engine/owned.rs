@@ -1,0 +1,151 @@
+//! One partition that the group gave us: its ledger, what was read and not yet
+//! looked at, what waits to be moved, and the write that is outstanding.
+
+use super::ledger::Ledger;
+use crate::model::attempt::Ended;
+use crate::model::call::CallEnded;
+use crate::model::fact::DeadLetterReason;
+use crate::model::headers::History;
+use crate::model::position::{Generation, NextOffset, Offset, TopicId};
+use crate::model::record::Record;
+use crate::model::time::UnixMillis;
+use std::collections::VecDeque;
+
+/// The most records that are asked for ahead of what was looked at.
+pub const INBOX_RECORDS_MAX: usize = 64;
+/// The bytes that are asked for ahead, judged by the largest record seen.
+const INBOX_BYTES_AIM: usize = 512 << 10;
+
+/// How far along a partition is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Its committed state is being read.
+    Adopting,
+    /// At work.
+    Running,
+    /// Taken by the group, or the service drains: nothing new starts.
+    Leaving,
+    /// Cannot go on without an operator.
+    Stopped(&'static str),
+}
+
+/// A record that was read, with what it says.
+pub struct Arrived {
+    pub record: Record,
+    pub history: History,
+    pub call: Result<CallEnded, DeadLetterReason>,
+    pub due: Option<UnixMillis>,
+}
+
+/// What the outstanding write of a partition will have done.
+#[derive(Default)]
+pub struct InWrite {
+    /// Delivered or passed in memory, finished by this write. Ascending.
+    pub delivered: Vec<(Offset, Ended)>,
+    /// Moved by this write. Ascending.
+    pub moving: Vec<Offset>,
+    /// Reserved by this write.
+    pub reserving: Vec<Offset>,
+}
+
+/// A partition of ours.
+pub struct Owned {
+    pub generation: Generation,
+    pub phase: Phase,
+    pub ledger: Ledger,
+    pub topic_id: Option<TopicId>,
+    pub log_end: NextOffset,
+    pub inbox: VecDeque<Arrived>,
+    /// Asked for and not yet received.
+    pub credit: usize,
+    largest_bytes: usize,
+    /// The least offset that reading may bring next.
+    pub expected: NextOffset,
+    /// When the record at the inbox's head becomes due.
+    pub head_due: Option<UnixMillis>,
+    /// Records in a row that met full lanes.
+    pub full_streak: usize,
+    /// Failed, diverted or unreadable: to be moved. In no write.
+    pub moves: VecDeque<Offset>,
+    pub moves_since: Option<UnixMillis>,
+    /// Finished in memory, in no write.
+    pub delivered: Vec<(Offset, Ended)>,
+    /// Since when the committed state lags behind the ledger.
+    pub dirty_since: Option<UnixMillis>,
+    /// The state must be written without delay.
+    pub write_now: bool,
+    pub in_write: Option<InWrite>,
+    /// Its last owner stopped in the middle, and no attempt has completed since.
+    pub cautious: bool,
+    /// Reserved, being reserved or in flight, by this life.
+    pub active: usize,
+    /// In a delay topic without a valid map: records below this offset that
+    /// were due at this moment may have been sent before.
+    pub too_old: Option<(NextOffset, UnixMillis)>,
+}
+
+impl Owned {
+    /// A partition whose state is still to be read.
+    pub fn adopting(generation: Generation) -> Self {
+        Self {
+            generation,
+            phase: Phase::Adopting,
+            ledger: Ledger::at(NextOffset(0)),
+            topic_id: None,
+            log_end: NextOffset(0),
+            inbox: VecDeque::new(),
+            credit: 0,
+            largest_bytes: 4_096,
+            expected: NextOffset(0),
+            head_due: None,
+            full_streak: usize::MAX,
+            moves: VecDeque::new(),
+            moves_since: None,
+            delivered: Vec::new(),
+            dirty_since: None,
+            write_now: false,
+            in_write: None,
+            cautious: false,
+            active: 0,
+            too_old: None,
+        }
+    }
+
+    /// Puts a record behind those that were read before.
+    pub fn arrive(&mut self, arrived: Arrived) {
+        self.credit = self.credit.saturating_sub(1);
+        self.expected = arrived.record.position.offset.next();
+        self.largest_bytes =
+            (self.largest_bytes - self.largest_bytes / 64).max(arrived.record.size());
+        self.inbox.push_back(arrived);
+    }
+
+    /// How many more records to ask for: none while half of the last are
+    /// still here, so that requests are few.
+    pub fn wanted(&self) -> usize {
+        let aim = (INBOX_BYTES_AIM / self.largest_bytes).clamp(1, INBOX_RECORDS_MAX);
+        let ahead = self.inbox.len() + self.credit;
+        if ahead * 2 <= aim { aim - ahead } else { 0 }
+    }
+
+    /// The ledger has changed.
+    pub fn touch(&mut self, now: UnixMillis) {
+        self.dirty_since.get_or_insert(now);
+    }
+
+    /// A record waits to be moved.
+    pub fn queue_move(&mut self, offset: Offset, now: UnixMillis) {
+        self.moves.push_back(offset);
+        self.moves_since.get_or_insert(now);
+    }
+
+    /// Whether one more record may be reserved.
+    pub fn may_reserve(&self) -> bool {
+        self.phase == Phase::Running && !(self.cautious && self.active > 0)
+    }
+
+    /// Whether everything that happened has been written.
+    pub fn is_clean(&self) -> bool {
+        self.in_write.is_none() && self.dirty_since.is_none() && self.moves.is_empty()
+    }
+}

@@ -1,0 +1,664 @@
+//! What is written to Kafka and when: reservations and completions in plain
+//! commits, moves and what they complete in transactions. One commit and one
+//! transaction are outstanding at a time, and a partition is in one of them
+//! (L2): the older write could otherwise overwrite the newer one's map.
+//!
+//! Arithmetic: a commit costs the broker some 0.5 ms of CPU whatever it
+//! carries, so all partitions share one, and the interval between two bounds
+//! them to 500/s at 2 ms. A transaction takes some 11 ms; waiting up to
+//! [`MOVE_WAIT`] for more makes 30/s of them at most.
+
+use super::Engine;
+use super::Running;
+use super::event::Action;
+use super::ledger::{Entry, Held, Moving};
+use super::owned::{InWrite, Owned, Phase};
+use super::verdict::Verdict;
+use crate::model::fact::{DeadLetterReason, Fact, ReadoptReason};
+use crate::model::headers::{self, traceparent};
+use crate::model::position::{Partition, Position};
+use crate::model::record::MovedRecord;
+use crate::model::time::UnixMillis;
+use crate::model::write::{AttemptOrder, CommitOrder, MoveOrder, Snapshot, WriteId};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A reservation is good for this long from the moment its write was sent: a
+/// process that was stopped and goes on must not send what others have moved.
+pub const LEASE: Duration = Duration::from_secs(2);
+/// A commit that took longer may have been sent twice, and the older request
+/// may land after a newer one.
+const COMMIT_SURE: Duration = Duration::from_secs(1);
+/// What was completed is committed within this time.
+const COMPLETION_WAIT: Duration = Duration::from_millis(50);
+/// Moves are gathered for this long.
+const MOVE_WAIT: Duration = Duration::from_millis(20);
+/// Moves that waited this long keep their partition out of plain commits, so
+/// that the next transaction finds it free.
+const MOVE_OVERDUE: Duration = Duration::from_millis(60);
+/// The most records and bytes of one transaction.
+const MOVE_RECORDS_MAX: usize = 500;
+const MOVE_BYTES_MAX: usize = 4 << 20;
+/// After an aborted transaction.
+const MOVE_RETRY: Duration = Duration::from_millis(100);
+/// After a refused commit the rebalance that caused it must show within this
+/// time: the session's, and then some.
+const REBALANCE_WAIT: Duration = Duration::from_secs(12);
+/// What is kept of a record that is too large.
+const CUT_BYTES: usize = 64 << 10;
+
+/// The writes under way, and what governs the next ones.
+#[derive(Default)]
+pub struct Writes {
+    last: WriteId,
+    commit: Option<Outstanding>,
+    moving: Option<Outstanding>,
+    last_commit_at: UnixMillis,
+    /// A commit was refused at this moment: nothing is written until the group says who owns what.
+    refused_at: Option<UnixMillis>,
+    move_not_before: UnixMillis,
+    /// So many records are moved alone, for one of them is too large.
+    alone: usize,
+    /// Nothing that waits can be reserved until something changes.
+    idle: bool,
+}
+
+struct Outstanding {
+    write: WriteId,
+    sent_at: UnixMillis,
+    partitions: Vec<Partition>,
+    records: usize,
+    metadata_permille: u16,
+}
+
+impl Writes {
+    /// Forgets everything that was under way.
+    pub fn abandon(&mut self) {
+        *self = Self {
+            last: self.last,
+            ..Self::default()
+        };
+    }
+
+    /// The group has spoken: what was refused may be decided again.
+    pub fn resume(&mut self) {
+        self.refused_at = None;
+        self.move_not_before = UnixMillis(0);
+    }
+
+    fn next_id(&mut self) -> WriteId {
+        self.last = WriteId(self.last.0 + 1);
+        self.last
+    }
+}
+
+impl Engine {
+    pub(super) fn plan_writes(&mut self) {
+        if self.readopting {
+            return;
+        }
+        if let Some(at) = self.writes.refused_at {
+            if self.now.since(at) >= REBALANCE_WAIT {
+                self.readopt(ReadoptReason::CommitUnsure);
+            }
+            return;
+        }
+        self.plan_move();
+        self.plan_commit();
+    }
+
+    fn plan_move(&mut self) {
+        let now = self.now;
+        if self.writes.moving.is_some() || now < self.writes.move_not_before {
+            return;
+        }
+        let waiting: usize = self
+            .partitions
+            .values()
+            .map(|owned| owned.moves.len())
+            .sum();
+        let due = |owned: &Owned| move_due_at(owned).is_some_and(|at| at <= now);
+        if waiting < MOVE_RECORDS_MAX && !self.partitions.values().any(due) {
+            return;
+        }
+        let free: BTreeSet<Partition> = self
+            .partitions
+            .iter()
+            .filter(|(_, owned)| !owned.moves.is_empty() && owned.may_write())
+            .map(|(partition, _)| *partition)
+            .collect();
+        if free.is_empty() {
+            return;
+        }
+        let records = self.take_moves(&free);
+        let taken: BTreeSet<Partition> = records.iter().map(|r| r.from.partition).collect();
+        self.reserve(&taken);
+        let (snapshots, _) = self.snapshots(&taken);
+        let write = self.writes.next_id();
+        self.writes.moving = Some(Outstanding {
+            write,
+            sent_at: now,
+            partitions: taken.into_iter().collect(),
+            records: records.len(),
+            metadata_permille: 0,
+        });
+        let generation = self.generation;
+        self.act(Action::Move(MoveOrder {
+            write,
+            generation,
+            records,
+            snapshots,
+        }));
+    }
+
+    /// Takes what one transaction may carry from these partitions' queues.
+    fn take_moves(&mut self, free: &BTreeSet<Partition>) -> Vec<MovedRecord> {
+        let records_max = if self.writes.alone > 0 {
+            1
+        } else {
+            MOVE_RECORDS_MAX
+        };
+        self.writes.alone = self.writes.alone.saturating_sub(1);
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for partition in free {
+            let owned = self
+                .partitions
+                .get_mut(partition)
+                .expect("chosen from our partitions");
+            let mut moving = Vec::new();
+            while records.len() < records_max && bytes < MOVE_BYTES_MAX {
+                let Some(offset) = owned.moves.pop_front() else {
+                    break;
+                };
+                match owned.ledger.entry(offset) {
+                    Some(Entry::Moving(entry)) => {
+                        let record = moved_record(entry);
+                        bytes += entry.record.size();
+                        records.push(record);
+                        moving.push(offset);
+                    }
+                    _ => unreachable!("L1: what is queued to be moved is unfinished and in hand"),
+                }
+            }
+            if owned.moves.is_empty() {
+                owned.moves_since = None;
+            }
+            if !moving.is_empty() {
+                moving.sort_unstable();
+                owned.in_write = Some(InWrite {
+                    moving,
+                    ..InWrite::default()
+                });
+            }
+        }
+        records
+    }
+
+    fn plan_commit(&mut self) {
+        let now = self.now;
+        self.writes.idle = false;
+        let not_before = self
+            .writes
+            .last_commit_at
+            .plus(self.settings.commit_interval);
+        if self.writes.commit.is_some() || now < not_before {
+            return;
+        }
+        let overdue = |owned: &Owned| {
+            self.writes.moving.is_some()
+                && owned
+                    .moves_since
+                    .is_some_and(|at| now.since(at) >= MOVE_OVERDUE)
+        };
+        let free: BTreeSet<Partition> = self
+            .partitions
+            .iter()
+            .filter(|(_, owned)| owned.may_write() && !overdue(owned))
+            .map(|(partition, _)| *partition)
+            .collect();
+        let mut chosen = self.reserve(&free);
+        self.writes.idle = true;
+        let urgent = |owned: &Owned| {
+            owned.write_now
+                || owned
+                    .dirty_since
+                    .is_some_and(|at| now.since(at) >= COMPLETION_WAIT)
+        };
+        let is_urgent = !chosen.is_empty() || free.iter().any(|p| urgent(&self.partitions[p]));
+        if !is_urgent {
+            return;
+        }
+        let dirty = |partition: &&Partition| {
+            let owned = &self.partitions[*partition];
+            owned.write_now || owned.dirty_since.is_some()
+        };
+        chosen.extend(free.iter().filter(dirty).copied());
+        let (snapshots, metadata_permille) = self.snapshots(&chosen);
+        let write = self.writes.next_id();
+        self.writes.last_commit_at = now;
+        self.writes.commit = Some(Outstanding {
+            write,
+            sent_at: now,
+            partitions: chosen.into_iter().collect(),
+            records: 0,
+            metadata_permille,
+        });
+        self.act(Action::Commit(CommitOrder { write, snapshots }));
+    }
+
+    /// Chooses what starts next from these partitions; each record takes its
+    /// slot now and its attempt begins when the write is acknowledged.
+    fn reserve(&mut self, free: &BTreeSet<Partition>) -> BTreeSet<Partition> {
+        let mut chosen = BTreeSet::new();
+        if self.drain.is_some() {
+            return chosen;
+        }
+        loop {
+            let partitions = &self.partitions;
+            let eligible =
+                |p: Position| free.contains(&p.partition) && partitions[&p.partition].may_reserve();
+            let Some((lane, position)) = self.lanes.choose(eligible) else {
+                return chosen;
+            };
+            let Position { partition, offset } = position;
+            let owned = self
+                .partitions
+                .get_mut(&partition)
+                .expect("chosen from our partitions");
+            let Entry::Waiting(held) = owned
+                .ledger
+                .replace(offset, Entry::Listed(super::offsets::Mark::Open))
+            else {
+                unreachable!("L3: only what waits is reserved");
+            };
+            if self.tenants.callback(&held.call.tenant).is_none() {
+                self.lanes.release(lane);
+                self.skip(position);
+                continue;
+            }
+            owned.ledger.replace(offset, Entry::Reserving(held));
+            owned.active += 1;
+            owned
+                .in_write
+                .get_or_insert_default()
+                .reserving
+                .push(offset);
+            chosen.insert(partition);
+        }
+    }
+
+    /// The snapshots of these partitions, with the largest one's used share.
+    fn snapshots(&mut self, partitions: &BTreeSet<Partition>) -> (Vec<Snapshot>, u16) {
+        let mut largest = 0;
+        let snapshots = partitions.iter().map(|partition| {
+            let owned = self
+                .partitions
+                .get_mut(partition)
+                .expect("chosen from our partitions");
+            let in_write = owned.in_write.get_or_insert_default();
+            in_write.delivered = std::mem::take(&mut owned.delivered);
+            owned.dirty_since = None;
+            owned.write_now = false;
+            let (base, metadata) = owned
+                .ledger
+                .snapshot(owned.topic_id.as_ref(), &in_write.moving);
+            largest = largest.max(metadata.len());
+            Snapshot {
+                partition: *partition,
+                base,
+                metadata,
+            }
+        });
+        let snapshots = snapshots.collect();
+        let permille = largest * 1_000 / super::offsets::METADATA_UNITS_MAX;
+        (snapshots, u16::try_from(permille).unwrap_or(1_000))
+    }
+
+    pub(super) fn on_committed(&mut self, write: WriteId) {
+        let Some(done) = self.writes.commit.take_if(|o| o.write == write) else {
+            return;
+        };
+        let took = self.now.since(done.sent_at);
+        if took > COMMIT_SURE {
+            self.readopt(ReadoptReason::CommitUnsure);
+            return;
+        }
+        self.report(Fact::Committed {
+            took,
+            metadata_permille: done.metadata_permille,
+        });
+        for partition in done.partitions {
+            self.written(partition, done.sent_at);
+        }
+    }
+
+    pub(super) fn on_moved(&mut self, write: WriteId) {
+        let Some(done) = self.writes.moving.take_if(|o| o.write == write) else {
+            return;
+        };
+        let took = self.now.since(done.sent_at);
+        self.report(Fact::MovesWritten {
+            records: done.records,
+            took,
+        });
+        for partition in done.partitions {
+            self.written(partition, done.sent_at);
+        }
+    }
+
+    /// A partition's snapshot is durable: what it says is so.
+    fn written(&mut self, partition: Partition, sent_at: UnixMillis) {
+        let Some(owned) = self.partitions.get_mut(&partition) else {
+            return;
+        };
+        let InWrite {
+            moving, reserving, ..
+        } = owned.in_write.take().unwrap_or_default();
+        for offset in moving {
+            self.finish_move(Position { partition, offset });
+        }
+        for offset in reserving {
+            self.granted(Position { partition, offset }, sent_at);
+        }
+    }
+
+    fn finish_move(&mut self, position: Position) {
+        let owned = self
+            .partitions
+            .get_mut(&position.partition)
+            .expect("a written partition is ours");
+        let Some(Entry::Moving(moving)) = owned.ledger.finish(position.offset) else {
+            unreachable!("L1: what a transaction moved stayed in hand until it was done");
+        };
+        if let Verdict::DeadLetter(reason) = moving.verdict {
+            self.report(Fact::DeadLettered {
+                reason,
+                position,
+                record: moving.id,
+            });
+        }
+        self.dispose(moving.verdict.disposition(), position);
+    }
+
+    /// A reservation holds: the attempt starts, or why it does not is settled.
+    fn granted(&mut self, position: Position, sent_at: UnixMillis) {
+        let now = self.now;
+        let Position { partition, offset } = position;
+        let owned = self
+            .partitions
+            .get_mut(&partition)
+            .expect("a written partition is ours");
+        let running = owned.phase == Phase::Running;
+        let placeholder = Entry::Listed(super::offsets::Mark::Open);
+        let Entry::Reserving(held) = owned.ledger.replace(offset, placeholder) else {
+            unreachable!("L3: what was being reserved stayed so until the answer");
+        };
+        let start_by = sent_at.plus(LEASE);
+        if !running || self.drain.is_some() {
+            // Certainly not sent: the last snapshot takes the mark back.
+            owned.active -= 1;
+            owned.touch(now);
+            self.lanes.release(held.lane);
+        } else if now > start_by {
+            owned.active -= 1;
+            self.lanes.release(held.lane);
+            self.move_in_doubt(*held);
+        } else if let Some(tenant) = self.tenants.callback(&held.call.tenant).cloned() {
+            self.start(position, held, tenant, start_by);
+        } else {
+            owned.active -= 1;
+            self.lanes.release(held.lane);
+            self.skip(position);
+        }
+    }
+
+    fn start(
+        &mut self,
+        position: Position,
+        held: Box<Held>,
+        tenant: std::sync::Arc<crate::model::tenant::Tenant>,
+        start_by: UnixMillis,
+    ) {
+        let attempt = held.history.attempts_made + 1;
+        assert!(
+            attempt <= self.settings.attempts,
+            "L3: no attempt after the last"
+        );
+        assert!(
+            held.due.is_none_or(|due| due <= self.now),
+            "L4: no attempt before it is due"
+        );
+        assert!(
+            self.attempts.len() < self.settings.in_flight_max,
+            "L5: attempts in flight"
+        );
+        if let (Some(due), Some(delay)) = (held.due, position.partition.topic.delay()) {
+            self.report(Fact::DelayedAttemptStarted {
+                delay,
+                lateness: self.now.since(due),
+            });
+        }
+        let running = Running {
+            lane: held.lane,
+            tenant: held.call.tenant.clone(),
+            record: held.call.id.clone(),
+            attempt,
+            published_at: held.history.published_at,
+            first: held.history.attempts_made == 0,
+        };
+        let order = AttemptOrder {
+            position,
+            tenant,
+            call: held.call.clone(),
+            value: held.record.value.clone().unwrap_or_default(),
+            attempt,
+            start_by,
+            traceparent: traceparent(&held.record.headers),
+        };
+        let before = self.attempts.insert(position, running);
+        assert!(before.is_none(), "L3: one residence, one send");
+        let owned = self
+            .partitions
+            .get_mut(&position.partition)
+            .expect("a written partition is ours");
+        owned.ledger.replace(position.offset, Entry::InFlight(held));
+        self.act(Action::StartAttempt(order));
+    }
+
+    pub(super) fn on_commit_refused(&mut self, write: WriteId) {
+        let Some(refused) = self.writes.commit.take_if(|o| o.write == write) else {
+            return;
+        };
+        self.writes.refused_at = Some(self.now);
+        self.undo(&refused);
+    }
+
+    pub(super) fn on_move_refused(&mut self, write: WriteId) {
+        let Some(refused) = self.writes.moving.take_if(|o| o.write == write) else {
+            return;
+        };
+        self.writes.move_not_before = self.now.plus(MOVE_RETRY);
+        self.undo(&refused);
+    }
+
+    /// Tries record by record; the one that is too large alone becomes a dead
+    /// letter, and where even that is refused its partition stops.
+    pub(super) fn on_move_too_large(&mut self, write: WriteId) {
+        let Some(refused) = self.writes.moving.take_if(|o| o.write == write) else {
+            return;
+        };
+        self.undo(&refused);
+        if refused.records > 1 {
+            self.writes.alone = refused.records;
+            return;
+        }
+        let [partition] = refused.partitions[..] else {
+            return;
+        };
+        let owned = self
+            .partitions
+            .get_mut(&partition)
+            .expect("a write's partition is ours until its answer");
+        let Some(offset) = owned.moves.front().copied() else {
+            return;
+        };
+        let Some(Entry::Moving(moving)) = owned.ledger.entry(offset) else {
+            return;
+        };
+        let too_large = Verdict::DeadLetter(DeadLetterReason::TooLarge);
+        if moving.verdict == too_large {
+            let why = "the dead-letter topic refuses a record for its size";
+            owned.phase = Phase::Stopped(why);
+            self.report(Fact::PartitionStopped { partition, why });
+        } else {
+            moving.verdict = too_large;
+            self.writes.alone = self.writes.alone.max(1);
+        }
+    }
+
+    pub(super) fn on_write_unsure(&mut self, write: WriteId) {
+        let is = |outstanding: &Option<Outstanding>| {
+            outstanding.as_ref().is_some_and(|o| o.write == write)
+        };
+        if is(&self.writes.commit) {
+            self.readopt(ReadoptReason::CommitUnsure);
+        } else if is(&self.writes.moving) {
+            self.readopt(ReadoptReason::MoveUnsure);
+        }
+    }
+
+    /// Nothing of this write counts: all as before it, but for what is known.
+    fn undo(&mut self, refused: &Outstanding) {
+        let now = self.now;
+        self.report(Fact::WriteRefused);
+        for partition in &refused.partitions {
+            let Some(owned) = self.partitions.get_mut(partition) else {
+                continue;
+            };
+            let InWrite {
+                mut delivered,
+                moving,
+                reserving,
+            } = owned.in_write.take().unwrap_or_default();
+            delivered.append(&mut owned.delivered);
+            owned.delivered = delivered;
+            owned.touch(now);
+            for offset in moving.into_iter().rev() {
+                owned.moves.push_front(offset);
+                owned.moves_since.get_or_insert(now);
+            }
+            for offset in reserving.into_iter().rev() {
+                self.unreserve(Position {
+                    partition: *partition,
+                    offset,
+                });
+            }
+        }
+    }
+
+    fn unreserve(&mut self, position: Position) {
+        let owned = self
+            .partitions
+            .get_mut(&position.partition)
+            .expect("looked up by undo");
+        let placeholder = Entry::Listed(super::offsets::Mark::Open);
+        let Entry::Reserving(held) = owned.ledger.replace(position.offset, placeholder) else {
+            unreachable!("L3: what was being reserved stayed so until the answer");
+        };
+        owned.active -= 1;
+        if owned.phase == Phase::Running {
+            self.lanes.put_back(held.lane, position, held.record.size());
+            owned.ledger.replace(position.offset, Entry::Waiting(held));
+        } else {
+            self.lanes.release(held.lane);
+        }
+    }
+
+    /// When the next write may be due, if nothing happens before.
+    pub(super) fn next_write(&self) -> Option<UnixMillis> {
+        if self.readopting {
+            return None;
+        }
+        if let Some(at) = self.writes.refused_at {
+            return Some(at.plus(REBALANCE_WAIT));
+        }
+        let soon = UnixMillis(self.now.0 + 1);
+        let mut next: Option<UnixMillis> = None;
+        let mut consider = |at: UnixMillis| {
+            let at = at.max(soon);
+            next = Some(next.map_or(at, |n| n.min(at)));
+        };
+        let free = self.partitions.values().filter(|owned| owned.may_write());
+        if self.writes.commit.is_none() {
+            let not_before = self
+                .writes
+                .last_commit_at
+                .plus(self.settings.commit_interval);
+            if self.lanes.has_turns() && !self.writes.idle && self.drain.is_none() {
+                consider(not_before);
+            }
+            for owned in free.clone() {
+                if owned.write_now {
+                    consider(not_before);
+                } else if let Some(at) = owned.dirty_since {
+                    consider(not_before.max(at.plus(COMPLETION_WAIT)));
+                }
+            }
+        }
+        if self.writes.moving.is_none() {
+            for at in free.filter_map(move_due_at) {
+                consider(at.max(self.writes.move_not_before));
+            }
+        }
+        next
+    }
+}
+
+impl Owned {
+    /// Whether a write for this partition may be sent now.
+    fn may_write(&self) -> bool {
+        let phase = matches!(self.phase, Phase::Running | Phase::Leaving);
+        phase && self.in_write.is_none()
+    }
+}
+
+/// When the partition's waiting moves are due, if it has any.
+fn move_due_at(owned: &Owned) -> Option<UnixMillis> {
+    let since = owned.moves_since.filter(|_| !owned.moves.is_empty())?;
+    Some(match owned.phase {
+        Phase::Leaving => since,
+        _ => since.plus(MOVE_WAIT),
+    })
+}
+
+/// The record as it is written to its next residence.
+fn moved_record(moving: &Moving) -> MovedRecord {
+    let Moving {
+        record,
+        history,
+        verdict,
+        ..
+    } = moving;
+    let mut headers = history.write(&record.headers);
+    let mut value = record.value.clone();
+    if let Verdict::DeadLetter(reason) = *verdict {
+        let cut_from = match (&value, reason) {
+            (Some(bytes), DeadLetterReason::TooLarge) if bytes.len() > CUT_BYTES => {
+                Some(bytes.len())
+            }
+            _ => None,
+        };
+        headers::write_dead_letter(&mut headers, reason, cut_from);
+        if cut_from.is_some() {
+            value = value.map(|bytes: Bytes| bytes.slice(..CUT_BYTES));
+        }
+    }
+    MovedRecord {
+        from: record.position,
+        to: verdict.topic(),
+        key: record.key.clone(),
+        value,
+        headers,
+    }
+}

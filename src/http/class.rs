@@ -1,0 +1,212 @@
+//! Which class an attempt that got no answer belongs to, by the types in the
+//! error's chain and never by its text. Knows no policy. Runs on the attempts'
+//! runtime.
+
+use super::address_guard::{DnsError, RefusedAddress};
+use crate::model::attempt::ErrorClass;
+use std::error::Error;
+use std::io;
+use std::iter;
+
+/// The longest detail, in characters.
+const DETAIL_CHARS_MAX: usize = 200;
+
+/// How far an attempt had come when it failed; it decides what an error of the
+/// socket means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Resolving, connecting, TLS handshake.
+    Connecting,
+    /// On a connection.
+    Connected,
+}
+
+/// What a kind of socket error means while connecting, and on a connection.
+/// Kinds that are not listed mean that there is no connection, or that it
+/// broke.
+const IO_CLASSES: &[(io::ErrorKind, ErrorClass, ErrorClass)] = {
+    use ErrorClass::{Connect, Protocol, Reset, Timeout, Tls};
+    use io::ErrorKind as Kind;
+    &[
+        (Kind::ConnectionRefused, Connect, Reset),
+        (Kind::HostUnreachable, Connect, Reset),
+        (Kind::NetworkUnreachable, Connect, Reset),
+        (Kind::NetworkDown, Connect, Reset),
+        (Kind::AddrNotAvailable, Connect, Reset),
+        (Kind::PermissionDenied, Connect, Reset),
+        (Kind::ConnectionReset, Reset, Reset),
+        (Kind::ConnectionAborted, Reset, Reset),
+        (Kind::BrokenPipe, Reset, Reset),
+        (Kind::NotConnected, Reset, Reset),
+        // While connecting only a TLS handshake reads, so its end is TLS's.
+        (Kind::UnexpectedEof, Tls, Reset),
+        (Kind::TimedOut, Timeout, Timeout),
+        (Kind::InvalidData, Protocol, Protocol),
+    ]
+};
+
+/// The class of an attempt that got no final status line and headers, and what
+/// happened in words that hold nothing of the URL's query, the body or headers.
+#[must_use]
+pub fn classify(error: &reqwest::Error) -> (ErrorClass, String) {
+    if error.is_timeout() {
+        return (ErrorClass::Timeout, "no answer in time".to_owned());
+    }
+    let stage = if error.is_connect() {
+        Stage::Connecting
+    } else {
+        Stage::Connected
+    };
+    // Not reqwest's own error: its text has the URL. The deepest is the cause,
+    // what lies around it only says who passed it on.
+    let chain: Vec<&(dyn Error + 'static)> = chain(error).skip(1).collect();
+    for link in chain.iter().rev() {
+        if let Some(class) = of_link(*link, stage) {
+            return (class, detail(*link));
+        }
+    }
+    let class = match stage {
+        Stage::Connecting => ErrorClass::Connect,
+        Stage::Connected if error.is_builder() => ErrorClass::Protocol,
+        Stage::Connected => ErrorClass::Reset,
+    };
+    let text = chain.last().map_or_else(
+        || "the request could not be sent".to_owned(),
+        |e| detail(*e),
+    );
+    (class, text)
+}
+
+/// The error and its causes. An `io::Error` around another error does not name
+/// that as its source, so it is asked for apart.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    fn cause<'a>(link: &&'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+        let link: &'a (dyn Error + 'static) = *link;
+        match link
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => link.source(),
+        }
+    }
+    iter::successors(Some(error), cause)
+}
+
+/// What one link of the chain tells by its type, if anything.
+fn of_link(link: &(dyn Error + 'static), stage: Stage) -> Option<ErrorClass> {
+    if link.is::<DnsError>() {
+        return Some(ErrorClass::Dns);
+    }
+    if link.is::<RefusedAddress>() {
+        return Some(ErrorClass::RefusedAddress);
+    }
+    if link.is::<rustls::Error>() {
+        return Some(ErrorClass::Tls);
+    }
+    if let Some(error) = link.downcast_ref::<h2::Error>() {
+        return error.reason().map(of_h2);
+    }
+    if let Some(error) = link.downcast_ref::<io::Error>() {
+        return of_io(error.kind(), stage);
+    }
+    link.downcast_ref::<hyper::Error>().and_then(of_hyper)
+}
+
+fn of_io(kind: io::ErrorKind, stage: Stage) -> Option<ErrorClass> {
+    let (_, connecting, connected) = IO_CLASSES.iter().find(|(listed, _, _)| *listed == kind)?;
+    Some(match stage {
+        Stage::Connecting => *connecting,
+        Stage::Connected => *connected,
+    })
+}
+
+fn of_h2(reason: h2::Reason) -> ErrorClass {
+    match reason {
+        h2::Reason::PROTOCOL_ERROR
+        | h2::Reason::FLOW_CONTROL_ERROR
+        | h2::Reason::FRAME_SIZE_ERROR
+        | h2::Reason::COMPRESSION_ERROR
+        | h2::Reason::SETTINGS_TIMEOUT
+        | h2::Reason::STREAM_CLOSED
+        | h2::Reason::INADEQUATE_SECURITY
+        | h2::Reason::HTTP_1_1_REQUIRED => ErrorClass::Protocol,
+        _ => ErrorClass::Reset,
+    }
+}
+
+fn of_hyper(error: &hyper::Error) -> Option<ErrorClass> {
+    if error.is_timeout() {
+        return Some(ErrorClass::Timeout);
+    }
+    if error.is_parse() || error.is_user() {
+        return Some(ErrorClass::Protocol);
+    }
+    let broken = error.is_incomplete_message()
+        || error.is_canceled()
+        || error.is_closed()
+        || error.is_body_write_aborted()
+        || error.is_shutdown();
+    if broken {
+        return Some(ErrorClass::Reset);
+    }
+    // What is left without a cause is an answer that came before its request.
+    error.source().is_none().then_some(ErrorClass::Protocol)
+}
+
+/// The text of one link, without what the other side may have put into it.
+fn detail(link: &(dyn Error + 'static)) -> String {
+    if let Some(error) = link.downcast_ref::<h2::Error>() {
+        // Its own text repeats the debug bytes of a GOAWAY.
+        return match error.reason() {
+            Some(reason) => format!("http/2: {}", reason.description()),
+            None => "http/2 failed".to_owned(),
+        };
+    }
+    link.to_string().chars().take(DETAIL_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_socket_error_has_a_class_at_every_stage() {
+        use ErrorClass::{Connect, Reset};
+        let check = |kind, connecting, connected| {
+            assert_eq!(of_io(kind, Stage::Connecting), Some(connecting), "{kind:?}");
+            assert_eq!(of_io(kind, Stage::Connected), Some(connected), "{kind:?}");
+        };
+        for &(kind, connecting, connected) in IO_CLASSES {
+            check(kind, connecting, connected);
+        }
+        check(io::ErrorKind::ConnectionRefused, Connect, Reset);
+        check(io::ErrorKind::ConnectionReset, Reset, Reset);
+        assert_eq!(of_io(io::ErrorKind::Other, Stage::Connecting), None);
+    }
+
+    #[test]
+    fn an_error_inside_a_socket_error_is_found_by_its_type() {
+        #[track_caller]
+        fn check(inner: impl Into<Box<dyn Error + Send + Sync>>, expected: ErrorClass) {
+            let outer = io::Error::other(io::Error::other(inner));
+            let links: Vec<_> = chain(&outer).collect();
+            let class = links
+                .iter()
+                .rev()
+                .find_map(|link| of_link(*link, Stage::Connecting));
+            assert_eq!(class, Some(expected));
+        }
+        check(DnsError::new("a.invalid", None), ErrorClass::Dns);
+        check(RefusedAddress::new("10.0.0.1"), ErrorClass::RefusedAddress);
+        check(rustls::Error::DecryptError, ErrorClass::Tls);
+        check(
+            h2::Error::from(h2::Reason::PROTOCOL_ERROR),
+            ErrorClass::Protocol,
+        );
+        check(
+            h2::Error::from(h2::Reason::REFUSED_STREAM),
+            ErrorClass::Reset,
+        );
+    }
+}

@@ -1,0 +1,404 @@
+//! The one loop: waits for an event, feeds the engine, performs its actions.
+//! The only spawner of threads and tasks; never decides anything about records.
+//! Runs on the main thread's runtime together with all attempts.
+//!
+//! Ends of attempts go before new records, and each turn takes a bounded batch
+//! of both, so that neither can keep the loop from the other.
+
+use crate::admin::Status;
+use crate::clock::Clock;
+use crate::config::watch::{ReloadResult, TenantsWatch};
+use crate::engine::Engine;
+use crate::engine::event::{Action, EngineSettings, Event, Revocation};
+use crate::http::callback::Callbacks;
+use crate::kafka::{Job, KafkaSettings, Life, Report, Request};
+use crate::model::attempt::{Ended, Outcome};
+use crate::model::fact::ReadoptReason;
+use crate::model::position::Position;
+use crate::model::time::UnixMillis;
+use crate::model::write::AttemptOrder;
+use crate::shutdown::Phase;
+use crate::telemetry::Telemetry;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+/// The most events of each kind that one turn takes.
+const TURN_MAX: usize = 1_024;
+/// How often gauges are set and the tenants file is looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// The least time between two lives of the Kafka side.
+const LIFE_MIN: Duration = Duration::from_millis(1_000);
+/// This many producers fenced within [`FENCED_WINDOW`] show a namesake.
+const FENCED_MAX: usize = 5;
+const FENCED_WINDOW: Duration = Duration::from_secs(60);
+/// Leaving the group takes some 0.5 s; without an answer the end comes anyway.
+const LEAVE_MAX: Duration = Duration::from_millis(1_500);
+
+/// How the service ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Drained; offsets are written and the group was left.
+    Drained,
+    /// The second signal, or a drain that could not be finished in time.
+    Cut,
+    /// A setting that only shows with the brokers at hand.
+    WrongSettings(String),
+    /// This replica's name is in use elsewhere.
+    Fenced,
+}
+
+/// What the service is made of.
+pub struct Service {
+    /// For the Kafka shell.
+    pub kafka: Arc<KafkaSettings>,
+    /// For the engine.
+    pub engine: EngineSettings,
+    /// Sends the attempts.
+    pub callbacks: Arc<Callbacks>,
+    /// The tenants in force, and their file.
+    pub tenants: TenantsWatch,
+    /// Facts become metrics and log lines here.
+    pub telemetry: Arc<Telemetry>,
+    /// What the operators' pages show.
+    pub status: Arc<Status>,
+    /// The process's clock.
+    pub clock: Arc<Clock>,
+}
+
+/// Runs the service until it ends. To be polled on a current-thread runtime
+/// within a `LocalSet` or as its main future.
+pub async fn serve(service: Service, phase: watch::Receiver<Phase>) -> End {
+    Runner::new(service, phase).run().await
+}
+
+/// Spawns a thread for a job of a shell.
+///
+/// Panics: where the system refuses a thread; there is no service without it.
+pub fn spawn(job: Job) {
+    let Job { name, run } = job;
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(run).expect("the system gives the service its few threads");
+}
+
+/// What comes back from an attempt's task.
+enum Attempted {
+    Finished(Position, Ended),
+    Expired(Position),
+}
+
+struct Runner {
+    service: Service,
+    engine: Engine,
+    phase: watch::Receiver<Phase>,
+    attempted: mpsc::UnboundedReceiver<Attempted>,
+    attempted_in: mpsc::UnboundedSender<Attempted>,
+    reports: mpsc::UnboundedReceiver<(u64, Report)>,
+    reports_in: mpsc::UnboundedSender<(u64, Report)>,
+    generations: Arc<AtomicU64>,
+    life: Option<Life>,
+    /// Numbers the lives; what an earlier one still says is not heard.
+    life_number: u64,
+    life_began: UnixMillis,
+    /// When the next life begins, while there is none.
+    begin_at: Option<UnixMillis>,
+    fenced_at: VecDeque<UnixMillis>,
+    leave_by: Option<UnixMillis>,
+    next_tick: UnixMillis,
+    end: Option<End>,
+}
+
+impl Runner {
+    fn new(service: Service, phase: watch::Receiver<Phase>) -> Self {
+        let (attempted_in, attempted) = mpsc::unbounded_channel();
+        let (reports_in, reports) = mpsc::unbounded_channel();
+        let now = service.clock.now();
+        Self {
+            engine: Engine::new(service.engine.clone()),
+            service,
+            phase,
+            attempted,
+            attempted_in,
+            reports,
+            reports_in,
+            generations: Arc::default(),
+            life: None,
+            life_number: 0,
+            life_began: now,
+            begin_at: None,
+            fenced_at: VecDeque::new(),
+            leave_by: None,
+            next_tick: now,
+            end: None,
+        }
+    }
+
+    async fn run(mut self) -> End {
+        let tenants = Arc::clone(self.service.tenants.in_force());
+        self.engine.handle(self.service.clock.now(), Event::TenantsReplaced(tenants));
+        self.begin_life();
+        loop {
+            self.turn();
+            if let Some(end) = self.end.take() {
+                return end;
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Takes what is there, lets the engine decide, performs what it decided.
+    fn turn(&mut self) {
+        let now = self.service.clock.now();
+        for _ in 0..TURN_MAX {
+            match self.attempted.try_recv() {
+                Ok(attempted) => self.attempted(now, attempted),
+                Err(_) => break,
+            }
+        }
+        let mut records = 0;
+        while records < TURN_MAX {
+            match self.reports.try_recv() {
+                Ok((life, report)) if life == self.life_number => records += self.report(now, report),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        self.engine.handle(now, Event::Wake);
+        self.perform_all(now);
+        if now >= self.next_tick {
+            self.tick(now);
+        }
+        if self.begin_at.is_some_and(|at| now >= at) {
+            self.begin_life();
+        }
+        if self.leave_by.is_some_and(|at| now >= at) {
+            self.end = Some(End::Cut);
+        }
+    }
+
+    async fn wait(&mut self) {
+        let now = self.service.clock.now();
+        let wakes = [self.engine.next_wake(), self.begin_at, self.leave_by, Some(self.next_tick)];
+        let wake = wakes.into_iter().flatten().min().unwrap_or(now);
+        let nap = wake.since(now);
+        tokio::select! {
+            biased;
+            Some(attempted) = self.attempted.recv() => self.attempted(self.service.clock.now(), attempted),
+            Some((life, report)) = self.reports.recv() => {
+                if life == self.life_number {
+                    self.report(self.service.clock.now(), report);
+                }
+            }
+            Ok(()) = self.phase.changed() => self.phase_changed(),
+            () = tokio::time::sleep(nap) => {}
+        }
+    }
+
+    fn phase_changed(&mut self) {
+        let phase = *self.phase.borrow_and_update();
+        match phase {
+            Phase::Running => {}
+            Phase::Draining => {
+                self.service.status.draining();
+                self.engine.handle(self.service.clock.now(), Event::Drain);
+            }
+            Phase::Closed => self.end = Some(End::Cut),
+        }
+    }
+
+    fn attempted(&mut self, now: UnixMillis, attempted: Attempted) {
+        let event = match attempted {
+            Attempted::Finished(position, ended) => Event::AttemptFinished { position, ended },
+            Attempted::Expired(position) => Event::AttemptExpired { position },
+        };
+        self.engine.handle(now, event);
+    }
+
+    /// Hands on what the Kafka side says; returns how many records were in it.
+    fn report(&mut self, now: UnixMillis, report: Report) -> usize {
+        let event = match report {
+            Report::Records(records) => {
+                let count = records.len();
+                for (generation, record) in records {
+                    self.engine.handle(now, Event::Record { generation, record });
+                }
+                return count;
+            }
+            Report::Assigned { generation, partitions } => {
+                self.service.status.assigned();
+                Event::Assigned { generation, partitions }
+            }
+            Report::Revoked { generation, partitions, lost } => {
+                let how = if lost { Revocation::Lost } else { Revocation::Asked };
+                Event::Revoked { generation, partitions, how }
+            }
+            Report::Found { generation, partition, found } => Event::Found { generation, partition, found },
+            Report::ReachedEnd { generation, partition, next } => Event::ReachedEnd { generation, partition, next },
+            Report::OutOfRange { generation, partition } => Event::OutOfRange { generation, partition },
+            Report::LogBounds(bounds) => Event::LogBounds(bounds),
+            Report::Committed { write } => Event::Committed { write },
+            Report::CommitRefused { write } => Event::CommitRefused { write },
+            Report::CommitUnsure { write, why } => {
+                warn!(why, "a commit's outcome is not known");
+                Event::WriteUnsure { write }
+            }
+            Report::Moved { write } => Event::Moved { write },
+            Report::MoveRefused { write, why } => {
+                info!(why, "a transaction was aborted and is decided again");
+                Event::MoveRefused { write }
+            }
+            Report::MoveTooLarge { write } => Event::MoveTooLarge { write },
+            Report::MoveUnsure { write, why } => {
+                warn!(why, "a transaction's outcome is not known");
+                Event::WriteUnsure { write }
+            }
+            Report::TopicRecreated { topic } => {
+                let topic = self.service.engine.topics.name(topic);
+                error!(topic, "the topic was deleted and made again");
+                Event::KafkaFault { reason: ReadoptReason::TopicRecreated }
+            }
+            Report::ConsumerFault { why } => {
+                warn!(why, "the consumer failed");
+                Event::KafkaFault { reason: ReadoptReason::ConsumerFault }
+            }
+            other => {
+                self.heard(now, other);
+                return 0;
+            }
+        };
+        self.engine.handle(now, event);
+        0
+    }
+
+    /// What concerns the process and not the engine.
+    fn heard(&mut self, now: UnixMillis, report: Report) {
+        match report {
+            Report::Waiting { why } => {
+                warn!(why, "waiting for Kafka");
+                self.service.status.waiting(why);
+            }
+            Report::Ready => {
+                info!("subscribed");
+                self.service.status.subscribed();
+            }
+            Report::Namesake => {
+                error!("another process uses this replica's name");
+                self.end = Some(End::Fenced);
+            }
+            Report::ProducerFenced => {
+                self.fenced_at.push_back(now);
+                self.fenced_at.retain(|at| now.since(*at) < FENCED_WINDOW);
+                if self.fenced_at.len() > FENCED_MAX {
+                    error!("the producer is fenced again and again: another process uses this replica's name");
+                    self.end = Some(End::Fenced);
+                }
+            }
+            Report::WrongTopicSettings { why } => self.end = Some(End::WrongSettings(why)),
+            Report::Left => {
+                if self.leave_by.is_some() {
+                    self.end = Some(End::Drained);
+                }
+            }
+            _ => unreachable!("all others become events"),
+        }
+    }
+
+    fn perform_all(&mut self, now: UnixMillis) {
+        while let Some(action) = self.engine.next_action() {
+            match action {
+                Action::Report(fact) => self.service.telemetry.observe(now, &fact),
+                Action::StartAttempt(order) => self.attempt(order),
+                Action::Commit(order) => self.request(Request::Commit(order)),
+                Action::Move(order) => self.request(Request::Move(order)),
+                Action::Fetch { generation, partition, records } => {
+                    self.request(Request::Fetch { generation, partition, records });
+                }
+                Action::StartFetch { generation, partition, from } => {
+                    self.request(Request::StartFetch { generation, partition, from });
+                }
+                Action::FinishRevoke { generation, partitions } => {
+                    self.request(Request::FinishRevoke { generation, partitions });
+                }
+                Action::Readopt { .. } => {
+                    self.life = None;
+                    self.life_number += 1;
+                    self.service.status.waiting("taking up the Kafka side again".to_owned());
+                    self.begin_at = Some(self.life_began.plus(LIFE_MIN).max(now));
+                }
+                Action::Stop => self.leave(now),
+            }
+        }
+    }
+
+    fn request(&self, request: Request) {
+        if let Some(life) = &self.life {
+            life.request(request);
+        }
+    }
+
+    fn attempt(&self, order: AttemptOrder) {
+        let clock = Arc::clone(&self.service.clock);
+        let callbacks = Arc::clone(&self.service.callbacks);
+        let attempted = self.attempted_in.clone();
+        tokio::spawn(async move {
+            let position = order.position;
+            let started_at = clock.now();
+            let answer = if started_at > order.start_by {
+                Attempted::Expired(position)
+            } else {
+                let outcome: Outcome = callbacks.attempt(order, started_at).await;
+                let duration = clock.now().since(started_at);
+                Attempted::Finished(position, Ended { outcome, started_at, duration })
+            };
+            // Nobody listens once the service has ended.
+            let _ = attempted.send(answer);
+        });
+    }
+
+    fn begin_life(&mut self) {
+        self.begin_at = None;
+        self.life_number += 1;
+        self.life_began = self.service.clock.now();
+        let (number, reports) = (self.life_number, self.reports_in.clone());
+        let report = move |report| {
+            // Nobody listens once the service has ended.
+            let _ = reports.send((number, report));
+        };
+        let (life, jobs) = crate::kafka::start(Arc::clone(&self.service.kafka), Arc::clone(&self.generations), report);
+        self.life = Some(life);
+        jobs.into_iter().for_each(spawn);
+    }
+
+    fn leave(&mut self, now: UnixMillis) {
+        match &self.life {
+            Some(life) => {
+                life.request(Request::Leave);
+                self.leave_by = Some(now.plus(LEAVE_MAX));
+            }
+            None => self.end = Some(End::Cut),
+        }
+    }
+
+    /// Gauges, the pages' state and the tenants file.
+    fn tick(&mut self, now: UnixMillis) {
+        self.next_tick = now.plus(TICK);
+        match self.service.tenants.check() {
+            None => {}
+            Some(ReloadResult::Ok(tenants)) => {
+                self.service.telemetry.tenants_reloaded(tenants.len());
+                self.engine.handle(now, Event::TenantsReplaced(tenants));
+            }
+            Some(ReloadResult::Refused(mistakes)) => {
+                let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+                self.service.telemetry.tenants_refused(&mistakes);
+            }
+        }
+        let overview = self.engine.overview(now);
+        self.service.telemetry.overview(&overview, self.service.tenants.in_force());
+        self.service.status.turned(now, overview);
+        self.perform_all(now);
+    }
+}
