@@ -103,7 +103,9 @@ impl Desk {
                     owned.in_hand.insert(record.position);
                 }
             }
-            Event::AttemptFinished { position, .. } => self.finished(position),
+            Event::AttemptFinished { position, .. } | Event::AttemptExpired { position } => {
+                self.finished(position);
+            }
             Event::Committed { write } | Event::CommitRefused { write } => self.answered(*write),
             Event::Moved { write }
             | Event::MoveRefused { write }
@@ -210,6 +212,18 @@ impl Desk {
         Ok(())
     }
 
+    /// The process was stopped for so long: no fault of the engine's.
+    pub fn excuse(&mut self, stopped: Duration) {
+        if let Some(since) = &mut self.draining_since {
+            *since = since.plus(stopped);
+        }
+        for owned in self.owned.values_mut() {
+            if let Standing::Revoking(_, since) = &mut owned.standing {
+                *since = since.plus(stopped);
+            }
+        }
+    }
+
     /// Which generation assigned the partition, while the engine has it.
     pub fn generation(&self, partition: Partition) -> Option<Generation> {
         self.owned.get(&partition).map(|owned| owned.generation)
@@ -285,10 +299,9 @@ impl Desk {
                 let owned = self.owned.get(&partition).map(|o| o.standing);
                 format!("a write for {partition:?}, which is {owned:?}")
             })?;
-            if let (Some(owned), Ok(map)) = (
-                self.owned.get_mut(&partition),
-                map::decode(snapshot, None),
-            ) {
+            if let (Some(owned), Ok(map)) =
+                (self.owned.get_mut(&partition), map::decode(snapshot, None))
+            {
                 owned.in_hand.retain(|p| !map.is_finished(p.offset));
             }
         }

@@ -40,7 +40,11 @@ pub fn decode(snapshot: &Snapshot, topic_id: Option<&TopicId>) -> Result<Map, &'
 /// The metadata of a map.
 pub fn encode(map: &Map, topic_id: Option<&TopicId>) -> String {
     let marks = map.unfinished.iter().map(|(offset, reserved)| {
-        let mark = if *reserved { Mark::Reserved } else { Mark::Open };
+        let mark = if *reserved {
+            Mark::Reserved
+        } else {
+            Mark::Open
+        };
         (*offset, mark)
     });
     offsets::encode(map.base, map.end, topic_id, marks)

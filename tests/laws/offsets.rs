@@ -46,6 +46,8 @@ pub struct Start {
     pub by: Writer,
     /// By the process's clock.
     pub at: UnixMillis,
+    /// When it must not start any more, by the same clock.
+    pub start_by: UnixMillis,
     /// By the broker's clock.
     pub broker_at: UnixMillis,
     /// How far the two may differ.
@@ -128,16 +130,18 @@ impl Offsets {
         }
     }
 
-    /// An attempt starts: L3 and L4. Counts the POST.
-    pub fn started(&self, start: &Start, residences: &mut Residences) -> Verdict {
+    /// The engine orders an attempt: L3 and L4. Its POST, which may start later
+    /// within the lease, is counted by [`Residences::posted`].
+    pub fn started(&self, start: &Start, residences: &Residences) -> Verdict {
         let position = start.position;
         Law::L3.check(start.attempt <= start.attempts_max, || {
             format!("attempt {} from {position:?}", start.attempt)
         })?;
-        residences.posted(position, start.attempt)?;
-        let residence = residences.get(position).expect("posted found it");
-        Law::L3.check(!residence.moved, || {
-            format!("attempt from {position:?}, which has been moved")
+        let residence = residences.get(position).ok_or_else(|| {
+            Law::L3.breach(format!("attempt from {position:?}, where no record is"))
+        })?;
+        Law::L3.check(!residence.moved && residence.posts == 0, || {
+            format!("attempt from {position:?}: {residence:?}")
         })?;
         let reservation = self
             .of
@@ -157,7 +161,7 @@ impl Offsets {
                 "attempt from {position:?} before its reservation was acknowledged"
             ))
         })?;
-        let age = start.at.since(granted_at);
+        let age = start.at.max(start.start_by).since(granted_at);
         Law::L3.check(age <= LEASE, || {
             format!("attempt from {position:?} {age:?} after its reservation was requested")
         })?;
@@ -168,11 +172,6 @@ impl Offsets {
                 start.broker_at, start.skew_max
             )
         })
-    }
-
-    /// The committed base of a partition.
-    pub fn base(&self, partition: Partition) -> Option<NextOffset> {
-        self.of.get(&partition).map(|committed| committed.map.base)
     }
 
     /// How many offsets the committed maps reserve.

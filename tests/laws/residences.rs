@@ -8,7 +8,7 @@ use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic};
 use ringback::model::record::{Header, MovedRecord, Record};
 use ringback::model::tenant::TenantId;
 use ringback::model::time::UnixMillis;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// One residence of a record.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct Residences {
     at: BTreeMap<Position, Residence>,
     posts: HashMap<Position, u32>,
     dead_letters: HashMap<Position, u32>,
+    succeeded: HashSet<Position>,
+    posts_after_success: u64,
 }
 
 impl Residences {
@@ -113,6 +115,7 @@ impl Residences {
         residence.posts += 1;
         let posts = self.posts.entry(residence.published).or_default();
         *posts += 1;
+        self.posts_after_success += u64::from(self.succeeded.contains(&residence.published));
         Law::L3.check(residence.posts == 1, || {
             format!("{} POSTs from {position:?}", residence.posts)
         })?;
@@ -134,6 +137,7 @@ impl Residences {
     pub fn delivered(&mut self, position: Position) {
         if let Some(residence) = self.at.get_mut(&position) {
             residence.delivered = true;
+            self.succeeded.insert(residence.published);
         }
     }
 
@@ -169,8 +173,12 @@ impl Residences {
         self.at.range(range).map(|(p, r)| (p.offset, r))
     }
 
-    /// POSTs after the record's first 2xx are not counted here; this is how
-    /// often a published record became a dead letter.
+    /// POSTs of records that had been answered 2xx before.
+    pub fn posts_after_success(&self) -> u64 {
+        self.posts_after_success
+    }
+
+    /// How often a published record became a dead letter.
     pub fn dead_letters(&self) -> &HashMap<Position, u32> {
         &self.dead_letters
     }
@@ -179,11 +187,6 @@ impl Residences {
     pub fn posts(&self) -> &HashMap<Position, u32> {
         &self.posts
     }
-
-    /// Every residence.
-    pub fn iter(&self) -> impl Iterator<Item = (&Position, &Residence)> {
-        self.at.iter()
-    }
 }
 
 fn call_of(value: Option<&[u8]>) -> Option<CallEnded> {
@@ -191,7 +194,9 @@ fn call_of(value: Option<&[u8]>) -> Option<CallEnded> {
 }
 
 fn attempts_made(headers: &[Header]) -> Option<u8> {
-    let mut found = headers.iter().filter(|h| h.name == "ringback-attempts-made");
+    let mut found = headers
+        .iter()
+        .filter(|h| h.name == "ringback-attempts-made");
     let value = found.next()?.value.as_ref()?;
     let alone = found.next().is_none();
     alone.then(|| std::str::from_utf8(value).ok()?.parse().ok())?

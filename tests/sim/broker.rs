@@ -1,11 +1,13 @@
 //! The fake broker: logs, committed offsets, transactions. It keeps what a
 //! crash leaves, and nothing else.
 
+use crate::replica::Request;
 use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic, TopicId};
 use ringback::model::record::{Header, MovedRecord, Record};
 use ringback::model::time::UnixMillis;
 use ringback::model::write::{LogBounds, Snapshot};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// One offset of a log.
 enum Entry {
@@ -43,7 +45,7 @@ impl Log {
 /// A transaction that is not ended.
 pub struct Transaction {
     records: Vec<(MovedRecord, Position, UnixMillis)>,
-    pub snapshots: Vec<Snapshot>,
+    request: Arc<Request>,
     /// How it ends if its producer is not there to end it: committed where the
     /// coordinator had been asked to.
     pub fate: Ending,
@@ -59,10 +61,9 @@ pub enum Ending {
 /// What a committed transaction wrote.
 pub struct Written {
     pub copies: Vec<(MovedRecord, Position, UnixMillis)>,
-    pub snapshots: Vec<Snapshot>,
+    pub request: Arc<Request>,
     /// Where the log became readable further.
     pub touched: Vec<Partition>,
-    pub ending: Ending,
 }
 
 /// Names a transaction.
@@ -143,14 +144,9 @@ impl Broker {
     }
 
     /// Begins a transaction and writes its records and offsets, still pending.
-    pub fn begin(
-        &mut self,
-        records: &[MovedRecord],
-        snapshots: &[Snapshot],
-        at: UnixMillis,
-    ) -> TransactionId {
+    pub fn begin(&mut self, request: &Arc<Request>, at: UnixMillis) -> TransactionId {
         let mut written = Vec::new();
-        for moved in records {
+        for moved in &request.records {
             let partition = self.partition_of(moved.to, moved.key.as_deref());
             let log = self.log(partition);
             let position = Position {
@@ -170,7 +166,7 @@ impl Broker {
         let id = TransactionId(self.transactions);
         let transaction = Transaction {
             records: written,
-            snapshots: snapshots.to_vec(),
+            request: Arc::clone(request),
             fate: Ending::Abort,
         };
         self.open.insert(id, transaction);
@@ -185,7 +181,7 @@ impl Broker {
     /// Ends a transaction; `None` where that has happened before.
     pub fn end(&mut self, id: TransactionId, ending: Ending) -> Option<Written> {
         let Transaction {
-            records, snapshots, ..
+            records, request, ..
         } = self.open.remove(&id)?;
         let mut touched: Vec<Partition> = Vec::new();
         for (_, position, _) in &records {
@@ -206,15 +202,14 @@ impl Broker {
         }
         Some(Written {
             copies: records,
-            snapshots,
+            request,
             touched,
-            ending,
         })
     }
 
     /// Whether the committed offset of a partition cannot be read now.
     pub fn has_pending_offsets(&self, partition: Partition) -> bool {
-        let mut all = self.open.values().flat_map(|t| &t.snapshots);
+        let mut all = self.open.values().flat_map(|t| &t.request.snapshots);
         all.any(|snapshot| snapshot.partition == partition)
     }
 
@@ -248,6 +243,14 @@ impl Broker {
             Entry::Record(record) => Some(record),
             Entry::Pending(_) | Entry::Gap => None,
         })
+    }
+
+    /// The value of the record at a position.
+    pub fn value(&self, position: Position) -> Option<bytes::Bytes> {
+        let from = NextOffset::at(position.offset);
+        let record = self.read(position.partition, from)?;
+        let here = record.position == position;
+        here.then(|| record.value.clone())?
     }
 
     /// Whether every record of the partition lies below its committed base and

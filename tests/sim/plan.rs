@@ -105,7 +105,11 @@ impl Plan {
     pub fn new(chance: &mut Chance) -> Self {
         let calm = chance.permille(125);
         let settings = settings(chance);
-        let replicas = if calm { 1 } else { chance.pick(&[1, 1, 2, 2, 3]) };
+        let replicas = if calm {
+            1
+        } else {
+            chance.pick(&[1, 1, 2, 2, 3])
+        };
         let publish_us = chance.between(1, 20) * SECOND;
         let faults_end_us = publish_us + chance.between(5, 120) * SECOND;
         let large = chance.permille(100);
@@ -142,7 +146,10 @@ impl Plan {
     /// in as many lanes as there are, with all waits.
     pub fn patience(&self) -> Duration {
         let lanes = self.tenants.iter().map(|t| u64::from(t.max_in_flight));
-        let lanes = lanes.min().unwrap_or(1).min(self.settings.in_flight_max as u64);
+        let lanes = lanes
+            .min()
+            .unwrap_or(1)
+            .min(self.settings.in_flight_max as u64);
         let attempts = u64::from(self.settings.attempts) * self.records;
         let busy = Duration::from_secs(5 * attempts / lanes.max(1));
         let longest = self.settings.delays.iter().max().expect("one at least");

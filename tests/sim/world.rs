@@ -35,7 +35,10 @@ pub enum Happening {
     Bounds,
     Up(usize),
     Join(Tag),
-    SessionTimeout { replica: usize, fence: u32 },
+    SessionTimeout {
+        replica: usize,
+        fence: u32,
+    },
     RevokeCallback(Tag, Vec<Partition>),
     LostCallback(Tag),
     Distribute,
@@ -46,7 +49,12 @@ pub enum Happening {
     Wake(Tag, u64),
     Find(Tag, Partition, Generation),
     Fetch(Tag, Partition, Generation),
-    Landing { tag: Tag, fence: u32, request: Arc<Request>, answer: bool },
+    Landing {
+        tag: Tag,
+        fence: u32,
+        request: Arc<Request>,
+        answer: bool,
+    },
     TransactionBegins(Tag, Arc<Request>),
     TransactionEnds(Tag, Arc<Request>, TransactionId),
     TransactionTimesOut(TransactionId),
@@ -93,6 +101,18 @@ pub struct Summary {
     pub posts_after_success: u64,
     pub dead_letters: u64,
     pub virtual_s: u64,
+}
+
+impl Summary {
+    /// Takes another run in.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.records += other.records;
+        self.posts += other.posts;
+        self.posts_after_success += other.posts_after_success;
+        self.dead_letters += other.dead_letters;
+        self.virtual_s += other.virtual_s;
+    }
 }
 
 /// One run.
@@ -197,7 +217,11 @@ impl World {
             self.at(at, Happening::Fault(fault));
         }
         for replica in 0..self.plan.replicas {
-            let at = if replica == 0 { 0 } else { self.chance.below(5 * SECOND) };
+            let at = if replica == 0 {
+                0
+            } else {
+                self.chance.below(5 * SECOND)
+            };
             self.at(at, Happening::Up(replica));
         }
         self.after(0, Happening::Check);
@@ -242,7 +266,12 @@ impl World {
             Happening::Fetch(tag, partition, generation) => {
                 return self.fetch(tag, partition, generation);
             }
-            Happening::Landing { tag, fence, request, answer } => {
+            Happening::Landing {
+                tag,
+                fence,
+                request,
+                answer,
+            } => {
                 return self.landing(tag, fence, &request, answer);
             }
             Happening::TransactionBegins(tag, request) => self.transaction_begins(tag, request),
@@ -292,7 +321,9 @@ impl World {
         self.acknowledge(replica, &event);
         self.see_tenants(replica, &event);
         let engine = self.replicas[replica].engine.as_mut();
-        engine.expect("only running engines are told").handle(now, event);
+        engine
+            .expect("only running engines are told")
+            .handle(now, event);
         self.perform_all(replica)?;
         self.plan_wake(replica)
     }
@@ -314,8 +345,12 @@ impl World {
         let now = self.now_of(replica);
         self.replicas[replica].desk.ordered(now, &action)?;
         match action {
-            Action::StartFetch { partition, from, .. } => self.start_fetch(replica, partition, from),
-            Action::Fetch { partition, records, .. } => self.ask(replica, partition, records),
+            Action::StartFetch {
+                partition, from, ..
+            } => self.start_fetch(replica, partition, from),
+            Action::Fetch {
+                partition, records, ..
+            } => self.ask(replica, partition, records),
             Action::Commit(order) => {
                 let request = self.request(replica, order.write, order.snapshots);
                 self.commit(replica, request);
@@ -401,7 +436,8 @@ impl World {
         let request = requests.remove(index);
         if granted {
             for (snapshot, by) in request.snapshots.iter().zip(&request.writers) {
-                self.offsets.acknowledged(snapshot, *by, request.requested_at);
+                self.offsets
+                    .acknowledged(snapshot, *by, request.requested_at);
             }
         }
     }
@@ -412,7 +448,8 @@ impl World {
             Event::TenantsReplaced(tenants) => {
                 self.replicas[replica].tenants = Arc::clone(tenants);
                 let tenants = Arc::clone(tenants);
-                self.residences.may_skip(|id| tenants.callback(id).is_none());
+                self.residences
+                    .may_skip(|id| tenants.callback(id).is_none());
             }
             Event::Record { record, .. } => {
                 let position = record.position;
@@ -488,13 +525,18 @@ impl World {
         if matches!(ended.outcome, Outcome::Delivered { .. }) {
             self.residences.delivered(position);
         }
-        self.after(0, Happening::Tell(tag, Event::AttemptFinished { position, ended }));
+        self.after(
+            0,
+            Happening::Tell(tag, Event::AttemptFinished { position, ended }),
+        );
     }
 
     fn publish(&mut self, number: u64) {
         let tenant = match self.chance.below(30) {
             0 => "unknown".to_owned(),
-            _ => self.tenants[self.chance.index(self.tenants.len())].name.clone(),
+            _ => self.tenants[self.chance.index(self.tenants.len())]
+                .name
+                .clone(),
         };
         let filler = "x".repeat(match self.chance.below(20) {
             0 => 3_500,
@@ -629,7 +671,12 @@ impl World {
         Ok(Summary {
             steps: self.steps,
             records: self.plan.records,
-            posts: self.residences.posts().values().map(|n| u64::from(*n)).sum(),
+            posts: self
+                .residences
+                .posts()
+                .values()
+                .map(|n| u64::from(*n))
+                .sum(),
             posts_after_success: after_success,
             dead_letters: self.residences.dead_letters().len() as u64,
             virtual_s: self.now_us / SECOND,
