@@ -1,0 +1,95 @@
+//! The commands beside `run`.
+
+use crate::support::broker::Broker;
+use crate::support::receiver::Behaviour;
+use crate::support::ringback;
+use crate::support::scene::{Plan, Scene};
+use crate::support::wait;
+
+#[test]
+fn topics_are_made_once_and_listed() {
+    let broker = Broker::shared();
+    let topics = |command: &str, more: &[&str]| {
+        let head = [
+            "topics",
+            command,
+            "--brokers",
+            broker.address(),
+            "--topic",
+            "it-topics",
+        ];
+        let done = ringback::output(&[&head[..], &["--delays", "60s,90s"], more].concat());
+        let told = String::from_utf8_lossy(&done.stdout).into_owned();
+        let error = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "topics {command}: {error}");
+        told
+    };
+    let make = ["--partitions", "3", "--replication-factor", "1"];
+    topics("create", &[&make[..], &["--dry-run"]].concat());
+    assert_eq!(broker.partitions("it-topics"), 0, "a dry run makes nothing");
+    topics("create", &make);
+    topics("create", &make);
+    let listed = topics("list", &[]);
+    for topic in [
+        "it-topics",
+        "it-topics.delay.1m",
+        "it-topics.delay.90s",
+        "it-topics.dead-letter",
+    ] {
+        assert_eq!(broker.partitions(topic), 3, "{topic}");
+        assert!(
+            listed.contains(topic),
+            "{topic} is not listed in:\n{listed}"
+        );
+    }
+}
+
+#[test]
+fn health_asks_a_running_service() {
+    let mut scene = Scene::new("health", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    let ringback = scene.run("a");
+    assert_eq!(ringback.page("/healthz"), Some(200));
+    let url = format!("http://127.0.0.1:{}/healthz", ringback.port());
+    let ask = || ringback::output(&["health", "--url", &url]).status.code();
+    assert_eq!(ask(), Some(0));
+    ringback.drain();
+    assert_eq!(ask(), Some(1));
+}
+
+#[test]
+fn published_samples_are_delivered() {
+    let mut scene = Scene::new("publish", Plan::default());
+    scene.tenant("x", Behaviour::Ok);
+    scene.tenant("y", Behaviour::Ok);
+    let ringback = scene.run("a");
+    let arguments = [
+        "publish",
+        "--brokers",
+        scene.broker.address(),
+        "--topic",
+        &scene.topic,
+    ];
+    let samples = ["--count", "30", "--tenants", "x,y"];
+    let done = ringback::output(&[&arguments[..], &samples].concat());
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    wait::until("30 deliveries", || scene.receiver.successes() == 30);
+    let posts: Vec<_> = scene.receiver.posts().into_values().flatten().collect();
+    assert_eq!(posts.iter().filter(|post| post.tenant == "x").count(), 15);
+    ringback.drain();
+}
+
+#[test]
+fn the_demo_ends_by_itself_and_its_numbers_add_up() {
+    let done = ringback::output(&["demo"]);
+    let told = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        done.status.success(),
+        "{told}\n{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}

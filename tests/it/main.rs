@@ -1,0 +1,18 @@
+//! Integration tests: the built program against a real Apache Kafka and
+//! scripted receivers. `tests/run` brings what they need.
+
+mod support;
+
+mod attempts;
+mod bad_input;
+mod commands;
+mod contract;
+mod crash;
+mod drain;
+mod harness;
+mod kills;
+mod lanes;
+mod outages;
+mod replay;
+mod settings;
+mod tenants;

@@ -1,0 +1,98 @@
+//! Settings and topics that cannot work end the program before it begins.
+
+use crate::support::broker::Broker;
+use crate::support::receiver::Behaviour;
+use crate::support::ringback;
+use crate::support::scene::{Plan, Scene};
+use std::process::Output;
+
+fn text(output: &Output) -> String {
+    let both = [output.stdout.as_slice(), &output.stderr].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+#[test]
+fn wrong_settings_are_all_reported_at_once() {
+    let done = ringback::output(&[
+        "run",
+        "--topic",
+        "not a topic",
+        "--attempts",
+        "11",
+        "--delays",
+        "50ms",
+        "--timeout",
+        "6s",
+        "--instance",
+        "no spaces",
+        "--record-max-bytes",
+        "many",
+        "--kafka",
+        "enable.auto.commit=true",
+        "--tenants",
+        "/nonexistent/tenants.json",
+    ]);
+    let told = text(&done);
+    assert_eq!(done.status.code(), Some(2), "{told}");
+    for named in [
+        "topic",
+        "not a topic",
+        "attempts",
+        "11",
+        "delays",
+        "50ms",
+        "timeout",
+        "6s",
+        "instance",
+        "no spaces",
+        "record-max-bytes",
+        "many",
+        "enable.auto.commit",
+        "/nonexistent/tenants.json",
+    ] {
+        assert!(told.contains(named), "{named} is not named in:\n{told}");
+    }
+}
+
+#[test]
+fn a_wrong_tenants_file_ends_the_start_with_every_mistake() {
+    let mut scene = Scene::bare(Broker::shared(), "wrong-tenants", Plan::default());
+    scene.tenant("fine", Behaviour::Ok);
+    scene.write_tenants_text(
+        r#"{"one":{"url":"ftp://example.com/"},"two":{"url":"http://u:hunter2@example.com/"},
+            "three":{"url":"http://example.com/","nope":1},"four":{},"fine":{"url":"http://example.com/"}}"#,
+    );
+    let all = scene.arguments("a");
+    let mut arguments: Vec<&str> = all.iter().map(String::as_str).collect();
+    arguments[0] = "check-config";
+    let done = ringback::output(&arguments);
+    let told = text(&done);
+    assert_eq!(done.status.code(), Some(2), "{told}");
+    for named in ["one", "two", "three", "four", "nope"] {
+        assert!(told.contains(named), "{named} is not named in:\n{told}");
+    }
+    assert!(
+        !told.contains("hunter2") && !told.contains("fine"),
+        "{told}"
+    );
+
+    assert_eq!(scene.start("a", &[]).ended().0, 2);
+    scene.write_tenants();
+    let done = ringback::output(&arguments);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+}
+
+#[test]
+fn a_delay_topic_with_the_wrong_timestamp_type_ends_the_start() {
+    let broker = Broker::shared();
+    let mut scene = Scene::bare(broker, "wrong-timestamps", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    let wrong = [("message.timestamp.type", "CreateTime")];
+    broker.create_topic(&scene.delay_topic("200ms"), 4, &wrong);
+    scene.create_topics();
+    let (code, told) = scene.start("a", &[]).ended();
+    assert_eq!(code, 2, "{told}");
+    for named in [&*scene.delay_topic("200ms"), "LogAppendTime"] {
+        assert!(told.contains(named), "{named} is not named in:\n{told}");
+    }
+}

@@ -1,0 +1,216 @@
+//! A real Apache Kafka in one process (KRaft, broker and controller), and its
+//! own tools. One broker serves all tests; one that a test stops is its own.
+
+use super::process::Process;
+use super::{ports, wait, workspace};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+/// A topic of every broker, for records that nobody reads.
+pub const WARM_UP_TOPIC: &str = "warm-up";
+
+/// The least that keeps a broker small and its transactions quick to end.
+const HEAP: [&str; 4] = [
+    "-Xmx512m",
+    "-Xms384m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+];
+
+/// A broker, running or stopped.
+pub struct Broker {
+    address: String,
+    directory: PathBuf,
+    process: Mutex<Option<Process>>,
+}
+
+impl Broker {
+    /// The broker that tests share: topics and groups are each test's own.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Broker> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let broker = Self::prepare("broker");
+            broker.start();
+            broker
+        })
+    }
+
+    /// A formatted broker that does not run yet.
+    pub fn prepare(name: &str) -> Self {
+        let directory = workspace::directory(name);
+        let (port, controller) = (ports::free(), ports::free());
+        let broker = Self {
+            address: format!("127.0.0.1:{port}"),
+            directory,
+            process: Mutex::new(None),
+        };
+        fs::write(
+            broker.properties(),
+            settings(port, controller, &broker.directory),
+        )
+        .expect("the build directory is writable");
+        let properties = broker.properties();
+        let properties = properties.to_str().expect("the build directory is UTF-8");
+        let arguments = ["format", "-t", "TGxjc2hhZG93cmluZ2JhYw", "-c", properties];
+        run_java("kafka.tools.StorageTool", &arguments).expect("the broker's storage is formatted");
+        broker
+    }
+
+    /// Starts it, again on the same port and data, and waits until it serves.
+    pub fn start(&self) {
+        let mut command = java();
+        command.args(HEAP).arg("-cp").arg(class_path());
+        command.arg("kafka.Kafka").arg(self.properties());
+        let log = self.directory.join("broker.log");
+        let process = Process::start("the broker", &mut command, &log);
+        *self.process.lock().expect("no holder panics") = Some(process);
+        let probe: BaseConsumer = self.client().create().expect("valid settings");
+        wait::until("the broker to serve", || {
+            probe
+                .fetch_metadata(Some(WARM_UP_TOPIC), Duration::from_secs(1))
+                .is_ok_and(|metadata| !metadata.brokers().is_empty())
+        });
+        wait::until("the first topic", || {
+            let topic = NewTopic::new(WARM_UP_TOPIC, 1, TopicReplication::Fixed(1));
+            self.try_create(&topic).is_ok()
+        });
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&self) {
+        let process = self.process.lock().expect("no holder panics").take();
+        process.expect("the broker runs").kill();
+    }
+
+    /// Its process id.
+    #[allow(dead_code, reason = "the benchmark confines it to a core")]
+    pub fn pid(&self) -> u32 {
+        let process = self.process.lock().expect("no holder panics");
+        process.as_ref().expect("the broker runs").pid()
+    }
+
+    /// `host:port` to bootstrap from.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The start of any rdkafka client's settings for this broker.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.address)
+            .set("log_level", "0");
+        config
+    }
+
+    /// Makes a topic with these settings.
+    pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
+        self.try_create(&topic)
+            .unwrap_or_else(|e| panic!("creating {name}: {e}"));
+    }
+
+    fn try_create(&self, topic: &NewTopic<'_>) -> Result<(), String> {
+        let admin: AdminClient<DefaultClientContext> =
+            self.client().create().map_err(|e| e.to_string())?;
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let made = runtime
+            .expect("a runtime can be made")
+            .block_on(admin.create_topics([topic], &options));
+        match made.map_err(|e| e.to_string())?.remove(0) {
+            Ok(_) => Ok(()),
+            Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
+            Err((name, code)) => Err(format!("{name}: {code}")),
+        }
+    }
+
+    /// How many partitions a topic has; 0 where there is none.
+    pub fn partitions(&self, topic: &str) -> i32 {
+        let client: BaseConsumer = self.client().create().expect("valid settings");
+        let metadata = client.fetch_metadata(Some(topic), wait::PATIENCE);
+        let metadata = metadata.expect("the broker answers");
+        i32::try_from(metadata.topics()[0].partitions().len()).expect("a small number")
+    }
+
+    /// Runs Kafka's own `kafka-consumer-groups` and returns what it prints.
+    pub fn consumer_groups(&self, arguments: &[&str]) -> String {
+        let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+        let all = [&["--bootstrap-server", &self.address], arguments].concat();
+        run_java(class, &all).unwrap_or_else(|e| panic!("kafka-consumer-groups {arguments:?}: {e}"))
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.directory.join("server.properties")
+    }
+}
+
+fn settings(port: u16, controller: u16, directory: &Path) -> String {
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={}
+auto.create.topics.enable=false
+delete.topic.enable=true
+group.initial.rebalance.delay.ms=0
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+",
+        directory.join("data").display()
+    )
+}
+
+fn class_path() -> PathBuf {
+    let libs = workspace::target().join("kafka/libs");
+    assert!(
+        libs.is_dir(),
+        "{} is missing: tests/run fetches Kafka into it",
+        libs.display()
+    );
+    libs.join("*")
+}
+
+fn java() -> Command {
+    Command::new("java")
+}
+
+/// Runs one of Kafka's tools to its end.
+fn run_java(class: &str, arguments: &[&str]) -> Result<String, String> {
+    let done = java()
+        .args([
+            "-Xmx128m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+        ])
+        .arg(class_path())
+        .arg(class)
+        .args(arguments)
+        .output()
+        .map_err(|e| format!("java cannot be started: {e}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if done.status.success() {
+        Ok(text(&done.stdout))
+    } else {
+        Err(text(&done.stdout) + &text(&done.stderr))
+    }
+}

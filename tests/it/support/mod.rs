@@ -1,0 +1,18 @@
+//! What the integration tests stand on: a real broker, real processes,
+//! scripted receivers, and the ledger that checks the promises.
+
+pub mod broker;
+pub mod dead_letters;
+pub mod http;
+pub mod http_parts;
+pub mod ledger;
+pub mod metrics;
+pub mod ports;
+pub mod process;
+pub mod publisher;
+pub mod receiver;
+pub mod ringback;
+pub mod sample;
+pub mod scene;
+pub mod wait;
+pub mod workspace;

@@ -1,0 +1,105 @@
+//! Publishes records as a call platform would: idempotent, `acks=all`.
+
+use super::broker::{Broker, WARM_UP_TOPIC};
+use super::wait;
+use rdkafka::ClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A producer that counts what the broker has acknowledged.
+pub struct Publisher {
+    producer: ThreadedProducer<Acknowledged>,
+    acknowledged: Arc<AtomicU64>,
+    sent: AtomicU64,
+}
+
+struct Acknowledged(Arc<AtomicU64>);
+
+impl ClientContext for Acknowledged {}
+
+impl ProducerContext for Acknowledged {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        // One that is refused stays uncounted, and `flush` says so.
+        if result.is_ok() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Publisher {
+    /// A producer that already has its id: an idempotent one gets it in the
+    /// background, which would be measured as latency of the first records.
+    pub fn new(broker: &Broker) -> Self {
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let producer = broker
+            .client()
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "0")
+            .set("message.max.bytes", "10000000")
+            .set("queue.buffering.max.kbytes", "524288")
+            .set("queue.buffering.max.messages", "500000")
+            .create_with_context(Acknowledged(acknowledged.clone()))
+            .expect("valid settings");
+        let publisher = Self {
+            producer,
+            acknowledged,
+            sent: AtomicU64::new(0),
+        };
+        publisher.send(WARM_UP_TOPIC, None, Some(b"warm-up"), &[]);
+        publisher.flush();
+        publisher
+    }
+
+    /// Hands a record to the producer.
+    pub fn send(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, &str)],
+    ) {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        record.key = key;
+        record.payload = value;
+        if !headers.is_empty() {
+            let mut list = OwnedHeaders::new();
+            for (key, value) in headers {
+                list = list.insert(Header {
+                    key,
+                    value: Some(*value),
+                });
+            }
+            record = record.headers(list);
+        }
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = Some(record);
+        wait::until("room in the producer's queue", || {
+            let record = waiting.take().expect("put back while there is no room");
+            match self.producer.send(record) {
+                Ok(()) => true,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
+                    waiting = Some(record);
+                    false
+                }
+                Err((error, _)) => panic!("publishing to {topic}: {error}"),
+            }
+        });
+    }
+
+    /// Waits until the broker has acknowledged all of them.
+    pub fn flush(&self) {
+        self.producer
+            .flush(wait::PATIENCE)
+            .expect("the broker takes every record");
+        let sent = self.sent.load(Ordering::Relaxed);
+        wait::until("every acknowledgement", || {
+            self.acknowledged.load(Ordering::Relaxed) == sent
+        });
+    }
+}

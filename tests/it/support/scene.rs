@@ -1,0 +1,268 @@
+//! One test's own topic, group, tenants, receiver and publisher, on the shared
+//! broker or on one of its own.
+
+use super::broker::Broker;
+use super::dead_letters::{self, Found};
+use super::ledger::{Account, Ledger};
+use super::ports;
+use super::publisher::Publisher;
+use super::receiver::{Behaviour, Keep, Receiver};
+use super::ringback::{self, Ringback};
+use super::{sample, wait, workspace};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What a test chooses of the settings.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    /// Partitions of every topic.
+    pub partitions: u32,
+    /// `--delays`.
+    pub delays: &'static str,
+    /// The shortest of them.
+    pub delay_min: Duration,
+    /// `--attempts`.
+    pub attempts: u8,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            partitions: 4,
+            delays: "200ms",
+            delay_min: Duration::from_millis(200),
+            attempts: 10,
+        }
+    }
+}
+
+/// A test's surroundings.
+pub struct Scene<'b> {
+    /// The broker.
+    pub broker: &'b Broker,
+    /// The source topic, and the group's name too.
+    pub topic: String,
+    /// Where the tenants' callbacks lead.
+    pub receiver: Receiver,
+    /// What was published through [`Scene::publish`].
+    pub ledger: Ledger,
+    /// What the test chose.
+    pub plan: Plan,
+    publisher: OnceLock<Publisher>,
+    tenants: BTreeMap<String, serde_json::Value>,
+    directory: PathBuf,
+    next: AtomicUsize,
+}
+
+impl Scene<'static> {
+    /// A scene on the shared broker, with its topics made by the program.
+    pub fn new(name: &str, plan: Plan) -> Self {
+        let scene = Self::bare(Broker::shared(), name, plan);
+        scene.create_topics();
+        scene
+    }
+}
+
+impl<'b> Scene<'b> {
+    /// A scene whose topics are not made yet.
+    pub fn bare(broker: &'b Broker, name: &str, plan: Plan) -> Self {
+        let scene = Self {
+            broker,
+            topic: format!("it-{name}"),
+            receiver: Receiver::start(Keep::All),
+            ledger: Ledger::default(),
+            plan,
+            publisher: OnceLock::new(),
+            tenants: BTreeMap::new(),
+            directory: workspace::directory(name),
+            next: AtomicUsize::new(1),
+        };
+        scene.write_tenants();
+        scene
+    }
+
+    /// Makes the topics with `ringback topics create`.
+    #[track_caller]
+    pub fn create_topics(&self) {
+        let partitions = self.plan.partitions.to_string();
+        let made = ringback::output(&[
+            "topics",
+            "create",
+            "--brokers",
+            self.broker.address(),
+            "--topic",
+            &self.topic,
+            "--delays",
+            self.plan.delays,
+            "--partitions",
+            &partitions,
+            "--replication-factor",
+            "1",
+        ]);
+        let text = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "topics create: {text}");
+    }
+
+    /// Adds a tenant whose callback leads to the receiver, and writes the file.
+    pub fn tenant(&mut self, tenant: &str, behaviour: Behaviour) {
+        self.tenant_with(tenant, behaviour, &serde_json::json!({}));
+    }
+
+    /// The same with further settings of the tenant.
+    pub fn tenant_with(&mut self, tenant: &str, behaviour: Behaviour, more: &serde_json::Value) {
+        self.receiver.behave(tenant, behaviour);
+        let mut settings = serde_json::json!({ "url": self.receiver.url(tenant) });
+        let more = more.as_object().expect("an object");
+        let all = settings.as_object_mut().expect("an object");
+        all.extend(more.clone());
+        self.tenants.insert(tenant.to_owned(), settings);
+        self.write_tenants();
+    }
+
+    /// Replaces the tenants file by this text.
+    pub fn write_tenants_text(&self, text: &str) {
+        let new = self.directory.join("tenants.json.new");
+        fs::write(&new, text).expect("the build directory is writable");
+        fs::rename(new, self.tenants_file()).expect("the build directory is writable");
+    }
+
+    /// Writes the tenants file anew.
+    pub fn write_tenants(&self) {
+        let text = serde_json::to_string(&self.tenants).expect("plain JSON");
+        self.write_tenants_text(&text);
+    }
+
+    fn tenants_file(&self) -> PathBuf {
+        self.directory.join("tenants.json")
+    }
+
+    /// The arguments of `run` for a replica of this name.
+    pub fn arguments(&self, instance: &str) -> Vec<String> {
+        let attempts = self.plan.attempts.to_string();
+        let tenants = self.tenants_file();
+        let tenants = tenants.to_str().expect("the build directory is UTF-8");
+        [
+            "run",
+            "--brokers",
+            self.broker.address(),
+            "--group",
+            &self.topic,
+            "--topic",
+            &self.topic,
+            "--instance",
+            instance,
+            "--delays",
+            self.plan.delays,
+            "--attempts",
+            &attempts,
+            "--tenants",
+            tenants,
+            "--allow-networks",
+            "127.0.0.0/8",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    /// Starts a replica with further arguments, not waiting for anything.
+    pub fn start(&self, instance: &str, more: &[&str]) -> Ringback {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let log = self.directory.join(format!("{instance}-{number}.log"));
+        let mut arguments = self.arguments(instance);
+        arguments.extend(more.iter().map(|&a| a.to_owned()));
+        let name = format!("{} {instance}", self.topic);
+        Ringback::start(&name, &arguments, ports::free(), &log)
+    }
+
+    /// Starts a replica and waits until it is ready.
+    #[track_caller]
+    pub fn run(&self, instance: &str) -> Ringback {
+        self.start(instance, &[]).ready()
+    }
+
+    /// Publishes so many sample records of a tenant; each has its place in the
+    /// ledger.
+    pub fn publish(&mut self, tenant: &str, count: usize) {
+        for _ in 0..count {
+            let id = format!("{}-{}", self.topic, self.ledger.len());
+            self.publish_record(&id, tenant);
+        }
+    }
+
+    /// Publishes a sample record of this id.
+    pub fn publish_record(&mut self, id: &str, tenant: &str) {
+        let value = sample::record(id, tenant);
+        self.ledger.publish(id, tenant, &sample::wrapped(&value));
+        self.send(&self.topic, Some(id.as_bytes()), Some(&value), &[]);
+    }
+
+    /// Publishes anything to any topic, outside the ledger.
+    pub fn send(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, &str)],
+    ) {
+        self.publisher().send(topic, key, value, headers);
+    }
+
+    /// The producer, made when it is first needed.
+    pub fn publisher(&self) -> &Publisher {
+        self.publisher.get_or_init(|| Publisher::new(self.broker))
+    }
+
+    /// Waits until the broker has all that was published.
+    pub fn flush(&self) {
+        self.publisher().flush();
+    }
+
+    /// The name of a delay topic.
+    pub fn delay_topic(&self, delay: &str) -> String {
+        format!("{}.delay.{delay}", self.topic)
+    }
+
+    /// The dead letters now.
+    pub fn dead_letters(&self) -> Vec<Found> {
+        dead_letters::read(self.broker, &format!("{}.dead-letter", self.topic))
+    }
+
+    /// Waits until there are so many dead letters, and returns them.
+    #[track_caller]
+    pub fn dead_letters_of(&self, count: usize) -> Vec<Found> {
+        let what = format!("{count} dead letters");
+        wait::until_some(&what, wait::PATIENCE, || {
+            let found = self.dead_letters();
+            (found.len() >= count).then_some(found)
+        })
+    }
+
+    /// Waits until every published record was answered 2xx.
+    #[track_caller]
+    pub fn until_delivered(&self) {
+        wait::until("every record to be delivered", || {
+            self.receiver.successes() >= self.ledger.len()
+                && self.ledger.settled(&self.receiver.posts(), &[])
+        });
+    }
+
+    /// Waits until every published record was answered 2xx or is a dead letter.
+    #[track_caller]
+    pub fn until_settled(&self) {
+        wait::until("every record to be settled", || {
+            let posts = self.receiver.posts();
+            self.ledger.settled(&posts, &[]) || self.ledger.settled(&posts, &self.dead_letters())
+        });
+    }
+
+    /// The account of all that was published.
+    pub fn account(&self) -> Account {
+        let dead = self.dead_letters();
+        self.ledger
+            .account(&self.receiver.posts(), &dead, self.plan.delay_min)
+    }
+}

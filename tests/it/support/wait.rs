@@ -1,0 +1,40 @@
+//! Waiting for a state. Nothing in the tests sleeps for a time and hopes.
+
+use std::time::{Duration, Instant};
+
+/// How long a state may take that is normally reached in seconds: far more
+/// than it needs, so that a busy machine fails no test.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Looks until there is something to see.
+///
+/// Panics: when there is nothing after `limit`.
+#[track_caller]
+pub fn until_some<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(started.elapsed() < limit, "waited {limit:?} for {what}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Looks until it is so, for [`PATIENCE`] at most.
+#[track_caller]
+pub fn until(what: &str, mut look: impl FnMut() -> bool) {
+    until_some(what, PATIENCE, || look().then_some(()));
+}
+
+/// Checks that it stays so for this long: for what must not happen.
+#[track_caller]
+pub fn stays(what: &str, span: Duration, mut look: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while started.elapsed() < span {
+        assert!(look(), "no longer so after {:?}: {what}", started.elapsed());
+        std::thread::sleep(LOOK_EVERY);
+    }
+}

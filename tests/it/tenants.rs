@@ -1,0 +1,106 @@
+//! The tenants file: who gets callbacks, and changes while the service runs.
+
+use crate::support::receiver::Behaviour;
+use crate::support::scene::{Plan, Scene};
+use crate::support::wait;
+use std::time::{Duration, Instant};
+
+#[test]
+fn tenants_without_a_callback_are_skipped_and_counted() {
+    let mut scene = Scene::new("skipped", Plan::default());
+    scene.tenant("on", Behaviour::Ok);
+    scene.tenant_with(
+        "off",
+        Behaviour::Ok,
+        &serde_json::json!({ "enabled": false }),
+    );
+    let ringback = scene.run("a");
+    for tenant in ["on", "off", "nobody"] {
+        scene.publish(tenant, 20);
+    }
+    ringback.until("40 skipped and 20 delivered", |metrics| {
+        metrics.disposed("skipped") == 40 && metrics.disposed("delivered") == 20
+    });
+    assert_eq!(scene.receiver.count(), 20);
+    assert!(scene.dead_letters().is_empty());
+    ringback.drain();
+}
+
+#[test]
+fn a_changed_file_is_in_force_within_two_seconds() {
+    let mut scene = Scene::new("reload", Plan::default());
+    scene.tenant("first", Behaviour::Ok);
+    let ringback = scene.run("a");
+    let changed = Instant::now();
+    scene.tenant("second", Behaviour::Ok);
+    ringback.until("the reload", |metrics| {
+        metrics.count("ringback_tenants_reloads_total", &[("result", "ok")]) >= 1
+    });
+    // A second more than promised, for a busy machine.
+    assert!(changed.elapsed() < Duration::from_secs(3));
+    scene.publish("second", 10);
+    scene.until_delivered();
+    scene.account().assert_exact();
+    ringback.drain();
+}
+
+#[test]
+fn a_bad_file_is_refused_whole_and_the_last_good_one_stays() {
+    let mut scene = Scene::new("reload-refused", Plan::default());
+    for tenant in ["a", "b", "c", "d"] {
+        scene.tenant(tenant, Behaviour::Ok);
+    }
+    let ringback = scene.run("a");
+    let bad = [
+        "{",
+        "",
+        "{}",
+        r#"{"a":{"url":"ftp://example.com/"},"b":{"url":"http://u:hunter2@example.com/"},"c":{"url":"http://example.com/","nope":1},"d":{}}"#,
+        r#"{"a":{"url":"http://127.0.0.1:1/"}}"#,
+    ];
+    for (text, refused) in bad.into_iter().zip(1..) {
+        scene.write_tenants_text(text);
+        ringback.until("the refusal", |metrics| {
+            let labels = [("result", "refused")];
+            metrics.count("ringback_tenants_reloads_total", &labels) >= refused
+        });
+        let successful = "ringback_tenants_last_reload_successful";
+        assert_eq!(ringback.metrics().count(successful, &[]), 0, "{text}");
+    }
+    scene.publish("a", 10);
+    scene.until_delivered();
+    scene.account().assert_exact();
+    let log = ringback.log();
+    for named in ["ftp", "nope", "url"] {
+        assert!(log.contains(named), "the log does not name {named}");
+    }
+    assert!(!log.contains("hunter2"), "a password in the log");
+
+    scene.tenant("e", Behaviour::Ok);
+    ringback.until("the good file", |metrics| {
+        metrics.count("ringback_tenants_last_reload_successful", &[]) == 1
+    });
+    ringback.drain();
+}
+
+#[test]
+fn a_corrected_url_helps_records_that_already_wait() {
+    let plan = Plan {
+        delays: "3s",
+        ..Plan::default()
+    };
+    let mut scene = Scene::new("corrected-url", plan);
+    scene.tenant("t", Behaviour::Always(404));
+    let ringback = scene.run("a");
+    scene.publish("t", 5);
+    ringback.until("the first attempts", |metrics| {
+        metrics.disposed("delayed") == 5
+    });
+    let right = serde_json::json!({ "url": scene.receiver.url("right") });
+    scene.tenant_with("t", Behaviour::Always(404), &right);
+    wait::until("the records at the right URL", || {
+        scene.receiver.successes() == 5
+    });
+    assert_eq!(scene.receiver.count(), 10);
+    ringback.drain();
+}

@@ -1,0 +1,53 @@
+//! What the kernel tells about a process, and on which cores it runs.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+/// The kernel counts CPU time for users in hundredths of a second.
+const TICK: Duration = Duration::from_millis(10);
+
+/// CPU time of all threads of a process, living and ended.
+pub fn cpu(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    // The name, in brackets, may hold anything; what follows are numbers.
+    let (_, after_name) = stat.rsplit_once(')').expect("a name in brackets");
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u32>().expect("a number of ticks");
+    TICK * (ticks(11) + ticks(12))
+}
+
+/// The most memory that a process ever had resident, in MiB.
+pub fn resident_max(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.trim().strip_suffix(" kB"));
+    kib.and_then(|k| k.parse::<f64>().ok())
+        .map_or(0.0, |k| k / 1024.0)
+}
+
+/// Confines all threads of a process to these cores (`0` or `0-1`).
+pub fn confine(pid: u32, cores: &str) {
+    let done = Command::new("taskset")
+        .args(["-acp", cores, &pid.to_string()])
+        .output();
+    let done = done.expect("taskset is part of util-linux");
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+/// The core of what is measured, those of everything else, and all.
+pub fn cores() -> (String, String, String) {
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    match count {
+        1 => ("0".to_owned(), "0".to_owned(), "0".to_owned()),
+        n => (
+            "0".to_owned(),
+            format!("1-{}", n - 1),
+            format!("0-{}", n - 1),
+        ),
+    }
+}

@@ -1,0 +1,242 @@
+//! The parts of a measurement that are processes of their own, made of this
+//! same program: the receiver, and reqwest alone. Each ends by itself.
+
+use super::machine;
+use super::support::receiver::{Behaviour, Keep, Receiver};
+use super::support::sample;
+use bytes::Bytes;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How many tenants records are spread over.
+pub const TENANTS: usize = 100;
+
+/// The tenant of a record by its number.
+pub fn tenant(number: usize) -> String {
+    format!("tenant-{}", number % TENANTS)
+}
+
+/// The receiver's process: answers questions on its standard input, ends with it.
+pub fn receive(fail_first: usize) {
+    let receiver = Receiver::start(Keep::Checksum);
+    for number in 0..TENANTS {
+        receiver.behave(&tenant(number), Behaviour::FailFirst(fail_first));
+    }
+    let mut out = std::io::stdout();
+    let mut say = |text: &str| {
+        writeln!(out, "{text}").and_then(|()| out.flush()).ok();
+    };
+    say(&receiver.port().to_string());
+    for question in std::io::stdin().lines().map_while(Result::ok) {
+        match question.as_str() {
+            "count" => say(&receiver.count().to_string()),
+            _ => {
+                for (id, posts) in receiver.posts() {
+                    let times: Vec<_> = posts.iter().map(|p| p.at_us.to_string()).collect();
+                    say(&format!("{id} {}", times.join(" ")));
+                }
+                say("");
+            }
+        }
+    }
+}
+
+/// The receiver, from the side that measures.
+pub struct ReceiverProcess {
+    child: Child,
+    answers: BufReader<std::process::ChildStdout>,
+    /// Its port.
+    pub port: u16,
+}
+
+impl ReceiverProcess {
+    /// Starts it; every tenant fails so many first POSTs of each record.
+    pub fn start(fail_first: usize) -> Self {
+        let mut child = this_program()
+            .args(["receiver", &fail_first.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program can be started again");
+        let answers = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        let mut this = Self {
+            child,
+            answers,
+            port: 0,
+        };
+        this.port = this.line().parse().expect("a port");
+        this
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How many POSTs have arrived.
+    pub fn count(&mut self) -> usize {
+        self.ask("count");
+        self.line().parse().expect("a number")
+    }
+
+    /// When each POST of each record arrived, in microseconds since the epoch.
+    pub fn posts(&mut self) -> Vec<(String, Vec<u64>)> {
+        self.ask("posts");
+        let mut posts = Vec::new();
+        loop {
+            let line = self.line();
+            let Some((id, times)) = line.split_once(' ') else {
+                return posts;
+            };
+            let times = times.split(' ').map(|t| t.parse().expect("a number"));
+            posts.push((id.to_owned(), times.collect()));
+        }
+    }
+
+    fn ask(&mut self, question: &str) {
+        let input = self.child.stdin.as_mut().expect("standard input is piped");
+        writeln!(input, "{question}").expect("the receiver runs");
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.answers
+            .read_line(&mut line)
+            .expect("the receiver answers");
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for ReceiverProcess {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().ok();
+    }
+}
+
+/// What reqwest alone took.
+pub struct Alone {
+    /// CPU of its process for each POST.
+    pub cpu_us: f64,
+    /// POSTs in a second of the clock.
+    pub per_second: f64,
+}
+
+/// Runs reqwest alone in a process of its own on this core: so many POSTs,
+/// with so many in flight, or where a rate is given paced at it.
+pub fn reqwest_alone(core: &str, port: u16, posts: usize, in_flight: usize, rate: usize) -> Alone {
+    let program = std::env::current_exe().expect("this program has a path");
+    let done = Command::new("taskset")
+        .args(["-c", core])
+        .arg(program)
+        .arg("posts")
+        .args([usize::from(port), posts, in_flight, rate].map(|n| n.to_string()))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("this program can be started again");
+    let told = String::from_utf8_lossy(&done.stdout).into_owned();
+    let mut numbers = told
+        .split_whitespace()
+        .map(|n| n.parse().expect("a number"));
+    let mut next = || numbers.next().expect("two numbers");
+    Alone {
+        cpu_us: next(),
+        per_second: next(),
+    }
+}
+
+fn this_program() -> Command {
+    Command::new(std::env::current_exe().expect("this program has a path"))
+}
+
+/// The process of reqwest alone: the same POSTs as ringback's, from memory.
+pub fn post(port: u16, posts: usize, in_flight: usize, rate: usize) {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(5))
+        .build()
+        .expect("a client can be made");
+    let urls: Vec<String> = (0..TENANTS)
+        .map(|n| format!("http://127.0.0.1:{port}/t/{}", tenant(n)))
+        .collect();
+    let body = Bytes::from(sample::wrapped(&sample::record("alone-000000", &tenant(0))));
+    let work = Arc::new((client, urls, body));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be made");
+    let (cpu, started) = (machine::cpu(std::process::id()), Instant::now());
+    runtime.block_on(async {
+        if rate == 0 {
+            post_all(&work, posts, in_flight).await;
+        } else {
+            post_paced(&work, posts, rate).await;
+        }
+    });
+    let cpu = machine::cpu(std::process::id()) - cpu;
+    println!(
+        "{} {}",
+        cpu.as_secs_f64() * 1e6 / posts as f64,
+        posts as f64 / started.elapsed().as_secs_f64()
+    );
+}
+
+type Work = Arc<(reqwest::Client, Vec<String>, Bytes)>;
+
+async fn post_all(work: &Work, posts: usize, in_flight: usize) {
+    let next = Arc::new(AtomicUsize::new(0));
+    let posting: Vec<_> = (0..in_flight)
+        .map(|_| {
+            let (work, next) = (work.clone(), next.clone());
+            tokio::spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= posts {
+                        return;
+                    }
+                    post_one(&work, number).await;
+                }
+            })
+        })
+        .collect();
+    for task in posting {
+        task.await.expect("no POST panics");
+    }
+}
+
+async fn post_paced(work: &Work, posts: usize, rate: usize) {
+    let started = tokio::time::Instant::now();
+    let mut posting = Vec::with_capacity(posts);
+    for number in 0..posts {
+        let due = Duration::from_secs_f64(number as f64 / rate as f64);
+        tokio::time::sleep_until(started + due).await;
+        let work = work.clone();
+        posting.push(tokio::spawn(async move { post_one(&work, number).await }));
+    }
+    for task in posting {
+        task.await.expect("no POST panics");
+    }
+}
+
+async fn post_one(work: &Work, number: usize) {
+    let (client, urls, body) = &**work;
+    let answer = client
+        .post(urls[number % TENANTS].as_str())
+        .header("content-type", "application/json; charset=utf-8")
+        .header("user-agent", "ringback/0.0.0")
+        .header("webhook-id", format!("alone-{number}"))
+        .header("webhook-timestamp", "1700000000")
+        .header("ringback-attempt", "1")
+        .body(body.clone())
+        .send()
+        .await
+        .expect("the receiver answers");
+    answer.bytes().await.expect("the answer has an end");
+}

@@ -1,0 +1,314 @@
+//! The benchmark: ringback against reqwest alone, side by side in one run.
+//! It reports and asserts nothing about time. `tests/perf/run` runs it.
+
+#[allow(dead_code, reason = "the integration tests use the rest")]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod machine;
+mod parts;
+
+use parts::{ReceiverProcess, TENANTS, reqwest_alone, tenant};
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime};
+use support::broker::Broker;
+use support::publisher::Publisher;
+use support::ringback::Ringback;
+use support::{ports, ringback, sample, workspace};
+
+/// However slow the machine: after this a measurement is given up.
+const LIMIT: Duration = Duration::from_secs(300);
+
+struct Sizes {
+    records: usize,
+    seconds: usize,
+}
+
+fn main() {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    // What cargo adds of itself.
+    arguments.retain(|argument| argument != "--bench");
+    let number = |at: usize| arguments[at].parse().expect("a number");
+    match arguments.first().map(String::as_str) {
+        Some("receiver") => return parts::receive(number(1)),
+        Some("posts") => {
+            let port = u16::try_from(number(1)).expect("a port");
+            return parts::post(port, number(2), number(3), number(4));
+        }
+        _ => {}
+    }
+    let sized = |name: &str, default: usize| {
+        let at = arguments.iter().position(|argument| argument == name);
+        at.map_or(default, |at| number(at + 1))
+    };
+    let sizes = Sizes {
+        records: sized("--records", 100_000),
+        seconds: sized("--seconds", 15),
+    };
+    let bench = Bench::new();
+    bench.backlog(&sizes);
+    bench.steady(&sizes);
+    bench.lateness(&sizes);
+}
+
+/// The broker that all measurements share.
+struct Bench {
+    broker: Broker,
+    publisher: Publisher,
+}
+
+/// One measurement's topic, receiver and service.
+struct Run {
+    topic: String,
+    receiver: ReceiverProcess,
+    directory: std::path::PathBuf,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let broker = Broker::prepare("perf-broker");
+        broker.start();
+        let publisher = Publisher::new(&broker);
+        Self { broker, publisher }
+    }
+
+    /// Topics, tenants file and receiver for one measurement.
+    fn run(&self, topic: &str, delays: &str, fail_first: usize) -> Run {
+        let mut create = ["topics", "create"].map(str::to_owned).to_vec();
+        create.extend(self.settings(topic, delays));
+        create.extend(["--partitions", "12", "--replication-factor", "1"].map(str::to_owned));
+        let made = ringback::command(&create).output().expect("it starts");
+        let error = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "topics create: {error}");
+        let receiver = ReceiverProcess::start(fail_first);
+        let directory = workspace::directory(topic);
+        let tenants: HashMap<String, serde_json::Value> = (0..TENANTS)
+            .map(|n| {
+                let url = format!("http://127.0.0.1:{}/t/{}", receiver.port, tenant(n));
+                (tenant(n), serde_json::json!({ "url": url }))
+            })
+            .collect();
+        let text = serde_json::to_string(&tenants).expect("plain JSON");
+        std::fs::write(directory.join("tenants.json"), text).expect("it is writable");
+        Run {
+            topic: topic.to_owned(),
+            receiver,
+            directory,
+        }
+    }
+
+    fn settings(&self, topic: &str, delays: &str) -> Vec<String> {
+        let brokers = self.broker.address();
+        let all = ["--brokers", brokers, "--topic", topic, "--delays", delays];
+        all.map(str::to_owned).to_vec()
+    }
+
+    fn start(&self, run: &Run, delays: &str) -> Ringback {
+        let tenants = run.directory.join("tenants.json");
+        let tenants = tenants.to_str().expect("the build directory is UTF-8");
+        let mut arguments = vec!["run".to_owned()];
+        arguments.extend(self.settings(&run.topic, delays));
+        let more = [
+            "--group",
+            &run.topic,
+            "--instance",
+            "perf",
+            "--tenants",
+            tenants,
+        ];
+        arguments.extend(more.map(str::to_owned));
+        arguments.extend(["--allow-networks", "127.0.0.0/8"].map(str::to_owned));
+        let log = run.directory.join("ringback.log");
+        Ringback::start("ringback", &arguments, ports::free(), &log)
+    }
+
+    fn publish(&self, topic: &str, number: usize) {
+        let id = format!("{topic}-{number}");
+        let value = sample::record(&id, &tenant(number));
+        self.publisher
+            .send(topic, Some(id.as_bytes()), Some(&value), &[]);
+    }
+
+    /// A backlog, delivered by one core; everything else runs on the others.
+    fn backlog(&self, sizes: &Sizes) {
+        let (core, others, all) = machine::cores();
+        let posts = sizes.records;
+        println!("backlog of {posts} records, {TENANTS} tenants, 12 partitions, one core");
+        let mut run = self.run("perf-backlog", "10s", 0);
+        for number in 0..posts {
+            self.publish(&run.topic, number);
+        }
+        self.publisher.flush();
+        for pid in [self.broker.pid(), run.receiver.pid(), std::process::id()] {
+            machine::confine(pid, &others);
+        }
+        let before = reqwest_alone(&core, run.receiver.port, posts, 64, 0);
+        println!("  reqwest alone, 64 in flight      {}", alone(&before));
+
+        let earlier = run.receiver.count();
+        let service = self.start(&run, "10s");
+        machine::confine(service.pid(), &core);
+        until_count(&mut run.receiver, earlier + 1);
+        machine::confine(service.pid(), &core);
+        let (cpu, started) = (machine::cpu(service.pid()), Instant::now());
+        let skipped = run.receiver.count() - earlier;
+        let in_flight = watch_in_flight(&service, &mut run.receiver, earlier + posts);
+        let cpu = machine::cpu(service.pid()) - cpu;
+        let delivered = (posts - skipped) as f64;
+        let each = cpu.as_secs_f64() * 1e6 / delivered;
+        println!(
+            "  ringback, {in_flight:>4} in flight         {each:>7.1} us of CPU each, {:>7.0}/s, {:>7.0} per core-second",
+            delivered / started.elapsed().as_secs_f64(),
+            1e6 / each
+        );
+        let resident = machine::resident_max(service.pid());
+        println!("  ringback, resident at most       {resident:>7.1} MiB");
+        service.drain();
+
+        let same = reqwest_alone(&core, run.receiver.port, posts, in_flight, 0);
+        println!(
+            "  reqwest alone, {in_flight:>4} in flight    {}",
+            alone(&same)
+        );
+        let after = reqwest_alone(&core, run.receiver.port, posts, 64, 0);
+        println!("  reqwest alone, 64 again          {}", alone(&after));
+        println!(
+            "  ringback / reqwest alone         {:>7.2} with 64 in flight, {:.2} with {in_flight}",
+            each / ((before.cpu_us + after.cpu_us) / 2.0),
+            each / same.cpu_us
+        );
+        for pid in [self.broker.pid(), std::process::id()] {
+            machine::confine(pid, &all);
+        }
+    }
+
+    /// A steady rate, everything on the whole machine.
+    fn steady(&self, sizes: &Sizes) {
+        const RATE: usize = 1_000;
+        const WARM_UP_S: usize = 3;
+        let mut run = self.run("perf-steady", "10s", 0);
+        let service = self.start(&run, "10s").ready();
+        let total = RATE * (sizes.seconds + WARM_UP_S);
+        println!(
+            "{RATE} records/s over {TENANTS} tenants for {} s",
+            sizes.seconds
+        );
+        let mut published_us = Vec::with_capacity(total);
+        let (mut cpu, mut warm) = (Duration::ZERO, 0);
+        pace(RATE, total, |number| {
+            if number == RATE * WARM_UP_S {
+                cpu = machine::cpu(service.pid());
+                warm = number;
+            }
+            published_us.push(now_us());
+            self.publish(&run.topic, number);
+        });
+        until_count(&mut run.receiver, total);
+        let cpu = machine::cpu(service.pid()) - cpu;
+        let mut latencies: Vec<f64> = Vec::with_capacity(total);
+        for (id, times) in run.receiver.posts() {
+            let number = id.rsplit('-').next().and_then(|n| n.parse::<usize>().ok());
+            let number = number.expect("an id of ours");
+            if number >= warm {
+                let latency = times[0].saturating_sub(published_us[number]);
+                latencies.push(latency as f64 / 1e3);
+            }
+        }
+        println!(
+            "  publish to POST                  {}",
+            spread(&mut latencies)
+        );
+        let each = cpu.as_secs_f64() * 1e6 / (total - warm) as f64;
+        println!("  ringback                         {each:>7.1} us of CPU each");
+        let resident = machine::resident_max(service.pid());
+        println!("  ringback, resident at most       {resident:>7.1} MiB");
+        service.drain();
+        let (_, _, all) = machine::cores();
+        let paced = reqwest_alone(&all, run.receiver.port, total - warm, 1, RATE);
+        println!("  reqwest alone, same rate         {}", alone(&paced));
+    }
+
+    /// How late the second POST is after a failed first one.
+    fn lateness(&self, sizes: &Sizes) {
+        const RATE: usize = 100;
+        const DELAY_MS: f64 = 2_000.0;
+        let mut run = self.run("perf-lateness", "2s", 1);
+        let service = self.start(&run, "2s").ready();
+        let total = RATE * sizes.seconds;
+        println!("{RATE} failures/s, a delay of 2 s, for {} s", sizes.seconds);
+        pace(RATE, total, |number| self.publish(&run.topic, number));
+        until_count(&mut run.receiver, 2 * total);
+        let posts = run.receiver.posts();
+        let gaps = posts.iter().filter(|(_, times)| times.len() > 1);
+        let mut gaps: Vec<f64> = gaps
+            .map(|(_, times)| times[1].saturating_sub(times[0]) as f64 / 1e3)
+            .collect();
+        println!("  POST 1 to POST 2                 {}", spread(&mut gaps));
+        let early = gaps.iter().filter(|gap| **gap < DELAY_MS).count();
+        println!("  sooner than the delay            {early:>7}");
+        service.drain();
+    }
+}
+
+fn alone(measured: &parts::Alone) -> String {
+    let (each, rate) = (measured.cpu_us, measured.per_second);
+    format!("{each:>7.1} us of CPU each, {rate:>7.0}/s")
+}
+
+/// Mean attempts in flight, looked at four times a second until all POSTs came.
+fn watch_in_flight(service: &Ringback, receiver: &mut ReceiverProcess, posts: usize) -> usize {
+    let (mut sum, mut looks) = (0, 0);
+    let started = Instant::now();
+    let mut next_look = started + Duration::from_millis(200);
+    while receiver.count() < posts {
+        assert!(started.elapsed() < LIMIT, "the backlog does not end");
+        if Instant::now() >= next_look {
+            sum += service.metrics().count("ringback_in_flight", &[]);
+            looks += 1;
+            next_look += Duration::from_millis(250);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    usize::try_from(sum / looks.max(1)).map_or(1, |mean| mean.max(1))
+}
+
+fn until_count(receiver: &mut ReceiverProcess, posts: usize) {
+    support::wait::until_some("the POSTs", LIMIT, || {
+        (receiver.count() >= posts).then_some(())
+    });
+}
+
+/// Calls with 0, 1, … at this rate; a call that comes late is not left out.
+fn pace(rate: usize, total: usize, mut each: impl FnMut(usize)) {
+    let started = Instant::now();
+    for number in 0..total {
+        let due = started + Duration::from_secs_f64(number as f64 / rate as f64);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        each(number);
+    }
+}
+
+fn now_us() -> u64 {
+    let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    epoch.expect("after 1970").as_micros() as u64
+}
+
+/// Least, middle, 99th of 100 and greatest, in milliseconds.
+fn spread(values: &mut [f64]) -> String {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = (values.len() as f64 * share) as usize;
+        values
+            .get(place.min(values.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
+    format!(
+        "min {:.1}, p50 {:.1}, p99 {:.1}, max {:.1} ms ({} of them)",
+        at(0.0),
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        values.len()
+    )
+}
