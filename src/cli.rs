@@ -108,7 +108,7 @@ pub struct PublishGiven {
         default_value = "10",
         allow_negative_numbers = true
     )]
-    #[arg(conflicts_with = "stdin")]
+    #[arg(conflicts_with_all = ["stdin", "dash"])]
     pub count: String,
     /// Records per second, 1 to 1000000 [default: as fast as Kafka takes them]
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
@@ -119,7 +119,7 @@ pub struct PublishGiven {
         value_name = "LIST|COUNT",
         default_value = "87462158132343186600590049"
     )]
-    #[arg(conflicts_with = "stdin")]
+    #[arg(conflicts_with_all = ["stdin", "dash"])]
     pub tenants: String,
     /// Read records from standard input, one JSON object a line, wrapped in data or bare; so does -
     #[arg(long)]
@@ -182,7 +182,7 @@ pub fn run_help() -> String {
     let run = command
         .find_subcommand_mut("run")
         .expect("run is a command");
-    run.render_long_help().to_string()
+    run.render_help().to_string()
 }
 
 #[cfg(test)]

@@ -64,8 +64,12 @@
 pub mod admin;
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod engine;
 pub mod http;
+pub mod kafka;
 pub mod model;
+pub mod runner;
 pub mod shutdown;
+pub mod telemetry;

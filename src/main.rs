@@ -1,3 +1,45 @@
-//! The ringback program.
+//! The ringback program: command line, settings, command, exit code. Nothing
+//! that could be tested is here. Runs on the main thread.
 
-fn main() {}
+use ringback::cli::{self, Command};
+use ringback::commands::{self, Exit};
+use ringback::config::settings::PropertyRule;
+use ringback::config::{self, Configured, environment};
+use std::process::ExitCode;
+
+const RULE: PropertyRule = commands::property_mistake;
+
+fn main() -> ExitCode {
+    let command = cli::parse(std::env::args_os()).command;
+    let variables = environment::unknown_variables(&cli::variables());
+    let exit = match command {
+        Command::Run(given) => match config::load(&given, RULE) {
+            Ok(mut configured) => {
+                configured.warnings.extend(variables);
+                run(configured)
+            }
+            Err(mistakes) => {
+                commands::warn(&variables);
+                commands::refuse(&mistakes)
+            }
+        },
+        Command::Demo(given) => demo(&given),
+        Command::CheckConfig(given) => commands::check_config::run(&given, RULE, &variables),
+        Command::Topics(given) => commands::topics::run(&given, RULE),
+        Command::Publish(given) => commands::publish::run(&given, RULE),
+        Command::Health(given) => commands::health::run(&given),
+        Command::Completions { shell } => commands::completions::run(cli::command(), shell),
+    };
+    exit.into()
+}
+
+/// Stands where `ringback::runner::run(configured) -> Exit` will.
+fn run(configured: Configured) -> Exit {
+    commands::warn(&configured.warnings);
+    Exit::Fault
+}
+
+/// Stands where `ringback::commands::demo::run(&given) -> Exit` will.
+fn demo(_given: &cli::DemoGiven) -> Exit {
+    Exit::Fault
+}

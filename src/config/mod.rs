@@ -16,7 +16,7 @@ pub mod watch;
 
 use given::RunGiven;
 use mistake::{Mistake, Warning};
-use settings::{RefusedProperty, Settings};
+use settings::{PropertyRule, Settings};
 use watch::TenantsWatch;
 
 /// All that `run` needs: its settings, the tenants in force, and what to warn about.
@@ -33,9 +33,9 @@ pub struct Configured {
 /// Reads the settings and the tenants file.
 ///
 /// Errors: every mistake in both.
-pub fn load(given: &RunGiven, refused: RefusedProperty) -> Result<Configured, Vec<Mistake>> {
+pub fn load(given: &RunGiven, rule: PropertyRule) -> Result<Configured, Vec<Mistake>> {
     let tenants = TenantsWatch::start(given.tenants.as_ref());
-    match (settings::read(given, refused), tenants) {
+    match (settings::read(given, rule), tenants) {
         (Ok((settings, warnings)), Ok(tenants)) => Ok(Configured {
             settings,
             tenants,

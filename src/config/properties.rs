@@ -2,7 +2,7 @@
 //! texts; which keys are refused is the Kafka shell's word, handed in.
 
 use super::mistake::{Mistake, Mistakes};
-use super::settings::{KafkaProperty, RefusedProperty};
+use super::settings::{KafkaProperty, PropertyRule};
 
 const FLAG: &str = "--kafka";
 
@@ -10,15 +10,15 @@ const FLAG: &str = "--kafka";
 pub fn read(
     flags: &[String],
     file: Option<(&str, &str)>,
-    refused: RefusedProperty,
+    rule: PropertyRule,
     mistakes: &mut Mistakes,
 ) -> Vec<KafkaProperty> {
     let lines = flags.iter().flat_map(|flag| flag.lines());
-    let from_flags = read_lines(lines.map(|l| (FLAG.to_owned(), l)), refused, mistakes);
+    let from_flags = read_lines(lines.map(|l| (FLAG.to_owned(), l)), rule, mistakes);
     let (path, text) = file.unwrap_or_default();
     let lines = text.lines().enumerate();
     let named = lines.map(|(at, l)| (format!("--kafka-properties {path}, line {}", at + 1), l));
-    let mut all = read_lines(named, refused, mistakes);
+    let mut all = read_lines(named, rule, mistakes);
     all.retain(|property| !from_flags.iter().any(|flag| flag.key == property.key));
     all.extend(from_flags);
     all
@@ -26,7 +26,7 @@ pub fn read(
 
 fn read_lines<'a>(
     lines: impl Iterator<Item = (String, &'a str)>,
-    refused: RefusedProperty,
+    rule: PropertyRule,
     mistakes: &mut Mistakes,
 ) -> Vec<KafkaProperty> {
     let mut properties: Vec<KafkaProperty> = Vec::new();
@@ -35,7 +35,7 @@ fn read_lines<'a>(
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        match read_line(line, &properties, refused) {
+        match read_line(line, &properties, rule) {
             Ok(property) => properties.push(property),
             Err(text) => mistakes.0.push(Mistake::new(source, text)),
         }
@@ -47,10 +47,10 @@ fn read_lines<'a>(
 fn read_line(
     line: &str,
     before: &[KafkaProperty],
-    refused: RefusedProperty,
+    rule: PropertyRule,
 ) -> Result<KafkaProperty, String> {
     let Some((key, value)) = line.split_once('=') else {
-        return Err("not key=value".to_owned());
+        return Err("not key=value (its text is not shown, it may be a secret)".to_owned());
     };
     let key = key.trim();
     let formed = !key.is_empty()
@@ -60,7 +60,8 @@ fn read_line(
     if !formed {
         return Err("not key=value with the name of a librdkafka property as key".to_owned());
     }
-    if let Some(reason) = refused(key) {
+    let value = value.trim();
+    if let Some(reason) = rule(key, value) {
         return Err(format!("'{key}' cannot be set: {reason}"));
     }
     if before.iter().any(|property| property.key == key) {
@@ -68,7 +69,7 @@ fn read_line(
     }
     Ok(KafkaProperty {
         key: key.to_owned(),
-        value: value.trim().to_owned(),
+        value: value.to_owned(),
     })
 }
 
@@ -76,8 +77,8 @@ fn read_line(
 mod tests {
     use super::*;
 
-    fn refused(key: &str) -> Option<&'static str> {
-        (key == "acks").then_some("nothing may be lost")
+    fn rule(key: &str, _: &str) -> Option<String> {
+        (key == "acks").then(|| "nothing may be lost".to_owned())
     }
 
     #[test]
@@ -89,7 +90,7 @@ mod tests {
         ];
         let file = "# comment\n\na=9\nc=3\nc=4\nacks=hunter2\nsasl password=hunter2\n";
         let mut mistakes = Mistakes::default();
-        let read = read(&flags, Some(("f", file)), refused, &mut mistakes);
+        let read = read(&flags, Some(("f", file)), rule, &mut mistakes);
         let pairs: Vec<_> = read
             .iter()
             .map(|p| (p.key.as_str(), p.value.as_str()))
@@ -99,7 +100,7 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "--kafka: not key=value",
+                "--kafka: not key=value (its text is not shown, it may be a secret)",
                 "--kafka: 'acks' cannot be set: nothing may be lost",
                 "--kafka-properties f, line 5: 'c' is set twice",
                 "--kafka-properties f, line 6: 'acks' cannot be set: nothing may be lost",

@@ -16,9 +16,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Says why a librdkafka property may not be set, or `None` where it may. The
-/// Kafka shell has the table; `main` hands it in.
-pub type RefusedProperty = fn(&str) -> Option<&'static str>;
+/// Says why a librdkafka property may not be set to this value, or `None` where
+/// it may. The answer never holds the value. Only Kafka's side knows; `main`
+/// hands it in.
+pub type PropertyRule = fn(&str, &str) -> Option<String>;
 
 /// The longest wait between two commits: a record's latency grows by it.
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -295,11 +296,11 @@ impl Settings {
 /// Errors: every mistake, each with the flag, the value and what is allowed.
 pub fn read(
     given: &RunGiven,
-    refused: RefusedProperty,
+    rule: PropertyRule,
 ) -> Result<(Settings, Vec<Warning>), Vec<Mistake>> {
     let mut m = Mistakes::default();
     let ms = Duration::from_millis;
-    let cluster = cluster(&given.kafka, refused, &mut m);
+    let cluster = cluster(&given.kafka, rule, &mut m);
     let schedule = schedule(&given.schedule, cluster.as_ref().map(|c| &c.topics), &mut m);
     let group = m.take("--group", values::group(&given.group));
     let instance = m.take("--instance", instance(given.instance.as_deref()));
@@ -354,10 +355,10 @@ pub fn read(
 /// Errors: every mistake.
 pub fn read_topics(
     given: &TopicsGiven,
-    refused: RefusedProperty,
+    rule: PropertyRule,
 ) -> Result<(Cluster, Schedule), Vec<Mistake>> {
     let mut m = Mistakes::default();
-    let cluster = cluster(&given.kafka, refused, &mut m);
+    let cluster = cluster(&given.kafka, rule, &mut m);
     let schedule = schedule(&given.schedule, cluster.as_ref().map(|c| &c.topics), &mut m);
     match (cluster, schedule) {
         (Some(cluster), Some(schedule)) if m.0.is_empty() => Ok((cluster, schedule)),
@@ -368,9 +369,9 @@ pub fn read_topics(
 /// Reads how to reach Kafka.
 ///
 /// Errors: every mistake.
-pub fn read_cluster(given: &KafkaGiven, refused: RefusedProperty) -> Result<Cluster, Vec<Mistake>> {
+pub fn read_cluster(given: &KafkaGiven, rule: PropertyRule) -> Result<Cluster, Vec<Mistake>> {
     let mut m = Mistakes::default();
-    let cluster = cluster(given, refused, &mut m);
+    let cluster = cluster(given, rule, &mut m);
     cluster.filter(|_| m.0.is_empty()).ok_or(m.0)
 }
 
@@ -381,7 +382,7 @@ pub fn read_listen(given: &ListenGiven) -> Result<SocketAddr, Vec<Mistake>> {
     values::listen(&given.listen).map_err(|text| vec![Mistake::new("--listen", text)])
 }
 
-fn cluster(given: &KafkaGiven, refused: RefusedProperty, m: &mut Mistakes) -> Option<Cluster> {
+fn cluster(given: &KafkaGiven, rule: PropertyRule, m: &mut Mistakes) -> Option<Cluster> {
     let brokers = m.take("--brokers", values::brokers(&given.brokers));
     let topic = m.take("--topic", values::topic(&given.topic));
     if let Some(topic) = &topic {
@@ -402,7 +403,7 @@ fn cluster(given: &KafkaGiven, refused: RefusedProperty, m: &mut Mistakes) -> Op
     let file = file
         .as_ref()
         .map(|(path, text)| (path.as_str(), text.as_str()));
-    let properties = properties::read(&given.kafka, file, refused, m);
+    let properties = properties::read(&given.kafka, file, rule, m);
     Some(Cluster {
         brokers: brokers?,
         topics: TopicNames::new(topic?),

@@ -7,13 +7,13 @@ struct Line {
     given: RunGiven,
 }
 
-fn refused(key: &str) -> Option<&'static str> {
-    (key == "group.id").then_some("--group sets it")
+fn rule(key: &str, _: &str) -> Option<String> {
+    (key == "group.id").then(|| "--group sets it".to_owned())
 }
 
 fn read_line(args: &[&str]) -> Result<(Settings, Vec<Warning>), Vec<Mistake>> {
     let args = [&["ringback", "--instance", "r-0"], args].concat();
-    read(&Line::parse_from(args).given, refused)
+    read(&Line::parse_from(args).given, rule)
 }
 
 fn texts(delays: &[Delay]) -> Vec<String> {

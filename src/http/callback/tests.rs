@@ -47,6 +47,7 @@ fn order(url: &str) -> AttemptOrder {
         call,
         value: Bytes::from_static(VALUE),
         attempt: 3,
+        start_by: UnixMillis(i64::MAX),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
     }
 }

@@ -1,0 +1,145 @@
+//! The pages as a scraper and a prober see them.
+
+use super::*;
+use crate::model::fact::Overview;
+use crate::model::position::{Partition, Topic, TopicNames};
+use crate::model::tenant::TenantId;
+use crate::model::time::UnixMillis;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread;
+
+/// Served pages with a clock that the test moves.
+struct Served {
+    address: SocketAddr,
+    status: Arc<Status>,
+    now: Arc<AtomicI64>,
+    shutdown: oneshot::Sender<()>,
+    thread: thread::JoinHandle<Result<(), AdminError>>,
+}
+
+fn served() -> Served {
+    let names = TopicNames::new("call-ended");
+    let status = Arc::new(Status::new(names, "i-1".to_owned(), UnixMillis(0)));
+    let now = Arc::new(AtomicI64::new(0));
+    let clock = Arc::clone(&now);
+    let pages = Pages::new(
+        Arc::clone(&status),
+        || b"ringback_in_flight 3\n".to_vec(),
+        move || UnixMillis(clock.load(Ordering::Relaxed)),
+    );
+    let listener = bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let (shutdown, wait) = oneshot::channel();
+    let thread = thread::spawn(serve(listener, pages, wait));
+    Served {
+        address,
+        status,
+        now,
+        shutdown,
+        thread,
+    }
+}
+
+impl Served {
+    fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").expect("open");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let status = text.split(' ').nth(1).and_then(|s| s.parse().ok());
+        let body = text.split_once("\r\n\r\n").expect("a body").1.to_owned();
+        (status.expect("a status"), body)
+    }
+}
+
+#[test]
+fn the_pages_say_what_the_runner_wrote() {
+    let served = served();
+    assert_eq!(served.get("/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(served.get("/readyz"), (503, "starting\n".to_owned()));
+
+    let away = "no broker of 127.0.0.1:9092 answers";
+    served.status.waiting(away.to_owned());
+    assert_eq!(served.get("/healthz").0, 200, "an outage is not ours");
+    assert_eq!(served.get("/readyz"), (503, format!("{away}\n")));
+    served.status.subscribed();
+    assert_eq!(served.get("/readyz"), (503, "starting\n".to_owned()));
+    served.status.assigned();
+    assert_eq!(served.get("/readyz"), (200, "ok\n".to_owned()));
+    served.status.waiting(away.to_owned());
+    served.status.subscribed();
+    assert_eq!(served.get("/readyz").0, 200, "no assignment need follow");
+
+    served.now.store(10_001, Ordering::Relaxed);
+    let (status, reason) = served.get("/healthz");
+    assert_eq!(
+        (status, reason.as_str()),
+        (503, "the loop has not turned for 10 s\n")
+    );
+    served
+        .status
+        .turned(UnixMillis(10_000), Overview::default());
+    assert_eq!(served.get("/healthz").0, 200);
+
+    let partition = Partition {
+        topic: Topic::Source,
+        number: 3,
+    };
+    let overview = Overview {
+        stopped: vec![(partition, "the committed offset is beyond the log")],
+        failing: vec![(TenantId::new("<t>").expect("valid"), UnixMillis(7))],
+        tenants_failing: 1,
+        ..Overview::default()
+    };
+    served.status.turned(UnixMillis(10_000), overview);
+    let (status, reason) = served.get("/healthz");
+    assert_eq!(status, 503);
+    assert!(
+        reason.contains("call-ended/3: the committed offset"),
+        "{reason}"
+    );
+
+    let (status, text) = served.get("/statusz");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("json");
+    assert_eq!((status, &json["instance"]), (200, &"i-1".into()));
+    assert_eq!(json["tenants"]["worst"][0]["tenant"], "<t>");
+    let (status, page) = served.get("/");
+    assert_eq!(status, 200);
+    assert!(page.contains("&lt;t&gt;") && !page.contains("<t>"));
+    assert_eq!(
+        served.get("/metrics"),
+        (200, "ringback_in_flight 3\n".to_owned())
+    );
+    assert_eq!(served.get("/other").0, 404);
+
+    served
+        .status
+        .turned(UnixMillis(10_000), Overview::default());
+    served.status.draining();
+    assert_eq!(served.get("/readyz"), (503, "draining\n".to_owned()));
+    assert_eq!(served.get("/healthz").0, 200);
+    served.shutdown.send(()).expect("it waits");
+    let ended = served.thread.join().expect("no panic");
+    assert!(ended.is_ok());
+}
+
+#[test]
+fn connections_that_say_nothing_do_not_keep_others_out() {
+    let served = served();
+    let silent: Vec<TcpStream> = (0..CONNECTIONS_MAX - 1)
+        .map(|_| TcpStream::connect(served.address).expect("it listens"))
+        .collect();
+    assert_eq!(served.get("/healthz").0, 200);
+    drop(silent);
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = bind("127.0.0.1:0").expect("loopback");
+    let listen = taken.local_addr().expect("bound").to_string();
+    let error = bind(&listen).expect_err("taken");
+    assert!(error.to_string().contains(&listen));
+    assert!(bind("nonsense").is_err());
+}

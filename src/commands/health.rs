@@ -1,0 +1,232 @@
+//! `ringback health`: one GET to a running service, for the health checks of
+//! containers that have no curl. Plain HTTP/1.1 over a socket: an HTTP client
+//! would cost more to start than the question is worth.
+
+use super::{Exit, fault, print, refuse};
+use crate::cli::HealthGiven;
+use crate::config::mistake::Mistake;
+use crate::config::settings;
+use crate::model::time::{DurationText, parse_duration};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// As much of the answer as is read and shown, in bytes.
+const ANSWER_BYTES_MAX: u64 = 4_096;
+
+/// Asks, and prints the answer's first line of text.
+#[must_use]
+pub fn run(given: &HealthGiven) -> Exit {
+    let (target, timeout) = match target(given) {
+        Ok(read) => read,
+        Err(mistakes) => return refuse(&mistakes),
+    };
+    let asked = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Socket)
+        .and_then(|runtime| {
+            let answer = runtime.block_on(async {
+                let answer = tokio::time::timeout(timeout, ask(&target)).await;
+                answer.unwrap_or(Err(Error::Timeout(timeout)))
+            });
+            // A name that does not resolve must not hold up the end.
+            runtime.shutdown_background();
+            answer
+        });
+    match asked {
+        Ok(Answer {
+            status: 200..=299,
+            text,
+        }) => {
+            print(format_args!("well: {text}"));
+            Exit::Done
+        }
+        Ok(answer) => fault(&Error::Unwell(answer)),
+        Err(error) => fault(&error),
+    }
+}
+
+/// Whom to ask for what.
+#[derive(PartialEq, Eq, Debug)]
+struct Target {
+    host: String,
+    port: u16,
+    path: String,
+}
+
+/// What came back.
+#[derive(PartialEq, Eq, Debug)]
+struct Answer {
+    status: u16,
+    text: String,
+}
+
+/// Why the service is not known to be well.
+#[derive(Debug)]
+enum Error {
+    Socket(io::Error),
+    Timeout(Duration),
+    NotHttp,
+    Unwell(Answer),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(_) => f.write_str("cannot ask the service"),
+            Self::Timeout(after) => write!(f, "no answer within {}", DurationText(*after)),
+            Self::NotHttp => f.write_str("the answer is not HTTP"),
+            Self::Unwell(answer) => write!(f, "unwell: {} {}", answer.status, answer.text),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Socket(error) => Some(error),
+            Self::Timeout(_) | Self::NotHttp | Self::Unwell(_) => None,
+        }
+    }
+}
+
+fn target(given: &HealthGiven) -> Result<(Target, Duration), Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let timeout = parse_duration(&given.timeout)
+        .ok()
+        .filter(|t| (Duration::from_millis(100)..=Duration::from_secs(60)).contains(t));
+    if timeout.is_none() {
+        let text = format!("'{}' is not allowed: 100ms to 1m", given.timeout);
+        mistakes.push(Mistake::new("--timeout", text));
+    }
+    let target = match &given.url {
+        Some(url) => of_url(url).map_err(|text| vec![Mistake::new("--url", text)]),
+        None => settings::read_listen(&given.listen).map(of_listen),
+    };
+    match (target, timeout) {
+        (Ok(target), Some(timeout)) => Ok((target, timeout)),
+        (target, _) => {
+            mistakes.extend(target.err().unwrap_or_default());
+            Err(mistakes)
+        }
+    }
+}
+
+fn of_url(text: &str) -> Result<Target, String> {
+    let wrong = || "not allowed: write http://host:port/path".to_owned();
+    let url = reqwest::Url::parse(text).map_err(|_| wrong())?;
+    let host = url
+        .host_str()
+        .filter(|_| url.scheme() == "http")
+        .ok_or_else(wrong)?;
+    let query = url.query().map(|q| format!("?{q}")).unwrap_or_default();
+    Ok(Target {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: url.port().unwrap_or(80),
+        path: format!("{}{query}", url.path()),
+    })
+}
+
+/// A service that listens on every address is asked on the loopback one.
+fn of_listen(listen: SocketAddr) -> Target {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Target {
+        host: ip.to_string(),
+        port: listen.port(),
+        path: "/healthz".to_owned(),
+    }
+}
+
+async fn ask(target: &Target) -> Result<Answer, Error> {
+    let address = (target.host.as_str(), target.port);
+    let mut stream = TcpStream::connect(address).await.map_err(Error::Socket)?;
+    let host = if target.host.contains(':') {
+        format!("[{}]", target.host)
+    } else {
+        target.host.clone()
+    };
+    let request = format!(
+        "GET {} HTTP/1.1\r\nhost: {host}:{}\r\nuser-agent: ringback/{}\r\nconnection: close\r\n\r\n",
+        target.path,
+        target.port,
+        env!("CARGO_PKG_VERSION")
+    );
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .map_err(Error::Socket)?;
+    let mut answer = Vec::new();
+    let mut limited = stream.take(ANSWER_BYTES_MAX);
+    limited
+        .read_to_end(&mut answer)
+        .await
+        .map_err(Error::Socket)?;
+    parse(&answer).ok_or(Error::NotHttp)
+}
+
+fn parse(answer: &[u8]) -> Option<Answer> {
+    let text = String::from_utf8_lossy(answer);
+    let status = text.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()?;
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let line = body.lines().map(str::trim).find(|line| !line.is_empty());
+    Some(Answer {
+        status,
+        text: line.unwrap_or("(no text)").to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_is_the_url_or_where_the_service_listens() {
+        let target = |host: &str, port, path: &str| Target {
+            host: host.to_owned(),
+            port,
+            path: path.to_owned(),
+        };
+        for (listen, host) in [
+            ("0.0.0.0:1", "127.0.0.1"),
+            ("[::]:1", "::1"),
+            ("10.0.0.1:1", "10.0.0.1"),
+        ] {
+            let listen = listen.parse().unwrap();
+            assert_eq!(of_listen(listen), target(host, 1, "/healthz"));
+        }
+        assert_eq!(
+            of_url("http://h/readyz?a"),
+            Ok(target("h", 80, "/readyz?a"))
+        );
+        assert_eq!(of_url("http://[::1]:9"), Ok(target("::1", 9, "/")));
+        for bad in ["https://h", "h:1", "", "http://"] {
+            assert!(of_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_its_status_and_its_first_line() {
+        let answer = |status, text: &str| {
+            Some(Answer {
+                status,
+                text: text.to_owned(),
+            })
+        };
+        assert_eq!(
+            parse(b"HTTP/1.1 200 OK\r\na: b\r\n\r\nok\nmore"),
+            answer(200, "ok")
+        );
+        assert_eq!(parse(b"HTTP/1.1 503 \r\n\r\n"), answer(503, "(no text)"));
+        for bad in ["", "HTTP/1.1", "HTTP/1.1 x", "SSH-2.0", "HTTP/2 200"] {
+            assert_eq!(parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Sets up the log: lines on standard error, as text or JSON. A line is handed
+//! to a thread that writes it, so a standard error that nobody reads holds up
+//! nothing; lines beyond the queue are left out and counted. Never decides what
+//! is logged. The runner spawns [`LogWriter::run`] on a thread of its own.
+//!
+//! Limit: 4,096 lines wait, at some 400 bytes each 1.6 MB; at the 200 lines a
+//! second of `facts`, 20 s of a standard error that stands still.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, Registry};
+
+const LINES_WAITING_MAX: usize = 4_096;
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+const OURS: &str = "ringback";
+
+/// How lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Text where standard error is a terminal, else JSON.
+    #[must_use]
+    pub fn of_stderr() -> Self {
+        if io::stderr().is_terminal() {
+            Self::Text
+        } else {
+            Self::Json
+        }
+    }
+}
+
+/// Which lines are written: `info`, or `ringback=debug,librdkafka=info`. A bare
+/// level is ringback's own; what other crates say is shown from warnings on,
+/// unless one is named.
+#[derive(Clone, Debug)]
+pub struct LogFilter(Targets);
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut ours = LevelFilter::INFO;
+        let mut named = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            let (target, level) = match part.split_once('=') {
+                Some((target, level)) if !target.is_empty() => (Some(target), level),
+                Some(_) => return Err(wrong(text)),
+                None => (None, part),
+            };
+            let level = level_of(level).ok_or_else(|| wrong(text))?;
+            match target {
+                Some(target) => named.push((target.to_owned(), level)),
+                None => ours = level,
+            }
+        }
+        let others = ours.min(LevelFilter::WARN);
+        let targets = Targets::new()
+            .with_default(others)
+            // It writes an error for each handshake that fails; the attempt's
+            // own line says so already.
+            .with_target("rustls_platform_verifier", LevelFilter::OFF)
+            .with_target(OURS, ours)
+            .with_targets(named);
+        Ok(Self(targets))
+    }
+}
+
+fn level_of(text: &str) -> Option<LevelFilter> {
+    Some(match text {
+        "off" => LevelFilter::OFF,
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        "trace" => LevelFilter::TRACE,
+        _ => return None,
+    })
+}
+
+fn wrong(text: &str) -> String {
+    format!(
+        "'{text}' is not a log filter: write off, error, warn, info, debug or trace, or \
+         target=level, separated by commas"
+    )
+}
+
+/// Sets the process's log up.
+///
+/// Errors: it is set up already.
+pub fn start(filter: &LogFilter, format: LogFormat) -> Result<(Log, LogWriter), LogError> {
+    let (lines, waiting) = sync_channel(LINES_WAITING_MAX);
+    let log = Log {
+        lines,
+        left_out: Arc::default(),
+    };
+    let writer = LogWriter {
+        waiting,
+        left_out: Arc::clone(&log.left_out),
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(log.clone());
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => layer
+            .with_ansi(io::stderr().is_terminal())
+            .with_filter(filter.0.clone())
+            .boxed(),
+        LogFormat::Json => layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .with_filter(filter.0.clone())
+            .boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer)
+        .try_init()
+        .map_err(LogError)?;
+    Ok((log, writer))
+}
+
+/// The way lines take to their writer.
+#[derive(Clone)]
+pub struct Log {
+    lines: SyncSender<Message>,
+    left_out: Arc<AtomicU64>,
+}
+
+enum Message {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+impl Log {
+    /// Waits until all lines so far are written, at most a second.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.lines.try_send(Message::Flush(done)).is_ok() {
+            // A standard error that stands still must not hold up the end.
+            let (Ok(()) | Err(_)) = wait.recv_timeout(FLUSH_MAX);
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line(self)
+    }
+}
+
+/// Hands one line on; the subscriber writes each in one piece.
+pub struct Line<'a>(&'a Log);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self.0.lines.try_send(Message::Line(line.to_vec())) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                self.0.left_out.fetch_add(1, Ordering::Relaxed);
+            }
+            // Nobody writes any more: the process ends.
+            Err(TrySendError::Disconnected(_)) => io::stderr().write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes lines to standard error.
+pub struct LogWriter {
+    waiting: Receiver<Message>,
+    left_out: Arc<AtomicU64>,
+}
+
+impl LogWriter {
+    /// Writes until the process ends; it needs a thread of its own.
+    pub fn run(self) {
+        while let Ok(message) = self.waiting.recv() {
+            match message {
+                Message::Line(line) => self.write(&line),
+                // Who asked may have stopped waiting.
+                Message::Flush(done) => {
+                    let (Ok(()) | Err(_)) = done.try_send(());
+                }
+            }
+        }
+    }
+
+    fn write(&self, line: &[u8]) {
+        let mut stderr = io::stderr().lock();
+        // There is nowhere to tell that standard error fails.
+        let (Ok(()) | Err(_)) = stderr.write_all(line);
+        let left_out = self.left_out.swap(0, Ordering::Relaxed);
+        if left_out > 0 {
+            drop(stderr);
+            tracing::warn!(
+                lines = left_out,
+                "standard error was too slow: log lines were left out"
+            );
+        }
+    }
+}
+
+/// The log is set up already.
+#[derive(Debug)]
+pub struct LogError(TryInitError);
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the log cannot be set up: the process has one already")
+    }
+}
+
+impl std::error::Error for LogError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn a_bare_level_is_ours_and_others_are_named() {
+        #[track_caller]
+        fn check(text: &str, target: &str, level: Level, shown: bool) {
+            let filter: LogFilter = text.parse().expect(text);
+            assert_eq!(filter.0.would_enable(target, &level), shown, "{text}");
+        }
+        check("info", "ringback::engine", Level::INFO, true);
+        check("info", "ringback::engine", Level::DEBUG, false);
+        check("debug", "ringback", Level::DEBUG, true);
+        check("debug", "hyper", Level::INFO, false);
+        check("debug", "librdkafka", Level::WARN, true);
+        check("error", "librdkafka", Level::WARN, false);
+        check("ringback=debug", "ringback::http", Level::DEBUG, true);
+        check("warn,hyper=trace", "hyper", Level::TRACE, true);
+        check("warn,hyper=trace", "ringback", Level::INFO, false);
+        check("info", "rustls_platform_verifier", Level::ERROR, false);
+    }
+
+    #[test]
+    fn what_is_not_a_filter_is_refused_with_its_text() {
+        for text in [
+            "",
+            "loud",
+            "=info",
+            "ringback=",
+            "ringback=loud",
+            "info,,warn",
+        ] {
+            let error = text.parse::<LogFilter>().expect_err(text);
+            assert!(error.contains(&format!("'{text}'")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_writer_that_stands_still_costs_lines_and_no_time() {
+        let (lines, waiting) = sync_channel(2);
+        let log = Log {
+            lines,
+            left_out: Arc::default(),
+        };
+        for _ in 0..5 {
+            log.make_writer().write_all(b"line\n").expect("never fails");
+        }
+        assert_eq!(log.left_out.load(Ordering::Relaxed), 3);
+        assert_eq!(waiting.try_iter().count(), 2);
+    }
+}

@@ -1,0 +1,357 @@
+//! What one engine was told and what it asked for: the laws that can be seen
+//! at its own desk. L2 (one write at a time), L5, L8 and L9.
+
+use super::{Law, Verdict, map};
+use ringback::engine::event::{Action, EngineSettings, Event, Revocation};
+use ringback::model::fact::Fact;
+use ringback::model::position::{Generation, Partition, Position};
+use ringback::model::tenant::TenantId;
+use ringback::model::time::UnixMillis;
+use ringback::model::write::{AttemptOrder, Snapshot, WriteId};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+/// The most records of one partition that an engine may have asked for or have
+/// in hand: the most that a map holds, and as many on their way.
+pub const RECORDS_MAX: usize = 2_000;
+
+/// The most UTF-16 units of a commit's metadata.
+pub const METADATA_UNITS_MAX: usize = 4_096;
+
+/// From `Revoked` to `FinishRevoke`: 2 s for what is in flight, and the writes.
+const REVOKE_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// Assigned; its map is not read yet.
+    Quiet,
+    Adopted,
+    Revoking(Revocation, UnixMillis),
+}
+
+#[derive(Debug)]
+struct Owned {
+    generation: Generation,
+    standing: Standing,
+    fetching: bool,
+    asked: usize,
+    in_hand: HashSet<Position>,
+}
+
+/// One engine's desk.
+#[derive(Debug)]
+pub struct Desk {
+    in_flight_max: usize,
+    drain_timeout: Duration,
+    owned: BTreeMap<Partition, Owned>,
+    commit: Option<(WriteId, BTreeSet<Partition>)>,
+    movement: Option<(WriteId, BTreeSet<Partition>)>,
+    in_flight: BTreeMap<Position, TenantId>,
+    per_tenant: HashMap<TenantId, usize>,
+    draining_since: Option<UnixMillis>,
+    stopped: bool,
+}
+
+impl Desk {
+    /// The desk of a new engine.
+    pub fn new(settings: &EngineSettings) -> Self {
+        Self {
+            in_flight_max: settings.in_flight_max,
+            drain_timeout: settings.drain_timeout,
+            owned: BTreeMap::new(),
+            commit: None,
+            movement: None,
+            in_flight: BTreeMap::new(),
+            per_tenant: HashMap::new(),
+            draining_since: None,
+            stopped: false,
+        }
+    }
+
+    /// The engine is about to be told this.
+    pub fn told(&mut self, now: UnixMillis, event: &Event) {
+        match event {
+            Event::Assigned {
+                generation,
+                partitions,
+            } => self.assigned(*generation, partitions),
+            Event::Found {
+                generation,
+                partition,
+                ..
+            } => {
+                let owned = self.owned.get_mut(partition);
+                if let Some(owned) = owned.filter(|o| o.generation == *generation)
+                    && owned.standing == Standing::Quiet
+                {
+                    owned.standing = Standing::Adopted;
+                }
+            }
+            Event::Revoked {
+                partitions, how, ..
+            } => {
+                for partition in partitions {
+                    if let Some(owned) = self.owned.get_mut(partition) {
+                        owned.standing = Standing::Revoking(*how, now);
+                    }
+                }
+            }
+            Event::Record { generation, record } => {
+                let owned = self.owned.get_mut(&record.position.partition);
+                if let Some(owned) = owned.filter(|o| o.generation == *generation) {
+                    owned.asked = owned.asked.saturating_sub(1);
+                    owned.in_hand.insert(record.position);
+                }
+            }
+            Event::AttemptFinished { position, .. } | Event::AttemptExpired { position } => {
+                self.finished(position);
+            }
+            Event::Committed { write } | Event::CommitRefused { write } => self.answered(*write),
+            Event::Moved { write }
+            | Event::MoveRefused { write }
+            | Event::MoveTooLarge { write }
+            | Event::WriteUnsure { write } => self.answered(*write),
+            Event::Drain => {
+                self.draining_since.get_or_insert(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// The engine asks for this.
+    pub fn ordered(&mut self, now: UnixMillis, action: &Action) -> Verdict {
+        Law::L9.check(!self.stopped, || format!("after Stop: {action:?}"))?;
+        match action {
+            Action::StartFetch {
+                generation,
+                partition,
+                ..
+            } => {
+                let owned = self.adopted(*generation, *partition, "StartFetch")?;
+                Law::L8.check(!owned.fetching, || {
+                    format!("StartFetch twice for {partition:?}")
+                })?;
+                owned.fetching = true;
+                Ok(())
+            }
+            Action::Fetch {
+                generation,
+                partition,
+                records,
+            } => {
+                let owned = self.adopted(*generation, *partition, "Fetch")?;
+                owned.asked += records;
+                let total = owned.asked + owned.in_hand.len();
+                Law::L5.check(total <= RECORDS_MAX, || {
+                    format!("{total} records of {partition:?} asked for or in hand")
+                })
+            }
+            Action::Commit(order) => {
+                Law::L2.check(self.commit.is_none(), || {
+                    format!("a commit while {:?} is outstanding", self.commit)
+                })?;
+                let partitions = self.writes(&order.snapshots)?;
+                self.commit = Some((order.write, partitions));
+                Ok(())
+            }
+            Action::Move(order) => {
+                Law::L2.check(self.movement.is_none(), || {
+                    format!("a move while {:?} is outstanding", self.movement)
+                })?;
+                let partitions = self.writes(&order.snapshots)?;
+                for record in &order.records {
+                    Law::L1.check(partitions.contains(&record.from.partition), || {
+                        format!("{:?} moves without a snapshot", record.from)
+                    })?;
+                }
+                self.movement = Some((order.write, partitions));
+                Ok(())
+            }
+            Action::StartAttempt(order) => self.starts(order),
+            Action::FinishRevoke { partitions, .. } => self.gives_back(partitions),
+            Action::Readopt { .. } => {
+                self.owned.clear();
+                self.commit = None;
+                self.movement = None;
+                Ok(())
+            }
+            Action::Report(fact) => {
+                if let Fact::Disposed { position, .. } = fact
+                    && let Some(owned) = self.owned.get_mut(&position.partition)
+                {
+                    owned.in_hand.remove(position);
+                }
+                Ok(())
+            }
+            Action::Stop => {
+                self.stopped = true;
+                Law::L9.check(self.draining_since.is_some(), || {
+                    "Stop without Drain".to_owned()
+                })?;
+                self.deadlines(now)
+            }
+        }
+    }
+
+    /// What must have happened by now has.
+    pub fn deadlines(&self, now: UnixMillis) -> Verdict {
+        if let Some(since) = self.draining_since {
+            let took = now.since(since);
+            Law::L9.check(took <= self.drain_timeout || self.stopped, || {
+                format!("draining for {took:?}")
+            })?;
+        }
+        for (partition, owned) in &self.owned {
+            if let Standing::Revoking(_, since) = owned.standing {
+                let took = now.since(since);
+                Law::L8.check(took <= REVOKE_MAX, || {
+                    format!("{partition:?} was revoked {took:?} ago and is not given back")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The process was stopped for so long: no fault of the engine's.
+    pub fn excuse(&mut self, stopped: Duration) {
+        if let Some(since) = &mut self.draining_since {
+            *since = since.plus(stopped);
+        }
+        for owned in self.owned.values_mut() {
+            if let Standing::Revoking(_, since) = &mut owned.standing {
+                *since = since.plus(stopped);
+            }
+        }
+    }
+
+    /// Which generation assigned the partition, while the engine has it.
+    pub fn generation(&self, partition: Partition) -> Option<Generation> {
+        self.owned.get(&partition).map(|owned| owned.generation)
+    }
+
+    /// Attempts in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether `Drain` was told.
+    pub fn is_draining(&self) -> bool {
+        self.draining_since.is_some()
+    }
+
+    fn assigned(&mut self, generation: Generation, partitions: &[Partition]) {
+        for partition in partitions {
+            let owned = Owned {
+                generation,
+                standing: Standing::Quiet,
+                fetching: false,
+                asked: 0,
+                in_hand: HashSet::new(),
+            };
+            self.owned.insert(*partition, owned);
+        }
+    }
+
+    fn answered(&mut self, write: WriteId) {
+        for outstanding in [&mut self.commit, &mut self.movement] {
+            if outstanding.as_ref().is_some_and(|(id, _)| *id == write) {
+                *outstanding = None;
+            }
+        }
+    }
+
+    fn adopted(
+        &mut self,
+        generation: Generation,
+        partition: Partition,
+        what: &str,
+    ) -> Result<&mut Owned, super::Breach> {
+        self.owned
+            .get_mut(&partition)
+            .filter(|o| o.generation == generation && o.standing == Standing::Adopted)
+            .ok_or_else(|| Law::L8.breach(format!("{what} for {partition:?}, not adopted")))
+    }
+
+    fn writes(&mut self, snapshots: &[Snapshot]) -> Result<BTreeSet<Partition>, super::Breach> {
+        let mut partitions = BTreeSet::new();
+        for snapshot in snapshots {
+            let partition = snapshot.partition;
+            let units = snapshot.metadata.encode_utf16().count();
+            Law::L5.check(units <= METADATA_UNITS_MAX, || {
+                format!("metadata of {units} units for {partition:?}")
+            })?;
+            let outstanding = [&self.commit, &self.movement].into_iter().flatten();
+            for (write, other) in outstanding {
+                Law::L2.check(!other.contains(&partition), || {
+                    format!("a write for {partition:?} while {write:?} is outstanding")
+                })?;
+            }
+            Law::L2.check(partitions.insert(partition), || {
+                format!("two snapshots of {partition:?} in one write")
+            })?;
+            let lawful = self.owned.get(&partition).is_some_and(|owned| {
+                matches!(
+                    owned.standing,
+                    Standing::Adopted | Standing::Revoking(Revocation::Asked, _)
+                )
+            });
+            Law::L8.check(lawful, || {
+                let owned = self.owned.get(&partition).map(|o| o.standing);
+                format!("a write for {partition:?}, which is {owned:?}")
+            })?;
+            if let (Some(owned), Ok(map)) =
+                (self.owned.get_mut(&partition), map::decode(snapshot, None))
+            {
+                owned.in_hand.retain(|p| !map.is_finished(p.offset));
+            }
+        }
+        Ok(partitions)
+    }
+
+    fn starts(&mut self, order: &AttemptOrder) -> Verdict {
+        let position = order.position;
+        Law::L9.check(self.draining_since.is_none(), || {
+            format!("attempt from {position:?} after Drain")
+        })?;
+        let owned = self.owned.get(&position.partition);
+        let adopted = owned.is_some_and(|owned| owned.standing == Standing::Adopted);
+        Law::L8.check(adopted, || {
+            format!("attempt from {position:?}, whose partition is not ours")
+        })?;
+        let tenant = order.tenant.id.clone();
+        let of_tenant = self.per_tenant.entry(tenant.clone()).or_default();
+        *of_tenant += 1;
+        Law::L5.check(*of_tenant <= order.tenant.max_in_flight as usize, || {
+            format!("{of_tenant} attempts in flight to {tenant}")
+        })?;
+        self.in_flight.insert(position, tenant);
+        Law::L5.check(self.in_flight.len() <= self.in_flight_max, || {
+            format!("{} attempts in flight", self.in_flight.len())
+        })
+    }
+
+    fn finished(&mut self, position: &Position) {
+        if let Some(tenant) = self.in_flight.remove(position)
+            && let Some(count) = self.per_tenant.get_mut(&tenant)
+        {
+            *count -= 1;
+        }
+    }
+
+    fn gives_back(&mut self, partitions: &[Partition]) -> Verdict {
+        for partition in partitions {
+            let outstanding = [&self.commit, &self.movement].into_iter().flatten();
+            for (write, held) in outstanding {
+                Law::L2.check(!held.contains(partition), || {
+                    format!("{partition:?} given back while {write:?} is outstanding")
+                })?;
+            }
+            let owned = self.owned.remove(partition);
+            let revoked = owned.is_some_and(|o| matches!(o.standing, Standing::Revoking(..)));
+            Law::L8.check(revoked, || {
+                format!("{partition:?} given back, which was not revoked")
+            })?;
+        }
+        Ok(())
+    }
+}

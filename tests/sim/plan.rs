@@ -1,0 +1,270 @@
+//! What one seed decides before the run begins: the service's settings, the
+//! tenants, the records, and how much goes wrong.
+
+use crate::chance::Chance;
+use ringback::engine::event::EngineSettings;
+use ringback::model::position::{Partition, Topic, TopicNames};
+use ringback::model::tenant::{Secret, Tenant, TenantId, Tenants};
+use ringback::model::time::Delay;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+pub const MS: u64 = 1_000;
+pub const SECOND: u64 = 1_000 * MS;
+
+/// How a tenant's receiver behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manner {
+    /// Answers 200 within 50 ms.
+    Good,
+    /// Answers 200 after half a second to 4.9 s.
+    Slow,
+    /// Never answers.
+    Dead,
+    /// Answers 503 so many times for each record, then 200.
+    FailsFirst(u32),
+    /// Up and down in turns of this length.
+    Flapping { turn_us: u64 },
+    /// Nothing listens.
+    Refuses,
+    /// Anything.
+    Moody,
+}
+
+/// A tenant, as the file has it at first.
+#[derive(Clone, Debug)]
+pub struct TenantPlan {
+    pub name: String,
+    pub manner: Manner,
+    pub max_in_flight: u32,
+    pub enabled: bool,
+}
+
+/// Something that goes wrong, or that operators do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// kill -9, and a start so much later.
+    Crash { replica: usize, down_us: u64 },
+    /// The group takes some partitions and gives them to whom it likes.
+    Rebalance { replica: usize },
+    /// The process is stopped and goes on; beyond the session timeout it is a zombie.
+    Pause { replica: usize, for_us: u64 },
+    /// SIGTERM, and a start so much later.
+    Restart { replica: usize, down_us: u64 },
+    /// The consumer fails.
+    ConsumerFault { replica: usize },
+    /// The tenants file changes.
+    TenantsChange,
+}
+
+/// How often in a thousand something happens to a write, or to a handing over.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    pub commit_slow: u64,
+    pub commit_unsure: u64,
+    pub move_slow: u64,
+    pub move_refused: u64,
+    pub move_unsure: u64,
+    pub start_late: u64,
+    pub stale_event: u64,
+}
+
+impl Rates {
+    /// Nothing goes wrong.
+    pub const CALM: Self = Self {
+        commit_slow: 0,
+        commit_unsure: 0,
+        move_slow: 0,
+        move_refused: 0,
+        move_unsure: 0,
+        start_late: 0,
+        stale_event: 0,
+    };
+}
+
+/// All that a seed decides before the run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub settings: EngineSettings,
+    pub replicas: usize,
+    pub skews_ms: Vec<i64>,
+    pub topic_ids: bool,
+    pub delayed_bytes_max: usize,
+    pub partitions: Vec<(Partition, i64)>,
+    pub tenants: Vec<TenantPlan>,
+    pub records: u64,
+    pub publish_us: u64,
+    pub faults: Vec<(u64, Fault)>,
+    pub faults_end_us: u64,
+    pub rates: Rates,
+    pub scan_us: u64,
+}
+
+impl Plan {
+    /// The plan of a seed. One in eight is calm: nothing goes wrong in it.
+    pub fn new(chance: &mut Chance) -> Self {
+        let calm = chance.permille(125);
+        let settings = settings(chance);
+        let replicas = if calm {
+            1
+        } else {
+            chance.pick(&[1, 1, 2, 2, 3])
+        };
+        let publish_us = chance.between(1, 20) * SECOND;
+        let faults_end_us = publish_us + chance.between(5, 120) * SECOND;
+        let large = chance.permille(100);
+        Self {
+            replicas,
+            skews_ms: (0..replicas)
+                .map(|_| chance.between(0, 600) as i64 - 300)
+                .collect(),
+            topic_ids: chance.permille(800),
+            delayed_bytes_max: if large { 3_000 } else { usize::MAX },
+            partitions: partitions(chance, &settings),
+            tenants: tenants(chance),
+            records: chance.pick(&[5, 20, 60, 150]),
+            publish_us,
+            faults: if calm {
+                Vec::new()
+            } else {
+                faults(chance, replicas, faults_end_us)
+            },
+            faults_end_us,
+            rates: if calm { Rates::CALM } else { rates(chance) },
+            scan_us: chance.pick(&[SECOND, 10 * SECOND]),
+            settings,
+        }
+    }
+
+    /// Whether nothing goes wrong.
+    pub fn is_calm(&self) -> bool {
+        self.faults.is_empty() && self.rates.commit_slow == 0
+    }
+
+    /// By when everything has ended once faults have: twice what it would take
+    /// if every attempt of every record took its 5 s and ran one after another
+    /// in as many lanes as there are, with all waits.
+    pub fn patience(&self) -> Duration {
+        let lanes = self.tenants.iter().map(|t| u64::from(t.max_in_flight));
+        let lanes = lanes
+            .min()
+            .unwrap_or(1)
+            .min(self.settings.in_flight_max as u64);
+        let attempts = u64::from(self.settings.attempts) * self.records;
+        let busy = Duration::from_secs(5 * attempts / lanes.max(1));
+        let longest = self.settings.delays.iter().max().expect("one at least");
+        let waits = longest.duration() * 20;
+        2 * busy + 2 * waits + Duration::from_secs(300)
+    }
+}
+
+fn settings(chance: &mut Chance) -> EngineSettings {
+    let ms = |list: &[u64]| -> Vec<Delay> {
+        let delay = |ms: &u64| Delay::new(Duration::from_millis(*ms)).expect("in range");
+        list.iter().map(delay).collect()
+    };
+    let delays = match chance.below(4) {
+        0 => ms(&[200]),
+        1 => ms(&[100, 100, 1_000, 5_000]),
+        2 => ms(&[
+            10_000, 10_000, 60_000, 60_000, 600_000, 600_000, 3_600_000, 3_600_000, 21_600_000,
+        ]),
+        _ => ms(&[2_000, 300]),
+    };
+    EngineSettings {
+        topics: TopicNames::new("call-ended"),
+        attempts: chance.pick(&[10, 10, 10, 3, 1]),
+        delays,
+        in_flight_max: chance.pick(&[1, 4, 32, 1_024]),
+        commit_interval: Duration::from_millis(chance.pick(&[0, 2, 20])),
+        record_bytes_max: chance.pick(&[4_096, 1 << 20]),
+        drain_timeout: Duration::from_secs(chance.pick(&[1, 10, 10])),
+    }
+}
+
+fn partitions(chance: &mut Chance, settings: &EngineSettings) -> Vec<(Partition, i64)> {
+    let delays: BTreeSet<Delay> = settings.delays.iter().copied().collect();
+    let topics = [Topic::Source, Topic::DeadLetter]
+        .into_iter()
+        .chain(delays.into_iter().map(Topic::Delay));
+    let mut all = Vec::new();
+    for topic in topics {
+        for number in 0..chance.pick(&[1, 2, 3]) {
+            let start = chance.pick(&[0, 0, 17, 1 << 33]);
+            all.push((Partition { topic, number }, start));
+        }
+    }
+    all
+}
+
+fn tenants(chance: &mut Chance) -> Vec<TenantPlan> {
+    (0..chance.between(1, 5))
+        .map(|number| TenantPlan {
+            name: format!("t{number}"),
+            manner: match chance.below(8) {
+                0 | 1 => Manner::Good,
+                2 => Manner::Slow,
+                3 => Manner::Dead,
+                4 => Manner::FailsFirst(chance.between(1, 10) as u32),
+                5 => Manner::Flapping {
+                    turn_us: chance.between(1, 30) * SECOND,
+                },
+                6 => Manner::Refuses,
+                _ => Manner::Moody,
+            },
+            max_in_flight: chance.pick(&[1, 4, 64]),
+            enabled: chance.permille(900),
+        })
+        .collect()
+}
+
+fn rates(chance: &mut Chance) -> Rates {
+    let mut rate = |often: u64| chance.pick(&[0, 0, often / 4, often]);
+    Rates {
+        commit_slow: rate(40).max(1),
+        commit_unsure: rate(20),
+        move_slow: rate(100),
+        move_refused: rate(100),
+        move_unsure: rate(60),
+        start_late: rate(50),
+        stale_event: rate(50),
+    }
+}
+
+fn faults(chance: &mut Chance, replicas: usize, end_us: u64) -> Vec<(u64, Fault)> {
+    let mut faults: Vec<(u64, Fault)> = (0..chance.below(12))
+        .map(|_| {
+            let replica = chance.index(replicas);
+            let down_us = chance.pick(&[100 * MS, 900 * MS, 4 * SECOND, 15 * SECOND]);
+            let fault = match chance.below(10) {
+                0..=2 => Fault::Crash { replica, down_us },
+                3..=5 => Fault::Rebalance { replica },
+                6 => Fault::Pause {
+                    replica,
+                    for_us: chance.pick(&[300 * MS, 2_500 * MS, 8 * SECOND, 25 * SECOND]),
+                },
+                7 => Fault::Restart { replica, down_us },
+                8 => Fault::ConsumerFault { replica },
+                _ => Fault::TenantsChange,
+            };
+            (chance.below(end_us), fault)
+        })
+        .collect();
+    faults.sort_by_key(|(at, _)| *at);
+    faults
+}
+
+/// The tenants file as it stands.
+pub fn tenants_file(plans: &[TenantPlan]) -> Tenants {
+    plans
+        .iter()
+        .map(|plan| Tenant {
+            id: TenantId::new(&plan.name).expect("a short name"),
+            url: Secret(format!("http://{}.invalid/", plan.name)),
+            secrets: Vec::new(),
+            headers: Vec::new(),
+            max_in_flight: plan.max_in_flight,
+            enabled: plan.enabled,
+        })
+        .collect()
+}
