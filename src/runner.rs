@@ -6,12 +6,13 @@
 //! of both, so that neither can keep the loop from the other.
 
 use crate::admin::Status;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::watch::{ReloadResult, TenantsWatch};
 use crate::engine::Engine;
 use crate::engine::event::{Action, EngineSettings, Event, Revocation};
 use crate::http::callback::Callbacks;
-use crate::kafka::{Job, KafkaSettings, Life, Report, Request};
+use crate::kafka::settings::KafkaSettings;
+use crate::kafka::{self, AcrossLives, Job, Life, Report, Request};
 use crate::model::attempt::{Ended, Outcome};
 use crate::model::fact::ReadoptReason;
 use crate::model::position::Position;
@@ -21,7 +22,6 @@ use crate::shutdown::Phase;
 use crate::telemetry::Telemetry;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
@@ -103,7 +103,7 @@ struct Runner {
     attempted_in: mpsc::UnboundedSender<Attempted>,
     reports: mpsc::UnboundedReceiver<(u64, Report)>,
     reports_in: mpsc::UnboundedSender<(u64, Report)>,
-    generations: Arc<AtomicU64>,
+    across: Arc<AcrossLives>,
     life: Option<Life>,
     /// Numbers the lives; what an earlier one still says is not heard.
     life_number: u64,
@@ -129,7 +129,7 @@ impl Runner {
             attempted_in,
             reports,
             reports_in,
-            generations: Arc::default(),
+            across: Arc::new(AcrossLives::new(clock::elapsed)),
             life: None,
             life_number: 0,
             life_began: now,
@@ -301,7 +301,7 @@ impl Runner {
                     self.end = Some(End::Fenced);
                 }
             }
-            Report::WrongTopicSettings { why } => self.end = Some(End::WrongSettings(why)),
+            Report::WrongSettings { why } => self.end = Some(End::WrongSettings(why)),
             Report::Left => {
                 if self.leave_by.is_some() {
                     self.end = Some(End::Drained);
@@ -372,7 +372,7 @@ impl Runner {
             // Nobody listens once the service has ended.
             let _ = reports.send((number, report));
         };
-        let (life, jobs) = crate::kafka::start(Arc::clone(&self.service.kafka), Arc::clone(&self.generations), report);
+        let (life, jobs) = kafka::start(Arc::clone(&self.service.kafka), Arc::clone(&self.across), report);
         self.life = Some(life);
         jobs.into_iter().for_each(spawn);
     }
