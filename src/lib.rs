@@ -1,4 +1,5 @@
 //! ringback
 
 pub mod engine;
+pub mod kafka;
 pub mod model;
