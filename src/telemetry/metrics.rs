@@ -316,6 +316,12 @@ impl Metrics {
         self.dispositions[disposition as usize].inc();
     }
 
+    /// How many residences ended this way so far.
+    #[must_use]
+    pub fn disposed_so_far(&self, disposition: Disposition) -> u64 {
+        self.dispositions[disposition as usize].get()
+    }
+
     /// A record became a dead letter.
     pub fn dead_lettered(&self, reason: DeadLetterReason) {
         self.dead_letters[reason as usize].inc();

@@ -6,3 +6,4 @@ pub mod logging;
 pub mod metrics;
 
 pub use facts::Telemetry;
+pub use metrics::Metrics;
