@@ -256,9 +256,9 @@ impl Stage {
                 print(&text);
             }
             if over || elapsed >= END_AFTER {
-                let (text, right) = self.with_ledger(|ledger| view::summary(counts, ledger));
+                let (text, right) = self.with_ledger(|ledger| view::summary(total, counts, ledger));
                 print(&text);
-                return Ok(right && over);
+                return Ok(right);
             }
         }
     }

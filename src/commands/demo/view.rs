@@ -106,7 +106,7 @@ fn block(elapsed: Duration, note: &str, counts: Counts, ledger: &Ledger) -> Stri
 
 /// The end: a table, the checks, and whether all of them hold.
 #[must_use]
-pub fn summary(counts: Counts, ledger: &Ledger) -> (String, bool) {
+pub fn summary(total: u64, counts: Counts, ledger: &Ledger) -> (String, bool) {
     let mut text = String::from("\n");
     let mut all = Tally::default();
     for role in Role::ALL {
@@ -117,7 +117,7 @@ pub fn summary(counts: Counts, ledger: &Ledger) -> (String, bool) {
     row(&mut text, "all", all);
     let mut right = true;
     text.push('\n');
-    for (holds, what) in checks(counts, all, ledger) {
+    for (holds, what) in checks(total, counts, all, ledger) {
         right &= holds;
         let verdict = if holds { "ok   " } else { "WRONG" };
         writeln!(text, "{verdict} {what}").expect("a String takes any text");
@@ -145,7 +145,7 @@ fn row(text: &mut String, name: &str, tally: Tally) {
 }
 
 /// Each check with its numbers.
-fn checks(counts: Counts, all: Tally, ledger: &Ledger) -> [(bool, String); 5] {
+fn checks(total: u64, counts: Counts, all: Tally, ledger: &Ledger) -> [(bool, String); 6] {
     let Counts {
         published,
         delivered,
@@ -155,6 +155,13 @@ fn checks(counts: Counts, all: Tally, ledger: &Ledger) -> [(bool, String); 5] {
     let never_2xx = all.posted - all.delivered;
     let never_posted = all.published - all.posted;
     [
+        (
+            counts.ended() == total,
+            format!(
+                "{} of {total} records have come to their end",
+                counts.ended()
+            ),
+        ),
         (
             published == counts.ended() && published == all.published,
             format!(
@@ -212,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_summary_is_right_only_if_every_number_adds_up() {
-        assert!(summary(RIGHT, &ledger()).1);
+        assert!(summary(3, RIGHT, &ledger()).1);
         let wrong = [
             Counts {
                 published: 4,
@@ -234,11 +241,12 @@ mod tests {
             },
         ];
         for counts in wrong {
-            let (text, right) = summary(counts, &ledger());
+            let (text, right) = summary(3, counts, &ledger());
             assert!(!right && text.contains("WRONG"), "{counts:?}");
         }
         let mut after = ledger();
         after.posted(Role::Healthy, "a", "2", b"v");
-        assert!(!summary(RIGHT, &after).1);
+        assert!(!summary(3, RIGHT, &after).1);
+        assert!(!summary(4, RIGHT, &ledger()).1);
     }
 }
