@@ -7,7 +7,7 @@ use ringback::config::settings::PropertyRule;
 use ringback::config::{self, environment};
 use std::process::ExitCode;
 
-const RULE: PropertyRule = commands::property_mistake;
+const RULE: PropertyRule = commands::property_mistakes;
 
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os()).command;

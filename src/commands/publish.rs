@@ -12,7 +12,6 @@ use crate::config::settings::{self, Cluster, PropertyRule};
 use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
 use rdkafka::client::ClientContext;
-use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use records::{BadLine, Lines, Outgoing, Samples};
@@ -25,8 +24,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How long a first answer of a broker may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a record may wait for its acknowledgement; `--kafka
-/// message.timeout.ms=…` changes it.
+/// How long a record may wait for its acknowledgement.
 const MESSAGE_TIMEOUT_MS: &str = "30000";
 /// The rate is kept in steps of this length, the finest that tokio's timer has.
 const STEP: Duration = Duration::from_millis(1);
@@ -266,21 +264,16 @@ fn connect(cluster: &Cluster, topic: &str) -> Result<BaseProducer<Tally>, Error>
         tried: format!("cannot reach Kafka at {}", cluster.brokers),
         source,
     };
-    let mut config = ClientConfig::new();
-    config
-        .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
-        .set("linger.ms", "2")
+    let settings = super::kafka_settings(
+        cluster.brokers.clone(),
+        cluster.topics.clone(),
+        Vec::new(),
         // The broker's limit decides, and its refusal is reported.
-        .set(
-            "message.max.bytes",
-            (2 * records::LINE_BYTES_MAX).to_string(),
-        );
-    for property in &cluster.properties {
-        config.set(&property.key, &property.value);
-    }
-    config
-        .set("bootstrap.servers", &cluster.brokers)
-        .set("enable.idempotence", "true");
+        records::LINE_BYTES_MAX,
+        &cluster.properties,
+    );
+    let mut config = settings.idempotent_config();
+    config.set("message.timeout.ms", MESSAGE_TIMEOUT_MS);
     let producer: BaseProducer<Tally> = config
         .create_with_context(Tally::default())
         .map_err(cannot)?;
