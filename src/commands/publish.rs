@@ -3,7 +3,7 @@
 //! has acknowledged it. The one loop runs on the main thread; librdkafka sends
 //! on its own threads.
 
-mod records;
+pub(super) mod records;
 
 use super::{Exit, fault, print, refuse, say};
 use crate::cli::PublishGiven;

@@ -1,7 +1,8 @@
 //! Each fact becomes metrics and log lines in one match. Never a body, a
 //! header's value or a URL. Runs on the runner's task.
 
-use super::metrics::{Metrics, Reload, TenantCounts};
+use super::gauges::TenantCounts;
+use super::metrics::{Metrics, Reload};
 use crate::model::attempt::{Ended, ErrorClass, Outcome};
 use crate::model::call::RecordId;
 use crate::model::fact::{Fact, Overview};
