@@ -21,7 +21,7 @@ use crate::commands::publish::records::Outgoing;
 use crate::config::watch::TenantsWatch;
 use crate::engine::event::EngineSettings;
 use crate::http::callback::{Callbacks, HttpError, HttpSettings, Trust};
-use crate::kafka::KafkaSettings;
+use crate::kafka::settings::KafkaSettings;
 use crate::model::call::CallEnded;
 use crate::model::fact::Disposition;
 use crate::model::position::{Topic, TopicNames};
