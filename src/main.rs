@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Command::Run(given) => match config::load(&given, RULE) {
             Ok(mut configured) => {
                 configured.warnings.extend(variables);
-                run(configured)
+                commands::run::run(configured)
             }
             Err(mistakes) => {
                 commands::warn(&variables);
@@ -31,12 +31,6 @@ fn main() -> ExitCode {
         Command::Completions { shell } => commands::completions::run(cli::command(), shell),
     };
     exit.into()
-}
-
-/// Stands where `ringback::runner::run(configured) -> Exit` will.
-fn run(configured: Configured) -> Exit {
-    commands::warn(&configured.warnings);
-    Exit::Fault
 }
 
 /// Stands where `ringback::commands::demo::run(&given) -> Exit` will.

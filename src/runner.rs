@@ -69,9 +69,14 @@ pub struct Service {
     pub clock: Arc<Clock>,
 }
 
-/// Runs the service until it ends. To be polled on a current-thread runtime
-/// within a `LocalSet` or as its main future.
-pub async fn serve(service: Service, phase: watch::Receiver<Phase>) -> End {
+/// Runs the service until it ends; `signals` moves the phase on. To be the main
+/// future of a current-thread runtime.
+pub async fn serve(
+    service: Service,
+    phase: watch::Receiver<Phase>,
+    signals: impl Future<Output = ()> + Send + 'static,
+) -> End {
+    tokio::spawn(signals);
     Runner::new(service, phase).run().await
 }
 

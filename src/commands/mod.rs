@@ -5,6 +5,7 @@ pub mod check_config;
 pub mod completions;
 pub mod health;
 pub mod publish;
+pub mod run;
 pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};

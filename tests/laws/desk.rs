@@ -1,14 +1,16 @@
 //! What one engine was told and what it asked for: the laws that can be seen
 //! at its own desk. L2 (one write at a time), L5, L8 and L9.
 
+use super::offsets::LEASE;
 use super::{Law, Verdict, map};
 use ringback::engine::event::{Action, EngineSettings, Event, Revocation};
 use ringback::model::fact::Fact;
 use ringback::model::position::{Generation, Partition, Position};
-use ringback::model::tenant::TenantId;
+use ringback::model::tenant::{TenantId, Tenants};
 use ringback::model::time::UnixMillis;
 use ringback::model::write::{AttemptOrder, Snapshot, WriteId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most records of one partition that an engine may have asked for or have
@@ -48,6 +50,9 @@ pub struct Desk {
     movement: Option<(WriteId, BTreeSet<Partition>)>,
     in_flight: BTreeMap<Position, TenantId>,
     per_tenant: HashMap<TenantId, usize>,
+    /// What a tenant was allowed before its limit last changed, and when.
+    former: HashMap<TenantId, (u32, UnixMillis)>,
+    tenants: Arc<Tenants>,
     draining_since: Option<UnixMillis>,
     stopped: bool,
 }
@@ -63,6 +68,8 @@ impl Desk {
             movement: None,
             in_flight: BTreeMap::new(),
             per_tenant: HashMap::new(),
+            former: HashMap::new(),
+            tenants: Arc::default(),
             draining_since: None,
             stopped: false,
         }
@@ -111,6 +118,7 @@ impl Desk {
             | Event::MoveRefused { write }
             | Event::MoveTooLarge { write }
             | Event::WriteUnsure { write } => self.answered(*write),
+            Event::TenantsReplaced(tenants) => self.limits_change(now, tenants),
             Event::Drain => {
                 self.draining_since.get_or_insert(now);
             }
@@ -167,7 +175,7 @@ impl Desk {
                 self.movement = Some((order.write, partitions));
                 Ok(())
             }
-            Action::StartAttempt(order) => self.starts(order),
+            Action::StartAttempt(order) => self.starts(now, order),
             Action::FinishRevoke { partitions, .. } => self.gives_back(partitions),
             Action::Readopt { .. } => {
                 self.owned.clear();
@@ -308,7 +316,23 @@ impl Desk {
         Ok(partitions)
     }
 
-    fn starts(&mut self, order: &AttemptOrder) -> Verdict {
+    /// Reservations made under the former limits are good for their lease.
+    fn limits_change(&mut self, now: UnixMillis, tenants: &Arc<Tenants>) {
+        for tenant in self.tenants.iter() {
+            let former = self.former_limit(now, &tenant.id);
+            let limit = former.max(tenant.max_in_flight);
+            self.former.insert(tenant.id.clone(), (limit, now));
+        }
+        self.tenants = Arc::clone(tenants);
+    }
+
+    fn former_limit(&self, now: UnixMillis, tenant: &TenantId) -> u32 {
+        let former = self.former.get(tenant);
+        let recent = former.filter(|(_, at)| now.since(*at) <= LEASE);
+        recent.map_or(0, |(limit, _)| *limit)
+    }
+
+    fn starts(&mut self, now: UnixMillis, order: &AttemptOrder) -> Verdict {
         let position = order.position;
         Law::L9.check(self.draining_since.is_none(), || {
             format!("attempt from {position:?} after Drain")
@@ -318,10 +342,15 @@ impl Desk {
         Law::L8.check(adopted, || {
             format!("attempt from {position:?}, whose partition is not ours")
         })?;
+        Law::L3.check(!self.in_flight.contains_key(&position), || {
+            format!("attempt from {position:?} while another is in flight")
+        })?;
         let tenant = order.tenant.id.clone();
+        let limit = self.former_limit(now, &tenant);
+        let limit = limit.max(order.tenant.max_in_flight) as usize;
         let of_tenant = self.per_tenant.entry(tenant.clone()).or_default();
         *of_tenant += 1;
-        Law::L5.check(*of_tenant <= order.tenant.max_in_flight as usize, || {
+        Law::L5.check(*of_tenant <= limit, || {
             format!("{of_tenant} attempts in flight to {tenant}")
         })?;
         self.in_flight.insert(position, tenant);

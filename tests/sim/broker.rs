@@ -9,6 +9,9 @@ use ringback::model::write::{LogBounds, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// What is kept of a dead letter that is too large.
+const CUT_BYTES: usize = 64 << 10;
+
 /// One offset of a log.
 enum Entry {
     Record(Record),
@@ -245,12 +248,24 @@ impl Broker {
         })
     }
 
-    /// The value of the record at a position.
-    pub fn value(&self, position: Position) -> Option<bytes::Bytes> {
-        let from = NextOffset::at(position.offset);
-        let record = self.read(position.partition, from)?;
-        let here = record.position == position;
-        here.then(|| record.value.clone())?
+    /// The record at a position.
+    pub fn record(&self, position: Position) -> Option<&Record> {
+        let record = self.read(position.partition, NextOffset::at(position.offset))?;
+        (record.position == position).then_some(record)
+    }
+
+    /// Whether a moved record has the key and the value that it had, or the
+    /// beginning of a value that is too large to keep.
+    pub fn is_copy(&self, moved: &MovedRecord) -> bool {
+        let Some(record) = self.record(moved.from) else {
+            return false;
+        };
+        let cut = match (&record.value, &moved.value) {
+            (Some(whole), Some(cut)) => cut.len() >= CUT_BYTES && whole.starts_with(cut),
+            _ => false,
+        };
+        let whole = record.value == moved.value;
+        record.key == moved.key && (whole || (cut && moved.to == Topic::DeadLetter))
     }
 
     /// Whether every record of the partition lies below its committed base and

@@ -28,7 +28,7 @@ impl World {
                     self.after(0, Happening::Tell(tag, Event::Drain));
                 }
             }
-            Fault::ConsumerFault { replica } => {
+            Fault::ConsumerFails { replica } => {
                 let reason = ReadoptReason::ConsumerFault;
                 let this = &self.replicas[replica];
                 if this.engine.is_some() && this.member == Member::In {
@@ -169,7 +169,7 @@ impl World {
             }
         }
         let this = &self.replicas[replica];
-        if this.member == Member::Kicked && !this.is_revoking() {
+        if this.member == Member::Kicked && this.reading.is_empty() {
             self.rejoin(replica);
         }
         let late = self.chance.between(5 * MS, 300 * MS);
@@ -220,6 +220,10 @@ impl World {
         let this = &mut self.replicas[replica];
         if !this.is_current(tag) || this.member != Member::Kicked {
             return;
+        }
+        // librdkafka calls back again only once the last revocation is served.
+        if this.is_revoking() {
+            return self.after(50 * MS, Happening::LostCallback(tag));
         }
         for reading in this.reading.values_mut() {
             reading.revoking = true;

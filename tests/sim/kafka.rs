@@ -2,8 +2,8 @@
 //! transactions, with their latencies and failures.
 
 use crate::broker::{Ending, TransactionId, Written};
-use crate::laws::Verdict;
 use crate::laws::offsets::Writer;
+use crate::laws::{Law, Verdict};
 use crate::plan::{MS, SECOND};
 use crate::replica::{Member, Reading, Request, Tag};
 use crate::world::{Happening, World};
@@ -190,7 +190,10 @@ impl World {
     /// Sends a plain commit.
     pub fn commit(&mut self, replica: usize, request: Request) {
         let this = &mut self.replicas[replica];
-        let (tag, fence) = (this.tag, this.fence);
+        // What a member sends that the group has given up is refused, whenever
+        // it arrives.
+        let fence = (this.member == Member::In).then_some(this.fence);
+        let tag = this.tag;
         let request = Arc::new(request);
         this.requests.push(Arc::clone(&request));
         let landing = |answer| Happening::Landing {
@@ -217,9 +220,15 @@ impl World {
     }
 
     /// A plain commit reaches the coordinator.
-    pub fn landing(&mut self, tag: Tag, fence: u32, request: &Request, answer: bool) -> Verdict {
+    pub fn landing(
+        &mut self,
+        tag: Tag,
+        fence: Option<u32>,
+        request: &Request,
+        answer: bool,
+    ) -> Verdict {
         let this = &self.replicas[tag.replica];
-        let fenced = this.fence != fence || this.member == Member::Kicked;
+        let fenced = fence != Some(this.fence);
         let rebalancing = this.tag == tag && this.rebalancing && self.chance.permille(600);
         let write = request.write;
         let refused = fenced || rebalancing;
@@ -346,6 +355,9 @@ impl World {
         } = written;
         if ending == Ending::Commit {
             for (moved, to, at) in &copies {
+                Law::L1.check(self.broker.is_copy(moved), || {
+                    format!("the copy of {:?} is not its bytes", moved.from)
+                })?;
                 self.residences.moved(moved, *to, *at)?;
             }
             self.write_offsets(&request.snapshots, &request.writers)?;

@@ -9,6 +9,7 @@ mod broker;
 mod chance;
 mod group;
 mod kafka;
+mod outside;
 mod plan;
 mod planted;
 mod receivers;
@@ -24,10 +25,10 @@ use trace::Trace;
 use world::{Summary, World};
 
 /// Seeds that failed at some time; each was a bug, here or in the engine.
-const FAILED_ONCE: &[u64] = &[];
+const FAILED_ONCE: &[u64] = &[40, 86, 126, 365, 930, 2_463, 2_585, 6_550];
 
 /// Seeds of a run that is told no number.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 4_000;
 
 /// Threads that run seeds.
 const THREADS: u64 = 2;
@@ -201,6 +202,21 @@ fn a_second_attempt_from_one_residence_is_caught() {
 #[test]
 fn an_attempt_with_the_wrong_number_is_caught() {
     caught(Planted::Miscount, Law::L3);
+}
+
+#[test]
+fn an_attempt_after_its_lease_is_caught() {
+    caught(Planted::Outlast, Law::L3);
+}
+
+#[test]
+fn an_attempt_from_a_residence_in_doubt_is_caught() {
+    caught(Planted::Trust, Law::L3);
+}
+
+#[test]
+fn a_copy_with_other_bytes_is_caught() {
+    caught(Planted::Garble, Law::L1);
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub enum Fault {
     /// SIGTERM, and a start so much later.
     Restart { replica: usize, down_us: u64 },
     /// The consumer fails.
-    ConsumerFault { replica: usize },
+    ConsumerFails { replica: usize },
     /// The tenants file changes.
     TenantsChange,
 }
@@ -144,8 +144,8 @@ impl Plan {
     /// By when everything has ended once faults have: twice what it would take
     /// if every attempt of every record took its 5 s and ran one after another
     /// in as many lanes as there are, with all waits.
-    pub fn patience(&self) -> Duration {
-        let lanes = self.tenants.iter().map(|t| u64::from(t.max_in_flight));
+    pub fn patience(&self, tenants: &[TenantPlan]) -> Duration {
+        let lanes = tenants.iter().map(|t| u64::from(t.max_in_flight));
         let lanes = lanes
             .min()
             .unwrap_or(1)
@@ -244,7 +244,7 @@ fn faults(chance: &mut Chance, replicas: usize, end_us: u64) -> Vec<(u64, Fault)
                     for_us: chance.pick(&[300 * MS, 2_500 * MS, 8 * SECOND, 25 * SECOND]),
                 },
                 7 => Fault::Restart { replica, down_us },
-                8 => Fault::ConsumerFault { replica },
+                8 => Fault::ConsumerFails { replica },
                 _ => Fault::TenantsChange,
             };
             (chance.below(end_us), fault)

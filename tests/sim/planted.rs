@@ -3,9 +3,9 @@
 
 use crate::laws::map;
 use ringback::engine::event::{Action, Event};
-use ringback::model::position::{NextOffset, Offset};
-use ringback::model::time::UnixMillis;
+use ringback::model::position::{NextOffset, Offset, Partition};
 use ringback::model::write::{CommitOrder, Snapshot, WriteId};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A way to break a law.
@@ -23,6 +23,12 @@ pub enum Planted {
     StartTwice,
     /// L3: an attempt says that it is another one.
     Miscount,
+    /// L3: an attempt may start long after its reservation.
+    Outlast,
+    /// L3: what is in doubt looks as if nothing had been sent.
+    Trust,
+    /// L1: the copy of a moved record is not its bytes.
+    Garble,
     /// L4: delayed records look older than they are.
     Hurry,
     /// L5: metadata that Kafka would refuse.
@@ -40,7 +46,7 @@ pub enum Planted {
 /// What tampers with one engine's traffic, or does not.
 pub struct Clumsy {
     planted: Option<Planted>,
-    last: Option<Snapshot>,
+    last: BTreeMap<Partition, Snapshot>,
 }
 
 impl Clumsy {
@@ -48,7 +54,7 @@ impl Clumsy {
     pub fn new(planted: Option<Planted>) -> Self {
         Self {
             planted,
-            last: None,
+            last: BTreeMap::new(),
         }
     }
 
@@ -57,8 +63,23 @@ impl Clumsy {
         if let (Some(Planted::Hurry), Event::Record { record, .. }) = (self.planted, &mut event)
             && record.position.partition.topic.delay().is_some()
         {
-            let early = |at: UnixMillis| at.minus(Duration::from_secs(30 * 3_600));
-            record.timestamp = early(record.timestamp);
+            record.timestamp = record.timestamp.minus(Duration::from_secs(30 * 3_600));
+        }
+        if let (
+            Some(Planted::Trust),
+            Event::Found {
+                partition, found, ..
+            },
+        ) = (self.planted, &mut event)
+            && let Some((base, metadata)) = &mut found.committed
+        {
+            let mut snapshot = Snapshot {
+                partition: *partition,
+                base: *base,
+                metadata: std::mem::take(metadata),
+            };
+            falsify(Planted::Unreserve, &mut snapshot, None);
+            *metadata = snapshot.metadata;
         }
         event
     }
@@ -84,6 +105,16 @@ impl Clumsy {
                 order.attempt = order.attempt % 10 + 1;
                 vec![Action::StartAttempt(order)]
             }
+            (Planted::Outlast, Action::StartAttempt(mut order)) => {
+                order.start_by = order.start_by.plus(Duration::from_secs(1));
+                vec![Action::StartAttempt(order)]
+            }
+            (Planted::Garble, Action::Move(mut order)) => {
+                for moved in &mut order.records {
+                    moved.value = Some("{}".into());
+                }
+                vec![Action::Move(order)]
+            }
             (
                 Planted::Greed,
                 Action::Fetch {
@@ -106,8 +137,7 @@ impl Clumsy {
                     partitions,
                 },
             ) => {
-                let late = self.last.clone();
-                let late = late.filter(|snapshot| partitions.contains(&snapshot.partition));
+                let late = partitions.first().and_then(|p| self.last.get(p)).cloned();
                 let mut actions = vec![Action::FinishRevoke {
                     generation,
                     partitions,
@@ -122,14 +152,15 @@ impl Clumsy {
             }
             (planted, Action::Commit(mut order)) => {
                 for snapshot in &mut order.snapshots {
-                    falsify(planted, snapshot);
-                    self.last = Some(snapshot.clone());
+                    let honest = snapshot.clone();
+                    let last = self.last.insert(honest.partition, honest);
+                    falsify(planted, snapshot, last.as_ref());
                 }
                 vec![Action::Commit(order)]
             }
             (planted, Action::Move(mut order)) => {
                 for snapshot in &mut order.snapshots {
-                    falsify(planted, snapshot);
+                    falsify(planted, snapshot, None);
                 }
                 vec![Action::Move(order)]
             }
@@ -138,7 +169,7 @@ impl Clumsy {
     }
 }
 
-fn falsify(planted: Planted, snapshot: &mut Snapshot) {
+fn falsify(planted: Planted, snapshot: &mut Snapshot, last: Option<&Snapshot>) {
     let Ok(mut map) = map::decode(snapshot, None) else {
         return;
     };
@@ -148,7 +179,7 @@ fn falsify(planted: Planted, snapshot: &mut Snapshot) {
             let first = map.unfinished.keys().next().copied();
             map.base = first.map_or(map.end, NextOffset::at);
         }
-        Planted::GoBack if map.unfinished.is_empty() && map.base.0 > 0 => {
+        Planted::GoBack if map.base.0 > 0 && last.is_some_and(|last| last.base == map.base) => {
             let before = Offset(map.base.0 - 1);
             map.unfinished.insert(before, false);
             map.base = NextOffset::at(before);

@@ -27,7 +27,7 @@ impl Trace {
         let Some(lines) = &self.0 else {
             return;
         };
-        let text: String = format!("{what:?}").chars().take(300).collect();
+        let text: String = format!("{what:?}").chars().take(260).collect();
         let (s, ms) = (now_us / 1_000_000, now_us / 1_000 % 1_000);
         let mut lines = lines.lock().expect("no one panics while noting");
         if lines.len() == LINES {

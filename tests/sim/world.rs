@@ -5,27 +5,28 @@
 use crate::broker::{Broker, TransactionId};
 use crate::chance::Chance;
 use crate::laws::desk::Desk;
-use crate::laws::offsets::{Offsets, Start, Writer};
+use crate::laws::offsets::{Offsets, Writer};
 use crate::laws::residences::Residences;
 use crate::laws::{Breach, Law, Verdict};
 use crate::plan::{Fault, MS, Plan, Rates, SECOND, TenantPlan, tenants_file};
 use crate::planted::{Clumsy, Planted};
-use crate::receivers;
 use crate::replica::{Member, Replica, Request, Tag};
 use crate::trace::Trace;
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, Event};
-use ringback::model::attempt::{Ended, Outcome};
+use ringback::model::attempt::Ended;
 use ringback::model::position::{Generation, Partition, Position};
 use ringback::model::time::UnixMillis;
 use ringback::model::write::AttemptOrder;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The moment at which every run begins, by the broker's clock.
 const EPOCH_MS: i64 = 1_700_000_000_000;
+
+/// The longest sleep of a runner.
+const SLEEP_MAX_MS: u64 = 1 << 32;
 
 /// Something that will happen.
 pub enum Happening {
@@ -51,7 +52,7 @@ pub enum Happening {
     Fetch(Tag, Partition, Generation),
     Landing {
         tag: Tag,
-        fence: u32,
+        fence: Option<u32>,
         request: Arc<Request>,
         answer: bool,
     },
@@ -126,7 +127,7 @@ pub struct World {
     pub owners: BTreeMap<Partition, Option<usize>>,
     pub residences: Residences,
     pub offsets: Offsets,
-    tenants: Vec<TenantPlan>,
+    pub tenants: Vec<TenantPlan>,
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
     steps: u64,
@@ -383,7 +384,9 @@ impl World {
         Law::L7.check(this.spins < 1_000, || {
             format!("asks to be woken at {wake}, and it is {now}")
         })?;
-        let wait_ms = u64::try_from(wake.0 - now.0).unwrap_or(0).max(1);
+        // An engine that is done asks for the end of time.
+        let wait_ms = u64::try_from(wake.0 - now.0).unwrap_or(0);
+        let wait_ms = wait_ms.clamp(1, SLEEP_MAX_MS);
         let at = (self.now_us / MS + wait_ms) * MS;
         if this.wake_us != Some(at) {
             this.wake_us = Some(at);
@@ -410,7 +413,8 @@ impl World {
         }
     }
 
-    fn writer(&self, replica: usize, partition: Partition) -> Writer {
+    /// Who writes for this partition now.
+    pub fn writer(&self, replica: usize, partition: Partition) -> Writer {
         let this = &self.replicas[replica];
         Writer {
             replica,
@@ -463,119 +467,6 @@ impl World {
         }
     }
 
-    /// L3 and L4 where the engine decides; the POST itself may start later.
-    fn order_attempt(&mut self, replica: usize, order: AttemptOrder) -> Verdict {
-        let position = order.position;
-        let start = Start {
-            position,
-            attempt: order.attempt,
-            attempts_max: self.plan.settings.attempts,
-            by: self.writer(replica, position.partition),
-            at: self.now_of(replica),
-            start_by: order.start_by,
-            broker_at: self.broker_now(),
-            skew_max: Duration::from_millis(self.replicas[replica].skew_ms.unsigned_abs()),
-        };
-        self.offsets.started(&start, &self.residences)?;
-        let residence = self.residences.get(position).expect("started found it");
-        let tenant = self.replicas[replica].tenants.callback(&order.call.tenant);
-        let same = residence.call.as_ref() == Some(&order.call)
-            && tenant == Some(&order.tenant)
-            && self.broker.value(position).as_ref() == Some(&order.value);
-        Law::L3.check(same, || {
-            format!("the attempt from {position:?} is not of that record and tenant")
-        })?;
-        let tag = self.replicas[replica].tag;
-        if self.chance.permille(self.rates.start_late) {
-            let late = self.chance.below(3 * SECOND);
-            self.after(late, Happening::Start(tag, Box::new(order)));
-            return Ok(());
-        }
-        self.start(tag, &order)
-    }
-
-    fn start(&mut self, tag: Tag, order: &AttemptOrder) -> Verdict {
-        if !self.replicas[tag.replica].lives(tag) {
-            return Ok(());
-        }
-        let position = order.position;
-        let now = self.now_of(tag.replica);
-        if now > order.start_by {
-            self.after(0, Happening::Tell(tag, Event::AttemptExpired { position }));
-            return Ok(());
-        }
-        let published = self.residences.get(position).map(|r| r.published);
-        let before = published.and_then(|p| self.residences.posts().get(&p).copied());
-        self.residences.posted(position, order.attempt)?;
-        let name = order.tenant.id.as_str();
-        let plan = self.tenants.iter().find(|t| t.name == name);
-        let manner = plan.expect("a tenant of the file").manner;
-        let (us, outcome) =
-            receivers::answer(manner, before.unwrap_or(0), self.now_us, &mut self.chance);
-        let ended = Ended {
-            outcome,
-            started_at: now,
-            duration: Duration::from_micros(us),
-        };
-        self.after(us, Happening::Answered(tag, position, ended));
-        Ok(())
-    }
-
-    fn answered(&mut self, tag: Tag, position: Position, ended: Ended) {
-        if matches!(ended.outcome, Outcome::Delivered { .. }) {
-            self.residences.delivered(position);
-        }
-        self.after(
-            0,
-            Happening::Tell(tag, Event::AttemptFinished { position, ended }),
-        );
-    }
-
-    fn publish(&mut self, number: u64) {
-        let tenant = match self.chance.below(30) {
-            0 => "unknown".to_owned(),
-            _ => self.tenants[self.chance.index(self.tenants.len())]
-                .name
-                .clone(),
-        };
-        let filler = "x".repeat(match self.chance.below(20) {
-            0 => 3_500,
-            1 => 5_000,
-            _ => 20,
-        });
-        let value = match self.chance.below(40) {
-            0 => None,
-            1 => Some("no object".to_owned()),
-            2 => Some(format!("{{\"id\":\"r{number}\"}}")),
-            _ => Some(format!(
-                "{{\"data\":{{\"id\":\"r{number}\",\"tenantId\":\"{tenant}\",\"x\":\"{filler}\"}}}}"
-            )),
-        };
-        let key = format!("k{}", self.chance.below(50));
-        let at = self.broker_now();
-        let value = value.map(bytes::Bytes::from);
-        let record = self.broker.publish(key.as_bytes(), value, Vec::new(), at);
-        self.residences.published(&record);
-        self.poke(record.position.partition);
-    }
-
-    /// The tenants file changes, and every process sees it in its time.
-    pub fn change_tenants(&mut self) {
-        let index = self.chance.index(self.tenants.len());
-        if self.chance.permille(500) {
-            self.tenants[index].enabled = !self.tenants[index].enabled;
-        } else {
-            self.tenants[index].max_in_flight = self.chance.pick(&[1, 2, 32]);
-        }
-        let file = Arc::new(tenants_file(&self.tenants));
-        for replica in 0..self.replicas.len() {
-            let tag = self.replicas[replica].tag;
-            let late = self.chance.below(2 * SECOND);
-            let event = Event::TenantsReplaced(Arc::clone(&file));
-            self.after(late, Happening::Tell(tag, event));
-        }
-    }
-
     fn up(&mut self, replica: usize) {
         if self.is_draining() || self.replicas[replica].engine.is_some() {
             return;
@@ -619,7 +510,7 @@ impl World {
         match self.phase {
             Phase::Faulty if self.now_us >= self.plan.faults_end_us => {
                 self.rates = Rates::CALM;
-                let patience = self.plan.patience().as_micros() as u64 + 60 * SECOND;
+                let patience = self.plan.patience(&self.tenants).as_micros() as u64 + 60 * SECOND;
                 let deadline_us = self.now_us + patience;
                 self.phase = Phase::Settling { deadline_us };
             }
