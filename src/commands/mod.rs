@@ -10,7 +10,7 @@ pub mod run;
 pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};
-use crate::config::settings::KafkaProperty;
+use crate::config::settings::{Cluster, KafkaProperty};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::position::TopicNames;
 use crate::model::time::Delay;
@@ -57,28 +57,26 @@ impl From<Exit> for ExitCode {
 /// otherwise, or librdkafka does not take them. Opens nothing.
 #[must_use]
 pub fn property_mistakes(properties: &[KafkaProperty]) -> Vec<(String, String)> {
-    let topics = TopicNames::new(String::new());
-    let settings = kafka_settings(String::new(), topics, Vec::new(), 0, properties);
-    let refused = settings.refused().into_iter();
-    refused
-        .map(|property| (property.key, property.why))
-        .collect()
+    let cluster = Cluster {
+        brokers: String::new(),
+        topics: TopicNames::new(String::new()),
+        properties: properties.to_vec(),
+    };
+    let refused = kafka_settings(&cluster, Vec::new(), 0).refused();
+    let pairs = refused
+        .into_iter()
+        .map(|property| (property.key, property.why));
+    pairs.collect()
 }
 
 /// What the Kafka shell needs for a command that joins no group.
-fn kafka_settings(
-    brokers: String,
-    topics: TopicNames,
-    delays: Vec<Delay>,
-    record_bytes_max: usize,
-    properties: &[KafkaProperty],
-) -> KafkaSettings {
-    let properties = properties.iter();
+fn kafka_settings(cluster: &Cluster, delays: Vec<Delay>, record_bytes_max: usize) -> KafkaSettings {
+    let properties = cluster.properties.iter();
     KafkaSettings {
-        brokers,
+        brokers: cluster.brokers.clone(),
         group: String::new(),
         instance: String::new(),
-        topics,
+        topics: cluster.topics.clone(),
         delays,
         record_bytes_max,
         properties: properties
