@@ -7,7 +7,7 @@ use super::context::{Consumer, GroupContext};
 use super::ffi::{self, PartitionQueue, RawMessage};
 use super::life::{ConsumerNote, Shared};
 use super::{Report, Request, convert};
-use crate::model::position::{Generation, NextOffset, Partition};
+use crate::model::position::{Generation, NextOffset, Offset, Partition};
 use crate::model::record::Record;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -66,6 +66,9 @@ struct Fetching {
     generation: Generation,
     queue: PartitionQueue,
     credit: usize,
+    /// The last record handed over. A rebalance throws away what was fetched
+    /// and fetches it again, so that a record can come twice.
+    handed: Option<Offset>,
 }
 
 struct ConsumerThread {
@@ -156,6 +159,7 @@ impl ConsumerThread {
             generation,
             queue,
             credit: 0,
+            handed: None,
         };
         self.fetches.insert(partition, fetch);
         true
@@ -245,8 +249,9 @@ impl ConsumerThread {
             }
             let max = fetch.credit.min(TURN_MAX);
             let before = harvest.records.len();
+            let handed = &mut fetch.handed;
             let taken = fetch.queue.poll(max, |message| {
-                harvest.take(*partition, fetch.generation, message);
+                harvest.take(*partition, fetch.generation, message, handed);
             });
             fetch.credit -= harvest.records.len() - before;
             if taken == max {
@@ -320,9 +325,20 @@ struct Harvest {
 }
 
 impl Harvest {
-    fn take(&mut self, partition: Partition, generation: Generation, message: &RawMessage) {
+    fn take(
+        &mut self,
+        partition: Partition,
+        generation: Generation,
+        message: &RawMessage,
+        handed: &mut Option<Offset>,
+    ) {
         match message.error() {
             None => {
+                let offset = Offset(message.offset());
+                if *handed >= Some(offset) {
+                    return;
+                }
+                *handed = Some(offset);
                 // The end before this record is old news; another one follows.
                 self.ends.remove(&partition);
                 let record = convert::record(partition, message);
