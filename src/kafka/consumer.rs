@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_millis(100);
 const TURN_MAX: usize = 64;
 /// Events of the consumer's own queue served in one turn.
 const EVENTS_MAX: usize = 64;
-/// How long giving back all partitions may take when leaving.
+/// How long giving back all partitions and leaving may take.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// Runs until the life ends or the group was left.
@@ -299,12 +299,10 @@ impl ConsumerThread {
         if let Some(consumer) = self.consumer.take() {
             let until = self.shared.now() + LEAVE_MAX;
             consumer.unsubscribe();
-            let given_back = || consumer.assignment().is_ok_and(|list| list.count() == 0);
-            while !given_back() && self.shared.now() < until {
-                drop(consumer.poll(Duration::from_millis(5)));
-            }
-            // Committer and reader may be in a last call with it.
-            while Arc::strong_count(&consumer) > 1 && self.shared.now() < until {
+            // Closing any sooner would cancel the leaving. Committer and reader
+            // may be in a last call with the consumer.
+            let busy = || ffi::is_member(&consumer) || Arc::strong_count(&consumer) > 1;
+            while busy() && self.shared.now() < until {
                 drop(consumer.poll(Duration::from_millis(5)));
             }
             if self.shared.now() >= until {

@@ -258,6 +258,23 @@ pub fn consumer_queue_length(consumer: &Consumer) -> usize {
     }
 }
 
+/// Whether the consumer is a member of its group: it gives its member id up in
+/// the moment in which it asks to leave.
+pub fn is_member(consumer: &Consumer) -> bool {
+    use rdkafka::consumer::Consumer as _;
+    let client = consumer.client().native_ptr();
+    // SAFETY: the client is alive; the string is ours and given back.
+    unsafe {
+        let id = rd::rd_kafka_memberid(client);
+        if id.is_null() {
+            return false;
+        }
+        let member = *id != 0;
+        rd::rd_kafka_mem_free(client, id.cast::<c_void>());
+        member
+    }
+}
+
 /// One element of a list of partitions.
 pub struct Element {
     /// The topic's name.
