@@ -317,7 +317,7 @@ fn check_connected(settings: &KafkaSettings) -> Result<Vec<Checked>, Error> {
         let Some(existing) = all.get(&name) else {
             continue;
         };
-        let config = admin.describe(&[name.clone()])?;
+        let config = admin.describe(&std::slice::from_ref(&name))?;
         let config = config.get(&name).cloned().unwrap_or_default();
         lines.extend(judge_durability(&name, existing, &config));
     }

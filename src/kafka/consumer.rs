@@ -7,7 +7,7 @@ use super::context::{Consumer, GroupContext};
 use super::ffi::{self, PartitionQueue, RawMessage};
 use super::life::{ConsumerNote, Shared};
 use super::{Report, Request, convert};
-use crate::model::position::{Generation, NextOffset, Partition};
+use crate::model::position::{Generation, NextOffset, Offset, Partition};
 use crate::model::record::Record;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_millis(100);
 const TURN_MAX: usize = 64;
 /// Events of the consumer's own queue served in one turn.
 const EVENTS_MAX: usize = 64;
-/// How long giving back all partitions may take when leaving.
+/// How long giving back all partitions and leaving may take.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// Runs until the life ends or the group was left.
@@ -66,6 +66,9 @@ struct Fetching {
     generation: Generation,
     queue: PartitionQueue,
     credit: usize,
+    /// The last record handed over. A rebalance throws away what was fetched
+    /// and fetches it again, so that a record can come twice.
+    handed: Option<Offset>,
 }
 
 struct ConsumerThread {
@@ -156,6 +159,7 @@ impl ConsumerThread {
             generation,
             queue,
             credit: 0,
+            handed: None,
         };
         self.fetches.insert(partition, fetch);
         true
@@ -245,8 +249,9 @@ impl ConsumerThread {
             }
             let max = fetch.credit.min(TURN_MAX);
             let before = harvest.records.len();
+            let handed = &mut fetch.handed;
             let taken = fetch.queue.poll(max, |message| {
-                harvest.take(*partition, fetch.generation, message);
+                harvest.take(*partition, fetch.generation, message, handed);
             });
             fetch.credit -= harvest.records.len() - before;
             if taken == max {
@@ -294,12 +299,10 @@ impl ConsumerThread {
         if let Some(consumer) = self.consumer.take() {
             let until = self.shared.now() + LEAVE_MAX;
             consumer.unsubscribe();
-            let given_back = || consumer.assignment().is_ok_and(|list| list.count() == 0);
-            while !given_back() && self.shared.now() < until {
-                drop(consumer.poll(Duration::from_millis(5)));
-            }
-            // Committer and reader may be in a last call with it.
-            while Arc::strong_count(&consumer) > 1 && self.shared.now() < until {
+            // Closing any sooner would cancel the leaving. Committer and reader
+            // may be in a last call with the consumer.
+            let busy = || ffi::is_member(&consumer) || Arc::strong_count(&consumer) > 1;
+            while busy() && self.shared.now() < until {
                 drop(consumer.poll(Duration::from_millis(5)));
             }
             if self.shared.now() >= until {
@@ -320,9 +323,20 @@ struct Harvest {
 }
 
 impl Harvest {
-    fn take(&mut self, partition: Partition, generation: Generation, message: &RawMessage) {
+    fn take(
+        &mut self,
+        partition: Partition,
+        generation: Generation,
+        message: &RawMessage,
+        handed: &mut Option<Offset>,
+    ) {
         match message.error() {
             None => {
+                let offset = Offset(message.offset());
+                if *handed >= Some(offset) {
+                    return;
+                }
+                *handed = Some(offset);
                 // The end before this record is old news; another one follows.
                 self.ends.remove(&partition);
                 let record = convert::record(partition, message);

@@ -18,9 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Messages taken in one call.
-const BATCH: usize = 64;
-
 /// Told by librdkafka's threads that a queue is no longer empty.
 struct Signal {
     nonempty: AtomicBool,
@@ -84,18 +81,22 @@ impl PartitionQueue {
         self.signal.nonempty.store(true, Ordering::Release);
     }
 
-    /// Takes up to `max` messages without waiting, in their order.
+    /// Takes up to `max` messages without waiting, in their order; returns how
+    /// many came.
+    ///
+    /// One call for each: `rd_kafka_consume_batch_queue` counts an end of
+    /// partition as a message, so that after the next rebalance librdkafka
+    /// resumes one record too far and that record is never seen.
     pub fn poll(&self, max: usize, mut each: impl FnMut(&RawMessage)) -> usize {
-        let mut batch = [ptr::null_mut(); BATCH];
-        // SAFETY: the array has room for as many pointers as are asked for.
-        let count = unsafe {
-            rd::rd_kafka_consume_batch_queue(self.queue, 0, batch.as_mut_ptr(), max.min(BATCH))
-        };
-        let count = usize::try_from(count).unwrap_or(0);
-        for message in &batch[..count] {
-            each(&RawMessage(*message));
+        for count in 0..max {
+            // SAFETY: the queue is ours; the message that is returned is too.
+            let message = unsafe { rd::rd_kafka_consume_queue(self.queue, 0) };
+            if message.is_null() {
+                return count;
+            }
+            each(&RawMessage(message));
         }
-        count
+        max
     }
 }
 
@@ -254,6 +255,23 @@ pub fn consumer_queue_length(consumer: &Consumer) -> usize {
         let length = rd::rd_kafka_queue_length(queue);
         rd::rd_kafka_queue_destroy(queue);
         length
+    }
+}
+
+/// Whether the consumer is a member of its group: it gives its member id up in
+/// the moment in which it asks to leave.
+pub fn is_member(consumer: &Consumer) -> bool {
+    use rdkafka::consumer::Consumer as _;
+    let client = consumer.client().native_ptr();
+    // SAFETY: the client is alive; the string is ours and given back.
+    unsafe {
+        let id = rd::rd_kafka_memberid(client);
+        if id.is_null() {
+            return false;
+        }
+        let member = *id != 0;
+        rd::rd_kafka_mem_free(client, id.cast::<c_void>());
+        member
     }
 }
 
