@@ -12,8 +12,8 @@ use crate::kafka::Job;
 use crate::kafka::settings::KafkaSettings;
 use crate::runner::{self, End, Service};
 use crate::shutdown;
-use crate::telemetry::logging::{self, Log, LogFilter, LogFormat};
 use crate::telemetry::facts::Telemetry;
+use crate::telemetry::logging::{self, Log, LogFilter, LogFormat};
 use crate::telemetry::metrics::Metrics;
 use std::error::Error;
 use std::sync::Arc;
@@ -50,23 +50,41 @@ fn start_log(settings: &Settings) -> Result<Log, Box<dyn Error>> {
         None => LogFormat::of_stderr(),
     };
     let (log, writer) = logging::start(&filter, format)?;
-    runner::spawn(Job { name: "log", run: Box::new(move || writer.run()) });
+    runner::spawn(Job {
+        name: "log",
+        run: Box::new(move || writer.run()),
+    });
     Ok(log)
 }
 
 fn serve(configured: Configured) -> Result<End, Box<dyn Error>> {
-    let Configured { settings, tenants, .. } = configured;
+    let Configured {
+        settings, tenants, ..
+    } = configured;
     let clock = Arc::new(Clock::start());
     let names = settings.cluster.topics.clone();
     let delays = settings.schedule.distinct_delays();
     let librdkafka = rdkafka::util::get_rdkafka_version().1;
-    let metrics = Arc::new(Metrics::new(names.clone(), &delays, env!("CARGO_PKG_VERSION"), &librdkafka));
-    let status = Arc::new(Status::new(names.clone(), settings.instance.clone(), clock.now()));
+    let metrics = Arc::new(Metrics::new(
+        names.clone(),
+        &delays,
+        env!("CARGO_PKG_VERSION"),
+        &librdkafka,
+    ));
+    let status = Arc::new(Status::new(
+        names.clone(),
+        settings.instance.clone(),
+        clock.now(),
+    ));
     let listener = admin::bind(&settings.listen.to_string())?;
     let callbacks = Arc::new(Callbacks::new(http_settings(&settings))?);
     let pages = {
         let (metrics, clock) = (Arc::clone(&metrics), Arc::clone(&clock));
-        Pages::new(Arc::clone(&status), move || metrics.render(), move || clock.now())
+        Pages::new(
+            Arc::clone(&status),
+            move || metrics.render(),
+            move || clock.now(),
+        )
     };
     let (stop_pages, stopped) = tokio::sync::oneshot::channel();
     let pages = admin::serve(listener, pages, stopped);
@@ -75,7 +93,10 @@ fn serve(configured: Configured) -> Result<End, Box<dyn Error>> {
             error!(error = %Chain(&error), "the operators' pages ended");
         }
     };
-    runner::spawn(Job { name: "pages", run: Box::new(serve_pages) });
+    runner::spawn(Job {
+        name: "pages",
+        run: Box::new(serve_pages),
+    });
     let service = Service {
         kafka: Arc::new(kafka_settings(&settings)),
         engine: engine_settings(&settings),
@@ -85,7 +106,9 @@ fn serve(configured: Configured) -> Result<End, Box<dyn Error>> {
         status,
         clock,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let end = runtime.block_on(async {
         let (phase, signals) = shutdown::listen()?;
         Ok::<End, Box<dyn Error>>(runner::serve(service, phase, signals).await)
@@ -139,7 +162,9 @@ pub fn kafka_settings(settings: &Settings) -> KafkaSettings {
         topics: settings.cluster.topics.clone(),
         delays: settings.schedule.distinct_delays(),
         record_bytes_max: settings.schedule.record_bytes_max,
-        properties: properties.map(|p| (p.key.clone(), p.value.clone())).collect(),
+        properties: properties
+            .map(|p| (p.key.clone(), p.value.clone()))
+            .collect(),
         embedded: false,
     }
 }

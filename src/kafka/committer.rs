@@ -4,10 +4,9 @@
 
 use super::Report;
 use super::convert::{self, CommitAnswer};
+use super::ffi;
 use super::life::{CommitterNote, Shared};
 use crate::model::write::CommitOrder;
-use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
 use std::sync::mpsc::Receiver;
 
 /// Commits what it is given until the life ends.
@@ -30,14 +29,12 @@ fn commit(shared: &Shared, order: &CommitOrder) -> Report {
         Ok(list) => list,
         Err(error) => return unsure(error.to_string()),
     };
-    match consumer.commit(&list, CommitMode::Sync) {
-        Ok(()) => Report::Committed { write },
-        Err(error) => {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-            match convert::commit_answer(code) {
-                CommitAnswer::Refused => Report::CommitRefused { write },
-                CommitAnswer::Unsure => unsure(error.to_string()),
-            }
-        }
+    match ffi::commit(&consumer, &list, || shared.is_alive()) {
+        Some(Ok(())) => Report::Committed { write },
+        Some(Err(code)) => match convert::commit_answer(code) {
+            CommitAnswer::Refused => Report::CommitRefused { write },
+            CommitAnswer::Unsure => unsure(code.to_string()),
+        },
+        None => unsure("nobody waits for the answer any more".to_owned()),
     }
 }

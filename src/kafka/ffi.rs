@@ -243,6 +243,63 @@ pub fn commit_transaction(
     }
 }
 
+/// Commits offsets and waits for the answer as long as `go_on` says so. The
+/// crate's synchronous commit reports success when only some partitions failed;
+/// this one reports the first partition's error too.
+///
+/// Returns `None` where waiting was given up. Errors: what was answered.
+pub fn commit(
+    consumer: &Consumer,
+    offsets: &TopicPartitionList,
+    go_on: impl Fn() -> bool,
+) -> Option<Result<(), RDKafkaErrorCode>> {
+    use rdkafka::consumer::Consumer as _;
+    const NO_ERROR: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+    const LOOK_MS: c_int = 500;
+    let client = consumer.client().native_ptr();
+    // SAFETY: the client is alive; the queue is ours and destroyed below, when
+    // nobody waits for it; librdkafka copies the list.
+    unsafe {
+        let queue = rd::rd_kafka_queue_new(client);
+        let asked = rd::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, ptr::null_mut());
+        let mut answer = (asked != NO_ERROR).then(|| Err(asked.into()));
+        while answer.is_none() {
+            let event = rd::rd_kafka_queue_poll(queue, LOOK_MS);
+            if !event.is_null() {
+                answer = Some(committed(event));
+                rd::rd_kafka_event_destroy(event);
+            } else if !go_on() {
+                break;
+            }
+        }
+        rd::rd_kafka_queue_destroy(queue);
+        answer
+    }
+}
+
+/// SAFETY: the event is a commit's answer and not destroyed yet.
+unsafe fn committed(event: *mut rd::rd_kafka_event_t) -> Result<(), RDKafkaErrorCode> {
+    const NO_ERROR: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+    // SAFETY: as the caller promises; the list lives with its event and has
+    // `cnt` elements.
+    unsafe {
+        let error = rd::rd_kafka_event_error(event);
+        if error != NO_ERROR {
+            return Err(error.into());
+        }
+        let list = rd::rd_kafka_event_topic_partition_list(event);
+        if list.is_null() {
+            return Ok(());
+        }
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        let errors = (0..count).map(|index| (*(*list).elems.add(index)).err);
+        match errors.into_iter().find(|error| *error != NO_ERROR) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// How many events wait in the consumer's own queue.
 pub fn consumer_queue_length(consumer: &Consumer) -> usize {
     use rdkafka::consumer::Consumer as _;

@@ -30,6 +30,7 @@ fn every_enum_has_its_own_series() {
         let outcome = Outcome::Failed {
             class,
             status: None,
+            retry_after: None,
             detail: String::new(),
         };
         metrics.attempt_ended(2, &outcome, Duration::from_millis(3));
