@@ -239,13 +239,17 @@ pub fn create(settings: &KafkaSettings, plan: &[TopicPlan]) -> Result<Vec<String
 }
 
 /// What is wrong with the topics' settings, each with what to do; nothing, if
-/// the service may run with them.
+/// the service may run with them. The client comes back as well: its end takes
+/// 100 ms, which a starting service spends later.
 ///
 /// Errors: the settings cannot be read.
-pub fn wrong_topics(settings: &KafkaSettings, topics: &[Topic]) -> Result<Vec<String>, Error> {
+pub(super) fn wrong_topics(
+    settings: &KafkaSettings,
+    topics: &[Topic],
+) -> Result<(Vec<String>, Admin), Error> {
     let admin = Admin::connect(settings)?;
     let known = admin.topic_settings(settings, topics)?;
-    Ok(judge_topics(settings, &known))
+    Ok((judge_topics(settings, &known), admin))
 }
 
 /// How a line of a check is meant.
@@ -317,7 +321,7 @@ fn check_connected(settings: &KafkaSettings) -> Result<Vec<Checked>, Error> {
         let Some(existing) = all.get(&name) else {
             continue;
         };
-        let config = admin.describe(&std::slice::from_ref(&name))?;
+        let config = admin.describe(std::slice::from_ref(&name))?;
         let config = config.get(&name).cloned().unwrap_or_default();
         lines.extend(judge_durability(&name, existing, &config));
     }
@@ -498,7 +502,8 @@ impl ClientContext for AdminContext {
     }
 }
 
-struct Admin {
+/// A client for admin calls.
+pub(super) struct Admin {
     client: AdminClient<AdminContext>,
 }
 

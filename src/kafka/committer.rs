@@ -36,7 +36,10 @@ fn commit(shared: &Shared, order: &CommitOrder) -> Report {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
             match convert::commit_answer(code) {
                 CommitAnswer::Refused => Report::CommitRefused { write },
-                CommitAnswer::Unsure => unsure(error.to_string()),
+                CommitAnswer::Unsure => {
+                    shared.across.trouble();
+                    unsure(error.to_string())
+                }
             }
         }
     }
