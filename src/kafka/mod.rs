@@ -9,6 +9,7 @@
 //! bounds, which may wait for another's transaction.
 
 pub mod admin;
+pub mod check;
 mod committer;
 mod consumer;
 mod context;

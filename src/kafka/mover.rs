@@ -8,7 +8,7 @@ use super::admin::{self, Admin};
 use super::context::{MoveContext, Producer};
 use super::ffi::{self, TransactionError};
 use super::life::{ConsumerNote, MoverNote, Shared};
-use super::{Report, convert};
+use super::{Report, check, convert};
 use crate::model::position::Topic;
 use crate::model::write::MoveOrder;
 use rdkafka::config::FromClientConfigAndContext;
@@ -165,7 +165,7 @@ fn topics_fit(shared: &Shared, topics: &[Topic]) -> Fit {
     if shared.settings.embedded || found_good.load(Ordering::Acquire) {
         return Fit::Yes(None);
     }
-    match admin::wrong_topics(&shared.settings, topics) {
+    match check::wrong_topics(&shared.settings, topics) {
         Ok((wrong, admin)) if wrong.is_empty() => {
             found_good.store(true, Ordering::Release);
             Fit::Yes(Some(admin))
