@@ -110,6 +110,7 @@ async fn demo() -> Result<bool, Error> {
     let status = Status::new(names.clone(), INSTANCE.to_owned(), clock.now());
     let http = HttpSettings {
         timeout: ATTEMPT_TIMEOUT,
+        in_flight_max: 1_024,
         version: env!("CARGO_PKG_VERSION"),
         proxy: None,
         trust: Trust::Nobody,

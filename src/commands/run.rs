@@ -142,6 +142,7 @@ fn exit_of(end: &End) -> Exit {
 pub fn http_settings(settings: &Settings) -> HttpSettings {
     HttpSettings {
         timeout: settings.timeout,
+        in_flight_max: settings.in_flight_max,
         version: env!("CARGO_PKG_VERSION"),
         proxy: settings.proxy.as_ref().map(|proxy| proxy.0.to_string()),
         trust: match &settings.ca_file {

@@ -94,6 +94,8 @@ pub struct Ledger {
     entries: BTreeMap<Offset, Entry>,
     /// At least the bytes that the entries take in the map.
     bytes: usize,
+    /// Before it no entry is merely listed.
+    listed_from: Offset,
 }
 
 impl Ledger {
@@ -104,6 +106,7 @@ impl Ledger {
             end: base,
             entries: BTreeMap::new(),
             bytes: 0,
+            listed_from: Offset(base.0),
         }
     }
 
@@ -216,22 +219,17 @@ impl Ledger {
     }
 
     /// Forgets listed offsets before this one, whose records no longer exist;
-    /// returns how many.
+    /// returns how many. Offsets come in ascending order.
     pub fn forget_listed_before(&mut self, offset: Offset) -> u64 {
         let mut gone = 0;
-        while let Some(first) = self.first_listed_before(offset) {
-            self.entries.remove(&first);
+        let unread = self.entries.range(self.listed_from.min(offset)..offset);
+        let listed = unread.filter(|(_, entry)| matches!(entry, Entry::Listed(_)));
+        for offset in listed.map(|(offset, _)| *offset).collect::<Vec<_>>() {
+            self.entries.remove(&offset);
             gone += 1;
         }
+        self.listed_from = self.listed_from.max(offset);
         gone
-    }
-
-    fn first_listed_before(&self, offset: Offset) -> Option<Offset> {
-        let mut listed = self
-            .entries
-            .range(..offset)
-            .filter(|(_, e)| matches!(e, Entry::Listed(_)));
-        listed.next().map(|(o, _)| *o)
     }
 
     /// Gives up records in hand that were not sent, except those that a write

@@ -18,6 +18,7 @@ const VALUE: &[u8] = br#"{"id":"c-1","tenantId":"t-1","secretField":"personal"}"
 fn callbacks(guard: AddressGuard) -> Arc<Callbacks> {
     let settings = HttpSettings {
         timeout: TIMEOUT,
+        in_flight_max: 64,
         version: "9.9.9",
         proxy: None,
         trust: Trust::Nobody,
@@ -604,6 +605,7 @@ async fn a_changed_tenant_is_prepared_anew() {
 fn settings_that_cannot_be_are_refused_without_their_text() {
     let settings = |proxy: Option<&str>, trust| HttpSettings {
         timeout: TIMEOUT,
+        in_flight_max: 64,
         version: "9.9.9",
         proxy: proxy.map(str::to_owned),
         trust,
