@@ -84,10 +84,10 @@ pub struct CreateGiven {
     /// The settings.
     #[command(flatten)]
     pub settings: TopicsGiven,
-    /// Partitions of a new topic, 1 to 10000 [default: like the source topic, or the broker's default]
+    /// Partitions of a new topic, 1 to 10000 [default: like the source topic, else the brokers' default]
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     pub partitions: Option<String>,
-    /// Replicas of a new topic, 1 to 100 [default: the broker's default]
+    /// Replicas of a new topic, 1 to 100 [default: like the source topic, else the brokers' default]
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     pub replication_factor: Option<String>,
     /// Only show what would be made

@@ -8,6 +8,7 @@
 use crate::model::time::UnixMillis;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// How far the slewed clock may run fast or slow.
 const SLEW_PPM: i128 = 500;
@@ -46,6 +47,14 @@ impl Clock {
         let ms = timeline.now(elapsed).div_euclid(1_000_000);
         UnixMillis(i64::try_from(ms).expect("292 million years have not passed"))
     }
+}
+
+/// How long the system runs, stopped and suspended time included; for waits
+/// that have nothing to do with the time of day.
+#[must_use]
+pub fn elapsed() -> Duration {
+    let ns = u64::try_from(read(ELAPSED)).unwrap_or(0);
+    Duration::from_nanos(ns)
 }
 
 /// A clock's reading in nanoseconds.

@@ -2,12 +2,12 @@
 //! that could be tested is here. Runs on the main thread.
 
 use ringback::cli::{self, Command};
-use ringback::commands::{self, Exit};
+use ringback::commands;
 use ringback::config::settings::PropertyRule;
-use ringback::config::{self, Configured, environment};
+use ringback::config::{self, environment};
 use std::process::ExitCode;
 
-const RULE: PropertyRule = commands::property_mistake;
+const RULE: PropertyRule = commands::property_mistakes;
 
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os()).command;
@@ -16,14 +16,14 @@ fn main() -> ExitCode {
         Command::Run(given) => match config::load(&given, RULE) {
             Ok(mut configured) => {
                 configured.warnings.extend(variables);
-                run(configured)
+                commands::run::run(configured)
             }
             Err(mistakes) => {
                 commands::warn(&variables);
                 commands::refuse(&mistakes)
             }
         },
-        Command::Demo(given) => demo(&given),
+        Command::Demo(given) => commands::demo::run(&given),
         Command::CheckConfig(given) => commands::check_config::run(&given, RULE, &variables),
         Command::Topics(given) => commands::topics::run(&given, RULE),
         Command::Publish(given) => commands::publish::run(&given, RULE),
@@ -31,15 +31,4 @@ fn main() -> ExitCode {
         Command::Completions { shell } => commands::completions::run(cli::command(), shell),
     };
     exit.into()
-}
-
-/// Stands where `ringback::runner::run(configured) -> Exit` will.
-fn run(configured: Configured) -> Exit {
-    commands::warn(&configured.warnings);
-    Exit::Fault
-}
-
-/// Stands where `ringback::commands::demo::run(&given) -> Exit` will.
-fn demo(_given: &cli::DemoGiven) -> Exit {
-    Exit::Fault
 }

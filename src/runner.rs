@@ -6,12 +6,13 @@
 //! of both, so that neither can keep the loop from the other.
 
 use crate::admin::Status;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::watch::{ReloadResult, TenantsWatch};
 use crate::engine::Engine;
 use crate::engine::event::{Action, EngineSettings, Event, Revocation};
 use crate::http::callback::Callbacks;
-use crate::kafka::{Job, KafkaSettings, Life, Report, Request};
+use crate::kafka::settings::KafkaSettings;
+use crate::kafka::{self, AcrossLives, Job, Life, Report, Request};
 use crate::model::attempt::{Ended, Outcome};
 use crate::model::fact::ReadoptReason;
 use crate::model::position::Position;
@@ -21,7 +22,6 @@ use crate::shutdown::Phase;
 use crate::telemetry::Telemetry;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
@@ -69,9 +69,14 @@ pub struct Service {
     pub clock: Arc<Clock>,
 }
 
-/// Runs the service until it ends. To be polled on a current-thread runtime
-/// within a `LocalSet` or as its main future.
-pub async fn serve(service: Service, phase: watch::Receiver<Phase>) -> End {
+/// Runs the service until it ends; `signals` moves the phase on. To be the main
+/// future of a current-thread runtime.
+pub async fn serve(
+    service: Service,
+    phase: watch::Receiver<Phase>,
+    signals: impl Future<Output = ()> + Send + 'static,
+) -> End {
+    tokio::spawn(signals);
     Runner::new(service, phase).run().await
 }
 
@@ -81,7 +86,9 @@ pub async fn serve(service: Service, phase: watch::Receiver<Phase>) -> End {
 pub fn spawn(job: Job) {
     let Job { name, run } = job;
     let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn(run).expect("the system gives the service its few threads");
+    thread
+        .spawn(run)
+        .expect("the system gives the service its few threads");
 }
 
 /// What comes back from an attempt's task.
@@ -98,7 +105,7 @@ struct Runner {
     attempted_in: mpsc::UnboundedSender<Attempted>,
     reports: mpsc::UnboundedReceiver<(u64, Report)>,
     reports_in: mpsc::UnboundedSender<(u64, Report)>,
-    generations: Arc<AtomicU64>,
+    across: Arc<AcrossLives>,
     life: Option<Life>,
     /// Numbers the lives; what an earlier one still says is not heard.
     life_number: u64,
@@ -124,7 +131,7 @@ impl Runner {
             attempted_in,
             reports,
             reports_in,
-            generations: Arc::default(),
+            across: Arc::new(AcrossLives::new(clock::elapsed)),
             life: None,
             life_number: 0,
             life_began: now,
@@ -138,7 +145,8 @@ impl Runner {
 
     async fn run(mut self) -> End {
         let tenants = Arc::clone(self.service.tenants.in_force());
-        self.engine.handle(self.service.clock.now(), Event::TenantsReplaced(tenants));
+        self.engine
+            .handle(self.service.clock.now(), Event::TenantsReplaced(tenants));
         self.begin_life();
         loop {
             self.turn();
@@ -161,7 +169,9 @@ impl Runner {
         let mut records = 0;
         while records < TURN_MAX {
             match self.reports.try_recv() {
-                Ok((life, report)) if life == self.life_number => records += self.report(now, report),
+                Ok((life, report)) if life == self.life_number => {
+                    records += self.report(now, report)
+                }
                 Ok(_) => {}
                 Err(_) => break,
             }
@@ -181,7 +191,12 @@ impl Runner {
 
     async fn wait(&mut self) {
         let now = self.service.clock.now();
-        let wakes = [self.engine.next_wake(), self.begin_at, self.leave_by, Some(self.next_tick)];
+        let wakes = [
+            self.engine.next_wake(),
+            self.begin_at,
+            self.leave_by,
+            Some(self.next_tick),
+        ];
         let wake = wakes.into_iter().flatten().min().unwrap_or(now);
         let nap = wake.since(now);
         tokio::select! {
@@ -223,21 +238,62 @@ impl Runner {
             Report::Records(records) => {
                 let count = records.len();
                 for (generation, record) in records {
-                    self.engine.handle(now, Event::Record { generation, record });
+                    self.engine
+                        .handle(now, Event::Record { generation, record });
                 }
                 return count;
             }
-            Report::Assigned { generation, partitions } => {
+            Report::Assigned {
+                generation,
+                partitions,
+            } => {
                 self.service.status.assigned();
-                Event::Assigned { generation, partitions }
+                Event::Assigned {
+                    generation,
+                    partitions,
+                }
             }
-            Report::Revoked { generation, partitions, lost } => {
-                let how = if lost { Revocation::Lost } else { Revocation::Asked };
-                Event::Revoked { generation, partitions, how }
+            Report::Revoked {
+                generation,
+                partitions,
+                lost,
+            } => {
+                let how = if lost {
+                    Revocation::Lost
+                } else {
+                    Revocation::Asked
+                };
+                Event::Revoked {
+                    generation,
+                    partitions,
+                    how,
+                }
             }
-            Report::Found { generation, partition, found } => Event::Found { generation, partition, found },
-            Report::ReachedEnd { generation, partition, next } => Event::ReachedEnd { generation, partition, next },
-            Report::OutOfRange { generation, partition } => Event::OutOfRange { generation, partition },
+            Report::Found {
+                generation,
+                partition,
+                found,
+            } => Event::Found {
+                generation,
+                partition,
+                found,
+            },
+            Report::ReachedEnd {
+                generation,
+                partition,
+                next,
+            } => Event::ReachedEnd {
+                generation,
+                partition,
+                next,
+            },
+            Report::OutOfRange {
+                generation,
+                partition,
+            } => Event::OutOfRange {
+                generation,
+                partition,
+            },
             Report::LogBounds(bounds) => Event::LogBounds(bounds),
             Report::Committed { write } => Event::Committed { write },
             Report::CommitRefused { write } => Event::CommitRefused { write },
@@ -258,11 +314,15 @@ impl Runner {
             Report::TopicRecreated { topic } => {
                 let topic = self.service.engine.topics.name(topic);
                 error!(topic, "the topic was deleted and made again");
-                Event::KafkaFault { reason: ReadoptReason::TopicRecreated }
+                Event::KafkaFault {
+                    reason: ReadoptReason::TopicRecreated,
+                }
             }
             Report::ConsumerFault { why } => {
                 warn!(why, "the consumer failed");
-                Event::KafkaFault { reason: ReadoptReason::ConsumerFault }
+                Event::KafkaFault {
+                    reason: ReadoptReason::ConsumerFault,
+                }
             }
             other => {
                 self.heard(now, other);
@@ -292,11 +352,13 @@ impl Runner {
                 self.fenced_at.push_back(now);
                 self.fenced_at.retain(|at| now.since(*at) < FENCED_WINDOW);
                 if self.fenced_at.len() > FENCED_MAX {
-                    error!("the producer is fenced again and again: another process uses this replica's name");
+                    error!(
+                        "the producer is fenced again and again: another process uses this replica's name"
+                    );
                     self.end = Some(End::Fenced);
                 }
             }
-            Report::WrongTopicSettings { why } => self.end = Some(End::WrongSettings(why)),
+            Report::WrongSettings { why } => self.end = Some(End::WrongSettings(why)),
             Report::Left => {
                 if self.leave_by.is_some() {
                     self.end = Some(End::Drained);
@@ -313,19 +375,43 @@ impl Runner {
                 Action::StartAttempt(order) => self.attempt(order),
                 Action::Commit(order) => self.request(Request::Commit(order)),
                 Action::Move(order) => self.request(Request::Move(order)),
-                Action::Fetch { generation, partition, records } => {
-                    self.request(Request::Fetch { generation, partition, records });
+                Action::Fetch {
+                    generation,
+                    partition,
+                    records,
+                } => {
+                    self.request(Request::Fetch {
+                        generation,
+                        partition,
+                        records,
+                    });
                 }
-                Action::StartFetch { generation, partition, from } => {
-                    self.request(Request::StartFetch { generation, partition, from });
+                Action::StartFetch {
+                    generation,
+                    partition,
+                    from,
+                } => {
+                    self.request(Request::StartFetch {
+                        generation,
+                        partition,
+                        from,
+                    });
                 }
-                Action::FinishRevoke { generation, partitions } => {
-                    self.request(Request::FinishRevoke { generation, partitions });
+                Action::FinishRevoke {
+                    generation,
+                    partitions,
+                } => {
+                    self.request(Request::FinishRevoke {
+                        generation,
+                        partitions,
+                    });
                 }
                 Action::Readopt { .. } => {
                     self.life = None;
                     self.life_number += 1;
-                    self.service.status.waiting("taking up the Kafka side again".to_owned());
+                    self.service
+                        .status
+                        .waiting("taking up the Kafka side again".to_owned());
                     self.begin_at = Some(self.life_began.plus(LIFE_MIN).max(now));
                 }
                 Action::Stop => self.leave(now),
@@ -351,7 +437,14 @@ impl Runner {
             } else {
                 let outcome: Outcome = callbacks.attempt(order, started_at).await;
                 let duration = clock.now().since(started_at);
-                Attempted::Finished(position, Ended { outcome, started_at, duration })
+                Attempted::Finished(
+                    position,
+                    Ended {
+                        outcome,
+                        started_at,
+                        duration,
+                    },
+                )
             };
             // Nobody listens once the service has ended.
             let _ = attempted.send(answer);
@@ -367,7 +460,11 @@ impl Runner {
             // Nobody listens once the service has ended.
             let _ = reports.send((number, report));
         };
-        let (life, jobs) = crate::kafka::start(Arc::clone(&self.service.kafka), Arc::clone(&self.generations), report);
+        let (life, jobs) = kafka::start(
+            Arc::clone(&self.service.kafka),
+            Arc::clone(&self.across),
+            report,
+        );
         self.life = Some(life);
         jobs.into_iter().for_each(spawn);
     }
@@ -397,7 +494,9 @@ impl Runner {
             }
         }
         let overview = self.engine.overview(now);
-        self.service.telemetry.overview(&overview, self.service.tenants.in_force());
+        self.service
+            .telemetry
+            .overview(&overview, self.service.tenants.in_force());
         self.service.status.turned(now, overview);
         self.perform_all(now);
     }

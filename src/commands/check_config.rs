@@ -1,10 +1,11 @@
 //! `ringback check-config`: reports every mistake in settings and tenants, and
 //! connects to nothing unless asked.
 
-use super::{Exit, print, refuse, warn};
+use super::{Exit, kafka_settings, print, refuse, warn};
 use crate::cli::CheckConfigGiven;
 use crate::config;
-use crate::config::settings::PropertyRule;
+use crate::config::settings::{PropertyRule, Settings};
+use crate::kafka::admin::{self, Level};
 
 /// Checks; `variables` are the warnings about the environment.
 #[must_use]
@@ -22,9 +23,33 @@ pub fn run(
     for (name, value) in configured.settings.effective() {
         print(format_args!("{name} = {value}"));
     }
-    print(format_args!(
-        "{} tenants",
-        configured.tenants.in_force().len()
-    ));
-    Exit::Done
+    let tenants = configured.tenants.in_force();
+    let enabled = tenants.iter().filter(|tenant| tenant.enabled).count();
+    print(format_args!("{} tenants, {enabled} enabled", tenants.len()));
+    if given.connect {
+        connect(&configured.settings)
+    } else {
+        Exit::Done
+    }
+}
+
+/// What is wrong with the topics would end the start of the service, so it ends
+/// this command in the same way.
+fn connect(settings: &Settings) -> Exit {
+    let delays = settings.schedule.distinct_delays();
+    let bytes_max = settings.schedule.record_bytes_max;
+    let lines = admin::check(&kafka_settings(&settings.cluster, delays, bytes_max));
+    for line in &lines {
+        let level = match line.level {
+            Level::Fine => "fine",
+            Level::Warning => "warning",
+            Level::Wrong => "wrong",
+        };
+        print(format_args!("{level}: {}", line.text));
+    }
+    if lines.iter().any(|line| line.level == Level::Wrong) {
+        Exit::Refused
+    } else {
+        Exit::Done
+    }
 }

@@ -3,14 +3,17 @@
 
 pub mod check_config;
 pub mod completions;
+pub mod demo;
 pub mod health;
 pub mod publish;
+pub mod run;
 pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};
-use rdkafka::config::ClientConfig;
-use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaConfRes;
+use crate::config::settings::{Cluster, KafkaProperty};
+use crate::kafka::settings::KafkaSettings;
+use crate::model::position::TopicNames;
+use crate::model::time::Delay;
 use std::fmt::{Display, Write as _};
 use std::io;
 use std::process::ExitCode;
@@ -50,16 +53,36 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a librdkafka property may not be set: the design needs it otherwise, or
-/// librdkafka itself does not take it. Opens nothing.
+/// Which librdkafka properties may not be set so: the design needs them
+/// otherwise, or librdkafka does not take them. Opens nothing.
 #[must_use]
-pub fn property_mistake(key: &str, value: &str) -> Option<String> {
-    match ClientConfig::new().set(key, value).create_native_config() {
-        Ok(_) => None,
-        Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
-            Some("librdkafka has no such property".to_owned())
-        }
-        Err(_) => Some("librdkafka does not take its value".to_owned()),
+pub fn property_mistakes(properties: &[KafkaProperty]) -> Vec<(String, String)> {
+    let cluster = Cluster {
+        brokers: String::new(),
+        topics: TopicNames::new(String::new()),
+        properties: properties.to_vec(),
+    };
+    let refused = kafka_settings(&cluster, Vec::new(), 0).refused();
+    let pairs = refused
+        .into_iter()
+        .map(|property| (property.key, property.why));
+    pairs.collect()
+}
+
+/// What the Kafka shell needs for a command that joins no group.
+fn kafka_settings(cluster: &Cluster, delays: Vec<Delay>, record_bytes_max: usize) -> KafkaSettings {
+    let properties = cluster.properties.iter();
+    KafkaSettings {
+        brokers: cluster.brokers.clone(),
+        group: String::new(),
+        instance: String::new(),
+        topics: cluster.topics.clone(),
+        delays,
+        record_bytes_max,
+        properties: properties
+            .map(|p| (p.key.clone(), p.value.clone()))
+            .collect(),
+        embedded: false,
     }
 }
 
@@ -126,16 +149,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_property_is_asked_of_librdkafka_and_its_value_never_shown() {
+    fn properties_are_asked_of_the_design_and_of_librdkafka() {
         #[track_caller]
-        fn check(key: &str, value: &str, part: Option<&str>) {
-            let why = property_mistake(key, value);
-            assert_eq!(why.is_some(), part.is_some(), "{why:?}");
-            assert!(why.unwrap_or_default().contains(part.unwrap_or_default()));
+        fn check(key: &str, value: &str, refused: bool) {
+            let (key, value) = (key.to_owned(), value.to_owned());
+            let found = property_mistakes(&[KafkaProperty {
+                key: key.clone(),
+                value,
+            }]);
+            assert_eq!(found.iter().any(|(k, _)| *k == key), refused, "{found:?}");
+            assert!(!format!("{found:?}").contains("hunter2"));
         }
-        check("client.id", "x", None);
-        check("sasl.password", "hunter2", None);
-        check("hunter", "2", Some("no such property"));
-        check("socket.keepalive.enable", "hunter2", Some("does not take"));
+        check("client.id", "x", false);
+        check("sasl.password", "hunter2", false);
+        check("no.such", "2", true);
+        check("socket.keepalive.enable", "hunter2", true);
+        check("group.id", "hunter2", true);
     }
 }

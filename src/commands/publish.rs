@@ -3,31 +3,25 @@
 //! has acknowledged it. The one loop runs on the main thread; librdkafka sends
 //! on its own threads.
 
-mod records;
+pub(super) mod records;
 
 use super::{Exit, fault, print, refuse, say};
 use crate::cli::PublishGiven;
 use crate::config::mistake::Mistake;
 use crate::config::settings::{self, Cluster, PropertyRule};
+use crate::kafka::admin::{self, Presence, Wish};
+use crate::kafka::publish::{Error as KafkaError, Publisher};
+use crate::kafka::settings::KafkaSettings;
 use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
-use rdkafka::client::ClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use records::{BadLine, Lines, Outgoing, Samples};
 use std::fmt;
 use std::io;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How long a first answer of a broker may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a record may wait for its acknowledgement; `--kafka
-/// message.timeout.ms=…` changes it.
-const MESSAGE_TIMEOUT_MS: &str = "30000";
+/// How long the last acknowledgements may take: a record waits 30 s at most.
+const FINISH_LIMIT: Duration = Duration::from_secs(60);
 /// The rate is kept in steps of this length, the finest that tokio's timer has.
 const STEP: Duration = Duration::from_millis(1);
 const STEPS_PER_SECOND: u64 = 1_000;
@@ -43,8 +37,7 @@ pub fn run(given: &PublishGiven, rule: PropertyRule) -> Exit {
             return refuse(&mistakes);
         }
     };
-    let topic = cluster.topics.name(Topic::Source);
-    match publish(&cluster, &topic, plan) {
+    match publish(&cluster, plan) {
         Ok(sum) => {
             print(&sum);
             if sum.failed + sum.refused_lines == 0 {
@@ -127,15 +120,18 @@ fn tenants(text: &str) -> Result<Vec<TenantId>, String> {
 /// Why publishing could not begin or had to stop.
 #[derive(Debug)]
 enum Error {
-    Kafka { tried: String, source: KafkaError },
+    Admin(admin::Error),
+    Producer(KafkaError),
     NoTopic(String),
     Input(io::Error),
+    Timer(io::Error),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kafka { tried, .. } => f.write_str(tried),
+            Self::Admin(error) => error.fmt(f),
+            Self::Producer(error) => error.fmt(f),
             Self::NoTopic(name) => {
                 write!(
                     f,
@@ -143,6 +139,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::Input(_) => f.write_str("cannot read standard input"),
+            Self::Timer(_) => f.write_str("cannot make a timer for --rate"),
         }
     }
 }
@@ -150,8 +147,9 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Kafka { source, .. } => Some(source),
-            Self::Input(source) => Some(source),
+            Self::Admin(error) => error.source(),
+            Self::Producer(error) => error.source(),
+            Self::Input(error) | Self::Timer(error) => Some(error),
             Self::NoTopic(_) => None,
         }
     }
@@ -164,7 +162,7 @@ struct Sum {
     acknowledged: u64,
     failed: u64,
     refused_lines: u64,
-    first_failure: Option<String>,
+    failure: Option<String>,
 }
 
 impl fmt::Display for Sum {
@@ -174,58 +172,37 @@ impl fmt::Display for Sum {
             "published to {}: {} acknowledged, {} failed, {} lines refused",
             self.topic, self.acknowledged, self.failed, self.refused_lines
         )?;
-        match &self.first_failure {
-            Some(why) => write!(f, "; the first failure: {why}"),
+        match &self.failure {
+            Some(why) => write!(f, "; {why}"),
             None => Ok(()),
         }
     }
 }
 
-/// Counts acknowledgements; librdkafka calls it from `poll`.
-#[derive(Default)]
-struct Tally {
-    acknowledged: AtomicU64,
-    failed: AtomicU64,
-    first_failure: Mutex<Option<String>>,
-}
-
-impl Tally {
-    fn fail(&self, why: &KafkaError) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
-        let mut first = self
-            .first_failure
-            .lock()
-            .expect("nothing panics under this lock");
-        first.get_or_insert_with(|| why.to_string());
-    }
-}
-
-impl ClientContext for Tally {}
-
-impl ProducerContext for Tally {
-    type DeliveryOpaque = ();
-    fn delivery(&self, delivered: &DeliveryResult<'_>, (): ()) {
-        match delivered {
-            Ok(_) => {
-                self.acknowledged.fetch_add(1, Ordering::Relaxed);
-            }
-            Err((why, _)) => self.fail(why),
-        }
-    }
-}
-
-fn publish(cluster: &Cluster, topic: &str, plan: Plan) -> Result<Sum, Error> {
-    let producer = connect(cluster, topic)?;
+fn publish(cluster: &Cluster, plan: Plan) -> Result<Sum, Error> {
+    let settings = super::kafka_settings(
+        cluster,
+        Vec::new(),
+        // The broker's limit decides, and its refusal is reported.
+        records::LINE_BYTES_MAX,
+    );
+    let topic = settings.topics.name(Topic::Source);
+    topic_exists(&settings, &topic)?;
+    let mut sending = Sending {
+        publisher: Publisher::new(&settings).map_err(Error::Producer)?,
+        handed_over: 0,
+        not_taken: 0,
+        failure: None,
+    };
     let mut refused_lines = 0;
     match plan.source {
         Source::Samples { count, tenants } => {
             let samples = Samples::new(tenants, count).map(Ok);
-            send_all(&producer, topic, plan.rate, samples)?;
+            sending.all(plan.rate, samples)?;
         }
         Source::StandardInput => {
-            let lines = Lines::new(io::stdin().lock());
             let strict = plan.strict;
-            let named = lines.map_while(|line| {
+            let lines = Lines::new(io::stdin().lock()).map_while(|line| {
                 if let Err(BadLine::Refused { number, why }) = &line {
                     refused_lines += 1;
                     say(
@@ -238,133 +215,110 @@ fn publish(cluster: &Cluster, topic: &str, plan: Plan) -> Result<Sum, Error> {
                 }
                 Some(line)
             });
-            send_all(&producer, topic, plan.rate, named)?;
+            sending.all(plan.rate, lines)?;
         }
     }
-    producer
-        .flush(Duration::from_secs(60))
-        .map_err(|source| Error::Kafka {
-            tried: "cannot wait for the last acknowledgements".to_owned(),
-            source,
-        })?;
-    let tally = producer.context();
-    let mut first = tally
-        .first_failure
-        .lock()
-        .expect("nothing panics under this lock");
-    Ok(Sum {
-        topic: topic.to_owned(),
-        acknowledged: tally.acknowledged.load(Ordering::Relaxed),
-        failed: tally.failed.load(Ordering::Relaxed),
-        refused_lines,
-        first_failure: first.take(),
-    })
+    Ok(sending.finish(topic, refused_lines))
 }
 
-fn connect(cluster: &Cluster, topic: &str) -> Result<BaseProducer<Tally>, Error> {
-    let cannot = |source| Error::Kafka {
-        tried: format!("cannot reach Kafka at {}", cluster.brokers),
-        source,
-    };
-    let mut config = ClientConfig::new();
-    config
-        .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
-        .set("linger.ms", "2")
-        // The broker's limit decides, and its refusal is reported.
-        .set(
-            "message.max.bytes",
-            (2 * records::LINE_BYTES_MAX).to_string(),
-        );
-    for property in &cluster.properties {
-        config.set(&property.key, &property.value);
-    }
-    config
-        .set("bootstrap.servers", &cluster.brokers)
-        .set("enable.idempotence", "true");
-    let producer: BaseProducer<Tally> = config
-        .create_with_context(Tally::default())
-        .map_err(cannot)?;
-    let metadata = producer
-        .client()
-        .fetch_metadata(Some(topic), CONNECT_TIMEOUT)
-        .map_err(cannot)?;
-    let unknown = Some(RDKafkaErrorCode::UnknownTopicOrPartition);
-    if metadata
-        .topics()
-        .iter()
-        .any(|t| t.error().map(RDKafkaErrorCode::from) == unknown)
-    {
-        return Err(Error::NoTopic(topic.to_owned()));
-    }
-    Ok(producer)
-}
-
-/// Sends at the rate, if there is one. A refused line takes no part of it.
-fn send_all(
-    producer: &BaseProducer<Tally>,
-    topic: &str,
-    rate: Option<u64>,
-    records: impl Iterator<Item = Result<Outgoing, BadLine>>,
-) -> Result<(), Error> {
-    let Some(rate) = rate else {
-        return records
-            .into_iter()
-            .try_for_each(|record| send(producer, topic, record));
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(Error::Input)?;
-    runtime.block_on(async {
-        let mut steps = interval(STEP);
-        steps.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        let (mut step, mut sent) = (0_u64, 0_u64);
-        for record in records {
-            while sent >= due(rate, step) {
-                steps.tick().await;
-                step += 1;
-                producer.poll(Duration::ZERO);
+/// Says at once what the producer would only say after its message timeout.
+/// Who may publish need not be allowed to read the topics' settings.
+fn topic_exists(settings: &KafkaSettings, topic: &str) -> Result<(), Error> {
+    match admin::plan(settings, Wish::default()) {
+        Err(error) if error.is_denied() => Ok(()),
+        Err(error) => Err(Error::Admin(error)),
+        Ok(plan) => {
+            let mut missing = plan.iter().filter(|t| t.presence == Presence::Missing);
+            if missing.any(|t| t.topic == Topic::Source) {
+                return Err(Error::NoTopic(topic.to_owned()));
             }
-            sent += u64::from(record.is_ok());
-            send(producer, topic, record)?;
+            Ok(())
+        }
+    }
+}
+
+/// A publisher and what has become of the records so far.
+struct Sending {
+    publisher: Publisher,
+    handed_over: u64,
+    not_taken: u64,
+    failure: Option<String>,
+}
+
+impl Sending {
+    /// Sends at the rate, if there is one. A refused line takes no part of it.
+    fn all(
+        &mut self,
+        rate: Option<u64>,
+        mut records: impl Iterator<Item = Result<Outgoing, BadLine>>,
+    ) -> Result<(), Error> {
+        let Some(rate) = rate else {
+            return records.try_for_each(|record| self.one(record));
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(Error::Timer)?;
+        runtime.block_on(async {
+            let mut steps = interval(STEP);
+            steps.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            let (mut step, mut sent) = (0_u64, 0_u64);
+            for record in records {
+                while sent >= due(rate, step) {
+                    steps.tick().await;
+                    step += 1;
+                    self.publisher.serve(Duration::ZERO);
+                }
+                sent += u64::from(record.is_ok());
+                self.one(record)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn one(&mut self, record: Result<Outgoing, BadLine>) -> Result<(), Error> {
+        let outgoing = match record {
+            Ok(outgoing) => outgoing,
+            Err(BadLine::Refused { .. }) => return Ok(()),
+            Err(BadLine::Input(error)) => return Err(Error::Input(error)),
+        };
+        let key = outgoing.key.as_bytes();
+        match self.publisher.send(Some(key), Some(&outgoing.value), &[]) {
+            Ok(()) => self.handed_over += 1,
+            Err(error) => {
+                self.not_taken += 1;
+                self.failure.get_or_insert_with(|| error.to_string());
+            }
         }
         Ok(())
-    })
+    }
+
+    fn finish(self, topic: String, refused_lines: u64) -> Sum {
+        let mut failure = self.failure;
+        let (acknowledged, lost) = match self.publisher.finish(FINISH_LIMIT) {
+            Ok(acknowledged) => (acknowledged, 0),
+            Err(error) => {
+                let lost = match &error {
+                    KafkaError::Unacknowledged { records, .. } => *records,
+                    KafkaError::Client(_) | KafkaError::Record { .. } => self.handed_over,
+                };
+                failure.get_or_insert_with(|| error.to_string());
+                (self.handed_over.saturating_sub(lost), lost)
+            }
+        };
+        Sum {
+            topic,
+            acknowledged,
+            failed: self.not_taken + lost,
+            refused_lines,
+            failure,
+        }
+    }
 }
 
 /// How many records may be out after so many steps.
 fn due(rate: u64, steps: u64) -> u64 {
     rate.saturating_mul(steps).div_ceil(STEPS_PER_SECOND)
-}
-
-fn send(
-    producer: &BaseProducer<Tally>,
-    topic: &str,
-    record: Result<Outgoing, BadLine>,
-) -> Result<(), Error> {
-    let outgoing = match record {
-        Ok(outgoing) => outgoing,
-        Err(BadLine::Refused { .. }) => return Ok(()),
-        Err(BadLine::Input(error)) => return Err(Error::Input(error)),
-    };
-    let mut record = BaseRecord::to(topic)
-        .key(outgoing.key.as_str())
-        .payload(&outgoing.value);
-    loop {
-        match producer.send(record) {
-            Ok(()) => break,
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                producer.poll(Duration::from_millis(100));
-                record = back;
-            }
-            Err((why, _)) => {
-                producer.context().fail(&why);
-                break;
-            }
-        }
-    }
-    producer.poll(Duration::ZERO);
-    Ok(())
 }
 
 #[cfg(test)]

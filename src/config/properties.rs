@@ -14,29 +14,41 @@ pub fn read(
     mistakes: &mut Mistakes,
 ) -> Vec<KafkaProperty> {
     let lines = flags.iter().flat_map(|flag| flag.lines());
-    let from_flags = read_lines(lines.map(|l| (FLAG.to_owned(), l)), rule, mistakes);
+    let from_flags = read_lines(lines.map(|l| (FLAG.to_owned(), l)), mistakes);
     let (path, text) = file.unwrap_or_default();
     let lines = text.lines().enumerate();
     let named = lines.map(|(at, l)| (format!("--kafka-properties {path}, line {}", at + 1), l));
-    let mut all = read_lines(named, rule, mistakes);
-    all.retain(|property| !from_flags.iter().any(|flag| flag.key == property.key));
+    let mut all = read_lines(named, mistakes);
+    all.retain(|(_, property)| !from_flags.iter().any(|(_, flag)| flag.key == property.key));
     all.extend(from_flags);
-    all
+    let (sources, properties): (Vec<String>, Vec<KafkaProperty>) = all.into_iter().unzip();
+    for (key, why) in rule(&properties) {
+        let at = properties.iter().position(|property| property.key == key);
+        // A law between two properties may name one that was not set.
+        let source = at.map_or(FLAG, |at| &sources[at]);
+        let text = format!("'{key}' cannot be set so: {why}");
+        mistakes.0.push(Mistake::new(source, text));
+    }
+    properties
 }
 
+/// The properties, each with where it was set.
 fn read_lines<'a>(
     lines: impl Iterator<Item = (String, &'a str)>,
-    rule: PropertyRule,
     mistakes: &mut Mistakes,
-) -> Vec<KafkaProperty> {
-    let mut properties: Vec<KafkaProperty> = Vec::new();
+) -> Vec<(String, KafkaProperty)> {
+    let mut properties: Vec<(String, KafkaProperty)> = Vec::new();
     for (source, line) in lines {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        match read_line(line, &properties, rule) {
-            Ok(property) => properties.push(property),
+        match read_line(line) {
+            Ok(new) if properties.iter().any(|(_, old)| old.key == new.key) => {
+                let text = format!("'{}' is set twice", new.key);
+                mistakes.0.push(Mistake::new(source, text));
+            }
+            Ok(property) => properties.push((source, property)),
             Err(text) => mistakes.0.push(Mistake::new(source, text)),
         }
     }
@@ -44,32 +56,18 @@ fn read_lines<'a>(
 }
 
 /// A line's value is never part of an error: it may be a password.
-fn read_line(
-    line: &str,
-    before: &[KafkaProperty],
-    rule: PropertyRule,
-) -> Result<KafkaProperty, String> {
+fn read_line(line: &str) -> Result<KafkaProperty, &'static str> {
     let Some((key, value)) = line.split_once('=') else {
-        return Err("not key=value (its text is not shown, it may be a secret)".to_owned());
+        return Err("not key=value (its text is not shown, it may be a secret)");
     };
     let key = key.trim();
-    let formed = !key.is_empty()
-        && key
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if !formed {
-        return Err("not key=value with the name of a librdkafka property as key".to_owned());
-    }
-    let value = value.trim();
-    if let Some(reason) = rule(key, value) {
-        return Err(format!("'{key}' cannot be set: {reason}"));
-    }
-    if before.iter().any(|property| property.key == key) {
-        return Err(format!("'{key}' is set twice"));
+    let is_key = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if key.is_empty() || !key.bytes().all(is_key) {
+        return Err("not key=value with the name of a librdkafka property as key");
     }
     Ok(KafkaProperty {
         key: key.to_owned(),
-        value: value.to_owned(),
+        value: value.trim().to_owned(),
     })
 }
 
@@ -77,8 +75,11 @@ fn read_line(
 mod tests {
     use super::*;
 
-    fn rule(key: &str, _: &str) -> Option<String> {
-        (key == "acks").then(|| "nothing may be lost".to_owned())
+    fn rule(properties: &[KafkaProperty]) -> Vec<(String, String)> {
+        let acks = properties.iter().filter(|p| p.key == "acks");
+        let refused = acks.map(|p| (p.key.clone(), "nothing may be lost".to_owned()));
+        let law = ("x".to_owned(), "x goes with a".to_owned());
+        refused.chain([law]).collect()
     }
 
     #[test]
@@ -86,7 +87,7 @@ mod tests {
         let flags = [
             "a=1".to_owned(),
             "hunter2".to_owned(),
-            "acks=0\nb = 2=3 ".to_owned(),
+            "# none\nb = 2=3 ".to_owned(),
         ];
         let file = "# comment\n\na=9\nc=3\nc=4\nacks=hunter2\nsasl password=hunter2\n";
         let mut mistakes = Mistakes::default();
@@ -95,16 +96,19 @@ mod tests {
             .iter()
             .map(|p| (p.key.as_str(), p.value.as_str()))
             .collect();
-        assert_eq!(pairs, [("c", "3"), ("a", "1"), ("b", "2=3")]);
+        assert_eq!(
+            pairs,
+            [("c", "3"), ("acks", "hunter2"), ("a", "1"), ("b", "2=3")]
+        );
         let texts: Vec<String> = mistakes.0.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
             [
                 "--kafka: not key=value (its text is not shown, it may be a secret)",
-                "--kafka: 'acks' cannot be set: nothing may be lost",
                 "--kafka-properties f, line 5: 'c' is set twice",
-                "--kafka-properties f, line 6: 'acks' cannot be set: nothing may be lost",
                 "--kafka-properties f, line 7: not key=value with the name of a librdkafka property as key",
+                "--kafka-properties f, line 6: 'acks' cannot be set so: nothing may be lost",
+                "--kafka: 'x' cannot be set so: x goes with a",
             ]
         );
     }

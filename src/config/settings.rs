@@ -16,10 +16,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Says why a librdkafka property may not be set to this value, or `None` where
-/// it may. The answer never holds the value. Only Kafka's side knows; `main`
+/// Says which of the librdkafka properties may not be set so, each by its key and
+/// with the reason, in which no value is shown. Only Kafka's side knows; `main`
 /// hands it in.
-pub type PropertyRule = fn(&str, &str) -> Option<String>;
+pub type PropertyRule = fn(&[KafkaProperty]) -> Vec<(String, String)>;
 
 /// The longest wait between two commits: a record's latency grows by it.
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(1);

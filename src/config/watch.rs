@@ -27,7 +27,8 @@ pub enum ReloadResult {
 /// The tenants file and what is in force of it.
 #[derive(Debug)]
 pub struct TenantsWatch {
-    path: PathBuf,
+    /// None where the tenants come from no file.
+    path: Option<PathBuf>,
     in_force: Arc<Tenants>,
     stamp: Option<Stamp>,
     content: Result<u64, Mistake>,
@@ -67,12 +68,24 @@ impl TenantsWatch {
         let stamp = Stamp::of(path);
         let bytes = tenants::read(path).map_err(|mistake| vec![mistake])?;
         Ok(Self {
-            path: path.to_owned(),
+            path: Some(path.to_owned()),
             in_force: Arc::new(tenants::parse(path, &bytes)?),
             stamp,
             content: Ok(hash(&bytes)),
             settling: SETTLING_LOOKS,
         })
+    }
+
+    /// Tenants that stay as they are: the demo's.
+    #[must_use]
+    pub fn fixed(tenants: Tenants) -> Self {
+        Self {
+            path: None,
+            in_force: Arc::new(tenants),
+            stamp: None,
+            content: Ok(0),
+            settling: 0,
+        }
     }
 
     /// The tenants in force.
@@ -84,7 +97,8 @@ impl TenantsWatch {
     /// Looks at the file; `None` where nothing is new. To be called each
     /// second, so that a change is in force within two.
     pub fn check(&mut self) -> Option<ReloadResult> {
-        let stamp = Stamp::of(&self.path);
+        let path = self.path.clone()?;
+        let stamp = Stamp::of(&path);
         if stamp != self.stamp {
             self.stamp = stamp;
             self.settling = SETTLING_LOOKS;
@@ -93,15 +107,15 @@ impl TenantsWatch {
         } else {
             self.settling -= 1;
         }
-        let bytes = tenants::read(&self.path);
+        let bytes = tenants::read(&path);
         let content = bytes.as_ref().map(|b| hash(b)).map_err(Clone::clone);
         if content == self.content {
             return None;
         }
         self.content = content;
         let read = bytes.map_err(|mistake| vec![mistake]);
-        let new = read.and_then(|bytes| tenants::parse(&self.path, &bytes));
-        Some(match new.and_then(|new| self.not_too_few(new)) {
+        let new = read.and_then(|bytes| tenants::parse(&path, &bytes));
+        Some(match new.and_then(|new| self.not_too_few(&path, new)) {
             Ok(new) => {
                 self.in_force = Arc::new(new);
                 ReloadResult::Ok(Arc::clone(&self.in_force))
@@ -112,7 +126,7 @@ impl TenantsWatch {
 
     /// A file that loses more than half of the tenants at once is more likely
     /// cut short than meant; a restart accepts it.
-    fn not_too_few(&self, new: Tenants) -> Result<Tenants, Vec<Mistake>> {
+    fn not_too_few(&self, path: &Path, new: Tenants) -> Result<Tenants, Vec<Mistake>> {
         let old = self.in_force.len();
         let removed = self
             .in_force
@@ -123,7 +137,7 @@ impl TenantsWatch {
             return Ok(new);
         }
         Err(vec![Mistake::new(
-            format!("--tenants {}", self.path.display()),
+            format!("--tenants {}", path.display()),
             format!(
                 "removes {removed} of {old} tenants: a reload removes at most half; restart to accept it"
             ),

@@ -121,10 +121,7 @@ impl Engine {
         }
         owned.log_end = owned.log_end.max(next);
         owned.expected = owned.expected.max(next);
-        // What was read and not looked at yet lies before this end.
-        if owned.inbox.is_empty() && owned.ledger.reached(next) {
-            owned.touch(now);
-        }
+        owned.pass_to_end(now);
     }
 
     /// Looks at what was read, each partition in its turn.
@@ -151,6 +148,7 @@ impl Engine {
             };
             owned.head_due = None;
             let Some(arrived) = owned.inbox.pop_front() else {
+                owned.pass_to_end(self.now);
                 return;
             };
             match self.place(partition, arrived) {

@@ -128,6 +128,14 @@ impl Owned {
         if ahead * 2 <= aim { aim - ahead } else { 0 }
     }
 
+    /// Once all that was read has been looked at, nothing unread lies before
+    /// what reading expects next: gaps left by transaction markers are passed.
+    pub fn pass_to_end(&mut self, now: UnixMillis) {
+        if self.inbox.is_empty() && self.ledger.reached(self.expected) {
+            self.touch(now);
+        }
+    }
+
     /// The ledger has changed.
     pub fn touch(&mut self, now: UnixMillis) {
         self.dirty_since.get_or_insert(now);

@@ -95,12 +95,35 @@ impl Schedule {
         started_at: UnixMillis,
         now: UnixMillis,
     ) -> Verdict {
-        if let Outcome::Failed { class, status, .. } = outcome {
+        let mut asked = None;
+        if let Outcome::Failed {
+            class,
+            status,
+            retry_after,
+            ..
+        } = outcome
+        {
             history.error = Some(*class);
             history.status = status.or(history.status);
+            asked = *retry_after;
         }
         history.confirmed += 1;
-        self.charge(history, started_at, now)
+        match (self.charge(history, started_at, now), asked) {
+            (Verdict::Delay(delay), Some(asked)) => Verdict::Delay(self.at_least(delay, asked)),
+            (verdict, _) => verdict,
+        }
+    }
+
+    /// What a receiver asks for never shortens a wait: the scheduled delay, or
+    /// the shortest one that is long enough, or else the longest.
+    fn at_least(&self, scheduled: Delay, asked: Duration) -> Delay {
+        if asked <= scheduled.duration() {
+            return scheduled;
+        }
+        let enough = self.ladder.iter().find(|delay| delay.duration() >= asked);
+        *enough
+            .or(self.ladder.last())
+            .expect("a schedule has a delay")
     }
 
     /// Judges a reserved record of which nobody knows whether it was sent.
@@ -161,6 +184,7 @@ mod tests {
         Outcome::Failed {
             class: ErrorClass::Http5xx,
             status: Some(503),
+            retry_after: None,
             detail: String::new(),
         }
     }
@@ -183,6 +207,28 @@ mod tests {
             (history.attempts_made, history.confirmed, history.status),
             (10, 10, Some(503))
         );
+    }
+
+    #[test]
+    fn a_receiver_may_ask_for_more_time_and_never_for_less() {
+        #[track_caller]
+        fn check(asked: u64, expected: &str) {
+            let schedule = Schedule::new(10, delays("10s,10s,1m,10m"));
+            let outcome = Outcome::Failed {
+                class: ErrorClass::Http429,
+                status: Some(429),
+                retry_after: Some(Duration::from_secs(asked)),
+                detail: String::new(),
+            };
+            let verdict = schedule.failed(&mut fresh(), &outcome, UnixMillis(0), UnixMillis(0));
+            assert_eq!(verdict, Verdict::Delay(expected.parse().expect("valid")));
+        }
+        check(0, "10s");
+        check(10, "10s");
+        check(11, "1m");
+        check(60, "1m");
+        check(601, "10m");
+        check(u64::MAX, "10m");
     }
 
     #[test]

@@ -21,14 +21,16 @@ use crate::model::attempt::{ErrorClass, Outcome};
 use crate::model::tenant::{Tenant, TenantId};
 use crate::model::time::UnixMillis;
 use crate::model::write::AttemptOrder;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
+use reqwest::header::{
+    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
+};
 use reqwest::{Body, Client, Method, Request, Response, Url};
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::timeout;
 
 const IDLE_MAX: Duration = Duration::from_secs(4);
@@ -143,7 +145,7 @@ impl Callbacks {
             };
             // The body holds its own share of the value.
             drop(order);
-            callbacks.send(request).await
+            callbacks.send(request, started_at).await
         }
     }
 
@@ -217,12 +219,12 @@ impl Callbacks {
         }
     }
 
-    async fn send(&self, request: Request) -> Outcome {
+    async fn send(&self, request: Request, started_at: UnixMillis) -> Outcome {
         let mut outcome = None;
         let whole = async {
             match self.client.execute(request).await {
                 Ok(mut response) => {
-                    outcome = Some(of_head(&response));
+                    outcome = Some(of_head(&response, started_at));
                     finish_body(&mut response).await;
                 }
                 Err(error) => {
@@ -252,7 +254,7 @@ impl fmt::Debug for Callbacks {
 }
 
 /// What status line and headers decide.
-fn of_head(response: &Response) -> Outcome {
+fn of_head(response: &Response, started_at: UnixMillis) -> Outcome {
     let status = response.status().as_u16();
     let Some(class) = ErrorClass::of_status(status) else {
         return Outcome::Delivered { status };
@@ -264,8 +266,25 @@ fn of_head(response: &Response) -> Outcome {
     Outcome::Failed {
         class,
         status: Some(status),
+        retry_after: retry_after(response, status, started_at),
         detail,
     }
+}
+
+/// How long a receiver that is overloaded asks us to wait: seconds, or a date
+/// by the clock that `webhook-timestamp` shows too.
+fn retry_after(response: &Response, status: u16, started_at: UnixMillis) -> Option<Duration> {
+    if !matches!(status, 429 | 503) {
+        return None;
+    }
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    let at = date.duration_since(UNIX_EPOCH).ok()?;
+    let now = Duration::from_millis(u64::try_from(started_at.0).ok()?);
+    Some(at.saturating_sub(now))
 }
 
 /// Where a redirect leads, without credentials, query and fragment.
@@ -307,6 +326,7 @@ fn failed(class: ErrorClass, detail: String) -> Outcome {
     Outcome::Failed {
         class,
         status: None,
+        retry_after: None,
         detail,
     }
 }

@@ -147,6 +147,10 @@ pub enum Outcome {
         class: ErrorClass,
         /// The HTTP status, where there was one.
         status: Option<u16>,
+        /// How long the receiver asked us to wait (429 and 503).
+        ///
+        /// Source: RFC 9110, section 10.2.3, Retry-After.
+        retry_after: Option<Duration>,
         /// What happened, without any byte of the record, of the URL's query
         /// or of the answer's body; for the log.
         detail: String,

@@ -6,19 +6,19 @@
 //! histograms without labels 26 each. With five delays some 500 in all, however
 //! many tenants there are.
 
+use super::gauges::Shown;
+use super::maker::Maker;
 use crate::model::attempt::{ATTEMPTS_MAX, ErrorClass, Outcome};
-use crate::model::fact::{DeadLetterReason, Disposition, Overview, ReadoptReason};
-use crate::model::position::{Topic, TopicNames};
-use crate::model::tenant::TenantId;
+use crate::model::fact::{DeadLetterReason, Disposition, ReadoptReason};
+use crate::model::position::TopicNames;
 use crate::model::time::Delay;
-use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 use std::array;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Waits of records, from 1 ms to 12 h.
@@ -30,8 +30,6 @@ const LATENCY_BUCKETS: &[f64] = &[
 const CALL_BUCKETS: &[f64] = &[
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0,
 ];
-/// Series of failing tenants at a time.
-const FAILING_MAX: usize = 50;
 /// `delivered`, then every error class.
 const OUTCOMES: usize = 1 + ErrorClass::ALL.len();
 const ATTEMPTS: usize = ATTEMPTS_MAX as usize;
@@ -46,19 +44,19 @@ pub enum Reload {
     Refused,
 }
 
-/// The tenants of the file, counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct TenantCounts {
-    /// With a callback that is switched on.
-    pub enabled: usize,
-    /// Switched off.
-    pub disabled: usize,
-}
-
 /// Every metric, its labels already resolved where they come from an enum.
 pub struct Metrics {
     registry: Registry,
-    names: TopicNames,
+    pub(super) names: TopicNames,
+    deliveries: Deliveries,
+    accounting: Accounting,
+    pub(super) load: Load,
+    pub(super) tenants: TenantStates,
+    pub(super) shown: Mutex<Shown>,
+}
+
+/// Attempts and what became of records.
+struct Deliveries {
     attempts: [[IntCounter; ATTEMPTS]; OUTCOMES],
     duration_delivered: Histogram,
     duration_failed: Histogram,
@@ -68,12 +66,10 @@ pub struct Metrics {
     delivery_latency: Histogram,
     lateness: HistogramVec,
     lateness_by_delay: BTreeMap<Delay, Histogram>,
-    in_flight: IntGauge,
-    in_flight_max: IntGauge,
-    lag: IntGaugeVec,
-    oldest_unfinished_age: GaugeVec,
-    last_progress: Gauge,
-    unfinished: IntGauge,
+}
+
+/// Commits, moves and what goes wrong with them.
+struct Accounting {
     in_doubt: IntCounter,
     metadata_ratio: Gauge,
     metadata_rejected: IntCounter,
@@ -81,64 +77,29 @@ pub struct Metrics {
     commit: Histogram,
     moves: Histogram,
     clock_skew: Gauge,
-    tenants: [IntGauge; 4],
-    tenant_failing: IntGaugeVec,
-    reloads_ok: IntCounter,
-    reloads_refused: IntCounter,
-    last_reload_successful: IntGauge,
-    assigned: IntGauge,
-    stopped: IntGauge,
     rebalances: IntCounter,
     readoptions: [IntCounter; ReadoptReason::ALL.len()],
-    shown: Mutex<Shown>,
 }
 
-/// The labels that have series now, so that those no longer true are removed.
-#[derive(Default)]
-struct Shown {
-    topics: BTreeSet<Topic>,
-    failing: BTreeSet<TenantId>,
+/// What the engine holds now.
+pub(super) struct Load {
+    pub(super) in_flight: IntGauge,
+    pub(super) in_flight_max: IntGauge,
+    pub(super) lag: IntGaugeVec,
+    pub(super) oldest_unfinished_age: GaugeVec,
+    pub(super) last_progress: Gauge,
+    pub(super) unfinished: IntGauge,
+    pub(super) assigned: IntGauge,
+    pub(super) stopped: IntGauge,
 }
 
-/// Registers metrics as it makes them.
-struct Maker<'a>(&'a Registry);
-
-impl Maker<'_> {
-    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
-        let collector = made.expect(ONCE);
-        self.0.register(Box::new(collector.clone())).expect(ONCE);
-        collector
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.register(IntCounter::new(name, help))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Gauge {
-        self.register(Gauge::new(name, help))
-    }
-
-    fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.register(IntGauge::new(name, help))
-    }
-
-    fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.register(IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.register(Histogram::with_opts(opts))
-    }
-
-    fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(opts, labels))
-    }
+/// Tenants and their file.
+pub(super) struct TenantStates {
+    pub(super) states: [IntGauge; 4],
+    pub(super) failing: IntGaugeVec,
+    pub(super) reloads_ok: IntCounter,
+    pub(super) reloads_refused: IntCounter,
+    pub(super) last_reload_successful: IntGauge,
 }
 
 impl Metrics {
@@ -155,6 +116,142 @@ impl Metrics {
                 prometheus::process_collector::ProcessCollector::for_self(),
             ))
             .expect(ONCE);
+        Self {
+            deliveries: Deliveries::new(&make, delays),
+            accounting: Accounting::new(&make),
+            load: Load::new(&make),
+            tenants: TenantStates::new(&make),
+            shown: Mutex::default(),
+            names,
+            registry,
+        }
+    }
+
+    /// An attempt ended.
+    pub fn attempt_ended(&self, attempt: u8, outcome: &Outcome, duration: Duration) {
+        let (at, histogram) = match outcome {
+            Outcome::Delivered { .. } => (0, &self.deliveries.duration_delivered),
+            Outcome::Failed { class, .. } => {
+                (1 + *class as usize, &self.deliveries.duration_failed)
+            }
+        };
+        histogram.observe(duration.as_secs_f64());
+        let number = usize::from(attempt).clamp(1, ATTEMPTS);
+        self.deliveries.attempts[at][number - 1].inc();
+    }
+
+    /// The first attempt of a record started this long after publication.
+    pub fn first_attempt(&self, latency: Duration) {
+        self.deliveries
+            .first_attempt_latency
+            .observe(latency.as_secs_f64());
+    }
+
+    /// A record was delivered this long after publication.
+    pub fn delivered(&self, latency: Duration) {
+        self.deliveries
+            .delivery_latency
+            .observe(latency.as_secs_f64());
+    }
+
+    /// A delayed attempt starts this long after it was due.
+    pub fn delayed_attempt_started(&self, delay: Delay, lateness: Duration) {
+        let seconds = lateness.as_secs_f64();
+        match self.deliveries.lateness_by_delay.get(&delay) {
+            Some(series) => series.observe(seconds),
+            None => {
+                let delay = delay.to_string();
+                self.deliveries
+                    .lateness
+                    .with_label_values(&[delay])
+                    .observe(seconds);
+            }
+        }
+    }
+
+    /// A residence ended.
+    pub fn disposed(&self, disposition: Disposition) {
+        self.deliveries.dispositions[disposition as usize].inc();
+    }
+
+    /// How many residences ended this way so far.
+    #[must_use]
+    pub fn disposed_so_far(&self, disposition: Disposition) -> u64 {
+        self.deliveries.dispositions[disposition as usize].get()
+    }
+
+    /// A record became a dead letter.
+    pub fn dead_lettered(&self, reason: DeadLetterReason) {
+        self.deliveries.dead_letters[reason as usize].inc();
+    }
+
+    /// An attempt is charged without knowing how it ended.
+    pub fn in_doubt(&self) {
+        self.accounting.in_doubt.inc();
+    }
+
+    /// A commit was acknowledged.
+    pub fn committed(&self, took: Duration, metadata_permille: u16) {
+        self.accounting.commit.observe(took.as_secs_f64());
+        self.accounting
+            .metadata_ratio
+            .set(f64::from(metadata_permille) / 1_000.0);
+    }
+
+    /// A transaction was acknowledged.
+    pub fn moved(&self, took: Duration) {
+        self.accounting.moves.observe(took.as_secs_f64());
+    }
+
+    /// A committed map could not be used.
+    pub fn metadata_rejected(&self) {
+        self.accounting.metadata_rejected.inc();
+    }
+
+    /// Offsets were gone before they were finished.
+    pub fn records_lost(&self, offsets: u64) {
+        self.accounting.lost_records.inc_by(offsets);
+    }
+
+    /// Partitions came or go.
+    pub fn rebalanced(&self) {
+        self.accounting.rebalances.inc();
+    }
+
+    /// The Kafka side is taken up again.
+    pub fn readopting(&self, reason: ReadoptReason) {
+        self.accounting.readoptions[reason as usize].inc();
+    }
+
+    /// Our clock minus the broker's.
+    pub fn clock_skew(&self, ms: i64) {
+        self.accounting.clock_skew.set(ms as f64 / 1_000.0);
+    }
+
+    /// The tenants file was read anew.
+    pub fn tenants_reloaded(&self, reload: Reload) {
+        match reload {
+            Reload::Ok => self.tenants.reloads_ok.inc(),
+            Reload::Refused => self.tenants.reloads_refused.inc(),
+        }
+        self.tenants
+            .last_reload_successful
+            .set((reload == Reload::Ok).into());
+    }
+
+    /// All metrics in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(64 * 1024);
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing to memory does not fail, and families are not empty");
+        text
+    }
+}
+
+impl Deliveries {
+    fn new(make: &Maker<'_>, delays: &[Delay]) -> Self {
         let lateness = make.histograms(
             "ringback_delay_lateness_seconds",
             "Start of a delayed attempt minus when it was due.",
@@ -167,22 +264,12 @@ impl Metrics {
             CALL_BUCKETS,
             &["outcome"],
         );
-        let reloads = make.counters(
-            "ringback_tenants_reloads_total",
-            "Reloads of the tenants file.",
-            &["result"],
-        );
-        let last_reload_successful = make.int_gauge(
-            "ringback_tenants_last_reload_successful",
-            "1 if the tenants in force are those of the file as it is now.",
-        );
-        last_reload_successful.set(1);
         Self {
-            attempts: attempts(&make),
+            attempts: attempts(make),
             duration_delivered: durations.with_label_values(&["delivered"]),
             duration_failed: durations.with_label_values(&["failed"]),
-            dispositions: dispositions(&make),
-            dead_letters: dead_letters(&make),
+            dispositions: dispositions(make),
+            dead_letters: dead_letters(make),
             first_attempt_latency: make.histogram(
                 "ringback_first_attempt_latency_seconds",
                 "From publication to the start of the first attempt.",
@@ -201,28 +288,13 @@ impl Metrics {
                 })
                 .collect(),
             lateness,
-            in_flight: make.int_gauge("ringback_in_flight", "Attempts in flight."),
-            in_flight_max: make.int_gauge("ringback_in_flight_max", "Their limit."),
-            lag: make.int_gauges(
-                "ringback_lag_records",
-                "Records not yet disposed of; in a delay topic those that wait.",
-                &["topic"],
-            ),
-            oldest_unfinished_age: make.register(GaugeVec::new(
-                Opts::new(
-                    "ringback_oldest_unfinished_age_seconds",
-                    "Age of the oldest unfinished record, in a delay topic since it was due.",
-                ),
-                &["topic"],
-            )),
-            last_progress: make.gauge(
-                "ringback_last_progress_timestamp_seconds",
-                "When a record was last disposed of, or nothing was left to do.",
-            ),
-            unfinished: make.int_gauge(
-                "ringback_unfinished_records",
-                "Records in hand or listed as unfinished.",
-            ),
+        }
+    }
+}
+
+impl Accounting {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
             in_doubt: make.counter(
                 "ringback_in_doubt_total",
                 "Attempts charged without knowing how they ended.",
@@ -253,8 +325,62 @@ impl Metrics {
                 "ringback_clock_skew_seconds",
                 "Our clock minus the broker's.",
             ),
-            tenants: tenants(&make),
-            tenant_failing: make.int_gauges(
+            rebalances: make.counter(
+                "ringback_rebalances_total",
+                "Rebalance callbacks that brought or took partitions.",
+            ),
+            readoptions: readoptions(make),
+        }
+    }
+}
+
+impl Load {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            in_flight: make.int_gauge("ringback_in_flight", "Attempts in flight."),
+            in_flight_max: make.int_gauge("ringback_in_flight_max", "Their limit."),
+            lag: make.int_gauges(
+                "ringback_lag_records",
+                "Records not yet disposed of; in a delay topic those that wait.",
+                &["topic"],
+            ),
+            oldest_unfinished_age: make.gauges(
+                "ringback_oldest_unfinished_age_seconds",
+                "Age of the oldest unfinished record, in a delay topic since it was due.",
+                &["topic"],
+            ),
+            last_progress: make.gauge(
+                "ringback_last_progress_timestamp_seconds",
+                "When a record was last disposed of, or nothing was left to do.",
+            ),
+            unfinished: make.int_gauge(
+                "ringback_unfinished_records",
+                "Records in hand or listed as unfinished.",
+            ),
+            assigned: make.int_gauge("ringback_assigned_partitions", "Partitions of ours."),
+            stopped: make.int_gauge(
+                "ringback_stopped_partitions",
+                "Of those, stopped until an operator acts.",
+            ),
+        }
+    }
+}
+
+impl TenantStates {
+    fn new(make: &Maker<'_>) -> Self {
+        let reloads = make.counters(
+            "ringback_tenants_reloads_total",
+            "Reloads of the tenants file.",
+            &["result"],
+        );
+        let last_reload_successful = make.int_gauge(
+            "ringback_tenants_last_reload_successful",
+            "1 if the tenants in force are those of the file as it is now.",
+        );
+        last_reload_successful.set(1);
+        Self {
+            states: tenant_states(make),
+            failing: make.int_gauges(
                 "ringback_tenant_failing",
                 "1 for a tenant whose last attempt failed; at most 50, the worst.",
                 &["tenant"],
@@ -262,195 +388,8 @@ impl Metrics {
             reloads_ok: reloads.with_label_values(&["ok"]),
             reloads_refused: reloads.with_label_values(&["refused"]),
             last_reload_successful,
-            assigned: make.int_gauge("ringback_assigned_partitions", "Partitions of ours."),
-            stopped: make.int_gauge(
-                "ringback_stopped_partitions",
-                "Of those, stopped until an operator acts.",
-            ),
-            rebalances: make.counter(
-                "ringback_rebalances_total",
-                "Rebalance callbacks that brought or took partitions.",
-            ),
-            readoptions: readoptions(&make),
-            shown: Mutex::default(),
-            names,
-            registry,
         }
     }
-
-    /// An attempt ended.
-    pub fn attempt_ended(&self, attempt: u8, outcome: &Outcome, duration: Duration) {
-        let (at, histogram) = match outcome {
-            Outcome::Delivered { .. } => (0, &self.duration_delivered),
-            Outcome::Failed { class, .. } => (1 + *class as usize, &self.duration_failed),
-        };
-        histogram.observe(duration.as_secs_f64());
-        let number = usize::from(attempt).clamp(1, ATTEMPTS);
-        self.attempts[at][number - 1].inc();
-    }
-
-    /// The first attempt of a record started this long after publication.
-    pub fn first_attempt(&self, latency: Duration) {
-        self.first_attempt_latency.observe(latency.as_secs_f64());
-    }
-
-    /// A record was delivered this long after publication.
-    pub fn delivered(&self, latency: Duration) {
-        self.delivery_latency.observe(latency.as_secs_f64());
-    }
-
-    /// A delayed attempt starts this long after it was due.
-    pub fn delayed_attempt_started(&self, delay: Delay, lateness: Duration) {
-        let seconds = lateness.as_secs_f64();
-        match self.lateness_by_delay.get(&delay) {
-            Some(series) => series.observe(seconds),
-            None => {
-                let delay = delay.to_string();
-                self.lateness.with_label_values(&[delay]).observe(seconds);
-            }
-        }
-    }
-
-    /// A residence ended.
-    pub fn disposed(&self, disposition: Disposition) {
-        self.dispositions[disposition as usize].inc();
-    }
-
-    /// A record became a dead letter.
-    pub fn dead_lettered(&self, reason: DeadLetterReason) {
-        self.dead_letters[reason as usize].inc();
-    }
-
-    /// An attempt is charged without knowing how it ended.
-    pub fn in_doubt(&self) {
-        self.in_doubt.inc();
-    }
-
-    /// A commit was acknowledged.
-    pub fn committed(&self, took: Duration, metadata_permille: u16) {
-        self.commit.observe(took.as_secs_f64());
-        self.metadata_ratio
-            .set(f64::from(metadata_permille) / 1_000.0);
-    }
-
-    /// A transaction was acknowledged.
-    pub fn moved(&self, took: Duration) {
-        self.moves.observe(took.as_secs_f64());
-    }
-
-    /// A committed map could not be used.
-    pub fn metadata_rejected(&self) {
-        self.metadata_rejected.inc();
-    }
-
-    /// Offsets were gone before they were finished.
-    pub fn records_lost(&self, offsets: u64) {
-        self.lost_records.inc_by(offsets);
-    }
-
-    /// Partitions came or go.
-    pub fn rebalanced(&self) {
-        self.rebalances.inc();
-    }
-
-    /// The Kafka side is taken up again.
-    pub fn readopting(&self, reason: ReadoptReason) {
-        self.readoptions[reason as usize].inc();
-    }
-
-    /// Our clock minus the broker's.
-    pub fn clock_skew(&self, ms: i64) {
-        self.clock_skew.set(ms as f64 / 1_000.0);
-    }
-
-    /// The tenants file was read anew.
-    pub fn tenants_reloaded(&self, reload: Reload) {
-        match reload {
-            Reload::Ok => self.reloads_ok.inc(),
-            Reload::Refused => self.reloads_refused.inc(),
-        }
-        self.last_reload_successful
-            .set((reload == Reload::Ok).into());
-    }
-
-    /// The engine's present state. A tenant that is both failing and at its
-    /// limit counts as failing.
-    pub fn overview(&self, overview: &Overview, tenants: TenantCounts) {
-        self.in_flight.set(count(overview.in_flight));
-        self.in_flight_max.set(count(overview.in_flight_max));
-        self.unfinished.set(count(overview.unfinished));
-        self.assigned.set(count(overview.assigned));
-        self.stopped.set(count(overview.stopped.len()));
-        self.last_progress
-            .set(overview.last_progress.0 as f64 / 1_000.0);
-        let failing = overview.tenants_failing.min(tenants.enabled);
-        let limited = overview.tenants_limited.min(tenants.enabled - failing);
-        let healthy = tenants.enabled - failing - limited;
-        let counts = [healthy, limited, failing, tenants.disabled];
-        for (gauge, number) in self.tenants.iter().zip(counts) {
-            gauge.set(count(number));
-        }
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        self.show_topics(overview, &mut shown.topics);
-        self.show_failing(overview, &mut shown.failing);
-    }
-
-    fn show_topics(&self, overview: &Overview, shown: &mut BTreeSet<Topic>) {
-        for (topic, state) in &overview.topics {
-            let name = [self.names.name(*topic)];
-            let lag = i64::try_from(state.lag).unwrap_or(i64::MAX);
-            self.lag.with_label_values(&name).set(lag);
-            self.oldest_unfinished_age
-                .with_label_values(&name)
-                .set(state.oldest_unfinished_age.as_secs_f64());
-            shown.insert(*topic);
-        }
-        shown.retain(|topic| {
-            let stays = overview.topics.contains_key(topic);
-            if !stays {
-                let name = [self.names.name(*topic)];
-                self.lag.remove_label_values(&name).expect(ONCE);
-                self.oldest_unfinished_age
-                    .remove_label_values(&name)
-                    .expect(ONCE);
-            }
-            stays
-        });
-    }
-
-    fn show_failing(&self, overview: &Overview, shown: &mut BTreeSet<TenantId>) {
-        let now: BTreeSet<TenantId> = overview
-            .failing
-            .iter()
-            .take(FAILING_MAX)
-            .map(|(tenant, _)| tenant.clone())
-            .collect();
-        for gone in shown.difference(&now) {
-            self.tenant_failing
-                .remove_label_values(&[gone.as_str()])
-                .expect(ONCE);
-        }
-        for new in now.difference(shown) {
-            self.tenant_failing
-                .with_label_values(&[new.as_str()])
-                .set(1);
-        }
-        *shown = now;
-    }
-
-    /// All metrics in Prometheus' text format.
-    #[must_use]
-    pub fn render(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(64 * 1024);
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .expect("writing to memory does not fail, and families are not empty");
-        text
-    }
-}
-
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn build_info(make: &Maker<'_>, version: &str, librdkafka: &str) {
@@ -507,7 +446,7 @@ fn readoptions(make: &Maker<'_>) -> [IntCounter; ReadoptReason::ALL.len()] {
     ReadoptReason::ALL.map(|reason| family.with_label_values(&[reason.name()]))
 }
 
-fn tenants(make: &Maker<'_>) -> [IntGauge; 4] {
+fn tenant_states(make: &Maker<'_>) -> [IntGauge; 4] {
     let family = make.int_gauges("ringback_tenants", "Tenants by their state.", &["state"]);
     ["healthy", "limited", "failing", "disabled"].map(|state| family.with_label_values(&[state]))
 }

@@ -2,7 +2,11 @@
 //! Never decides anything, never sees a record's body.
 
 pub mod facts;
+mod gauges;
 pub mod logging;
+mod maker;
 pub mod metrics;
 
 pub use facts::Telemetry;
+pub use gauges::TenantCounts;
+pub use metrics::Metrics;

@@ -83,13 +83,19 @@ fn a_drain_does_not_wait_for_hanging_attempts_beyond_its_limit() {
 #[test]
 fn two_replicas_share_the_work() {
     let mut scene = Scene::new("two-replicas", Plan::default());
-    scene.tenant("t", Behaviour::FailFirst(1));
+    // The tenant is the key: many of them, so that every partition has records.
+    let tenants: Vec<String> = (0..20).map(|n| format!("t{n}")).collect();
+    for tenant in &tenants {
+        scene.tenant(tenant, Behaviour::FailFirst(1));
+    }
     let replicas = [scene.run("a"), scene.run("b")];
     wait::until("both to own partitions", || {
         let owned = replicas.each_ref().map(assigned);
         owned.iter().sum::<u64>() == PARTITIONS && !owned.contains(&0)
     });
-    scene.publish("t", 1_000);
+    for tenant in &tenants {
+        scene.publish(tenant, 50);
+    }
     scene.until_delivered();
     scene.account().assert_exact();
     for replica in replicas {

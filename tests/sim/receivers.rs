@@ -44,6 +44,7 @@ fn status(status: u16) -> Outcome {
         Some(class) => Outcome::Failed {
             class,
             status: Some(status),
+            retry_after: None,
             detail: String::new(),
         },
     }
@@ -53,6 +54,7 @@ fn failed(class: ErrorClass) -> Outcome {
     Outcome::Failed {
         class,
         status: None,
+        retry_after: None,
         detail: String::new(),
     }
 }

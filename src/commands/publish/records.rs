@@ -11,8 +11,9 @@ const EXAMPLE: &str = include_str!("../../../tests/contract/example-request.json
 const EXAMPLE_ID: &str = r#""id":"0605589a-c1f7-47a5-b75c-3e639e1b928a""#;
 const EXAMPLE_TENANT: &str = r#""tenantId":"87462158132343186600590049""#;
 
-/// The longest line that is read.
-pub const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The longest line that is read, in bytes: half of what librdkafka buffers, for
+/// a record above that would never leave.
+pub const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A record before it is sent.
 #[derive(PartialEq, Eq)]
@@ -117,7 +118,7 @@ impl<R: BufRead> Lines<R> {
     /// The next line with its end, cut where it is too long; empty at the end.
     fn line(&mut self) -> io::Result<(Vec<u8>, bool)> {
         let mut line = Vec::new();
-        let mut limited = self.input.by_ref().take(LINE_BYTES_MAX);
+        let mut limited = self.input.by_ref().take(LINE_BYTES_MAX as u64);
         limited.read_until(b'\n', &mut line)?;
         let cut = limited.limit() == 0 && !line.ends_with(b"\n");
         if cut {

@@ -7,8 +7,11 @@ struct Line {
     given: RunGiven,
 }
 
-fn rule(key: &str, _: &str) -> Option<String> {
-    (key == "group.id").then(|| "--group sets it".to_owned())
+fn rule(properties: &[KafkaProperty]) -> Vec<(String, String)> {
+    let group = properties.iter().filter(|p| p.key == "group.id");
+    group
+        .map(|p| (p.key.clone(), "--group sets it".to_owned()))
+        .collect()
 }
 
 fn read_line(args: &[&str]) -> Result<(Settings, Vec<Warning>), Vec<Mistake>> {

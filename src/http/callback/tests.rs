@@ -181,6 +181,7 @@ fn ended(name: &str, outcome: &Outcome, status: Option<u16>, class: Option<Error
                 class: is,
                 status: is_status,
                 detail,
+                ..
             },
             Some(expected),
         ) => {

@@ -1,8 +1,12 @@
 //! What `/metrics` says after which calls.
 
 use super::*;
+use crate::model::fact::Overview;
 use crate::model::fact::TopicOverview;
+use crate::model::position::Topic;
+use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
+use crate::telemetry::gauges::{FAILING_MAX, TenantCounts};
 
 fn metrics() -> Metrics {
     let delays = ["10s", "1m"].map(|text| text.parse().expect("valid"));
@@ -26,6 +30,7 @@ fn every_enum_has_its_own_series() {
         let outcome = Outcome::Failed {
             class,
             status: None,
+            retry_after: None,
             detail: String::new(),
         };
         metrics.attempt_ended(2, &outcome, Duration::from_millis(3));

@@ -1,0 +1,133 @@
+//! The tenants of the demo, how each behaves, and the records they get. Plain
+//! values. Runs on the main thread.
+
+use crate::commands::publish::records::{Outgoing, Samples};
+use crate::model::tenant::{MAX_IN_FLIGHT_DEFAULT, Secret, Tenant, TenantId, Tenants};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long the slow tenant takes.
+pub const SLOW_ANSWER: Duration = Duration::from_millis(300);
+/// How long the failing tenant answers 503, from its first POST on.
+pub const FAILING_FOR: Duration = Duration::from_secs(5);
+
+/// A tenant by the way it behaves.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// Answers 200 at once.
+    Healthy,
+    /// Answers 200 after [`SLOW_ANSWER`].
+    Slow,
+    /// Answers 503, and from [`FAILING_FOR`] on 200.
+    Failing,
+    /// Accepts connections and never answers.
+    Dead,
+    /// Has no callback configured.
+    NoCallback,
+}
+
+impl Role {
+    /// Every role, in the order of the pages.
+    pub const ALL: [Self; 5] = [
+        Self::Healthy,
+        Self::Slow,
+        Self::Failing,
+        Self::Dead,
+        Self::NoCallback,
+    ];
+
+    /// The tenant's name, and the path of its callback.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Slow => "slow",
+            Self::Failing => "failing",
+            Self::Dead => "dead",
+            Self::NoCallback => "no-callback",
+        }
+    }
+
+    /// What it does, in a few words.
+    #[must_use]
+    pub const fn does(self) -> &'static str {
+        match self {
+            Self::Healthy => "answers at once",
+            Self::Slow => "answers after 300 ms",
+            Self::Failing => "answers 503 for 5 s, then recovers",
+            Self::Dead => "accepts and never answers",
+            Self::NoCallback => "has configured no callback",
+        }
+    }
+
+    /// How many records it gets.
+    #[must_use]
+    pub const fn records(self) -> u64 {
+        match self {
+            Self::Healthy => 300,
+            Self::Slow => 80,
+            Self::Failing => 80,
+            Self::Dead | Self::NoCallback => 20,
+        }
+    }
+
+    fn tenant_id(self) -> TenantId {
+        TenantId::new(self.name()).expect("the names are visible ASCII")
+    }
+}
+
+/// The tenants with a callback, all at one receiver.
+#[must_use]
+pub fn tenants(receiver: SocketAddr) -> Tenants {
+    let with_callback = Role::ALL
+        .into_iter()
+        .filter(|role| *role != Role::NoCallback);
+    with_callback
+        .map(|role| Tenant {
+            id: role.tenant_id(),
+            url: Secret(format!("http://{receiver}/{}", role.name())),
+            secrets: Vec::new(),
+            headers: Vec::new(),
+            max_in_flight: MAX_IN_FLIGHT_DEFAULT,
+            enabled: true,
+        })
+        .collect()
+}
+
+/// All records in the order in which they are published: each tenant's spread
+/// evenly over the whole.
+#[must_use]
+pub fn records() -> Vec<(Role, Outgoing)> {
+    let mut placed = Vec::new();
+    for role in Role::ALL {
+        let samples = Samples::new(vec![role.tenant_id()], role.records());
+        // Thousandths of the way through the publication.
+        let places = (0..role.records()).map(|n| n * 1_000 / role.records());
+        placed.extend(places.zip(samples).map(|(at, sample)| (at, role, sample)));
+    }
+    placed.sort_by_key(|(at, role, _)| (*at, *role));
+    placed
+        .into_iter()
+        .map(|(_, role, out)| (role, out))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::call::CallEnded;
+
+    #[test]
+    fn every_record_is_its_tenants_and_has_an_id_of_its_own() {
+        let records = records();
+        let all: u64 = Role::ALL.into_iter().map(Role::records).sum();
+        let mut ids = std::collections::HashSet::new();
+        for (role, outgoing) in &records {
+            let call = CallEnded::read(&outgoing.value).expect("a sample is valid");
+            assert_eq!(call.tenant.as_str(), role.name());
+            ids.insert(call.id);
+        }
+        assert_eq!((records.len() as u64, ids.len() as u64), (all, all));
+        assert!(records[..50].iter().any(|(role, _)| *role == Role::Dead));
+    }
+}

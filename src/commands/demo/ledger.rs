@@ -1,0 +1,152 @@
+//! What the receiver itself has seen of each record: the witness against which
+//! the service's own numbers are checked. Knows nothing of the service. Written
+//! by the receiver, read at the end.
+
+use super::cast::Role;
+use crate::model::attempt::ATTEMPTS_MAX;
+use std::collections::HashMap;
+
+/// Every record that was published, and what came of it.
+#[derive(Default)]
+pub struct Ledger {
+    records: HashMap<String, Entry>,
+    faults: Vec<String>,
+}
+
+struct Entry {
+    role: Role,
+    value: Vec<u8>,
+    posts: u64,
+    delivered: bool,
+}
+
+/// One tenant's part of the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Records published.
+    pub published: u64,
+    /// Of those, POSTed at least once.
+    pub posted: u64,
+    /// Of those, answered 2xx.
+    pub delivered: u64,
+    /// POSTs in all.
+    pub posts: u64,
+    /// The most POSTs for one record.
+    pub posts_most: u64,
+}
+
+impl Ledger {
+    /// A record is about to be published.
+    pub fn publish(&mut self, role: Role, id: &str, value: &[u8]) {
+        let entry = Entry {
+            role,
+            value: value.to_vec(),
+            posts: 0,
+            delivered: false,
+        };
+        self.records.insert(id.to_owned(), entry);
+    }
+
+    /// A POST has arrived at this tenant's callback.
+    pub fn posted(&mut self, role: Role, id: &str, attempt: &str, body: &[u8]) {
+        let Some(entry) = self.records.get_mut(id) else {
+            self.faults
+                .push(format!("{id} was POSTed and never published"));
+            return;
+        };
+        entry.posts += 1;
+        let mut fault = |what: &str| self.faults.push(format!("{id}: {what}"));
+        if entry.role != role {
+            fault("POSTed to another tenant");
+        }
+        if entry.value != body {
+            fault("the body is not what was published");
+        }
+        if entry.delivered {
+            fault("POSTed after its 2xx");
+        }
+        if entry.posts > u64::from(ATTEMPTS_MAX) {
+            fault("POSTed more than 10 times");
+        }
+        // An attempt in doubt is charged without a POST, never the reverse.
+        if attempt.parse().is_ok_and(|n: u64| n < entry.posts) || attempt.parse::<u8>().is_err() {
+            fault("ringback-attempt is behind the POSTs");
+        }
+    }
+
+    /// A POST was answered 2xx.
+    pub fn delivered(&mut self, id: &str) {
+        if let Some(entry) = self.records.get_mut(id) {
+            entry.delivered = true;
+        }
+    }
+
+    /// One tenant's numbers.
+    #[must_use]
+    pub fn tally(&self, role: Role) -> Tally {
+        let mut tally = Tally::default();
+        for entry in self.records.values().filter(|entry| entry.role == role) {
+            tally.published += 1;
+            tally.posted += u64::from(entry.posts > 0);
+            tally.delivered += u64::from(entry.delivered);
+            tally.posts += entry.posts;
+            tally.posts_most = tally.posts_most.max(entry.posts);
+        }
+        tally
+    }
+
+    /// What must not have happened.
+    #[must_use]
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+}
+
+impl std::ops::Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            published: self.published + other.published,
+            posted: self.posted + other.posted,
+            delivered: self.delivered + other.delivered,
+            posts: self.posts + other.posts,
+            posts_most: self.posts_most.max(other.posts_most),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_not_happen_is_a_fault() {
+        #[track_caller]
+        fn check(role: Role, id: &str, attempt: &str, body: &[u8], faults: usize) {
+            let mut ledger = Ledger::default();
+            ledger.publish(Role::Slow, "a", b"value");
+            ledger.posted(Role::Slow, "a", "1", b"value");
+            ledger.posted(role, id, attempt, body);
+            assert_eq!(ledger.faults().len(), faults, "{:?}", ledger.faults());
+        }
+        check(Role::Slow, "a", "2", b"value", 0);
+        check(Role::Slow, "a", "3", b"value", 0);
+        check(Role::Slow, "a", "1", b"value", 1);
+        check(Role::Slow, "a", "", b"value", 1);
+        check(Role::Slow, "b", "1", b"value", 1);
+        check(Role::Dead, "a", "2", b"value", 1);
+        check(Role::Slow, "a", "2", b"other", 1);
+
+        let mut ledger = Ledger::default();
+        ledger.publish(Role::Slow, "a", b"value");
+        for n in 1..=11 {
+            ledger.posted(Role::Slow, "a", &n.to_string(), b"value");
+        }
+        assert_eq!(ledger.faults().len(), 1);
+        ledger.delivered("a");
+        ledger.posted(Role::Slow, "a", "12", b"value");
+        assert_eq!(ledger.faults().len(), 3);
+        assert_eq!(ledger.tally(Role::Slow).posts_most, 12);
+    }
+}

@@ -1,0 +1,91 @@
+//! The tenants' receivers: one small server on loopback, a path for each role,
+//! and every POST in the ledger. Never asks the service anything. Runs as a
+//! task of the demo's runtime.
+
+use super::cast::{FAILING_FOR, Role, SLOW_ANSWER};
+use super::ledger::Ledger;
+use crate::clock::Clock;
+use crate::model::time::UnixMillis;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tokio::net::TcpListener;
+
+/// The receivers' common state.
+#[derive(Clone)]
+pub struct Receivers {
+    ledger: Arc<Mutex<Ledger>>,
+    clock: Arc<Clock>,
+    failing_since: Arc<OnceLock<UnixMillis>>,
+}
+
+impl Receivers {
+    /// Receivers that write this ledger.
+    #[must_use]
+    pub fn new(ledger: Arc<Mutex<Ledger>>, clock: Arc<Clock>) -> Self {
+        Self {
+            ledger,
+            clock,
+            failing_since: Arc::default(),
+        }
+    }
+
+    /// Serves until it is dropped.
+    ///
+    /// Errors: the listener fails.
+    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+        let router = Router::new()
+            .route("/{role}", post(receive))
+            .with_state(self);
+        axum::serve(listener, router).await
+    }
+
+    fn with_ledger<T>(&self, f: impl FnOnce(&mut Ledger) -> T) -> T {
+        f(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Behaves as this role does; the status of the answer.
+    async fn behave(&self, role: Role) -> StatusCode {
+        match role {
+            Role::Healthy | Role::NoCallback => StatusCode::OK,
+            Role::Slow => {
+                tokio::time::sleep(SLOW_ANSWER).await;
+                StatusCode::OK
+            }
+            Role::Failing => {
+                let now = self.clock.now();
+                let since = *self.failing_since.get_or_init(|| now);
+                if now.since(since) < FAILING_FOR {
+                    StatusCode::SERVICE_UNAVAILABLE
+                } else {
+                    StatusCode::OK
+                }
+            }
+            Role::Dead => std::future::pending().await,
+        }
+    }
+}
+
+async fn receive(
+    State(receivers): State<Receivers>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    let Some(role) = Role::ALL.into_iter().find(|role| role.name() == path) else {
+        return StatusCode::NOT_FOUND;
+    };
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let id = header("webhook-id").unwrap_or_default();
+    let attempt = header("ringback-attempt").unwrap_or_default();
+    receivers.with_ledger(|ledger| ledger.posted(role, id, attempt, &body));
+    let status = receivers.behave(role).await;
+    if status.is_success() {
+        receivers.with_ledger(|ledger| ledger.delivered(id));
+    }
+    status
+}

@@ -1,0 +1,252 @@
+//! What the demo prints: progress, rewritten in place on a terminal and a plain
+//! line a second otherwise, and the summary with its checks. Decides only
+//! whether numbers add up. Runs on the main thread.
+
+use super::cast::Role;
+use super::ledger::{Ledger, Tally};
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+/// The service's own numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Records that Kafka has acknowledged.
+    pub published: u64,
+    /// Dispositions.
+    pub delivered: u64,
+    /// Dispositions.
+    pub dead_lettered: u64,
+    /// Dispositions.
+    pub skipped: u64,
+}
+
+impl Counts {
+    /// Records that have come to their end.
+    #[must_use]
+    pub fn ended(self) -> u64 {
+        self.delivered + self.dead_lettered + self.skipped
+    }
+}
+
+/// How often progress is shown.
+#[must_use]
+pub fn interval() -> Duration {
+    if io::stdout().is_terminal() {
+        Duration::from_millis(200)
+    } else {
+        Duration::from_secs(1)
+    }
+}
+
+/// Shows progress.
+#[derive(Default)]
+pub struct Progress {
+    /// Lines of the block on the terminal that the next one replaces.
+    lines: usize,
+}
+
+impl Progress {
+    /// Shows where things stand after this time.
+    #[must_use]
+    pub fn show(
+        &mut self,
+        elapsed: Duration,
+        note: &str,
+        counts: Counts,
+        ledger: &Ledger,
+    ) -> String {
+        if !io::stdout().is_terminal() {
+            return plain(elapsed, note, counts);
+        }
+        let mut text = String::new();
+        if self.lines > 0 {
+            write!(text, "\x1b[{}A", self.lines).expect("a String takes any text");
+        }
+        let block = block(elapsed, note, counts, ledger);
+        self.lines = block.lines().count();
+        for line in block.lines() {
+            writeln!(text, "\x1b[2K{line}").expect("a String takes any text");
+        }
+        text
+    }
+}
+
+fn plain(elapsed: Duration, note: &str, counts: Counts) -> String {
+    let Counts {
+        published,
+        delivered,
+        dead_lettered,
+        skipped,
+    } = counts;
+    let waiting = published.saturating_sub(counts.ended());
+    format!(
+        "{:>4.1} s  {note}: published {published}, delivered {delivered}, \
+         dead-lettered {dead_lettered}, skipped {skipped}, waiting {waiting}\n",
+        elapsed.as_secs_f64()
+    )
+}
+
+fn block(elapsed: Duration, note: &str, counts: Counts, ledger: &Ledger) -> String {
+    let mut text = plain(elapsed, note, counts);
+    for role in Role::ALL {
+        let tally = ledger.tally(role);
+        let line = format!(
+            "        {:<12} {:>3} published  {:>3} delivered  {:>4} POSTs   {}",
+            role.name(),
+            tally.published,
+            tally.delivered,
+            tally.posts,
+            role.does(),
+        );
+        writeln!(text, "{line}").expect("a String takes any text");
+    }
+    text
+}
+
+/// The end: a table, the checks, and whether all of them hold.
+#[must_use]
+pub fn summary(total: u64, counts: Counts, ledger: &Ledger) -> (String, bool) {
+    let mut text = String::from("\n");
+    let mut all = Tally::default();
+    for role in Role::ALL {
+        let tally = ledger.tally(role);
+        all = all + tally;
+        row(&mut text, role.name(), tally);
+    }
+    row(&mut text, "all", all);
+    let mut right = true;
+    text.push('\n');
+    for (holds, what) in checks(total, counts, all, ledger) {
+        right &= holds;
+        let verdict = if holds { "ok   " } else { "WRONG" };
+        writeln!(text, "{verdict} {what}").expect("a String takes any text");
+    }
+    for fault in ledger.faults().iter().take(10) {
+        writeln!(text, "      {fault}").expect("a String takes any text");
+    }
+    (text, right)
+}
+
+fn row(text: &mut String, name: &str, tally: Tally) {
+    let Tally {
+        published,
+        delivered,
+        posts,
+        posts_most,
+        ..
+    } = tally;
+    writeln!(
+        text,
+        "{name:<12} {published:>4} published  {delivered:>4} delivered  {posts:>5} POSTs, \
+         at most {posts_most} for one record"
+    )
+    .expect("a String takes any text");
+}
+
+/// Each check with its numbers.
+fn checks(total: u64, counts: Counts, all: Tally, ledger: &Ledger) -> [(bool, String); 6] {
+    let Counts {
+        published,
+        delivered,
+        dead_lettered,
+        skipped,
+    } = counts;
+    let never_2xx = all.posted - all.delivered;
+    let never_posted = all.published - all.posted;
+    [
+        (
+            counts.ended() == total,
+            format!(
+                "{} of {total} records have come to their end",
+                counts.ended()
+            ),
+        ),
+        (
+            published == counts.ended() && published == all.published,
+            format!(
+                "published {published} = delivered {delivered} + dead-lettered {dead_lettered} \
+                 + skipped {skipped}"
+            ),
+        ),
+        (
+            delivered == all.delivered,
+            format!(
+                "the receiver answered 2xx for {} records, delivered {delivered}",
+                all.delivered
+            ),
+        ),
+        (
+            dead_lettered == never_2xx,
+            format!("it never answered 2xx for {never_2xx} records, dead-lettered {dead_lettered}"),
+        ),
+        (
+            skipped == never_posted,
+            format!("it never saw {never_posted} records, skipped {skipped}"),
+        ),
+        (
+            ledger.faults().is_empty(),
+            "at most 10 POSTs for a record, none after its 2xx, every body as published".to_owned(),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> Ledger {
+        let mut ledger = Ledger::default();
+        for (id, role) in [
+            ("a", Role::Healthy),
+            ("b", Role::Dead),
+            ("c", Role::NoCallback),
+        ] {
+            ledger.publish(role, id, b"v");
+        }
+        ledger.posted(Role::Healthy, "a", "1", b"v");
+        ledger.delivered("a");
+        ledger.posted(Role::Dead, "b", "1", b"v");
+        ledger
+    }
+
+    const RIGHT: Counts = Counts {
+        published: 3,
+        delivered: 1,
+        dead_lettered: 1,
+        skipped: 1,
+    };
+
+    #[test]
+    fn the_summary_is_right_only_if_every_number_adds_up() {
+        assert!(summary(3, RIGHT, &ledger()).1);
+        let wrong = [
+            Counts {
+                published: 4,
+                ..RIGHT
+            },
+            Counts {
+                delivered: 2,
+                ..RIGHT
+            },
+            Counts {
+                delivered: 2,
+                dead_lettered: 0,
+                ..RIGHT
+            },
+            Counts {
+                dead_lettered: 0,
+                skipped: 2,
+                ..RIGHT
+            },
+        ];
+        for counts in wrong {
+            let (text, right) = summary(3, counts, &ledger());
+            assert!(!right && text.contains("WRONG"), "{counts:?}");
+        }
+        let mut after = ledger();
+        after.posted(Role::Healthy, "a", "2", b"v");
+        assert!(!summary(3, RIGHT, &after).1);
+        assert!(!summary(4, RIGHT, &ledger()).1);
+    }
+}

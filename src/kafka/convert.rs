@@ -1,0 +1,216 @@
+//! Between librdkafka's values and the model's, and the tables that say what an
+//! error code means. Pure; used by all threads of a life.
+
+use super::ffi::{self, RawMessage};
+use crate::model::position::{NextOffset, Offset, Partition, Position, TopicNames};
+use crate::model::record::{Header, Record};
+use crate::model::time::UnixMillis;
+use crate::model::write::Snapshot;
+use bytes::Bytes;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header as WireHeader, OwnedHeaders};
+use rdkafka::topic_partition_list::{Offset as WireOffset, TopicPartitionList};
+
+/// The record that a message holds.
+pub fn record(partition: Partition, message: &RawMessage) -> Record {
+    let mut headers = Vec::new();
+    message.for_each_header(|name, value| {
+        headers.push(Header {
+            name: name.to_string_lossy().into_owned(),
+            value: value.map(Bytes::copy_from_slice),
+        });
+    });
+    Record {
+        position: Position {
+            partition,
+            offset: Offset(message.offset()),
+        },
+        timestamp: UnixMillis(message.timestamp_ms()),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.value().map(Bytes::copy_from_slice),
+        headers,
+    }
+}
+
+/// Headers for a record to be written.
+pub fn headers(headers: &[Header]) -> OwnedHeaders {
+    headers.iter().fold(
+        OwnedHeaders::new_with_capacity(headers.len()),
+        |all, header| {
+            all.insert(WireHeader {
+                key: &header.name,
+                value: header.value.as_deref(),
+            })
+        },
+    )
+}
+
+/// The partitions of a list that are ours, in its order.
+pub fn partitions(names: &TopicNames, list: &TopicPartitionList) -> Vec<Partition> {
+    ffi::elements(list)
+        .into_iter()
+        .filter_map(|element| partition(names, &element))
+        .collect()
+}
+
+/// The partition that an element names, if it is ours.
+pub fn partition(names: &TopicNames, element: &ffi::Element) -> Option<Partition> {
+    Some(Partition {
+        topic: names.topic(&element.topic)?,
+        number: element.partition,
+    })
+}
+
+/// A list of partitions without offsets.
+pub fn list<'a>(
+    names: &TopicNames,
+    partitions: impl IntoIterator<Item = &'a Partition>,
+) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&names.name(partition.topic), partition.number);
+    }
+    list
+}
+
+/// A list of partitions, each with the offset to read next.
+pub fn starts(
+    names: &TopicNames,
+    starts: &[(Partition, NextOffset)],
+) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (partition, from) in starts {
+        let topic = names.name(partition.topic);
+        list.add_partition_offset(&topic, partition.number, WireOffset::Offset(from.0))?;
+    }
+    Ok(list)
+}
+
+/// Snapshots as offsets with metadata.
+pub fn snapshots(names: &TopicNames, snapshots: &[Snapshot]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(snapshots.len());
+    for snapshot in snapshots {
+        let topic = names.name(snapshot.partition.topic);
+        let mut element = list.add_partition(&topic, snapshot.partition.number);
+        element.set_offset(WireOffset::Offset(snapshot.base.0))?;
+        element.set_metadata(&snapshot.metadata);
+    }
+    Ok(list)
+}
+
+/// What the answer to a plain commit means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitAnswer {
+    /// A rebalance is under way, or has been: nothing was written by this
+    /// request as far as its sender may assume; decide again after the next
+    /// callback.
+    Refused,
+    /// It may have been written, now or later.
+    Unsure,
+}
+
+/// Classifies the error of a plain commit.
+#[must_use]
+pub fn commit_answer(code: Code) -> CommitAnswer {
+    match code {
+        Code::IllegalGeneration | Code::RebalanceInProgress | Code::UnknownMemberId => {
+            CommitAnswer::Refused
+        }
+        _ => CommitAnswer::Unsure,
+    }
+}
+
+/// Whether a record or batch was too large for its topic or our producer.
+#[must_use]
+pub fn is_too_large(code: Code) -> bool {
+    matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge)
+}
+
+/// Whether another producer took our `transactional.id`, or the coordinator
+/// ended our transaction: the two look alike.
+#[must_use]
+pub fn is_producer_fenced(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch
+    )
+}
+
+/// Whether the offset to read is not in the log.
+#[must_use]
+pub fn is_out_of_range(code: Code) -> bool {
+    matches!(code, Code::OffsetOutOfRange | Code::AutoOffsetReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::position::Topic;
+
+    #[test]
+    fn only_the_answers_of_a_rebalance_are_refusals() {
+        for (code, answer) in [
+            (Code::IllegalGeneration, CommitAnswer::Refused),
+            (Code::RebalanceInProgress, CommitAnswer::Refused),
+            (Code::UnknownMemberId, CommitAnswer::Refused),
+            (Code::FencedInstanceId, CommitAnswer::Unsure),
+            (Code::RequestTimedOut, CommitAnswer::Unsure),
+            (Code::OperationTimedOut, CommitAnswer::Unsure),
+            (Code::BrokerTransportFailure, CommitAnswer::Unsure),
+            (Code::OffsetMetadataTooLarge, CommitAnswer::Unsure),
+            (Code::NoOffset, CommitAnswer::Unsure),
+        ] {
+            assert_eq!(commit_answer(code), answer, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_code_has_at_most_one_meaning() {
+        let all = [
+            Code::MessageSizeTooLarge,
+            Code::MessageBatchTooLarge,
+            Code::Fenced,
+            Code::ProducerFenced,
+            Code::InvalidProducerEpoch,
+            Code::OffsetOutOfRange,
+            Code::AutoOffsetReset,
+            Code::IllegalGeneration,
+        ];
+        for code in all {
+            let meanings = [
+                is_too_large(code),
+                is_producer_fenced(code),
+                is_out_of_range(code),
+                commit_answer(code) == CommitAnswer::Refused,
+            ];
+            let count = meanings.iter().filter(|yes| **yes).count();
+            assert_eq!(count, 1, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn snapshots_keep_offset_and_metadata_and_foreign_topics_are_left_out() {
+        let names = TopicNames::new("t");
+        let at = |topic, number| Partition { topic, number };
+        let delay = Topic::Delay("1m".parse().expect("valid"));
+        let given: Vec<Snapshot> = [(at(Topic::Source, 3), 7, "map"), (at(delay, 0), 0, "")]
+            .into_iter()
+            .map(|(partition, base, metadata)| Snapshot {
+                partition,
+                base: NextOffset(base),
+                metadata: metadata.to_owned(),
+            })
+            .collect();
+        let mut list = snapshots(&names, &given).expect("valid offsets");
+        list.add_partition("other", 1);
+        let read: Vec<_> = ffi::elements(&list)
+            .into_iter()
+            .filter_map(|e| Some((partition(&names, &e)?, e.offset, e.metadata)))
+            .collect();
+        let expected: Vec<_> = given
+            .iter()
+            .map(|s| (s.partition, s.base.0, s.metadata.clone()))
+            .collect();
+        assert_eq!(read, expected);
+    }
+}

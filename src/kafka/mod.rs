@@ -1,0 +1,297 @@
+//! The shell for Kafka: carries out what it is asked, reports what happens, and
+//! decides nothing. A [`Life`] is one consumer with one transactional producer;
+//! after an unclear outcome it is dropped and a new one started under the same
+//! names, which is crash recovery inside the process.
+//!
+//! Threads of a life, spawned by the runner: `consumer` owns the consumer and
+//! polls it; `committer` waits for offset commits; `mover` makes the
+//! transactional calls, which may hang; `reader` reads committed maps and log
+//! bounds, which may wait for another's transaction.
+
+pub mod admin;
+mod committer;
+mod consumer;
+mod context;
+mod convert;
+mod ffi;
+mod life;
+mod mover;
+pub mod publish;
+mod quiet;
+mod reader;
+pub mod settings;
+mod wake;
+
+use crate::model::position::{Generation, NextOffset, Partition, Topic};
+use crate::model::record::Record;
+use crate::model::write::{CommitOrder, Found, LogBounds, MoveOrder, WriteId};
+use life::{Senders, Shared};
+use quiet::Quiet;
+use settings::KafkaSettings;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// Something that happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// The group gave us partitions; with none, only the generation is new.
+    Assigned {
+        /// This rebalance callback.
+        generation: Generation,
+        /// Which.
+        partitions: Vec<Partition>,
+    },
+    /// The committed state of an assigned partition.
+    Found {
+        /// The callback that assigned it.
+        generation: Generation,
+        /// Which.
+        partition: Partition,
+        /// What was read.
+        found: Found,
+    },
+    /// The group takes partitions; they are given back on
+    /// [`Request::FinishRevoke`].
+    Revoked {
+        /// This rebalance callback.
+        generation: Generation,
+        /// Which.
+        partitions: Vec<Partition>,
+        /// Others own them already.
+        lost: bool,
+    },
+    /// Records; those of one partition in the order of their offsets.
+    Records(Vec<(Generation, Record)>),
+    /// Nothing unread lies before `next`; after all records before it.
+    ReachedEnd {
+        /// As in [`Request::StartFetch`].
+        generation: Generation,
+        /// Which.
+        partition: Partition,
+        /// The last stable offset.
+        next: NextOffset,
+    },
+    /// The offset to read is not in the log; nothing more comes.
+    OutOfRange {
+        /// As in [`Request::StartFetch`].
+        generation: Generation,
+        /// Which.
+        partition: Partition,
+    },
+    /// The logs of assigned partitions, about once a second.
+    LogBounds(Vec<LogBounds>),
+    /// A commit was acknowledged.
+    Committed {
+        /// Which.
+        write: WriteId,
+    },
+    /// A commit was refused for a rebalance.
+    CommitRefused {
+        /// Which.
+        write: WriteId,
+    },
+    /// A commit failed; it may have been written, now or later.
+    CommitUnsure {
+        /// Which.
+        write: WriteId,
+        /// What was answered.
+        why: String,
+    },
+    /// A transaction was committed.
+    Moved {
+        /// Which.
+        write: WriteId,
+    },
+    /// A transaction was aborted: nothing of it was written.
+    MoveRefused {
+        /// Which.
+        write: WriteId,
+        /// What was answered.
+        why: String,
+    },
+    /// A transaction was aborted because something in it is too large.
+    MoveTooLarge {
+        /// Which.
+        write: WriteId,
+    },
+    /// A transaction's outcome is not known, or its producer is of no more use.
+    MoveUnsure {
+        /// Which.
+        write: WriteId,
+        /// What was answered.
+        why: String,
+    },
+    /// A topic was deleted and made again.
+    TopicRecreated {
+        /// Which.
+        topic: Topic,
+    },
+    /// The consumer cannot go on; a new life is needed.
+    ConsumerFault {
+        /// Why.
+        why: String,
+    },
+    /// Another process joined the group under our name.
+    Namesake,
+    /// Another producer took our id, or our transaction was ended for us: the
+    /// two look alike.
+    ProducerFenced,
+    /// Brokers cannot be reached, or topics do not exist; goes on by itself. At
+    /// most once in 30 s.
+    Waiting {
+        /// For what.
+        why: String,
+    },
+    /// Subscribed.
+    Ready,
+    /// Settings with which the service must not run.
+    WrongSettings {
+        /// Each, with what to do.
+        why: String,
+    },
+    /// The group was left and the consumer closed, after [`Request::Leave`].
+    Left,
+}
+
+/// Something to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Begin to read a partition.
+    StartFetch {
+        /// The callback that assigned it; its records bear this generation.
+        generation: Generation,
+        /// Which.
+        partition: Partition,
+        /// Where.
+        from: NextOffset,
+    },
+    /// Hand over up to this many records more.
+    Fetch {
+        /// As in [`Request::StartFetch`].
+        generation: Generation,
+        /// Which.
+        partition: Partition,
+        /// How many.
+        records: usize,
+    },
+    /// Commit offsets.
+    Commit(CommitOrder),
+    /// Run a transaction.
+    Move(MoveOrder),
+    /// Give revoked partitions back.
+    FinishRevoke {
+        /// As in [`Report::Revoked`].
+        generation: Generation,
+        /// Which.
+        partitions: Vec<Partition>,
+    },
+    /// Leave the group in order.
+    Leave,
+}
+
+/// What lives of one process share.
+pub struct AcrossLives {
+    generations: AtomicU64,
+    quiet: Quiet,
+    now: fn() -> Duration,
+}
+
+impl AcrossLives {
+    /// Nothing happened yet. `now` is a monotonic clock.
+    #[must_use]
+    pub fn new(now: fn() -> Duration) -> Self {
+        Self {
+            generations: AtomicU64::new(0),
+            quiet: Quiet::default(),
+            now,
+        }
+    }
+
+    /// A generation that no other life had.
+    pub(crate) fn next_generation(&self) -> Generation {
+        Generation(self.generations.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// Monotonic time.
+    pub(crate) fn now(&self) -> Duration {
+        (self.now)()
+    }
+
+    /// Whether a kind of line may be said again, and how many were not.
+    pub(crate) fn pass(&self, kind: &str) -> Option<u64> {
+        self.quiet.pass(kind, self.now())
+    }
+}
+
+/// One consumer with one producer. Dropping it ends the life without leaving
+/// the group and without waiting; its reports cease.
+pub struct Life {
+    shared: Arc<Shared>,
+}
+
+impl Life {
+    /// Asks for something. Never blocks.
+    pub fn request(&self, request: Request) {
+        self.shared.request(request);
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.shared.abandon();
+    }
+}
+
+/// A thread that the runner is to spawn.
+pub struct Job {
+    /// The thread's name.
+    pub name: &'static str,
+    /// What it runs.
+    pub run: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts a life: returns at once; the jobs connect.
+pub fn start(
+    settings: Arc<KafkaSettings>,
+    across: Arc<AcrossLives>,
+    reports: impl Fn(Report) + Send + Sync + 'static,
+) -> (Life, Vec<Job>) {
+    let (committer, to_commit) = channel();
+    let (mover, to_move) = channel();
+    let (reader, to_read) = channel();
+    let senders = Senders {
+        committer,
+        mover,
+        reader,
+    };
+    let shared = Arc::new(Shared::new(settings, across, senders, Box::new(reports)));
+    let of = || Arc::clone(&shared);
+    let (consuming, committing, moving, reading) = (of(), of(), of(), of());
+    let jobs = vec![
+        job("kafka-consumer", move || consumer::run(&consuming)),
+        job("kafka-commit", move || {
+            committer::run(&committing, &to_commit);
+        }),
+        job("kafka-move", move || mover::run(&moving, &to_move)),
+        job("kafka-read", move || reader::run(&reading, &to_read)),
+    ];
+    (Life { shared }, jobs)
+}
+
+fn job(name: &'static str, run: impl FnOnce() + Send + 'static) -> Job {
+    Job {
+        name,
+        run: Box::new(run),
+    }
+}

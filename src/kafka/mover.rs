@@ -1,0 +1,457 @@
+//! The transactional calls: finds the topics, then runs one move at a time.
+//! Decides nothing. Runs on a thread of its own, because librdkafka can hang
+//! there (librdkafka#5456, #5511).
+//!
+//! Source: accounting.md, "When an outcome is unknown".
+
+use super::context::{MoveContext, Producer};
+use super::ffi::{self, TransactionError};
+use super::life::{ConsumerNote, MoverNote, Shared};
+use super::{Report, admin, convert};
+use crate::model::position::Topic;
+use crate::model::write::MoveOrder;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// For one call of librdkafka; what has not answered by then is called again.
+const CALL: Duration = Duration::from_secs(5);
+/// Between two tries of what cannot be done yet.
+const PAUSE: Duration = Duration::from_secs(1);
+/// While nothing is to be moved, the producer's log lines are served this often.
+const IDLE: Duration = Duration::from_millis(100);
+/// After a transaction slower than this, the next one has a new producer: an
+/// offset commit delayed in the network could otherwise join it.
+const SLOW: Duration = Duration::from_secs(2);
+/// Between two calls of what is to be called again.
+const BREATH: Duration = Duration::from_millis(20);
+/// How long offsets may be tried for before the transaction is aborted.
+const OFFSETS_MAX: Duration = Duration::from_secs(8);
+
+/// Connects, then moves what it is given until the life ends.
+pub fn run(shared: &Arc<Shared>, notes: &Receiver<MoverNote>) {
+    let Some(mut producer) = connect(shared) else {
+        return;
+    };
+    let Some(topics) = find_topics(shared, &producer) else {
+        return;
+    };
+    shared.note(ConsumerNote::Subscribe(topics));
+    loop {
+        let order = match notes.recv_timeout(IDLE) {
+            Ok(MoverNote::Move(order)) => order,
+            Ok(MoverNote::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                serve(&producer);
+                continue;
+            }
+        };
+        let began = shared.now();
+        let Some(report) = Transaction::new(shared, &producer, &order).run() else {
+            return;
+        };
+        shared.report(report);
+        if shared.now().saturating_sub(began) > SLOW {
+            drop(producer);
+            match connect(shared) {
+                Some(made) => producer = made,
+                None => return,
+            }
+        }
+    }
+}
+
+/// A producer with its transactions initialised, which completes or ends what a
+/// predecessor left open. `None` when the life ends before.
+fn connect(shared: &Arc<Shared>) -> Option<Producer> {
+    while shared.is_alive() {
+        let context = MoveContext::new(Arc::clone(shared));
+        let config = shared.settings.producer_config();
+        let producer: Producer = match BaseProducer::from_config_and_context(&config, context) {
+            Ok(producer) => producer,
+            Err(error) => {
+                let why = format!("cannot make a producer: {error}");
+                shared.report(Report::WrongSettings { why });
+                return None;
+            }
+        };
+        if initialise(shared, &producer) {
+            return Some(producer);
+        }
+        thread::sleep(PAUSE);
+    }
+    None
+}
+
+/// Whether the producer can be used; if not, a new one is needed.
+fn initialise(shared: &Shared, producer: &Producer) -> bool {
+    while shared.is_alive() {
+        let error = match producer.init_transactions(CALL) {
+            Ok(()) => return true,
+            Err(error) => error,
+        };
+        serve(producer);
+        match transaction_error(&error) {
+            Some(answer) if answer.is_retriable() => {
+                shared.waiting(format!("transactions cannot be initialised: {answer}"));
+                thread::sleep(BREATH);
+            }
+            _ => {
+                fenced(shared, error.rdkafka_error_code());
+                shared.waiting(format!("transactions cannot be initialised: {error}"));
+                return false;
+            }
+        }
+    }
+    false
+}
+
+/// The names to subscribe to: source and delay topics, also those that an older
+/// schedule left over. Waits until all that are needed exist. `None` when the
+/// life ends before, or must not go on.
+fn find_topics(shared: &Shared, producer: &Producer) -> Option<Vec<String>> {
+    let settings = &shared.settings;
+    while shared.is_alive() {
+        serve(producer);
+        let found = admin::existing(settings, producer.client(), CALL);
+        let why = match found {
+            Err(error) => format!("topics cannot be listed: {error}"),
+            Ok(existing) => {
+                let missing: Vec<String> = settings
+                    .needed_topics()
+                    .into_iter()
+                    .filter(|topic| !existing.contains_key(topic))
+                    .map(|topic| settings.topics.name(topic))
+                    .collect();
+                let topics: Vec<Topic> = existing.keys().copied().collect();
+                match missing.is_empty() {
+                    false => format!("topics do not exist: {}", missing.join(", ")),
+                    true => match topics_fit(shared, &topics) {
+                        Fit::Yes => return Some(subscription(shared, &topics)),
+                        Fit::No => return None,
+                        Fit::NotKnown(why) => why,
+                    },
+                }
+            }
+        };
+        shared.waiting(why);
+        thread::sleep(PAUSE);
+    }
+    None
+}
+
+fn subscription(shared: &Shared, topics: &[Topic]) -> Vec<String> {
+    let read = topics.iter().filter(|topic| **topic != Topic::DeadLetter);
+    read.map(|topic| shared.settings.topics.name(*topic))
+        .collect()
+}
+
+enum Fit {
+    Yes,
+    No,
+    NotKnown(String),
+}
+
+fn topics_fit(shared: &Shared, topics: &[Topic]) -> Fit {
+    if shared.settings.embedded {
+        return Fit::Yes;
+    }
+    match admin::wrong_topics(&shared.settings, topics) {
+        Ok(wrong) if wrong.is_empty() => Fit::Yes,
+        Ok(wrong) => {
+            shared.report(Report::WrongSettings {
+                why: wrong.join("; "),
+            });
+            Fit::No
+        }
+        Err(error) if error.is_denied() => {
+            tracing::warn!(%error, "topic settings are not checked: not allowed to read them");
+            Fit::Yes
+        }
+        Err(error) => Fit::NotKnown(format!("topic settings cannot be read: {error}")),
+    }
+}
+
+/// Serves log lines and errors that wait in the producer's queue.
+fn serve(producer: &Producer) {
+    producer.poll(Duration::ZERO);
+    for _ in 0..1_000 {
+        if producer.in_flight_count() == 0 {
+            return;
+        }
+        producer.poll(Duration::ZERO);
+    }
+}
+
+fn transaction_error(error: &KafkaError) -> Option<&RDKafkaError> {
+    match error {
+        KafkaError::Transaction(answer) => Some(answer),
+        _ => None,
+    }
+}
+
+fn fenced(shared: &Shared, code: Option<RDKafkaErrorCode>) {
+    if code.is_some_and(convert::is_producer_fenced) {
+        shared.report(Report::ProducerFenced);
+    }
+}
+
+/// Why a transaction does not go on to its commit.
+enum Stop {
+    /// Abort: a rebalance, or something else that is over with the abort.
+    Refused(String),
+    /// Abort: something in it is too large.
+    TooLarge,
+    /// The producer is of no further use.
+    Fatal(String, Option<RDKafkaErrorCode>),
+    /// The life ends.
+    LifeEnds,
+}
+
+impl From<KafkaError> for Stop {
+    fn from(error: KafkaError) -> Self {
+        let code = error.rdkafka_error_code();
+        match transaction_error(&error) {
+            Some(answer) if answer.is_fatal() => Self::Fatal(error.to_string(), code),
+            _ if code.is_some_and(convert::is_too_large) => Self::TooLarge,
+            _ if code == Some(RDKafkaErrorCode::Fatal) => Self::Fatal(error.to_string(), code),
+            _ => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+/// One transaction.
+struct Transaction<'a> {
+    shared: &'a Shared,
+    producer: &'a Producer,
+    order: &'a MoveOrder,
+}
+
+impl<'a> Transaction<'a> {
+    fn new(shared: &'a Shared, producer: &'a Producer, order: &'a MoveOrder) -> Self {
+        Self {
+            shared,
+            producer,
+            order,
+        }
+    }
+
+    /// Its report; `None` when the life ends.
+    fn run(&self) -> Option<Report> {
+        let write = self.order.write;
+        let metadata = self.shared.group_metadata(self.order.generation);
+        if metadata.is_none() && !self.order.snapshots.is_empty() {
+            let why = "its generation is long over".to_owned();
+            return Some(Report::MoveRefused { write, why });
+        }
+        if let Err(error) = self.producer.begin_transaction() {
+            return Some(self.fatal(&error.to_string(), error.rdkafka_error_code()));
+        }
+        match self.fill(metadata.as_deref()) {
+            Ok(()) => self.commit(),
+            Err(Stop::Fatal(why, code)) => Some(self.fatal(&why, code)),
+            Err(Stop::LifeEnds) => None,
+            Err(Stop::Refused(why)) => self.abort(Report::MoveRefused { write, why }),
+            Err(Stop::TooLarge) => self.abort(Report::MoveTooLarge { write }),
+        }
+    }
+
+    fn fill(&self, metadata: Option<&ConsumerGroupMetadata>) -> Result<(), Stop> {
+        let produced = self.produce();
+        // Also before an abort: it would wait for reports that nobody takes.
+        let drained = self.drain();
+        let failed = self.producer.context().take_failed();
+        produced?;
+        drained?;
+        if let Some(code) = failed {
+            return Err(Stop::from(KafkaError::MessageProduction(code)));
+        }
+        match metadata {
+            Some(metadata) if !self.order.snapshots.is_empty() => self.send_offsets(metadata),
+            _ => Ok(()),
+        }
+    }
+
+    fn produce(&self) -> Result<(), Stop> {
+        for record in &self.order.records {
+            let topic = self.shared.settings.topics.name(record.to);
+            let mut wire = BaseRecord::<[u8], [u8]>::to(&topic);
+            wire = wire.headers(convert::headers(&record.headers));
+            if let Some(key) = &record.key {
+                wire = wire.key(&key[..]);
+            }
+            if let Some(value) = &record.value {
+                wire = wire.payload(&value[..]);
+            }
+            while let Err((error, back)) = self.producer.send(wire) {
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                    return Err(error.into());
+                }
+                self.go_on()?;
+                self.producer.poll(Duration::from_millis(1));
+                wire = back;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all delivery reports; commit waits 100 ms for each that is left.
+    fn drain(&self) -> Result<(), Stop> {
+        while self.producer.in_flight_count() > 0 {
+            self.go_on()?;
+            self.producer.poll(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn send_offsets(&self, metadata: &ConsumerGroupMetadata) -> Result<(), Stop> {
+        let offsets = convert::snapshots(&self.shared.settings.topics, &self.order.snapshots)
+            .map_err(|error| Stop::Refused(error.to_string()))?;
+        let until = self.shared.now() + OFFSETS_MAX;
+        loop {
+            self.go_on()?;
+            let sent = self
+                .producer
+                .send_offsets_to_transaction(&offsets, metadata, CALL);
+            let Err(error) = sent else {
+                return Ok(());
+            };
+            let again = transaction_error(&error)
+                .is_some_and(|a| a.is_retriable() && !a.txn_requires_abort() && !a.is_fatal());
+            if !again || self.shared.now() >= until {
+                return Err(error.into());
+            }
+            thread::sleep(BREATH);
+        }
+    }
+
+    /// Once it was called, only this is called again until it answers: the
+    /// marker may have been written and the answer lost. An answer that asks
+    /// for an abort proves nothing either: librdkafka gives it also when the
+    /// transaction failed locally while the request to commit was under way,
+    /// and an abort that only bumps the epoch succeeds after a commit too.
+    fn commit(&self) -> Option<Report> {
+        let write = self.order.write;
+        loop {
+            if !self.shared.is_alive() {
+                return None;
+            }
+            let client = self.producer.client().native_ptr();
+            let answer = match ffi::commit_transaction(client, CALL) {
+                Ok(()) => return Some(Report::Moved { write }),
+                Err(answer) => answer,
+            };
+            match commit_step(&answer) {
+                CommitStep::Again => {
+                    serve(self.producer);
+                    thread::sleep(BREATH);
+                    self.shared
+                        .waiting(format!("a move cannot be committed: {}", answer.text));
+                }
+                CommitStep::Unsure => return Some(self.fatal(&answer.text, Some(answer.code))),
+            }
+        }
+    }
+
+    /// Aborts; then reports why. `None` when the life ends.
+    fn abort(&self, why: Report) -> Option<Report> {
+        loop {
+            if !self.shared.is_alive() {
+                return None;
+            }
+            let error = match self.producer.abort_transaction(CALL) {
+                Ok(()) => {
+                    serve(self.producer);
+                    // Reports of what the abort itself took back.
+                    self.producer.context().take_failed();
+                    return Some(why);
+                }
+                Err(error) => error,
+            };
+            serve(self.producer);
+            if !transaction_error(&error).is_some_and(RDKafkaError::is_retriable) {
+                return Some(self.fatal(&error.to_string(), error.rdkafka_error_code()));
+            }
+            thread::sleep(BREATH);
+            self.shared
+                .waiting(format!("a move cannot be aborted: {error}"));
+        }
+    }
+
+    fn fatal(&self, why: &str, code: Option<RDKafkaErrorCode>) -> Report {
+        let underlying = self.producer.client().fatal_error().map(|(code, _)| code);
+        fenced(self.shared, underlying.or(code));
+        Report::MoveUnsure {
+            write: self.order.write,
+            why: why.to_owned(),
+        }
+    }
+
+    fn go_on(&self) -> Result<(), Stop> {
+        match self.shared.is_alive() {
+            true => Ok(()),
+            false => Err(Stop::LifeEnds),
+        }
+    }
+}
+
+/// What follows an answer to `commit_transaction`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum CommitStep {
+    Again,
+    Unsure,
+}
+
+fn commit_step(answer: &TransactionError) -> CommitStep {
+    match answer.retriable && !answer.fatal && !answer.abortable {
+        true => CommitStep::Again,
+        false => CommitStep::Unsure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_called_again_or_unsure_and_never_aborted() {
+        for (retriable, abortable, fatal, step) in [
+            (true, false, false, CommitStep::Again),
+            (false, true, false, CommitStep::Unsure),
+            (false, false, true, CommitStep::Unsure),
+            (true, true, false, CommitStep::Unsure),
+            (false, false, false, CommitStep::Unsure),
+        ] {
+            let answer = TransactionError {
+                code: RDKafkaErrorCode::OperationTimedOut,
+                retriable,
+                abortable,
+                fatal,
+                text: String::new(),
+            };
+            assert_eq!(commit_step(&answer), step, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_before_the_commit_ends_in_an_abort_unless_it_says_more() {
+        let stop = |code| Stop::from(KafkaError::MessageProduction(code));
+        assert!(matches!(
+            stop(RDKafkaErrorCode::MessageSizeTooLarge),
+            Stop::TooLarge
+        ));
+        assert!(matches!(
+            stop(RDKafkaErrorCode::MessageTimedOut),
+            Stop::Refused(_)
+        ));
+        assert!(matches!(
+            stop(RDKafkaErrorCode::Fatal),
+            Stop::Fatal(_, Some(RDKafkaErrorCode::Fatal))
+        ));
+    }
+}

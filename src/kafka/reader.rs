@@ -1,0 +1,332 @@
+//! Reads what is committed for newly assigned partitions, where logs begin and
+//! end, and the topics' ids. Decides nothing. Runs on a thread of its own: the
+//! fetch of a committed offset waits for another's open transaction, and
+//! commits must not wait for that.
+
+use super::context::Consumer;
+use super::life::Shared;
+use super::{Report, convert, ffi};
+use crate::model::position::{Generation, NextOffset, Partition, Topic, TopicId};
+use crate::model::write::{Found, LogBounds};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::topic_partition_list::Offset;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+/// For the reader thread.
+pub enum ReaderNote {
+    /// Read these; from now on report their logs' bounds.
+    Assigned {
+        /// The callback.
+        generation: Generation,
+        /// Which.
+        partitions: Vec<Partition>,
+    },
+    /// These need nothing more.
+    Revoked {
+        /// Which.
+        partitions: Vec<Partition>,
+    },
+    /// The life ends.
+    End,
+}
+
+/// For all partitions in one request.
+const TOGETHER: Duration = Duration::from_secs(1);
+/// For each partition alone, where the one request was not answered.
+const ALONE: Duration = Duration::from_millis(300);
+/// Between two reports of log bounds.
+const BOUNDS_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at the topics' ids.
+const IDS_EVERY: Duration = Duration::from_secs(2);
+/// Before a partition that was not answered is asked for again.
+const AGAIN: Duration = Duration::from_millis(10);
+
+type Committed = Option<(NextOffset, String)>;
+
+/// Reads until the life ends.
+pub fn run(shared: &Shared, notes: &Receiver<ReaderNote>) {
+    let mut thread = ReaderThread {
+        shared,
+        assigned: BTreeSet::new(),
+        pending: BTreeMap::new(),
+        ids: BTreeMap::new(),
+        next_bounds: Duration::ZERO,
+        next_ids: Duration::ZERO,
+    };
+    loop {
+        match notes.recv_timeout(thread.rest()) {
+            Ok(ReaderNote::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(note) => thread.note(note),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        // All that is known already counts before anything is asked.
+        for note in notes.try_iter() {
+            if matches!(note, ReaderNote::End) {
+                return;
+            }
+            thread.note(note);
+        }
+        if !shared.is_member() {
+            return;
+        }
+        if let Some(consumer) = shared.consumer() {
+            thread.turn(&consumer, notes);
+        }
+    }
+}
+
+struct ReaderThread<'a> {
+    shared: &'a Shared,
+    assigned: BTreeSet<Partition>,
+    /// Not answered yet; whether asking together has failed for it.
+    pending: BTreeMap<Partition, (Generation, Asking)>,
+    ids: BTreeMap<Topic, TopicId>,
+    next_bounds: Duration,
+    next_ids: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    Together,
+    Alone,
+}
+
+impl ReaderThread<'_> {
+    fn rest(&self) -> Duration {
+        if !self.pending.is_empty() {
+            return AGAIN;
+        }
+        let next = self.next_bounds.min(self.next_ids);
+        next.saturating_sub(self.shared.now()).max(AGAIN)
+    }
+
+    fn note(&mut self, note: ReaderNote) {
+        match note {
+            ReaderNote::Assigned {
+                generation,
+                partitions,
+            } => {
+                for partition in partitions {
+                    self.assigned.insert(partition);
+                    let asking = (generation, Asking::Together);
+                    self.pending.insert(partition, asking);
+                }
+            }
+            ReaderNote::Revoked { partitions } => {
+                for partition in partitions {
+                    self.assigned.remove(&partition);
+                    self.pending.remove(&partition);
+                }
+            }
+            ReaderNote::End => {}
+        }
+    }
+
+    fn turn(&mut self, consumer: &Consumer, notes: &Receiver<ReaderNote>) {
+        self.find_together(consumer);
+        // One at a time, so that news come in between.
+        for partition in self.asked_alone() {
+            self.find(consumer, &[partition], ALONE);
+            if let Ok(note) = notes.try_recv() {
+                if matches!(note, ReaderNote::End) {
+                    return;
+                }
+                self.note(note);
+                break;
+            }
+        }
+        let now = self.shared.now();
+        if now >= self.next_bounds {
+            self.next_bounds = now + BOUNDS_EVERY;
+            self.report_bounds(consumer);
+        }
+        if now >= self.next_ids {
+            self.next_ids = now + IDS_EVERY;
+            self.watch_ids(consumer);
+        }
+    }
+
+    fn asked_alone(&self) -> Vec<Partition> {
+        let alone = self
+            .pending
+            .iter()
+            .filter(|(_, (_, asking))| *asking == Asking::Alone);
+        alone.map(|(partition, _)| *partition).collect()
+    }
+
+    fn find_together(&mut self, consumer: &Consumer) {
+        let all: Vec<Partition> = self
+            .pending
+            .iter()
+            .filter(|(_, (_, asking))| *asking == Asking::Together)
+            .map(|(partition, _)| *partition)
+            .collect();
+        if all.is_empty() {
+            return;
+        }
+        self.find(consumer, &all, TOGETHER);
+        for partition in all {
+            if let Some((_, asking)) = self.pending.get_mut(&partition) {
+                *asking = Asking::Alone;
+            }
+        }
+    }
+
+    /// Reports each of these of which everything was answered.
+    fn find(&mut self, consumer: &Consumer, partitions: &[Partition], timeout: Duration) {
+        let committed = self.committed(consumer, partitions, timeout);
+        if committed.is_empty() {
+            return;
+        }
+        let answered: Vec<Partition> = committed.keys().copied().collect();
+        let bounds = self.bounds(consumer, &answered);
+        self.learn_ids(consumer, &answered);
+        for bound in bounds {
+            let partition = bound.partition;
+            let Some(committed) = committed.get(&partition) else {
+                continue;
+            };
+            let Some((generation, _)) = self.pending.remove(&partition) else {
+                continue;
+            };
+            self.shared.report(Report::Found {
+                generation,
+                partition,
+                found: Found {
+                    committed: committed.clone(),
+                    log_start: bound.start,
+                    log_end: bound.end,
+                    topic_id: self.ids.get(&partition.topic).cloned(),
+                },
+            });
+        }
+    }
+
+    fn committed(
+        &self,
+        consumer: &Consumer,
+        partitions: &[Partition],
+        timeout: Duration,
+    ) -> BTreeMap<Partition, Committed> {
+        let names = &self.shared.settings.topics;
+        let asked = convert::list(names, partitions);
+        let list = match consumer.committed_offsets(asked, timeout) {
+            Ok(list) => list,
+            Err(error) => {
+                if let Some(held_back) = self.shared.across.pass("committed") {
+                    let partitions = partitions.len();
+                    tracing::info!(%error, partitions, held_back, "committed offsets not read yet");
+                }
+                return BTreeMap::new();
+            }
+        };
+        let answered = ffi::elements(&list)
+            .into_iter()
+            .filter(|e| e.error.is_none());
+        answered
+            .filter_map(|element| {
+                let partition = convert::partition(names, &element)?;
+                let offset = NextOffset(element.offset);
+                let committed = (element.offset >= 0).then_some((offset, element.metadata));
+                Some((partition, committed))
+            })
+            .collect()
+    }
+
+    fn bounds(&self, consumer: &Consumer, partitions: &[Partition]) -> Vec<LogBounds> {
+        if partitions.is_empty() {
+            return Vec::new();
+        }
+        let starts = self.offsets(consumer, partitions, Offset::Beginning);
+        let ends = self.offsets(consumer, partitions, Offset::End);
+        let both = starts.into_iter().filter_map(|(partition, start)| {
+            let end = *ends.get(&partition)?;
+            Some(LogBounds {
+                partition,
+                start,
+                end,
+            })
+        });
+        both.collect()
+    }
+
+    /// `offsets_for_times` passes these two on as the special timestamps of
+    /// ListOffsets, one request for each leader; the end is the last stable
+    /// offset, because the consumer reads committed records only.
+    fn offsets(
+        &self,
+        consumer: &Consumer,
+        partitions: &[Partition],
+        which: Offset,
+    ) -> BTreeMap<Partition, NextOffset> {
+        let names = &self.shared.settings.topics;
+        let mut asked = convert::list(names, partitions);
+        let answer = asked
+            .set_all_offsets(which)
+            .and_then(|()| consumer.offsets_for_times(asked, TOGETHER));
+        let list = match answer {
+            Ok(list) => list,
+            Err(error) => {
+                if let Some(held_back) = self.shared.across.pass("log bounds") {
+                    tracing::info!(%error, held_back, "log bounds not read");
+                }
+                return BTreeMap::new();
+            }
+        };
+        let good = ffi::elements(&list)
+            .into_iter()
+            .filter(|element| element.error.is_none() && element.offset >= 0);
+        good.filter_map(|element| {
+            let partition = convert::partition(names, &element)?;
+            Some((partition, NextOffset(element.offset)))
+        })
+        .collect()
+    }
+
+    fn report_bounds(&self, consumer: &Consumer) {
+        let partitions: Vec<Partition> = self.assigned.iter().copied().collect();
+        let bounds = self.bounds(consumer, &partitions);
+        if !bounds.is_empty() {
+            self.shared.report(Report::LogBounds(bounds));
+        }
+    }
+
+    /// Makes sure that the ids of these partitions' topics are known, as far as
+    /// the brokers tell them.
+    fn learn_ids(&mut self, consumer: &Consumer, partitions: &[Partition]) {
+        let topics: BTreeSet<Topic> = partitions.iter().map(|p| p.topic).collect();
+        if topics.iter().any(|topic| !self.ids.contains_key(topic)) {
+            let ids = self.read_ids(consumer, &topics);
+            self.compare_ids(ids);
+        }
+    }
+
+    fn watch_ids(&mut self, consumer: &Consumer) {
+        let topics: BTreeSet<Topic> = self.assigned.iter().map(|p| p.topic).collect();
+        let ids = self.read_ids(consumer, &topics);
+        self.compare_ids(ids);
+    }
+
+    fn compare_ids(&mut self, ids: BTreeMap<Topic, TopicId>) {
+        for (topic, id) in ids {
+            let before = self.ids.insert(topic, id.clone());
+            if before.is_some_and(|before| before != id) {
+                self.shared.report(Report::TopicRecreated { topic });
+            }
+        }
+    }
+
+    fn read_ids(&self, consumer: &Consumer, topics: &BTreeSet<Topic>) -> BTreeMap<Topic, TopicId> {
+        if self.shared.settings.embedded || topics.is_empty() {
+            return BTreeMap::new();
+        }
+        let names = &self.shared.settings.topics;
+        let asked: Vec<String> = topics.iter().map(|topic| names.name(*topic)).collect();
+        ffi::topic_ids(consumer, &asked, TOGETHER)
+            .into_iter()
+            .filter_map(|(name, id)| Some((names.topic(&name)?, TopicId(id))))
+            .collect()
+    }
+}
