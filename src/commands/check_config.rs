@@ -5,7 +5,7 @@ use super::{Exit, kafka_settings, print, refuse, warn};
 use crate::cli::CheckConfigGiven;
 use crate::config;
 use crate::config::settings::{PropertyRule, Settings};
-use crate::kafka::admin::{self, Level};
+use crate::kafka::check::{self, Level};
 
 /// Checks; `variables` are the warnings about the environment.
 #[must_use]
@@ -38,7 +38,7 @@ pub fn run(
 fn connect(settings: &Settings) -> Exit {
     let delays = settings.schedule.distinct_delays();
     let bytes_max = settings.schedule.record_bytes_max;
-    let lines = admin::check(&kafka_settings(&settings.cluster, delays, bytes_max));
+    let lines = check::check(&kafka_settings(&settings.cluster, delays, bytes_max));
     for line in &lines {
         let level = match line.level {
             Level::Fine => "fine",

@@ -230,26 +230,16 @@ impl Lanes {
         self.offer_turn(id);
     }
 
-    /// An attempt of this lane ended well.
+    /// An attempt of this lane was answered with success.
     pub fn delivered(&mut self, id: LaneId, now: UnixMillis) {
-        let lane = &mut self.lanes[id.0];
-        lane.failing_since = None;
-        let age = now.since(lane.window_start);
-        if age >= RATE_WINDOW {
-            lane.window_before = if age < 2 * RATE_WINDOW {
-                lane.window_count
-            } else {
-                0
-            };
-            lane.window_count = 0;
-            lane.window_start = now;
-        }
-        lane.window_count += 1;
+        self.lanes[id.0].failing_since = None;
+        self.lanes[id.0].count_end(now);
     }
 
     /// An attempt of this lane failed.
     pub fn failed(&mut self, id: LaneId, now: UnixMillis) {
         self.lanes[id.0].failing_since.get_or_insert(now);
+        self.lanes[id.0].count_end(now);
     }
 
     /// Takes all waiting records of a partition out.
@@ -330,6 +320,21 @@ impl Lane {
             window_before: 0,
             failing_since: None,
         }
+    }
+
+    /// Counts an attempt that ended, well or not: either empties the lane.
+    fn count_end(&mut self, now: UnixMillis) {
+        let age = now.since(self.window_start);
+        if age >= RATE_WINDOW {
+            self.window_before = if age < 2 * RATE_WINDOW {
+                self.window_count
+            } else {
+                0
+            };
+            self.window_count = 0;
+            self.window_start = now;
+        }
+        self.window_count += 1;
     }
 }
 

@@ -146,7 +146,11 @@ impl Engine {
             partitions: partitions.len(),
         });
         for partition in &partitions {
-            self.begin_leaving(*partition);
+            let phase = match how {
+                Revocation::Asked => Phase::Leaving,
+                Revocation::Lost => Phase::Lost,
+            };
+            self.begin_leaving(*partition, phase);
         }
         let wait = match how {
             Revocation::Asked => REVOKE_WAIT,
@@ -163,12 +167,14 @@ impl Engine {
     }
 
     /// Nothing new starts from this partition; what was not sent is let go.
-    fn begin_leaving(&mut self, partition: Partition) {
+    fn begin_leaving(&mut self, partition: Partition, phase: Phase) {
         self.lanes.remove_partition(partition);
         let Some(owned) = self.partitions.get_mut(&partition) else {
             return;
         };
-        owned.phase = Phase::Leaving;
+        if owned.phase != Phase::Lost {
+            owned.phase = phase;
+        }
         owned.inbox.clear();
         owned.credit = 0;
         owned.head_due = None;
@@ -318,7 +324,7 @@ impl Engine {
         self.report(Fact::Draining);
         let partitions: Vec<Partition> = self.partitions.keys().copied().collect();
         for partition in partitions {
-            self.begin_leaving(partition);
+            self.begin_leaving(partition, Phase::Leaving);
         }
     }
 
@@ -342,6 +348,7 @@ impl Engine {
         for owned in self.partitions.values_mut() {
             let done = match owned.phase {
                 Phase::Stopped(_) => true,
+                Phase::Lost => owned.in_write.is_none(),
                 _ => owned.is_clean() && (owned.active == 0 || !wait_for_attempts),
             };
             if !done {

@@ -35,7 +35,7 @@ impl Engine {
             match owned.phase {
                 Phase::Adopting => overview.adopting += 1,
                 Phase::Stopped(why) => overview.stopped.push((*partition, why)),
-                Phase::Running | Phase::Leaving => {}
+                Phase::Running | Phase::Leaving | Phase::Lost => {}
             }
             let topic = overview.topics.entry(partition.topic).or_default();
             topic.lag += lag(owned);

@@ -25,6 +25,8 @@ pub enum Phase {
     Running,
     /// Taken by the group, or the service drains: nothing new starts.
     Leaving,
+    /// Others own it already: nothing is written for it.
+    Lost,
     /// Cannot go on without an operator.
     Stopped(&'static str),
 }

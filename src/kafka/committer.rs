@@ -33,7 +33,10 @@ fn commit(shared: &Shared, order: &CommitOrder) -> Report {
         Some(Ok(())) => Report::Committed { write },
         Some(Err(code)) => match convert::commit_answer(code) {
             CommitAnswer::Refused => Report::CommitRefused { write },
-            CommitAnswer::Unsure => unsure(code.to_string()),
+            CommitAnswer::Unsure => {
+                shared.across.trouble();
+                unsure(code.to_string())
+            }
         },
         None => unsure("nobody waits for the answer any more".to_owned()),
     }

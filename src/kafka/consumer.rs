@@ -220,15 +220,14 @@ impl ConsumerThread {
     fn consumer_error(&self, consumer: &Consumer, error: &KafkaError) {
         if let Some((code, text)) = consumer.client().fatal_error() {
             if code == RDKafkaErrorCode::FencedInstanceId {
-                self.shared.namesake();
+                self.shared.fenced();
             } else {
                 self.shared.consumer_fault(format!("{code:?}: {text}"));
             }
             return;
         }
-        if let Some(held_back) = self.shared.across.pass(&format!("consume {error:?}")) {
-            tracing::warn!(%error, held_back, "kafka consumer error; goes on by itself");
-        }
+        // Anything else was logged by the context and goes on by itself.
+        tracing::debug!(%error, "kafka consumer error");
     }
 
     /// Hands over what has come, within the credit of each partition.

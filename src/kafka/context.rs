@@ -48,23 +48,21 @@ pub fn log(across: &AcrossLives, level: RDKafkaLogLevel, facility: &str, text: &
     }
 }
 
-/// Whether an error says that brokers cannot be reached.
-fn is_unreachable(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::AllBrokersDown
-            | RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::Resolve
-            | RDKafkaErrorCode::Authentication
-            | RDKafkaErrorCode::SSL
-    )
-}
-
 fn client_error(shared: &Shared, error: &KafkaError, reason: &str) {
     let code = error.rdkafka_error_code();
-    if code.is_some_and(is_unreachable) {
-        shared.waiting(format!("brokers cannot be reached: {reason}"));
-    } else if let Some(held_back) = shared.across.pass(&format!("error {code:?}")) {
+    match code {
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SSL,
+        ) => shared.unreachable(format!("brokers cannot be reached: {reason}")),
+        // One broker of several: no reason to wait yet.
+        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
+            shared.across.trouble();
+        }
+        _ => {}
+    }
+    if let Some(held_back) = shared.across.pass(&format!("error {code:?}")) {
         tracing::warn!(?code, reason, held_back, "kafka client error");
     }
 }
@@ -130,6 +128,9 @@ impl GroupContext {
             return;
         }
         let lost = consumer.assignment_lost();
+        if lost {
+            self.shared.across.trouble();
+        }
         let generation = self.shared.next_generation(consumer.group_metadata());
         self.shared.forget_state(partitions.clone());
         self.shared.report(Report::Revoked {

@@ -108,6 +108,12 @@ impl Shared {
         }
     }
 
+    /// Reports that the brokers do not answer, once in a while.
+    pub fn unreachable(&self, why: String) {
+        self.across.trouble();
+        self.waiting(why);
+    }
+
     /// Reports that something is waited for, once in a while.
     pub fn waiting(&self, why: String) {
         if self.is_alive() && self.across.pass("waiting").is_some() {
@@ -122,8 +128,14 @@ impl Shared {
         }
     }
 
-    /// Reports that another process has our name in the group, once.
-    pub fn namesake(&self) {
+    /// Reports that our name in the group was taken, once. Soon after trouble
+    /// with the brokers that may have been ourselves: a member whose session
+    /// timed out goes on with heartbeats under its name but without its id.
+    pub fn fenced(&self) {
+        if self.across.was_troubled() {
+            self.consumer_fault("fenced under our own name after trouble".to_owned());
+            return;
+        }
         if !self.faulted.swap(true, Ordering::AcqRel) {
             self.report(Report::Namesake);
         }

@@ -9,6 +9,7 @@
 //! bounds, which may wait for another's transaction.
 
 pub mod admin;
+pub mod check;
 mod committer;
 mod consumer;
 mod context;
@@ -30,7 +31,7 @@ use quiet::Quiet;
 use settings::KafkaSettings;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -134,7 +135,9 @@ pub enum Report {
         /// Why.
         why: String,
     },
-    /// Another process joined the group under our name.
+    /// Another process joined the group under our name. Not reported within a
+    /// minute of trouble with the brokers, when a request of our own from
+    /// before can look the same: that is a [`Report::ConsumerFault`].
     Namesake,
     /// Another producer took our id, or our transaction was ended for us: the
     /// two look alike.
@@ -197,7 +200,15 @@ pub struct AcrossLives {
     generations: AtomicU64,
     quiet: Quiet,
     now: fn() -> Duration,
+    /// The topics' settings were found good: a later life need not ask again.
+    topics_fit: AtomicBool,
+    /// When the brokers last did not answer us in time, in ms; never: 0.
+    troubled_ms: AtomicU64,
 }
+
+/// How long after trouble with the brokers a fence may be our own doing: what
+/// was sent before can arrive after the member joined anew under its name.
+const TROUBLE: Duration = Duration::from_secs(60);
 
 impl AcrossLives {
     /// Nothing happened yet. `now` is a monotonic clock.
@@ -207,6 +218,8 @@ impl AcrossLives {
             generations: AtomicU64::new(0),
             quiet: Quiet::default(),
             now,
+            topics_fit: AtomicBool::new(false),
+            troubled_ms: AtomicU64::new(0),
         }
     }
 
@@ -218,6 +231,18 @@ impl AcrossLives {
     /// Monotonic time.
     pub(crate) fn now(&self) -> Duration {
         (self.now)()
+    }
+
+    /// Notes that the brokers did not answer in time, or took us for dead.
+    pub(crate) fn trouble(&self) {
+        let ms = u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX);
+        self.troubled_ms.store(ms.max(1), Ordering::Release);
+    }
+
+    /// Whether there was trouble with the brokers not long ago.
+    pub(crate) fn was_troubled(&self) -> bool {
+        let ms = self.troubled_ms.load(Ordering::Acquire);
+        ms > 0 && self.now().saturating_sub(Duration::from_millis(ms)) < TROUBLE
     }
 
     /// Whether a kind of line may be said again, and how many were not.
@@ -293,5 +318,24 @@ fn job(name: &'static str, run: impl FnOnce() + Send + 'static) -> Job {
     Job {
         name,
         run: Box::new(run),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static NOW_MS: AtomicU64 = AtomicU64::new(0);
+
+    #[test]
+    fn trouble_is_remembered_for_a_minute() {
+        let across = AcrossLives::new(|| Duration::from_millis(NOW_MS.load(Ordering::Relaxed)));
+        assert!(!across.was_troubled());
+        across.trouble();
+        assert!(across.was_troubled());
+        NOW_MS.store(59_000, Ordering::Relaxed);
+        assert!(across.was_troubled());
+        NOW_MS.store(60_002, Ordering::Relaxed);
+        assert!(!across.was_troubled());
     }
 }

@@ -4,10 +4,11 @@
 //!
 //! Source: accounting.md, "When an outcome is unknown".
 
+use super::admin::{self, Admin};
 use super::context::{MoveContext, Producer};
 use super::ffi::{self, TransactionError};
 use super::life::{ConsumerNote, MoverNote, Shared};
-use super::{Report, admin, convert};
+use super::{Report, check, convert};
 use crate::model::position::Topic;
 use crate::model::write::MoveOrder;
 use rdkafka::config::FromClientConfigAndContext;
@@ -15,6 +16,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -38,10 +40,11 @@ pub fn run(shared: &Arc<Shared>, notes: &Receiver<MoverNote>) {
     let Some(mut producer) = connect(shared) else {
         return;
     };
-    let Some(topics) = find_topics(shared, &producer) else {
+    let Some((topics, admin)) = find_topics(shared, &producer) else {
         return;
     };
     shared.note(ConsumerNote::Subscribe(topics));
+    drop(admin);
     loop {
         let order = match notes.recv_timeout(IDLE) {
             Ok(MoverNote::Move(order)) => order,
@@ -98,7 +101,7 @@ fn initialise(shared: &Shared, producer: &Producer) -> bool {
         serve(producer);
         match transaction_error(&error) {
             Some(answer) if answer.is_retriable() => {
-                shared.waiting(format!("transactions cannot be initialised: {answer}"));
+                shared.unreachable(format!("transactions cannot be initialised: {answer}"));
                 thread::sleep(BREATH);
             }
             _ => {
@@ -114,7 +117,7 @@ fn initialise(shared: &Shared, producer: &Producer) -> bool {
 /// The names to subscribe to: source and delay topics, also those that an older
 /// schedule left over. Waits until all that are needed exist. `None` when the
 /// life ends before, or must not go on.
-fn find_topics(shared: &Shared, producer: &Producer) -> Option<Vec<String>> {
+fn find_topics(shared: &Shared, producer: &Producer) -> Option<(Vec<String>, Option<Admin>)> {
     let settings = &shared.settings;
     while shared.is_alive() {
         serve(producer);
@@ -132,7 +135,7 @@ fn find_topics(shared: &Shared, producer: &Producer) -> Option<Vec<String>> {
                 match missing.is_empty() {
                     false => format!("topics do not exist: {}", missing.join(", ")),
                     true => match topics_fit(shared, &topics) {
-                        Fit::Yes => return Some(subscription(shared, &topics)),
+                        Fit::Yes(admin) => return Some((subscription(shared, &topics), admin)),
                         Fit::No => return None,
                         Fit::NotKnown(why) => why,
                     },
@@ -152,18 +155,22 @@ fn subscription(shared: &Shared, topics: &[Topic]) -> Vec<String> {
 }
 
 enum Fit {
-    Yes,
+    Yes(Option<Admin>),
     No,
     NotKnown(String),
 }
 
 fn topics_fit(shared: &Shared, topics: &[Topic]) -> Fit {
-    if shared.settings.embedded {
-        return Fit::Yes;
+    let found_good = &shared.across.topics_fit;
+    if shared.settings.embedded || found_good.load(Ordering::Acquire) {
+        return Fit::Yes(None);
     }
-    match admin::wrong_topics(&shared.settings, topics) {
-        Ok(wrong) if wrong.is_empty() => Fit::Yes,
-        Ok(wrong) => {
+    match check::wrong_topics(&shared.settings, topics) {
+        Ok((wrong, admin)) if wrong.is_empty() => {
+            found_good.store(true, Ordering::Release);
+            Fit::Yes(Some(admin))
+        }
+        Ok((wrong, _)) => {
             shared.report(Report::WrongSettings {
                 why: wrong.join("; "),
             });
@@ -171,7 +178,7 @@ fn topics_fit(shared: &Shared, topics: &[Topic]) -> Fit {
         }
         Err(error) if error.is_denied() => {
             tracing::warn!(%error, "topic settings are not checked: not allowed to read them");
-            Fit::Yes
+            Fit::Yes(None)
         }
         Err(error) => Fit::NotKnown(format!("topic settings cannot be read: {error}")),
     }
@@ -351,7 +358,7 @@ impl<'a> Transaction<'a> {
                     serve(self.producer);
                     thread::sleep(BREATH);
                     self.shared
-                        .waiting(format!("a move cannot be committed: {}", answer.text));
+                        .unreachable(format!("a move cannot be committed: {}", answer.text));
                 }
                 CommitStep::Unsure => return Some(self.fatal(&answer.text, Some(answer.code))),
             }
@@ -379,7 +386,7 @@ impl<'a> Transaction<'a> {
             }
             thread::sleep(BREATH);
             self.shared
-                .waiting(format!("a move cannot be aborted: {error}"));
+                .unreachable(format!("a move cannot be aborted: {error}"));
         }
     }
 

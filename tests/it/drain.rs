@@ -99,7 +99,9 @@ fn two_replicas_share_the_work() {
     scene.until_delivered();
     scene.account().assert_exact();
     for replica in replicas {
-        assert!(replica.metrics().disposed("delivered") > 0);
+        // The assignor may give one all delay partitions.
+        let metrics = replica.metrics();
+        assert!(metrics.disposed("delivered") + metrics.disposed("delayed") > 0);
         replica.drain();
     }
 }
