@@ -1,8 +1,9 @@
 //! What one engine was told and what it asked for: the laws that can be seen
 //! at its own desk. L2 (one write at a time), L5, L8 and L9.
 
+use super::map::{self, Map};
 use super::offsets::LEASE;
-use super::{Law, Verdict, map};
+use super::{Law, Verdict};
 use ringback::engine::event::{Action, EngineSettings, Event, Revocation};
 use ringback::model::fact::Fact;
 use ringback::model::position::{Generation, Partition, Position};
@@ -38,6 +39,8 @@ struct Owned {
     fetching: bool,
     asked: usize,
     in_hand: HashSet<Position>,
+    /// The last map that was read or written.
+    map: Option<Map>,
 }
 
 /// One engine's desk.
@@ -85,13 +88,22 @@ impl Desk {
             Event::Found {
                 generation,
                 partition,
-                ..
+                found,
             } => {
                 let owned = self.owned.get_mut(partition);
                 if let Some(owned) = owned.filter(|o| o.generation == *generation)
                     && owned.standing == Standing::Quiet
                 {
                     owned.standing = Standing::Adopted;
+                    owned.map = found.committed.clone().and_then(|(base, metadata)| {
+                        let partition = *partition;
+                        let snapshot = Snapshot {
+                            partition,
+                            base,
+                            metadata,
+                        };
+                        map::decode(&snapshot, None).ok()
+                    });
                 }
             }
             Event::Revoked {
@@ -107,7 +119,15 @@ impl Desk {
                 let owned = self.owned.get_mut(&record.position.partition);
                 if let Some(owned) = owned.filter(|o| o.generation == *generation) {
                     owned.asked = owned.asked.saturating_sub(1);
-                    owned.in_hand.insert(record.position);
+                    // A finished record that is read again is passed over.
+                    let offset = record.position.offset;
+                    if !owned
+                        .map
+                        .as_ref()
+                        .is_some_and(|map| map.is_finished(offset))
+                    {
+                        owned.in_hand.insert(record.position);
+                    }
                 }
             }
             Event::AttemptFinished { position, .. } | Event::AttemptExpired { position } => {
@@ -255,6 +275,7 @@ impl Desk {
                 fetching: false,
                 asked: 0,
                 in_hand: HashSet::new(),
+                map: None,
             };
             self.owned.insert(*partition, owned);
         }
@@ -311,6 +332,7 @@ impl Desk {
                 (self.owned.get_mut(&partition), map::decode(snapshot, None))
             {
                 owned.in_hand.retain(|p| !map.is_finished(p.offset));
+                owned.map = Some(map);
             }
         }
         Ok(partitions)

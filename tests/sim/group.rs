@@ -137,7 +137,8 @@ impl World {
     /// The consumer hears what is taken.
     pub fn revoke_callback(&mut self, tag: Tag, taken: &[Partition]) {
         let replica = tag.replica;
-        if !self.replicas[replica].is_current(tag) || !self.replicas[replica].rebalancing {
+        let this = &self.replicas[replica];
+        if !this.is_current(tag) || !this.rebalancing || this.is_revoking() {
             return;
         }
         let this = &mut self.replicas[replica];

@@ -28,7 +28,25 @@ use world::{Summary, World};
 const FAILED_ONCE: &[u64] = &[40, 86, 126, 365, 930, 2_463, 2_585, 6_550];
 
 /// Seeds of a run that is told no number.
-const SEEDS: u64 = 4_000;
+const SEEDS: u64 = 3_000;
+
+/// What happens in so many seeds, or they show less than they should.
+const MUST_HAPPEN: &[&str] = &[
+    "attempts_exhausted",
+    "commit_unsure",
+    "consumer_fault",
+    "delayed",
+    "delivered",
+    "diverted",
+    "in_doubt",
+    "move_unsure",
+    "no_tenant_id",
+    "revoked",
+    "skipped",
+    "too_large",
+    "undecodable",
+    "write_refused",
+];
 
 /// Threads that run seeds.
 const THREADS: u64 = 2;
@@ -138,6 +156,11 @@ fn every_law_holds_whatever_goes_wrong() {
     let list: Vec<String> = list
         .map(|(seed, breach)| format!("seed {seed}: {:?} {:.200}", breach.law, breach.what))
         .collect();
+    if count >= SEEDS {
+        for what in MUST_HAPPEN {
+            assert!(total.sum.seen.contains_key(what), "{what} never happened");
+        }
+    }
     assert!(
         total.breaches.is_empty(),
         "{} of {} seeds broke a law\n{}\n\n{}",

@@ -12,6 +12,11 @@ use std::time::Duration;
 pub const MS: u64 = 1_000;
 pub const SECOND: u64 = 1_000 * MS;
 
+/// The default schedule.
+const LONG: &[u64] = &[
+    10_000, 10_000, 60_000, 60_000, 600_000, 600_000, 3_600_000, 3_600_000, 21_600_000,
+];
+
 /// How a tenant's receiver behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Manner {
@@ -104,13 +109,16 @@ impl Plan {
     /// The plan of a seed. One in eight is calm: nothing goes wrong in it.
     pub fn new(chance: &mut Chance) -> Self {
         let calm = chance.permille(125);
-        let settings = settings(chance);
+        // A flood fills lanes, so that records are diverted; short delays would
+        // only make them go round and round.
+        let flood = chance.permille(40);
+        let settings = settings(chance, flood);
         let replicas = if calm {
             1
         } else {
             chance.pick(&[1, 1, 2, 2, 3])
         };
-        let publish_us = chance.between(1, 20) * SECOND;
+        let publish_us = chance.between(1, if flood { 2 } else { 20 }) * SECOND;
         let faults_end_us = publish_us + chance.between(5, 120) * SECOND;
         let large = chance.permille(100);
         Self {
@@ -121,8 +129,12 @@ impl Plan {
             topic_ids: chance.permille(800),
             delayed_bytes_max: if large { 3_000 } else { usize::MAX },
             partitions: partitions(chance, &settings),
-            tenants: tenants(chance),
-            records: chance.pick(&[5, 20, 60, 150]),
+            tenants: tenants(chance, if flood { 2 } else { 5 }),
+            records: if flood {
+                900
+            } else {
+                chance.pick(&[5, 20, 60, 150])
+            },
             publish_us,
             faults: if calm {
                 Vec::new()
@@ -158,17 +170,17 @@ impl Plan {
     }
 }
 
-fn settings(chance: &mut Chance) -> EngineSettings {
+fn settings(chance: &mut Chance, flood: bool) -> EngineSettings {
     let ms = |list: &[u64]| -> Vec<Delay> {
         let delay = |ms: &u64| Delay::new(Duration::from_millis(*ms)).expect("in range");
         list.iter().map(delay).collect()
     };
     let delays = match chance.below(4) {
+        1 if flood => ms(&[60_000, 3_600_000]),
+        _ if flood => ms(LONG),
         0 => ms(&[200]),
         1 => ms(&[100, 100, 1_000, 5_000]),
-        2 => ms(&[
-            10_000, 10_000, 60_000, 60_000, 600_000, 600_000, 3_600_000, 3_600_000, 21_600_000,
-        ]),
+        2 => ms(LONG),
         _ => ms(&[2_000, 300]),
     };
     EngineSettings {
@@ -197,8 +209,8 @@ fn partitions(chance: &mut Chance, settings: &EngineSettings) -> Vec<(Partition,
     all
 }
 
-fn tenants(chance: &mut Chance) -> Vec<TenantPlan> {
-    (0..chance.between(1, 5))
+fn tenants(chance: &mut Chance, most: u64) -> Vec<TenantPlan> {
+    (0..chance.between(1, most))
         .map(|number| TenantPlan {
             name: format!("t{number}"),
             manner: match chance.below(8) {

@@ -1,5 +1,7 @@
-//! What happened last, kept only while a failing seed is run once more.
+//! What happened last, kept only while a failing seed is run once more; and
+//! what is counted.
 
+use ringback::model::fact::Fact;
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -45,4 +47,20 @@ impl Trace {
         let all: Vec<&str> = lines.iter().map(String::as_str).collect();
         all.join("\n")
     }
+}
+
+/// What a run is counted by.
+pub fn name_of(fact: &Fact) -> Option<&'static str> {
+    Some(match fact {
+        Fact::Disposed { disposition, .. } => disposition.name(),
+        Fact::DeadLettered { reason, .. } => reason.name(),
+        Fact::Readopting { reason } => reason.name(),
+        Fact::InDoubt { .. } => "in_doubt",
+        Fact::WriteRefused => "write_refused",
+        Fact::Revoked { .. } => "revoked",
+        Fact::MetadataRejected { .. } => "metadata_rejected",
+        Fact::RecordsLost { .. } => "records_lost",
+        Fact::PartitionStopped { .. } => "partition_stopped",
+        _ => return None,
+    })
 }

@@ -11,7 +11,7 @@ use crate::laws::{Breach, Law, Verdict};
 use crate::plan::{Fault, MS, Plan, Rates, SECOND, TenantPlan, tenants_file};
 use crate::planted::{Clumsy, Planted};
 use crate::replica::{Member, Replica, Request, Tag};
-use crate::trace::Trace;
+use crate::trace::{self, Trace};
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, Event};
 use ringback::model::attempt::Ended;
@@ -24,6 +24,9 @@ use std::sync::Arc;
 
 /// The moment at which every run begins, by the broker's clock.
 const EPOCH_MS: i64 = 1_700_000_000_000;
+
+/// More events than any run has: something goes round and round.
+const STEPS_MAX: u64 = 1_000_000;
 
 /// The longest sleep of a runner.
 const SLEEP_MAX_MS: u64 = 1 << 32;
@@ -94,7 +97,7 @@ enum Phase {
 }
 
 /// What a lawful run was like.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Summary {
     pub steps: u64,
     pub records: u64,
@@ -102,6 +105,8 @@ pub struct Summary {
     pub posts_after_success: u64,
     pub dead_letters: u64,
     pub virtual_s: u64,
+    /// How often what can happen did.
+    pub seen: BTreeMap<&'static str, u64>,
 }
 
 impl Summary {
@@ -113,6 +118,9 @@ impl Summary {
         self.posts_after_success += other.posts_after_success;
         self.dead_letters += other.dead_letters;
         self.virtual_s += other.virtual_s;
+        for (what, times) in &other.seen {
+            *self.seen.entry(what).or_default() += times;
+        }
     }
 }
 
@@ -133,6 +141,7 @@ pub struct World {
     steps: u64,
     phase: Phase,
     trace: Trace,
+    seen: BTreeMap<&'static str, u64>,
 }
 
 impl World {
@@ -160,6 +169,7 @@ impl World {
             scheduled: 0,
             steps: 0,
             phase: Phase::Faulty,
+            seen: BTreeMap::new(),
             trace,
             chance,
             plan,
@@ -313,6 +323,9 @@ impl World {
     /// Tells a running engine something and does what it asks for.
     pub fn tell(&mut self, replica: usize, event: Event) -> Verdict {
         self.steps += 1;
+        Law::L7.check(self.steps < STEPS_MAX, || {
+            format!("{STEPS_MAX} events at {} s", self.now_us / SECOND)
+        })?;
         let now = self.now_of(replica);
         let this = &mut self.replicas[replica];
         let event = this.clumsy.twist_event(event);
@@ -365,7 +378,11 @@ impl World {
             Action::StartAttempt(order) => return self.order_attempt(replica, order),
             Action::FinishRevoke { partitions, .. } => self.finish_revoke(replica, &partitions),
             Action::Readopt { .. } => self.readopt(replica),
-            Action::Report(_) => {}
+            Action::Report(fact) => {
+                if let Some(what) = trace::name_of(&fact) {
+                    *self.seen.entry(what).or_default() += 1;
+                }
+            }
             Action::Stop => self.leave(replica),
         }
         Ok(())
@@ -559,6 +576,11 @@ impl World {
         Law::L3.check(after_success == 0 || !self.plan.is_calm(), || {
             format!("{after_success} POSTs after a success though nothing went wrong")
         })?;
+        let ended = ["delivered", "dead_lettered", "skipped"];
+        let ended: u64 = ended.iter().filter_map(|what| self.seen.get(what)).sum();
+        Law::L1.check(ended == self.plan.records || !self.plan.is_calm(), || {
+            format!("{ended} records ended of {} published", self.plan.records)
+        })?;
         Ok(Summary {
             steps: self.steps,
             records: self.plan.records,
@@ -571,6 +593,7 @@ impl World {
             posts_after_success: after_success,
             dead_letters: self.residences.dead_letters().len() as u64,
             virtual_s: self.now_us / SECOND,
+            seen: self.seen,
         })
     }
 }
