@@ -7,7 +7,7 @@ use super::ledger::{Entry, Held, Moving, Standing};
 use super::offsets::Mark;
 use super::owned::{Arrived, Phase};
 use super::verdict::{self, Verdict};
-use super::{Engine, Known};
+use super::{Engine, Known, Running};
 use crate::model::attempt::{Ended, Outcome};
 use crate::model::call::{CallEnded, RecordId};
 use crate::model::fact::{DeadLetterReason, Disposition, Fact, ReadoptReason};
@@ -444,10 +444,9 @@ impl Engine {
 
     pub(super) fn on_attempt_finished(&mut self, position: Position, ended: Ended) {
         let now = self.now;
-        let Some(running) = self.attempts.remove(&position) else {
+        let Some(running) = self.end_running(position) else {
             return;
         };
-        self.lanes.release(running.lane);
         let delivered = matches!(ended.outcome, Outcome::Delivered { .. });
         if delivered {
             self.lanes.delivered(running.lane, now);
@@ -500,12 +499,32 @@ impl Engine {
         });
     }
 
+    /// Frees what an attempt held.
+    fn end_running(&mut self, position: Position) -> Option<Running> {
+        let running = self.attempts.remove(&position)?;
+        self.lanes.release(running.lane);
+        if running.fresh {
+            self.fresh.give_back();
+        }
+        Some(running)
+    }
+
+    /// Attempts that last make room for fresh ones.
+    pub(super) fn age_attempts(&mut self) {
+        while let Some(position) = self.fresh.pop_aged(self.now) {
+            if let Some(running) = self.attempts.get_mut(&position)
+                && std::mem::take(&mut running.fresh)
+            {
+                self.fresh.give_back();
+            }
+        }
+    }
+
     /// The lease had run out before the attempt could start: charged as in doubt.
     pub(super) fn on_attempt_expired(&mut self, position: Position) {
-        let Some(running) = self.attempts.remove(&position) else {
+        if self.end_running(position).is_none() {
             return;
-        };
-        self.lanes.release(running.lane);
+        }
         if let Some(held) = self.take_in_flight(position) {
             self.move_in_doubt(held);
         }

@@ -256,7 +256,10 @@ impl Engine {
         }
         for (offset, entry) in owned.ledger.into_entries() {
             match entry {
-                Entry::Reserving(held) => self.lanes.release(held.lane),
+                Entry::Reserving(held) => {
+                    self.lanes.release(held.lane);
+                    self.fresh.give_back();
+                }
                 Entry::Moving(moving) => {
                     if let Some(ended) = moving.ended {
                         let known = Known {

@@ -8,6 +8,7 @@
 
 pub mod event;
 mod flow;
+mod fresh;
 mod lanes;
 mod ledger;
 mod membership;
@@ -24,6 +25,7 @@ use crate::model::position::{Generation, Partition, Position};
 use crate::model::tenant::{TenantId, Tenants};
 use crate::model::time::UnixMillis;
 use event::{Action, EngineSettings, Event};
+use fresh::Fresh;
 use lanes::{LaneId, Lanes};
 use membership::{Drain, Revoking};
 use owned::Owned;
@@ -47,6 +49,7 @@ pub struct Engine {
     first: usize,
     lanes: Lanes,
     attempts: HashMap<Position, Running>,
+    fresh: Fresh,
     /// How attempts ended whose reservation outlived our hold on their record:
     /// met again by the record itself, when it is read again.
     known: HashMap<Position, Known>,
@@ -74,6 +77,8 @@ struct Running {
     attempt: u8,
     published_at: UnixMillis,
     first: bool,
+    /// Whether it holds a fresh slot.
+    fresh: bool,
 }
 
 impl Engine {
@@ -94,6 +99,7 @@ impl Engine {
             partitions: BTreeMap::new(),
             first: 0,
             attempts: HashMap::new(),
+            fresh: Fresh::default(),
             known: HashMap::new(),
             generation: Generation(0),
             revoking: Vec::new(),
@@ -166,6 +172,7 @@ impl Engine {
 
     /// Once all events of a turn are in: everything that can go on, does.
     fn settle(&mut self) {
+        self.age_attempts();
         self.dispatch_all();
         self.ask_for_records();
         self.plan_writes();

@@ -254,7 +254,7 @@ impl Engine {
         if self.drain.is_some() {
             return chosen;
         }
-        loop {
+        while self.fresh.has_room() {
             let partitions = &self.partitions;
             let eligible =
                 |p: Position| free.contains(&p.partition) && partitions[&p.partition].may_reserve();
@@ -278,6 +278,7 @@ impl Engine {
                 continue;
             }
             owned.ledger.replace(offset, Entry::Reserving(held));
+            self.fresh.take();
             owned.active += 1;
             owned
                 .in_write
@@ -286,6 +287,7 @@ impl Engine {
                 .push(offset);
             chosen.insert(partition);
         }
+        chosen
     }
 
     /// The snapshots of these partitions, with the largest one's used share.
@@ -395,6 +397,7 @@ impl Engine {
             unreachable!("L3: what was being reserved stayed so until the answer");
         };
         let start_by = sent_at.plus(LEASE);
+        self.fresh.give_back();
         if !running || self.drain.is_some() {
             // Certainly not sent: the last snapshot takes the mark back.
             owned.active -= 1;
@@ -446,6 +449,7 @@ impl Engine {
             attempt,
             published_at: held.history.published_at,
             first: held.history.attempts_made == 0,
+            fresh: true,
         };
         let order = AttemptOrder {
             position,
@@ -456,6 +460,8 @@ impl Engine {
             start_by,
             traceparent: traceparent(&held.record.headers),
         };
+        self.fresh.take();
+        self.fresh.started(position, self.now);
         let before = self.attempts.insert(position, running);
         assert!(before.is_none(), "L3: one residence, one send");
         let owned = self
@@ -567,6 +573,7 @@ impl Engine {
             unreachable!("L3: what was being reserved stayed so until the answer");
         };
         owned.active -= 1;
+        self.fresh.give_back();
         if owned.phase == Phase::Running {
             self.lanes.put_back(held.lane, position, held.record.size());
             owned.ledger.replace(position.offset, Entry::Waiting(held));
@@ -597,6 +604,9 @@ impl Engine {
                 .plus(self.settings.commit_interval);
             if self.lanes.has_turns() && !self.writes.idle && self.drain.is_none() {
                 consider(not_before);
+            }
+            if let Some(at) = self.fresh.next().filter(|_| self.lanes.has_turns()) {
+                consider(at.max(not_before));
             }
             for owned in free.clone() {
                 if owned.write_now {
