@@ -40,6 +40,13 @@ const MOVE_OVERDUE: Duration = Duration::from_millis(60);
 /// The most records and bytes of one transaction.
 const MOVE_RECORDS_MAX: usize = 500;
 const MOVE_BYTES_MAX: usize = 4 << 20;
+/// After a transaction, for a quarter of its time within these bounds, none
+/// begins: attempts that it granted end meanwhile, and are committed before
+/// their partition is held by the next one. Otherwise all of them would stand
+/// uncommitted for the whole of that (measured: 164 POSTs after a success for
+/// one kill -9 while transactions took 300 ms).
+const MOVE_GAP_MIN: Duration = Duration::from_millis(10);
+const MOVE_GAP_MAX: Duration = Duration::from_millis(250);
 /// After an aborted transaction.
 const MOVE_RETRY: Duration = Duration::from_millis(100);
 /// After a refused commit the rebalance that caused it must show within this
@@ -340,6 +347,8 @@ impl Engine {
             return;
         };
         let took = self.now.since(done.sent_at);
+        let gap = (took / 4).clamp(MOVE_GAP_MIN, MOVE_GAP_MAX);
+        self.writes.move_not_before = self.now.plus(gap);
         self.report(Fact::MovesWritten {
             records: done.records,
             took,
