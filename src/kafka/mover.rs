@@ -31,6 +31,8 @@ const FIRST_CALLS: [Duration; 5] = [
     Duration::from_millis(400),
     Duration::from_millis(1_000),
 ];
+/// What each further call gets: shorter than the lease of a reservation.
+const LATER_CALLS: Duration = Duration::from_secs(1);
 /// Between two tries of what cannot be done yet.
 const PAUSE: Duration = Duration::from_secs(1);
 /// While nothing is to be moved, the producer's log lines are served this often.
@@ -45,14 +47,20 @@ const OFFSETS_MAX: Duration = Duration::from_secs(8);
 
 /// Connects, then moves what it is given until the life ends.
 pub fn run(shared: &Arc<Shared>, notes: &Receiver<MoverNote>) {
-    let Some(mut producer) = connect(shared) else {
+    let Some(first) = make(shared) else {
         return;
     };
-    let Some((topics, admin)) = find_topics(shared, &producer) else {
+    let Some((topics, admin)) = find_topics(shared, &first) else {
         return;
     };
+    // The group is joined meanwhile. Joining fences what the predecessor might
+    // still add to its transaction; the committed offsets of the partitions
+    // that are in it cannot be read before it has ended, the others' can.
     shared.note(ConsumerNote::Subscribe(topics));
     drop(admin);
+    let Some(mut producer) = connect(shared, first, notes) else {
+        return;
+    };
     loop {
         let order = match notes.recv_timeout(IDLE) {
             Ok(MoverNote::Move(order)) => order,
@@ -69,7 +77,8 @@ pub fn run(shared: &Arc<Shared>, notes: &Receiver<MoverNote>) {
         shared.report(report);
         if shared.now().saturating_sub(began) > SLOW {
             drop(producer);
-            match connect(shared) {
+            let made = make(shared).and_then(|made| connect(shared, made, notes));
+            match made {
                 Some(made) => producer = made,
                 None => return,
             }
@@ -86,27 +95,51 @@ pub fn run(shared: &Arc<Shared>, notes: &Receiver<MoverNote>) {
 /// next one's first request comes sooner than this one's second (measured, kill
 /// -9 in the middle of a transaction: first POST 0.3 to 0.5 s after the restart
 /// instead of 0.6 to 1.1).
-fn connect(shared: &Arc<Shared>) -> Option<Producer> {
+fn connect(shared: &Arc<Shared>, first: Producer, notes: &Receiver<MoverNote>) -> Option<Producer> {
     let mut limits = FIRST_CALLS.into_iter();
+    let mut producer = first;
     while shared.is_alive() {
-        let context = MoveContext::new(Arc::clone(shared));
-        let config = shared.settings.producer_config();
-        let producer: Producer = match BaseProducer::from_config_and_context(&config, context) {
-            Ok(producer) => producer,
-            Err(error) => {
-                let why = format!("cannot make a producer: {error}");
-                shared.report(Report::WrongSettings { why });
-                return None;
-            }
-        };
-        let limit = limits.next();
-        match initialise(shared, &producer, limit) {
+        match initialise(shared, &producer, limits.next(), notes) {
             Initialised::Yes => return Some(producer),
             Initialised::TooSlow => {}
             Initialised::No => thread::sleep(PAUSE),
         }
+        if !refuse_waiting(shared, notes) {
+            return None;
+        }
+        drop(producer);
+        producer = make(shared)?;
     }
     None
+}
+
+/// A producer that cannot be used for transactions yet.
+fn make(shared: &Arc<Shared>) -> Option<Producer> {
+    let context = MoveContext::new(Arc::clone(shared));
+    let config = shared.settings.producer_config();
+    match BaseProducer::from_config_and_context(&config, context) {
+        Ok(producer) => Some(producer),
+        Err(error) => {
+            let why = format!("cannot make a producer: {error}");
+            shared.report(Report::WrongSettings { why });
+            None
+        }
+    }
+}
+
+/// Refuses moves that came too early: the reservations in them would lose their
+/// lease while they wait. Returns whether the life goes on.
+fn refuse_waiting(shared: &Shared, notes: &Receiver<MoverNote>) -> bool {
+    for note in notes.try_iter() {
+        match note {
+            MoverNote::Move(MoveOrder { write, .. }) => {
+                let why = "transactions are not initialised yet".to_owned();
+                shared.report(Report::MoveRefused { write, why });
+            }
+            MoverNote::End => return false,
+        }
+    }
+    true
 }
 
 /// Whether a producer can be used.
@@ -121,9 +154,14 @@ enum Initialised {
 
 /// Initialises transactions, within the limit or, where there is none, for as
 /// long as it takes.
-fn initialise(shared: &Shared, producer: &Producer, limit: Option<Duration>) -> Initialised {
+fn initialise(
+    shared: &Shared,
+    producer: &Producer,
+    limit: Option<Duration>,
+    notes: &Receiver<MoverNote>,
+) -> Initialised {
     while shared.is_alive() {
-        let Err(error) = producer.init_transactions(limit.unwrap_or(CALL)) else {
+        let Err(error) = producer.init_transactions(limit.unwrap_or(LATER_CALLS)) else {
             return Initialised::Yes;
         };
         serve(producer);
@@ -133,6 +171,9 @@ fn initialise(shared: &Shared, producer: &Producer, limit: Option<Duration>) -> 
                     return Initialised::TooSlow;
                 }
                 shared.unreachable(format!("transactions cannot be initialised: {answer}"));
+                if !refuse_waiting(shared, notes) {
+                    return Initialised::No;
+                }
                 thread::sleep(BREATH);
             }
             _ => {

@@ -34,8 +34,12 @@ pub enum ReaderNote {
 
 /// For all partitions in one request.
 const TOGETHER: Duration = Duration::from_secs(1);
+/// For the committed offsets of all: where a predecessor's transaction is still
+/// open, its partitions' are not answered, and all others wait for them.
+const COMMITTED_TOGETHER: Duration = Duration::from_millis(100);
+const COMMITTED_TOGETHER_MAX: Duration = Duration::from_secs(3);
 /// For each partition alone, where the one request was not answered.
-const ALONE: Duration = Duration::from_millis(300);
+const ALONE: Duration = Duration::from_millis(30);
 /// Between two reports of log bounds.
 const BOUNDS_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at the topics' ids.
@@ -52,6 +56,7 @@ pub fn run(shared: &Shared, notes: &Receiver<ReaderNote>) {
         assigned: BTreeSet::new(),
         pending: BTreeMap::new(),
         ids: BTreeMap::new(),
+        together: COMMITTED_TOGETHER,
         next_bounds: Duration::ZERO,
         next_ids: Duration::ZERO,
     };
@@ -83,6 +88,8 @@ struct ReaderThread<'a> {
     /// Not answered yet; whether asking together has failed for it.
     pending: BTreeMap<Partition, (Generation, Asking)>,
     ids: BTreeMap<Topic, TopicId>,
+    /// What the request for all is given now.
+    together: Duration,
     next_bounds: Duration,
     next_ids: Duration,
 }
@@ -127,14 +134,24 @@ impl ReaderThread<'_> {
     fn turn(&mut self, consumer: &Consumer, notes: &Receiver<ReaderNote>) {
         self.find_together(consumer);
         // One at a time, so that news come in between.
-        for partition in self.asked_alone() {
-            self.find(consumer, &[partition], ALONE);
+        let alone = self.asked_alone();
+        let unanswered = self.pending.len();
+        for partition in &alone {
+            self.find(consumer, &[*partition], ALONE);
             if let Ok(note) = notes.try_recv() {
                 if matches!(note, ReaderNote::End) {
                     return;
                 }
                 self.note(note);
                 break;
+            }
+        }
+        if !alone.is_empty() && self.pending.len() == unanswered {
+            // Either all that is left waits for a transaction, or the brokers
+            // need more time than they were given.
+            self.together = (self.together * 4).min(COMMITTED_TOGETHER_MAX);
+            for (_, asking) in self.pending.values_mut() {
+                *asking = Asking::Together;
             }
         }
         let now = self.shared.now();
@@ -166,7 +183,7 @@ impl ReaderThread<'_> {
         if all.is_empty() {
             return;
         }
-        self.find(consumer, &all, TOGETHER);
+        self.find(consumer, &all, self.together);
         for partition in all {
             if let Some((_, asking)) = self.pending.get_mut(&partition) {
                 *asking = Asking::Alone;
