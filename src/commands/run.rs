@@ -15,6 +15,7 @@ use crate::shutdown;
 use crate::telemetry::facts::Telemetry;
 use crate::telemetry::logging::{self, Log, LogFilter, LogFormat};
 use crate::telemetry::metrics::Metrics;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::error::Error;
 use std::sync::Arc;
 use tracing::{error, info, warn};
@@ -28,6 +29,7 @@ pub fn run(configured: Configured) -> Exit {
     for warning in &configured.warnings {
         warn!("{warning}");
     }
+    raise_file_limit();
     for (setting, value) in configured.settings.effective() {
         info!(setting, value, "setting");
     }
@@ -40,6 +42,17 @@ pub fn run(configured: Configured) -> Exit {
     };
     log.flush();
     exit
+}
+
+/// Attempts and kept connections are sockets: with the usual soft limit of
+/// 1,024 open files attempts would fail for want of them, as if the tenants
+/// could not be reached.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the limit of open files cannot be raised");
+    }
 }
 
 fn start_log(settings: &Settings) -> Result<Log, Box<dyn Error>> {

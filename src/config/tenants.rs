@@ -4,6 +4,7 @@
 
 use super::environment::read_file;
 use super::mistake::Mistake;
+use crate::model::headers;
 use crate::model::tenant::{MAX_IN_FLIGHT_DEFAULT, Secret, Tenant, TenantId, Tenants};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -48,7 +49,7 @@ const OWN_HEADERS: [&str; 17] = [
     "upgrade",
     "user-agent",
 ];
-const OWN_PREFIXES: [&str; 2] = ["webhook-", "ringback-"];
+const OWN_PREFIXES: [&str; 2] = [headers::WEBHOOK_PREFIX, headers::PREFIX];
 
 /// Reads and checks the file.
 ///

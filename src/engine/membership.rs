@@ -7,7 +7,7 @@ use super::offsets;
 use super::owned::{Owned, Phase};
 use super::{Engine, Known};
 use crate::model::fact::{Fact, ReadoptReason};
-use crate::model::position::{Generation, NextOffset, Offset, Partition, Position};
+use crate::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic};
 use crate::model::time::UnixMillis;
 use crate::model::write::{Found, LogBounds};
 use std::time::Duration;
@@ -66,6 +66,9 @@ impl Engine {
 
     pub(super) fn on_found(&mut self, generation: Generation, partition: Partition, found: Found) {
         let now = self.now;
+        // A topic may be given more partitions: where others of it have valid
+        // maps, one without a commit is new, and nothing was sent from it yet.
+        let new = found.committed.is_none() && self.has_maps(partition.topic);
         let Some(owned) = self.partitions.get_mut(&partition) else {
             return;
         };
@@ -96,10 +99,11 @@ impl Engine {
             Some(Err(why)) if committed.is_some_and(|(_, text)| !text.is_empty()) => Some(*why),
             _ => None,
         };
+        owned.had_map = matches!(map, Some(Ok(_)));
         owned.ledger = match map {
             Some(Ok(map)) => Ledger::adopted(map),
             Some(Err(_)) | None => {
-                if partition.topic.delay().is_some() && base < found.log_end {
+                if partition.topic.delay().is_some() && base < found.log_end && !new {
                     owned.too_old = Some((found.log_end, now));
                 }
                 owned.write_now = true;
@@ -132,6 +136,12 @@ impl Engine {
             partition,
             from,
         });
+    }
+
+    /// Whether a partition of this topic was adopted with a valid map.
+    fn has_maps(&self, topic: Topic) -> bool {
+        let mut ours = self.partitions.iter();
+        ours.any(|(partition, owned)| partition.topic == topic && owned.had_map)
     }
 
     pub(super) fn on_revoked(

@@ -2,10 +2,13 @@
 //! clocks, randomness, logging or locks. Runs on the runner's task.
 //!
 //! A record's way: `flow` (read, due, tenant, lane) -> `writes` (reservation)
-//! -> attempt -> `flow` (verdict) -> `writes` (move) ; `membership` brings and
-//! takes partitions; `ledger`, `lanes`, `offsets` and `verdict` hold the state
-//! and the arithmetic that these decide with.
+//! -> `answers` (granted) -> attempt -> `ends` (outcome, verdict) -> `writes`
+//! (move) -> `answers` (done). `membership` brings and takes partitions;
+//! `ledger`, `lanes`, `fresh`, `offsets` and `verdict` hold the state and the
+//! arithmetic that these decide with.
 
+mod answers;
+mod ends;
 pub mod event;
 mod flow;
 mod fresh;

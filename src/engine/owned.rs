@@ -81,6 +81,8 @@ pub struct Owned {
     pub cautious: bool,
     /// Reserved, being reserved or in flight, by this life.
     pub active: usize,
+    /// It was adopted with a valid map: the group's offsets are not lost.
+    pub had_map: bool,
     /// In a delay topic without a valid map: records below this offset that
     /// were due at this moment may have been sent before.
     pub too_old: Option<(NextOffset, UnixMillis)>,
@@ -109,6 +111,7 @@ impl Owned {
             in_write: None,
             cautious: false,
             active: 0,
+            had_map: false,
             too_old: None,
         }
     }

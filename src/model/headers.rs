@@ -11,6 +11,9 @@ use std::str::FromStr;
 /// All our headers begin with this; on source records such headers are ignored.
 pub const PREFIX: &str = "ringback-";
 
+/// The headers of the request that Standard Webhooks names begin with this.
+pub const WEBHOOK_PREFIX: &str = "webhook-";
+
 const ATTEMPTS_MADE: &str = "ringback-attempts-made";
 const CONFIRMED: &str = "ringback-confirmed";
 const ERROR: &str = "ringback-error";

@@ -1,0 +1,159 @@
+//! How attempts end, and what is remembered of those whose record is no longer
+//! in hand.
+
+use super::ledger::{Entry, Held, Moving};
+use super::offsets::Mark;
+use super::{Engine, Known, Running};
+use crate::model::attempt::{Ended, Outcome};
+use crate::model::call::RecordId;
+use crate::model::fact::{Disposition, Fact};
+use crate::model::position::Position;
+use std::time::Duration;
+
+/// How long outcomes are kept whose records have not been read again, and how
+/// many for each slot: at most so many attempts end in that time with one
+/// re-adoption after another.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+const KNOWN_PER_SLOT: usize = 4;
+
+impl Engine {
+    pub(super) fn on_attempt_finished(&mut self, position: Position, ended: Ended) {
+        let now = self.now;
+        let Some(running) = self.end_running(position) else {
+            return;
+        };
+        let delivered = matches!(ended.outcome, Outcome::Delivered { .. });
+        if delivered {
+            self.lanes.delivered(running.lane, now);
+        } else {
+            self.lanes.failed(running.lane, now);
+        }
+        let ended_at = ended.started_at.plus(ended.duration);
+        self.report(Fact::AttemptEnded {
+            tenant: running.tenant,
+            record: running.record,
+            position,
+            attempt: running.attempt,
+            first_attempt_latency: running
+                .first
+                .then(|| ended.started_at.since(running.published_at)),
+            delivery_latency: delivered.then(|| ended_at.since(running.published_at)),
+            ended: ended.clone(),
+        });
+        let Some(held) = self.take_in_flight(position) else {
+            let known = Known {
+                ended,
+                disposed: false,
+                at: now,
+            };
+            self.remember(position, known);
+            return;
+        };
+        if delivered {
+            self.complete(position, ended);
+            self.dispose(Disposition::Delivered, position);
+            return;
+        }
+        let Held {
+            record,
+            call,
+            mut history,
+            ..
+        } = held;
+        let verdict = self
+            .schedule
+            .failed(&mut history, &ended.outcome, ended.started_at, now);
+        let id = Some(call.id);
+        self.begin_move(Moving {
+            record,
+            id,
+            history,
+            verdict,
+            mark: Mark::Reserved,
+            ended: Some(ended),
+        });
+    }
+
+    /// Frees what an attempt held.
+    fn end_running(&mut self, position: Position) -> Option<Running> {
+        let running = self.attempts.remove(&position)?;
+        self.lanes.release(running.lane);
+        if running.fresh {
+            self.fresh.give_back();
+        }
+        Some(running)
+    }
+
+    /// Attempts that last make room for fresh ones.
+    pub(super) fn age_attempts(&mut self) {
+        while let Some(position) = self.fresh.pop_aged(self.now) {
+            if let Some(running) = self.attempts.get_mut(&position)
+                && std::mem::take(&mut running.fresh)
+            {
+                self.fresh.give_back();
+            }
+        }
+    }
+
+    /// The lease had run out before the attempt could start: charged as in doubt.
+    pub(super) fn on_attempt_expired(&mut self, position: Position) {
+        if self.end_running(position).is_none() {
+            return;
+        }
+        if let Some(held) = self.take_in_flight(position) {
+            self.move_in_doubt(held);
+        }
+    }
+
+    /// Moves a record on that was reserved and must not be sent from here.
+    pub(super) fn move_in_doubt(&mut self, held: Held) {
+        let Held {
+            record,
+            call,
+            mut history,
+            ..
+        } = held;
+        self.report(Fact::InDoubt {
+            position: record.position,
+        });
+        let verdict = self.schedule.in_doubt(&mut history, self.now);
+        let id: Option<RecordId> = Some(call.id);
+        self.begin_move(Moving {
+            record,
+            id,
+            history,
+            verdict,
+            mark: Mark::Reserved,
+            ended: None,
+        });
+    }
+
+    /// The record of an attempt that just ended, if its partition is still
+    /// held by the assignment that started it (L8).
+    fn take_in_flight(&mut self, position: Position) -> Option<Held> {
+        let owned = self.partitions.get_mut(&position.partition)?;
+        let entry = owned.ledger.entry(position.offset)?;
+        if !matches!(entry, Entry::InFlight(_)) {
+            return None;
+        }
+        owned.active -= 1;
+        owned.cautious = false;
+        match std::mem::replace(entry, Entry::Listed(Mark::Reserved)) {
+            Entry::InFlight(held) => Some(*held),
+            _ => unreachable!("matched just above"),
+        }
+    }
+
+    /// Keeps an outcome for when its record is read again.
+    pub(super) fn remember(&mut self, position: Position, known: Known) {
+        let max = KNOWN_PER_SLOT * self.settings.in_flight_max;
+        if self.known.len() >= max {
+            let now = self.now;
+            self.known
+                .retain(|_, known| now.since(known.at) < KNOWN_FOR);
+        }
+        if self.known.len() < max {
+            self.known.insert(position, known);
+        }
+    }
+}
