@@ -35,8 +35,9 @@ const LIFE_MIN: Duration = Duration::from_millis(1_000);
 /// This many producers fenced within [`FENCED_WINDOW`] show a namesake.
 const FENCED_MAX: usize = 5;
 const FENCED_WINDOW: Duration = Duration::from_secs(60);
-/// Leaving the group takes some 0.5 s; without an answer the end comes anyway.
-const LEAVE_MAX: Duration = Duration::from_millis(1_500);
+/// Leaving the group takes some 0.1 s; it gets what the drain has left of its
+/// time, and at least this.
+const LEAVE_MIN: Duration = Duration::from_millis(300);
 
 /// How the service ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -113,6 +114,8 @@ struct Runner {
     /// When the next life begins, while there is none.
     begin_at: Option<UnixMillis>,
     fenced_at: VecDeque<UnixMillis>,
+    /// When the drain must be over, once it has begun.
+    drain_by: Option<UnixMillis>,
     leave_by: Option<UnixMillis>,
     next_tick: UnixMillis,
     end: Option<End>,
@@ -137,6 +140,7 @@ impl Runner {
             life_began: now,
             begin_at: None,
             fenced_at: VecDeque::new(),
+            drain_by: None,
             leave_by: None,
             next_tick: now,
             end: None,
@@ -218,7 +222,9 @@ impl Runner {
             Phase::Running => {}
             Phase::Draining => {
                 self.service.status.draining();
-                self.engine.handle(self.service.clock.now(), Event::Drain);
+                let now = self.service.clock.now();
+                self.drain_by = Some(now.plus(self.service.engine.drain_timeout));
+                self.engine.handle(now, Event::Drain);
             }
             Phase::Closed => self.end = Some(End::Cut),
         }
@@ -473,7 +479,8 @@ impl Runner {
         match &self.life {
             Some(life) => {
                 life.request(Request::Leave);
-                self.leave_by = Some(now.plus(LEAVE_MAX));
+                let least = now.plus(LEAVE_MIN);
+                self.leave_by = Some(self.drain_by.map_or(least, |by| by.max(least)));
             }
             None => self.end = Some(End::Cut),
         }
