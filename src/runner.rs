@@ -300,7 +300,11 @@ impl Runner {
                 generation,
                 partition,
             },
-            Report::LogBounds(bounds) => Event::LogBounds(bounds),
+            Report::LogBounds(bounds) => {
+                // The brokers answer, again or still.
+                self.service.status.answered();
+                Event::LogBounds(bounds)
+            }
             Report::Committed { write } => Event::Committed { write },
             Report::CommitRefused { write } => Event::CommitRefused { write },
             Report::CommitUnsure { write, why } => {
@@ -348,7 +352,7 @@ impl Runner {
             }
             Report::Ready => {
                 info!("subscribed");
-                self.service.status.subscribed();
+                self.service.status.answered();
             }
             Report::Namesake => {
                 error!("another process uses this replica's name");

@@ -82,7 +82,7 @@ impl Status {
     }
 
     /// The service has what it waited for.
-    pub fn subscribed(&self) {
+    pub fn answered(&self) {
         self.lock().waits_for = None;
     }
 

@@ -64,12 +64,12 @@ fn the_pages_say_what_the_runner_wrote() {
     served.status.waiting(away.to_owned());
     assert_eq!(served.get("/healthz").0, 200, "an outage is not ours");
     assert_eq!(served.get("/readyz"), (503, format!("{away}\n")));
-    served.status.subscribed();
+    served.status.answered();
     assert_eq!(served.get("/readyz"), (503, "starting\n".to_owned()));
     served.status.assigned();
     assert_eq!(served.get("/readyz"), (200, "ok\n".to_owned()));
     served.status.waiting(away.to_owned());
-    served.status.subscribed();
+    served.status.answered();
     assert_eq!(served.get("/readyz").0, 200, "no assignment need follow");
 
     served.now.store(10_001, Ordering::Relaxed);

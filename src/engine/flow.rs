@@ -293,7 +293,9 @@ impl Engine {
         let position = arrived.record.position;
         let known = match self.known.remove(&position) {
             Some(known) => Some(known),
-            None if self.attempts.contains_key(&position) => return self.rejoin(arrived),
+            None if self.attempts.contains_key(&position) && arrived.call.is_ok() => {
+                return self.rejoin(arrived);
+            }
             None => None,
         };
         let Arrived {
@@ -350,7 +352,7 @@ impl Engine {
             .partitions
             .get_mut(&position.partition)
             .expect("dispatch looked it up");
-        let call = call.expect("an attempt was made of this record by this process");
+        let call = call.expect("only a readable record is joined again");
         let held = Held {
             record,
             call,
