@@ -2,6 +2,7 @@
 //! header's value or a URL. Runs on the runner's task.
 
 use super::gauges::TenantCounts;
+use super::log_limit::LogLimit;
 use super::metrics::{Metrics, Reload};
 use crate::model::attempt::{Ended, ErrorClass, Outcome};
 use crate::model::call::RecordId;
@@ -9,21 +10,11 @@ use crate::model::fact::{Fact, Overview};
 use crate::model::position::{Partition, Position, TopicNames};
 use crate::model::tenant::{TenantId, Tenants};
 use crate::model::time::UnixMillis;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
-/// Lines of failed attempts for one tenant in a second: each attempt has its
-/// line at any rate that one process reaches while attempts fail.
-const TENANT_LINES_MAX: u32 = 5_000;
-/// All lines in a second: at some 400 bytes each, 4 MB/s at most.
-const LINES_MAX: u32 = 10_000;
-/// Tenants that are counted at a time; those beyond share [`LINES_MAX`] only.
-const TENANTS_MAX: usize = 1_024;
 /// Clocks are assumed to be nearer than this to the broker's.
 const SKEW_MS_MAX: u64 = 1_000;
-const SKEW_LINE_EACH: Duration = Duration::from_secs(60);
 /// Mistakes of a refused tenants file that get lines of their own.
 const MISTAKE_LINES_MAX: usize = 20;
 
@@ -77,7 +68,7 @@ impl Telemetry {
                 record,
             } => {
                 self.metrics.dead_lettered(*reason);
-                if self.limit().line(now) {
+                if self.limit().dead_letter_line(now) {
                     let Place(topic, partition, offset) = self.place(position);
                     let record = record.as_ref().map(RecordId::as_str);
                     let reason = reason.name();
@@ -264,136 +255,3 @@ impl Telemetry {
 
 /// Topic, partition and offset as log fields.
 struct Place(String, i32, i64);
-
-/// Which lines are written: so many in a second for a tenant, and in all.
-#[derive(Default)]
-struct LogLimit {
-    second: i64,
-    lines: u32,
-    tenants: HashMap<TenantId, TenantLines>,
-    left_out: u64,
-    skew_line_at: Option<UnixMillis>,
-}
-
-#[derive(Default)]
-struct TenantLines {
-    lines: u32,
-    left_out: u64,
-}
-
-impl LogLimit {
-    /// Whether a line of no tenant may be written.
-    fn line(&mut self, now: UnixMillis) -> bool {
-        self.roll(now);
-        if self.lines >= LINES_MAX {
-            self.left_out += 1;
-            return false;
-        }
-        self.lines += 1;
-        true
-    }
-
-    /// Whether a line of this tenant may be written, and how many of its lines
-    /// were left out since its last one.
-    fn tenant_line(&mut self, now: UnixMillis, tenant: &TenantId) -> Option<u64> {
-        self.roll(now);
-        let room = self.tenants.len() < TENANTS_MAX;
-        let counted = match self.tenants.get_mut(tenant) {
-            Some(counted) => Some(counted),
-            None if room => Some(self.tenants.entry(tenant.clone()).or_default()),
-            None => None,
-        };
-        let tenant_full = counted
-            .as_ref()
-            .is_some_and(|counted| counted.lines >= TENANT_LINES_MAX);
-        let permitted = !tenant_full && self.lines < LINES_MAX;
-        if permitted {
-            self.lines += 1;
-        } else {
-            self.left_out += 1;
-        }
-        match counted {
-            Some(counted) if permitted => {
-                counted.lines += 1;
-                Some(std::mem::take(&mut counted.left_out))
-            }
-            Some(counted) => {
-                counted.left_out += 1;
-                None
-            }
-            None => permitted.then_some(0),
-        }
-    }
-
-    /// How many lines were left out since this was last asked.
-    fn take_left_out(&mut self) -> u64 {
-        std::mem::take(&mut self.left_out)
-    }
-
-    /// Whether a line about clocks may be written: one a minute.
-    fn skew_line(&mut self, now: UnixMillis) -> bool {
-        let due = self
-            .skew_line_at
-            .is_none_or(|at| now.since(at) >= SKEW_LINE_EACH);
-        if due {
-            self.skew_line_at = Some(now);
-        }
-        due
-    }
-
-    /// Begins a new second where one has begun.
-    fn roll(&mut self, now: UnixMillis) {
-        let second = now.0.div_euclid(1_000);
-        if second == self.second {
-            return;
-        }
-        self.second = second;
-        self.lines = 0;
-        // A tenant of which nothing was left out needs no memory.
-        self.tenants.retain(|_, counted| {
-            counted.lines = 0;
-            counted.left_out > 0
-        });
-        if self.tenants.len() >= TENANTS_MAX {
-            self.tenants.clear();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tenant(n: usize) -> TenantId {
-        TenantId::new(&format!("t-{n}")).expect("valid")
-    }
-
-    #[test]
-    fn a_tenant_hears_what_was_left_out_beyond_its_share() {
-        let mut limit = LogLimit::default();
-        let written = (0..TENANT_LINES_MAX + 40)
-            .filter(|_| limit.tenant_line(UnixMillis(5_000), &tenant(1)).is_some())
-            .count();
-        assert_eq!(written, TENANT_LINES_MAX as usize);
-        assert_eq!(limit.tenant_line(UnixMillis(5_999), &tenant(2)), Some(0));
-        assert_eq!(limit.tenant_line(UnixMillis(6_000), &tenant(1)), Some(40));
-        assert_eq!(limit.tenant_line(UnixMillis(6_000), &tenant(1)), Some(0));
-        assert_eq!(limit.take_left_out(), 40);
-        assert_eq!(limit.take_left_out(), 0);
-    }
-
-    #[test]
-    fn all_together_have_a_limit_and_memory_is_bounded() {
-        let mut limit = LogLimit::default();
-        for second in 0..10 {
-            let now = UnixMillis(1_000 * second + 7_000);
-            let mut written = 0;
-            for n in 0..LINES_MAX as usize + 5_000 {
-                written += u32::from(limit.tenant_line(now, &tenant(n)).is_some());
-            }
-            assert_eq!(written, LINES_MAX);
-            assert!(!limit.line(now));
-            assert!(limit.tenants.len() <= TENANTS_MAX);
-        }
-    }
-}

@@ -3,8 +3,8 @@
 //! nothing; lines beyond the queue are left out and counted. Never decides what
 //! is logged. The runner spawns [`LogWriter::run`] on a thread of its own.
 //!
-//! Limit: 4,096 lines wait, at some 400 bytes each 1.6 MB; at the 200 lines a
-//! second of `facts`, 20 s of a standard error that stands still.
+//! Limit: 4,096 lines wait, at some 550 bytes each 2.2 MB; at the 10 lines a
+//! second of `log_limit`, minutes of a standard error that stands still.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};

@@ -3,6 +3,7 @@
 
 pub mod facts;
 mod gauges;
+mod log_limit;
 pub mod logging;
 mod maker;
 pub mod metrics;

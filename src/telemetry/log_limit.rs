@@ -1,0 +1,257 @@
+//! Which log lines are written. Lines are paid from buckets that fill at a
+//! steady rate up to a burst: one for each tenant's failed attempts, one for
+//! all of them, one for dead letters. What is left out is counted and told, so
+//! the counts of lines and of those left out add up to what happened. Pure:
+//! the time is an argument.
+//!
+//! Arithmetic: a line of a failed attempt has some 550 bytes as JSON. When
+//! every tenant fails at once (DNS is gone), 20 s write at most
+//! 200 + 20 x 10 = 400 of them, 220 kB; a single dead tenant writes its first
+//! 20 and then one a second. The metrics count each attempt whatever is written
+//! here.
+
+use crate::model::tenant::TenantId;
+use crate::model::time::UnixMillis;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Lines of one tenant's failed attempts.
+const TENANT: Rate = Rate {
+    burst: 20,
+    per_second: 1,
+};
+/// Lines of all tenants' failed attempts.
+const ALL: Rate = Rate {
+    burst: 200,
+    per_second: 10,
+};
+/// Lines of dead letters.
+const DEAD_LETTERS: Rate = Rate {
+    burst: 200,
+    per_second: 10,
+};
+/// Tenants that have a bucket of their own at a time; at some 100 bytes each,
+/// 100 kB. Those beyond pay from [`ALL`] only.
+const TENANTS_MAX: usize = 1_024;
+/// How often tenants with nothing to remember are forgotten.
+const FORGET_EACH: Duration = Duration::from_secs(1);
+/// A line about clocks, at most this often.
+const SKEW_LINE_EACH: Duration = Duration::from_secs(60);
+
+/// How many lines may be written.
+struct Rate {
+    burst: u32,
+    per_second: u32,
+}
+
+/// What may still be written at a rate, in thousandths of a line.
+#[derive(Clone, Copy)]
+struct Bucket {
+    milli_lines: u64,
+    at: UnixMillis,
+}
+
+impl Bucket {
+    const fn full(rate: &Rate, now: UnixMillis) -> Self {
+        Self {
+            milli_lines: rate.burst as u64 * 1_000,
+            at: now,
+        }
+    }
+
+    /// Adds what has come in since the last look.
+    fn fill(&mut self, rate: &Rate, now: UnixMillis) {
+        // A line a second is a thousandth of a line a millisecond.
+        let since_ms = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
+        let added = since_ms.saturating_mul(rate.per_second.into());
+        let most = u64::from(rate.burst) * 1_000;
+        self.milli_lines = self.milli_lines.saturating_add(added).min(most);
+        self.at = self.at.max(now);
+    }
+
+    const fn has_line(&self) -> bool {
+        self.milli_lines >= 1_000
+    }
+
+    /// Pays for a line; whether there was enough.
+    fn pay(&mut self) -> bool {
+        let enough = self.has_line();
+        if enough {
+            self.milli_lines -= 1_000;
+        }
+        enough
+    }
+
+    const fn is_full(&self, rate: &Rate) -> bool {
+        self.milli_lines == rate.burst as u64 * 1_000
+    }
+}
+
+/// The buckets, and what was left out.
+pub(super) struct LogLimit {
+    all: Bucket,
+    dead_letters: Bucket,
+    tenants: HashMap<TenantId, TenantLines>,
+    left_out: u64,
+    forgot_at: UnixMillis,
+    skew_line_at: Option<UnixMillis>,
+}
+
+struct TenantLines {
+    bucket: Bucket,
+    left_out: u64,
+}
+
+impl Default for LogLimit {
+    fn default() -> Self {
+        let start = UnixMillis(0);
+        Self {
+            all: Bucket::full(&ALL, start),
+            dead_letters: Bucket::full(&DEAD_LETTERS, start),
+            tenants: HashMap::new(),
+            left_out: 0,
+            forgot_at: start,
+            skew_line_at: None,
+        }
+    }
+}
+
+impl LogLimit {
+    /// Whether a dead letter's line may be written.
+    pub(super) fn dead_letter_line(&mut self, now: UnixMillis) -> bool {
+        self.dead_letters.fill(&DEAD_LETTERS, now);
+        let permitted = self.dead_letters.pay();
+        if !permitted {
+            self.left_out += 1;
+        }
+        permitted
+    }
+
+    /// Whether the line of this tenant's failed attempt may be written, and how
+    /// many of its lines were left out since its last one.
+    pub(super) fn tenant_line(&mut self, now: UnixMillis, tenant: &TenantId) -> Option<u64> {
+        self.forget(now);
+        self.all.fill(&ALL, now);
+        let room = self.tenants.len() < TENANTS_MAX;
+        let counted = match self.tenants.get_mut(tenant) {
+            Some(counted) => Some(counted),
+            None if room => Some(self.tenants.entry(tenant.clone()).or_insert(TenantLines {
+                bucket: Bucket::full(&TENANT, now),
+                left_out: 0,
+            })),
+            None => None,
+        };
+        let Some(counted) = counted else {
+            return self.all.pay().then_some(0).or_else(|| {
+                self.left_out += 1;
+                None
+            });
+        };
+        counted.bucket.fill(&TENANT, now);
+        // Neither bucket pays for a line that the other refuses.
+        if counted.bucket.has_line() && self.all.pay() {
+            counted.bucket.pay();
+            return Some(std::mem::take(&mut counted.left_out));
+        }
+        counted.left_out += 1;
+        self.left_out += 1;
+        None
+    }
+
+    /// How many lines were left out since this was last asked.
+    pub(super) fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
+    }
+
+    /// Whether a line about clocks may be written.
+    pub(super) fn skew_line(&mut self, now: UnixMillis) -> bool {
+        let due = self
+            .skew_line_at
+            .is_none_or(|at| now.since(at) >= SKEW_LINE_EACH);
+        if due {
+            self.skew_line_at = Some(now);
+        }
+        due
+    }
+
+    /// A tenant whose bucket is full and of which nothing was left out needs no
+    /// memory; where that makes no room, all are forgotten.
+    fn forget(&mut self, now: UnixMillis) {
+        if now.since(self.forgot_at) < FORGET_EACH {
+            return;
+        }
+        self.forgot_at = now;
+        self.tenants.retain(|_, counted| {
+            counted.bucket.fill(&TENANT, now);
+            counted.left_out > 0 || !counted.bucket.is_full(&TENANT)
+        });
+        if self.tenants.len() >= TENANTS_MAX {
+            self.tenants.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(n: usize) -> TenantId {
+        TenantId::new(&format!("t-{n}")).expect("valid")
+    }
+
+    fn written(limit: &mut LogLimit, now: UnixMillis, tenant: &TenantId, lines: u32) -> u32 {
+        let permitted = |_: &u32| limit.tenant_line(now, tenant).is_some();
+        u32::try_from((0..lines).filter(permitted).count()).expect("as many as asked at most")
+    }
+
+    #[test]
+    fn a_tenant_has_a_burst_and_then_its_rate_and_hears_what_was_left_out() {
+        let mut limit = LogLimit::default();
+        let start = UnixMillis(5_000);
+        assert_eq!(written(&mut limit, start, &tenant(1), 60), TENANT.burst);
+        assert_eq!(limit.tenant_line(start, &tenant(2)), Some(0));
+        assert_eq!(limit.tenant_line(UnixMillis(5_999), &tenant(1)), None);
+        assert_eq!(limit.tenant_line(UnixMillis(6_000), &tenant(1)), Some(41));
+        assert_eq!(limit.tenant_line(UnixMillis(6_000), &tenant(1)), None);
+        assert_eq!(limit.take_left_out(), 42);
+        assert_eq!(limit.take_left_out(), 0);
+    }
+
+    #[test]
+    fn all_tenants_failing_at_once_write_within_the_stated_sum() {
+        let mut limit = LogLimit::default();
+        let mut lines = 0;
+        let mut attempts = 0;
+        for ms in (7_000..27_000).step_by(10) {
+            for n in 0..20 {
+                attempts += 1;
+                let line = limit.tenant_line(UnixMillis(ms), &tenant(n + ms as usize % 3_000));
+                lines += u64::from(line.is_some());
+            }
+            assert!(limit.tenants.len() <= TENANTS_MAX);
+        }
+        assert!((390..=400).contains(&lines), "{lines}");
+        assert_eq!(lines + limit.take_left_out(), attempts);
+    }
+
+    #[test]
+    fn one_tenants_flood_leaves_lines_to_the_others() {
+        let mut limit = LogLimit::default();
+        let now = UnixMillis(5_000);
+        assert_eq!(written(&mut limit, now, &tenant(0), 10_000), TENANT.burst);
+        for n in 1..=9 {
+            assert_eq!(written(&mut limit, now, &tenant(n), 20), TENANT.burst);
+        }
+        assert_eq!(limit.tenant_line(now, &tenant(10)), None);
+    }
+
+    #[test]
+    fn dead_letters_have_lines_of_their_own() {
+        let mut limit = LogLimit::default();
+        let now = UnixMillis(5_000);
+        let lines = (0..1_000).filter(|_| limit.dead_letter_line(now)).count();
+        assert_eq!(lines, DEAD_LETTERS.burst as usize);
+        assert_eq!(limit.take_left_out(), 800);
+        assert_eq!(limit.tenant_line(now, &tenant(1)), Some(0));
+    }
+}
