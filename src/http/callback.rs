@@ -18,6 +18,7 @@
 
 use super::address_guard::{AddressGuard, RefusedAddress};
 use super::class;
+use super::signature::Keys;
 use crate::model::attempt::{ErrorClass, Outcome};
 use crate::model::tenant::{Tenant, TenantId};
 use crate::model::time::UnixMillis;
@@ -49,6 +50,7 @@ const LOCATION_CHARS_MAX: usize = 200;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const ATTEMPT: HeaderName = HeaderName::from_static("ringback-attempt");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -94,6 +96,7 @@ struct Prepared {
     /// The settings it was made from: others in their place make it stale.
     tenant: Arc<Tenant>,
     url: Result<Url, Outcome>,
+    keys: Keys,
     /// With an empty place for each header that differs between attempts, so
     /// that its copy need not grow.
     headers: HeaderMap,
@@ -159,10 +162,12 @@ impl Callbacks {
         let id =
             HeaderValue::from_str(order.call.id.as_str()).expect("a record id is visible ASCII");
         headers.insert(WEBHOOK_ID, id);
-        headers.insert(
-            WEBHOOK_TIMESTAMP,
-            HeaderValue::from(started_at.0.div_euclid(1_000)),
-        );
+        let timestamp = started_at.0.div_euclid(1_000);
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+        let body = order.call.body(&order.value);
+        if let Some(signature) = prepared.keys.sign(order.call.id.as_str(), timestamp, &body) {
+            headers.insert(WEBHOOK_SIGNATURE, signature);
+        }
         headers.insert(ATTEMPT, HeaderValue::from(u16::from(order.attempt)));
         if let Some(text) = &order.traceparent {
             let value = HeaderValue::from_str(text).expect("a traceparent is hex and dashes");
@@ -170,7 +175,7 @@ impl Callbacks {
         }
         let mut request = Request::new(Method::POST, url);
         *request.headers_mut() = headers;
-        *request.body_mut() = Some(Body::from(order.call.body(&order.value)));
+        *request.body_mut() = Some(Body::from(body));
         Ok(request)
     }
 
@@ -198,9 +203,13 @@ impl Callbacks {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
+        if !tenant.secrets.is_empty() {
+            headers.insert(WEBHOOK_SIGNATURE, HeaderValue::from_static(""));
+        }
         Prepared {
             tenant: Arc::clone(tenant),
             url: self.url(tenant),
+            keys: Keys::read(&tenant.secrets).expect("config has checked secrets"),
             headers,
         }
     }

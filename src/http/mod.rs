@@ -4,3 +4,4 @@
 pub mod address_guard;
 pub mod callback;
 pub mod class;
+pub mod signature;

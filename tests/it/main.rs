@@ -15,4 +15,5 @@ mod lanes;
 mod outages;
 mod replay;
 mod settings;
+mod signatures;
 mod tenants;

@@ -1,0 +1,330 @@
+//! Signatures of callbacks: Standard Webhooks, symmetric, `v1`. Signs what is
+//! sent, and verifies what was received. Never shows a key. Pure computation;
+//! runs wherever it is called.
+//!
+//! Source: the Standard Webhooks specification, "Signature scheme".
+
+use crate::model::tenant::Secret;
+use crate::model::time::UnixMillis;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::HeaderValue;
+use ring::hmac;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+use subtle::ConstantTimeEq as _;
+
+/// How far a timestamp may be from the receiver's clock, to either side: what
+/// the official libraries allow.
+pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+const SECRET_PREFIX: &str = "whsec_";
+const VERSION: &str = "v1";
+/// `v1,`, the base64 of 32 bytes, and a space.
+const SIGNATURE_LEN: usize = 48;
+
+/// The keys of one tenant. Each signs, so that while a secret is replaced both
+/// who has the old one and who has the new one can verify.
+#[derive(Clone)]
+pub struct Keys(Vec<hmac::Key>);
+
+impl Keys {
+    /// Reads secrets as the tenants file has them: `whsec_` and then base64.
+    ///
+    /// Errors: the first that is not one.
+    pub fn read(secrets: &[Secret]) -> Result<Self, MalformedSecret> {
+        let key = |secret: &Secret| {
+            let encoded = secret.0.strip_prefix(SECRET_PREFIX)?;
+            let bytes = STANDARD.decode(encoded).ok().filter(|b| !b.is_empty())?;
+            Some(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
+        };
+        let keys = secrets.iter().map(key).enumerate();
+        keys.map(|(at, key)| key.ok_or(MalformedSecret { at }))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The value of `webhook-signature`, or none where there is no key.
+    /// `timestamp` is that of `webhook-timestamp`, in seconds since the epoch.
+    #[must_use]
+    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> Option<HeaderValue> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let timestamp = timestamp.to_string();
+        let mut text = String::with_capacity(self.0.len() * SIGNATURE_LEN);
+        for key in &self.0 {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(VERSION);
+            text.push(',');
+            STANDARD.encode_string(tag(key, id, &timestamp, body), &mut text);
+        }
+        Some(HeaderValue::try_from(text).expect("base64, commas and spaces are visible ASCII"))
+    }
+
+    /// Whether the headers sign this body with one of the keys, at a time that
+    /// is at most [`TOLERANCE`] from `now`. How long it takes tells nothing of
+    /// the right signature.
+    ///
+    /// Errors: what is wrong first.
+    pub fn verify(
+        &self,
+        signed: &Signed<'_>,
+        body: &[u8],
+        now: UnixMillis,
+    ) -> Result<(), Unverified> {
+        let seconds: i64 = signed
+            .timestamp
+            .parse()
+            .map_err(|_| Unverified::MalformedTimestamp)?;
+        let away = now.0.div_euclid(1_000).abs_diff(seconds);
+        if away > TOLERANCE.as_secs() {
+            return Err(Unverified::Stale {
+                away: Duration::from_secs(away),
+            });
+        }
+        let mut given = signed.signature.split(' ').filter_map(|signature| {
+            let (version, encoded) = signature.split_once(',')?;
+            (version == VERSION).then(|| STANDARD.decode(encoded).unwrap_or_default())
+        });
+        // The text that was signed, not the number it is read as.
+        let tags: Vec<hmac::Tag> = self
+            .0
+            .iter()
+            .map(|key| tag(key, signed.id, signed.timestamp, body))
+            .collect();
+        let is_one = |given: Vec<u8>| {
+            tags.iter()
+                .any(|tag| bool::from(tag.as_ref().ct_eq(&given)))
+        };
+        if given.any(is_one) {
+            Ok(())
+        } else {
+            Err(Unverified::NoMatch)
+        }
+    }
+}
+
+/// Shows how many, and nothing of them.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} redacted]", self.0.len())
+    }
+}
+
+/// HMAC-SHA256 of `id.timestamp.body`, of which no copy is made.
+fn tag(key: &hmac::Key, id: &str, timestamp: &str, body: &[u8]) -> hmac::Tag {
+    let mut hmac = hmac::Context::with_key(key);
+    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+        hmac.update(part);
+    }
+    hmac.sign()
+}
+
+/// The headers of a request that say who sent what and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    /// `webhook-id`.
+    pub id: &'a str,
+    /// `webhook-timestamp`.
+    pub timestamp: &'a str,
+    /// `webhook-signature`.
+    pub signature: &'a str,
+}
+
+/// Why a request does not count as ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unverified {
+    /// `webhook-timestamp` is not a whole number of seconds.
+    MalformedTimestamp,
+    /// It is further from the receiver's clock than [`TOLERANCE`]: the clock is
+    /// wrong, or somebody sends an old request again.
+    Stale {
+        /// How far.
+        away: Duration,
+    },
+    /// No `v1` signature is that of one of the keys: another secret, or the
+    /// body is not byte for byte what was sent.
+    NoMatch,
+}
+
+impl fmt::Display for Unverified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MalformedTimestamp => f.write_str("webhook-timestamp is not a whole number"),
+            Self::Stale { away } => write!(
+                f,
+                "webhook-timestamp is {} s from this clock, more than {} s",
+                away.as_secs(),
+                TOLERANCE.as_secs()
+            ),
+            Self::NoMatch => f.write_str("no v1 signature fits a secret and this body"),
+        }
+    }
+}
+
+impl Error for Unverified {}
+
+/// A secret is not `whsec_` and then base64.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MalformedSecret {
+    /// Which, from 0.
+    pub at: usize,
+}
+
+impl fmt::Display for MalformedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "secret {}: not {SECRET_PREFIX} and then base64", self.at)
+    }
+}
+
+impl Error for MalformedSecret {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const NEW: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+    const BODY: &[u8] = br#"{"test": 2432232314}"#;
+    /// The example of the official libraries' own tests, signed with `OLD`.
+    const EXAMPLE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+    const AT: i64 = 1_614_265_330;
+
+    fn keys(secrets: &[&str]) -> Keys {
+        let secrets: Vec<Secret> = secrets.iter().map(|&s| Secret(s.to_owned())).collect();
+        Keys::read(&secrets).expect("well formed")
+    }
+
+    fn signature(keys: &Keys) -> String {
+        let value = keys.sign(ID, AT, BODY).expect("there is a key");
+        value.to_str().expect("visible ASCII").to_owned()
+    }
+
+    #[test]
+    fn the_example_of_the_official_libraries_is_signed_as_they_do() {
+        assert_eq!(signature(&keys(&[OLD])), EXAMPLE);
+    }
+
+    #[test]
+    fn every_secret_signs_and_none_signs_nothing() {
+        let both = signature(&keys(&[NEW, OLD]));
+        let (new, old) = both.split_once(' ').expect("two");
+        assert_eq!((new, old), (&*signature(&keys(&[NEW])), EXAMPLE));
+        assert_eq!(keys(&[]).sign(ID, AT, BODY), None);
+    }
+
+    #[test]
+    fn only_what_was_signed_verifies() {
+        #[track_caller]
+        fn check(
+            secret: &str,
+            signed: Signed<'_>,
+            body: &[u8],
+            now: i64,
+            expected: Result<(), Unverified>,
+        ) {
+            let verified = keys(&[secret]).verify(&signed, body, UnixMillis(now * 1_000 + 999));
+            assert_eq!(verified, expected);
+        }
+        let at = AT.to_string();
+        let both = signature(&keys(&[NEW, OLD]));
+        let good = Signed {
+            id: ID,
+            timestamp: &at,
+            signature: &both,
+        };
+        let stale = |away| {
+            Err(Unverified::Stale {
+                away: Duration::from_secs(away),
+            })
+        };
+        let no_match = Err(Unverified::NoMatch);
+        check(OLD, good, BODY, AT, Ok(()));
+        check(NEW, good, BODY, AT, Ok(()));
+        check("whsec_b3RoZXI=", good, BODY, AT, no_match);
+        check(OLD, good, b"{\"test\":2432232314}", AT, no_match);
+        check(OLD, good, BODY, AT + 300, Ok(()));
+        check(OLD, good, BODY, AT - 300, Ok(()));
+        check(OLD, good, BODY, AT + 301, stale(301));
+        check(OLD, good, BODY, AT - 301, stale(301));
+        check(
+            OLD,
+            Signed {
+                id: "msg_2",
+                ..good
+            },
+            BODY,
+            AT,
+            no_match,
+        );
+        let next = (AT + 1).to_string();
+        check(
+            OLD,
+            Signed {
+                timestamp: &next,
+                ..good
+            },
+            BODY,
+            AT,
+            no_match,
+        );
+        for timestamp in ["", "x", "1.5", "99999999999999999999"] {
+            let bad = Signed { timestamp, ..good };
+            check(OLD, bad, BODY, AT, Err(Unverified::MalformedTimestamp));
+        }
+        let far = Signed {
+            timestamp: "-9223372036854775808",
+            ..good
+        };
+        check(OLD, far, BODY, 0, stale(1 << 63));
+        let other_version = EXAMPLE.replace("v1,", "v1a,");
+        let cut = &EXAMPLE[..EXAMPLE.len() - 4];
+        for signature in [
+            "",
+            " ",
+            "v1",
+            "v1,",
+            "v1,?",
+            cut,
+            &other_version,
+            &EXAMPLE[3..],
+        ] {
+            check(OLD, Signed { signature, ..good }, BODY, AT, no_match);
+        }
+        let among_others = format!("v2,x v1,?  {EXAMPLE} v1a,y");
+        check(
+            OLD,
+            Signed {
+                signature: &among_others,
+                ..good
+            },
+            BODY,
+            AT,
+            Ok(()),
+        );
+        let none = keys(&[]).verify(&good, BODY, UnixMillis(AT * 1_000));
+        assert_eq!(none, no_match);
+    }
+
+    #[test]
+    fn a_malformed_secret_is_named_by_its_place_and_no_secret_is_shown() {
+        for bad in [
+            "",
+            "whsec_",
+            "hunter2",
+            "whsec_?",
+            "WHSEC_aHVudGVyMg==",
+            "whsec_aHVudGVyMg",
+        ] {
+            let secrets = [Secret(OLD.to_owned()), Secret(bad.to_owned())];
+            let error = Keys::read(&secrets).expect_err(bad);
+            assert_eq!(error, MalformedSecret { at: 1 });
+        }
+        assert_eq!(format!("{:?}", keys(&[OLD, NEW])), "[2 redacted]");
+    }
+}
