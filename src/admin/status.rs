@@ -164,7 +164,13 @@ impl Status {
         let failing: Vec<Value> = overview
             .failing
             .iter()
-            .map(|(tenant, since)| json!({"tenant": tenant.as_str(), "since": since.0}))
+            .map(|failing| {
+                json!({
+                    "tenant": failing.tenant.as_str(),
+                    "since": failing.since.0,
+                    "class": failing.class.name(),
+                })
+            })
             .collect();
         json!({
             "instance": self.instance,

@@ -1,7 +1,8 @@
 //! The pages as a scraper and a prober see them.
 
 use super::*;
-use crate::model::fact::Overview;
+use crate::model::attempt::ErrorClass;
+use crate::model::fact::{FailingTenant, Overview};
 use crate::model::position::{Partition, Topic, TopicNames};
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
@@ -89,7 +90,11 @@ fn the_pages_say_what_the_runner_wrote() {
     };
     let overview = Overview {
         stopped: vec![(partition, "the committed offset is beyond the log")],
-        failing: vec![(TenantId::new("<t>").expect("valid"), UnixMillis(7))],
+        failing: vec![FailingTenant {
+            tenant: TenantId::new("<t>").expect("valid"),
+            since: UnixMillis(7),
+            class: ErrorClass::Timeout,
+        }],
         tenants_failing: 1,
         ..Overview::default()
     };

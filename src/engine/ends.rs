@@ -23,10 +23,12 @@ impl Engine {
             return;
         };
         let delivered = matches!(ended.outcome, Outcome::Delivered { .. });
-        if delivered {
-            self.lanes.delivered(running.lane, now);
-        } else {
-            self.lanes.failed(running.lane, now);
+        match &ended.outcome {
+            Outcome::Delivered { .. } => self.lanes.delivered(running.lane, now),
+            Outcome::Failed { class, .. } => self.lanes.failed(running.lane, *class, now),
+        }
+        if running.first {
+            self.lanes.first_attempt(running.lane, delivered, now);
         }
         let ended_at = ended.started_at.plus(ended.duration);
         self.report(Fact::AttemptEnded {

@@ -7,9 +7,12 @@
 //! [`WAITING_MIN`] records or twice the process's slots, whichever is more:
 //! at 1.5 kB a record some 3 MiB, at 1 MiB a record [`WAITING_BYTES_MAX`].
 
+use crate::model::attempt::ErrorClass;
+use crate::model::fact::{Attempted, FailingTenant};
 use crate::model::position::{Partition, Position};
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -27,6 +30,8 @@ pub const WAITING_BYTES_MAX: usize = 32 << 20;
 const RATE_WINDOW: Duration = Duration::from_millis(100);
 /// A lane that takes this many in a window empties within two of them.
 const FAST_PER_WINDOW: u32 = LANE_RECORDS_MAX as u32 / 2;
+/// What counts as lately in [`Attempted`].
+const LATELY: Duration = Duration::from_secs(300);
 
 /// A lane, by its place in [`Lanes`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +63,9 @@ struct Lane {
     window_start: UnixMillis,
     window_count: u32,
     window_before: u32,
-    failing_since: Option<UnixMillis>,
+    failing: Option<(UnixMillis, ErrorClass)>,
+    /// When its last first attempt ended, and whether that delivered.
+    first_attempt: Option<(UnixMillis, bool)>,
 }
 
 /// All lanes of this process.
@@ -232,14 +239,20 @@ impl Lanes {
 
     /// An attempt of this lane was answered with success.
     pub fn delivered(&mut self, id: LaneId, now: UnixMillis) {
-        self.lanes[id.0].failing_since = None;
+        self.lanes[id.0].failing = None;
         self.lanes[id.0].count_end(now);
     }
 
     /// An attempt of this lane failed.
-    pub fn failed(&mut self, id: LaneId, now: UnixMillis) {
-        self.lanes[id.0].failing_since.get_or_insert(now);
-        self.lanes[id.0].count_end(now);
+    pub fn failed(&mut self, id: LaneId, class: ErrorClass, now: UnixMillis) {
+        let lane = &mut self.lanes[id.0];
+        lane.failing.get_or_insert((now, class)).1 = class;
+        lane.count_end(now);
+    }
+
+    /// A record's first attempt in this lane ended.
+    pub fn first_attempt(&mut self, id: LaneId, delivered: bool, now: UnixMillis) {
+        self.lanes[id.0].first_attempt = Some((now, delivered));
     }
 
     /// Takes all waiting records of a partition out.
@@ -285,23 +298,44 @@ impl Lanes {
         !self.turns.is_empty() && self.active < self.active_max
     }
 
-    /// How many lanes are at their tenant's limit with records waiting.
+    /// Tenants whose lane is at its limit with records waiting, those with the
+    /// most first.
     #[must_use]
-    pub fn limited(&self) -> usize {
-        let limited = |lane: &&Lane| lane.active >= lane.limit && !lane.waiting.is_empty();
-        self.lanes.iter().filter(limited).count()
+    pub fn limited(&self) -> Vec<TenantId> {
+        let is_limited = |lane: &&Lane| lane.active >= lane.limit && !lane.waiting.is_empty();
+        let mut limited: Vec<&Lane> = self.lanes.iter().filter(is_limited).collect();
+        limited.sort_by_key(|lane| Reverse(lane.waiting.len()));
+        limited.iter().map(|lane| lane.tenant.clone()).collect()
     }
 
     /// Tenants whose last attempt failed, longest first.
     #[must_use]
-    pub fn failing(&self) -> Vec<(TenantId, UnixMillis)> {
-        let mut failing: Vec<_> = self
-            .lanes
-            .iter()
-            .filter_map(|lane| lane.failing_since.map(|since| (lane.tenant.clone(), since)))
-            .collect();
-        failing.sort_unstable_by_key(|(_, since)| *since);
+    pub fn failing(&self) -> Vec<FailingTenant> {
+        let failing = |lane: &Lane| {
+            let (since, class) = lane.failing?;
+            let tenant = lane.tenant.clone();
+            Some(FailingTenant {
+                tenant,
+                since,
+                class,
+            })
+        };
+        let mut failing: Vec<_> = self.lanes.iter().filter_map(failing).collect();
+        failing.sort_by_key(|failing| failing.since);
         failing
+    }
+
+    /// Tenants with a first attempt in the last 5 minutes.
+    #[must_use]
+    pub fn attempted(&self, now: UnixMillis) -> Attempted {
+        let mut attempted = Attempted::default();
+        for (at, delivered) in self.lanes.iter().filter_map(|lane| lane.first_attempt) {
+            if now.since(at) < LATELY {
+                attempted.delivered += usize::from(delivered);
+                attempted.failed += usize::from(!delivered);
+            }
+        }
+        attempted
     }
 }
 
@@ -318,7 +352,8 @@ impl Lane {
             window_start: UnixMillis(0),
             window_count: 0,
             window_before: 0,
-            failing_since: None,
+            failing: None,
+            first_attempt: None,
         }
     }
 
@@ -430,5 +465,38 @@ mod tests {
         assert_eq!(lanes.choose(|p| p.offset.0 == 2), Some((lane, position(2))));
         assert_eq!(lanes.choose(|p| p.offset.0 == 2), None);
         assert_eq!(lanes.choose(|_| true), Some((lane, position(1))));
+    }
+
+    #[test]
+    fn tenants_are_told_as_failing_limited_and_lately_attempted() {
+        let mut lanes = Lanes::new(100);
+        let [a, b] = ["a", "b"].map(|name| lanes.lane(&tenant(name), 1));
+        let later = NOW.plus(LATELY);
+        lanes.failed(a, ErrorClass::Dns, NOW);
+        lanes.first_attempt(a, false, NOW);
+        lanes.failed(a, ErrorClass::Timeout, later);
+        lanes.failed(b, ErrorClass::Http5xx, later);
+        lanes.first_attempt(b, false, later);
+        let failing = lanes.failing();
+        assert_eq!(failing[0].tenant, tenant("a"));
+        assert_eq!(
+            (failing[0].since, failing[0].class),
+            (NOW, ErrorClass::Timeout)
+        );
+        assert_eq!(failing.len(), 2);
+        assert_eq!(lanes.attempted(NOW).failed, 2);
+        assert_eq!(lanes.attempted(later).failed, 1, "a's is long ago");
+        lanes.delivered(b, later);
+        lanes.first_attempt(b, true, later);
+        assert_eq!(lanes.failing().len(), 1);
+        assert_eq!(lanes.attempted(later).delivered, 1);
+
+        assert_eq!(lanes.limited(), []);
+        for (id, offset) in [(a, 1), (a, 2), (b, 3), (b, 4), (b, 5)] {
+            lanes.push(id, position(offset), 1);
+        }
+        lanes.choose(|_| true).expect("a's turn");
+        lanes.choose(|_| true).expect("b's turn");
+        assert_eq!(lanes.limited(), [tenant("b"), tenant("a")]);
     }
 }

@@ -8,8 +8,8 @@ use crate::model::position::{Partition, Topic};
 use crate::model::time::UnixMillis;
 use std::time::Duration;
 
-/// The most tenants that are named as failing.
-const FAILING_MAX: usize = 50;
+/// The most tenants that are named as failing, and as limited.
+const NAMED_MAX: usize = 50;
 
 impl Engine {
     /// The present state, for gauges and pages.
@@ -19,7 +19,7 @@ impl Engine {
             in_flight: self.attempts.len(),
             in_flight_max: self.settings.in_flight_max,
             assigned: self.partitions.len(),
-            tenants_limited: self.lanes.limited(),
+            attempted: self.lanes.attempted(now),
             ..Overview::default()
         };
         overview
@@ -45,7 +45,10 @@ impl Engine {
         }
         overview.failing = self.lanes.failing();
         overview.tenants_failing = overview.failing.len();
-        overview.failing.truncate(FAILING_MAX);
+        overview.failing.truncate(NAMED_MAX);
+        overview.limited = self.lanes.limited();
+        overview.tenants_limited = overview.limited.len();
+        overview.limited.truncate(NAMED_MAX);
         let idle = overview
             .topics
             .values()

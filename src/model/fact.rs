@@ -1,7 +1,7 @@
 //! Facts: what the engine tells operators. `telemetry` turns each into metrics
 //! and log lines; nothing here decides anything.
 
-use super::attempt::Ended;
+use super::attempt::{Ended, ErrorClass};
 use super::call::RecordId;
 use super::position::{Partition, Position, Topic};
 use super::tenant::TenantId;
@@ -267,6 +267,28 @@ pub struct TopicOverview {
     pub oldest_unfinished_age: Duration,
 }
 
+/// A tenant whose last attempt failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FailingTenant {
+    /// Who.
+    pub tenant: TenantId,
+    /// When the first of its failed attempts since the last success ended.
+    pub since: UnixMillis,
+    /// Why the last one failed.
+    pub class: ErrorClass,
+}
+
+/// Tenants with a first attempt lately, by how the last of these ended. First
+/// attempts only: a record that fails has ten attempts, one that is delivered
+/// has one, so that all of them together always look worse than tenants are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Attempted {
+    /// It was delivered.
+    pub delivered: usize,
+    /// It failed.
+    pub failed: usize,
+}
+
 /// The engine's present state, for gauges and pages.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Overview {
@@ -286,11 +308,15 @@ pub struct Overview {
     pub last_progress: UnixMillis,
     /// Every topic of ours.
     pub topics: BTreeMap<Topic, TopicOverview>,
-    /// Tenants whose lane is at its limit.
+    /// Tenants whose lane is at its limit, those with the most waiting first,
+    /// at most 50.
+    pub limited: Vec<TenantId>,
+    /// All tenants whose lane is at its limit.
     pub tenants_limited: usize,
-    /// Tenants whose last attempt failed, with the moment since when; the
-    /// worst first, at most 50.
-    pub failing: Vec<(TenantId, UnixMillis)>,
+    /// Tenants with a first attempt lately.
+    pub attempted: Attempted,
+    /// Tenants whose last attempt failed, longest first, at most 50.
+    pub failing: Vec<FailingTenant>,
     /// All tenants whose last attempt failed.
     pub tenants_failing: usize,
 }

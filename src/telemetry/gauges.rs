@@ -2,14 +2,15 @@
 //! task, about once a second.
 
 use super::metrics::Metrics;
+use crate::model::attempt::ErrorClass;
 use crate::model::fact::Overview;
 use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
-/// Series of failing tenants at a time.
-pub(super) const FAILING_MAX: usize = 50;
+/// Tenants that are named at a time as failing, and as limited.
+pub(super) const NAMED_MAX: usize = 50;
 const SHOWN: &str = "what was shown has series";
 
 /// The tenants of the file, counted.
@@ -25,7 +26,8 @@ pub struct TenantCounts {
 #[derive(Default)]
 pub(super) struct Shown {
     topics: BTreeSet<Topic>,
-    failing: BTreeSet<TenantId>,
+    failing: BTreeMap<TenantId, ErrorClass>,
+    limited: BTreeSet<TenantId>,
 }
 
 impl Metrics {
@@ -47,9 +49,14 @@ impl Metrics {
         for (gauge, number) in self.tenants.states.iter().zip(counts) {
             gauge.set(count(number));
         }
+        let attempted = [overview.attempted.delivered, overview.attempted.failed];
+        for (gauge, number) in self.tenants.attempted.iter().zip(attempted) {
+            gauge.set(count(number));
+        }
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         self.show_topics(overview, &mut shown.topics);
         self.show_failing(overview, &mut shown.failing);
+        self.show_limited(overview, &mut shown.limited);
     }
 
     fn show_topics(&self, overview: &Overview, shown: &mut BTreeSet<Topic>) {
@@ -77,24 +84,40 @@ impl Metrics {
         });
     }
 
-    fn show_failing(&self, overview: &Overview, shown: &mut BTreeSet<TenantId>) {
-        let now: BTreeSet<TenantId> = overview
-            .failing
-            .iter()
-            .take(FAILING_MAX)
-            .map(|(tenant, _)| tenant.clone())
-            .collect();
-        for gone in shown.difference(&now) {
+    fn show_failing(&self, overview: &Overview, shown: &mut BTreeMap<TenantId, ErrorClass>) {
+        let mut now = BTreeMap::new();
+        for failing in overview.failing.iter().take(NAMED_MAX) {
+            let (tenant, class) = (failing.tenant.as_str(), failing.class.name());
+            self.tenants.failing.with_label_values(&[tenant]).set(1);
             self.tenants
-                .failing
-                .remove_label_values(&[gone.as_str()])
-                .expect(SHOWN);
+                .failing_since
+                .with_label_values(&[tenant, class])
+                .set(failing.since.0 as f64 / 1_000.0);
+            now.insert(failing.tenant.clone(), failing.class);
         }
-        for new in now.difference(shown) {
-            self.tenants
-                .failing
-                .with_label_values(&[new.as_str()])
-                .set(1);
+        for (tenant, class) in shown.iter() {
+            let still = now.get(tenant);
+            let (tenant, name) = (tenant.as_str(), class.name());
+            if still.is_none() {
+                let failing = &self.tenants.failing;
+                failing.remove_label_values(&[tenant]).expect(SHOWN);
+            }
+            if still != Some(class) {
+                let since = &self.tenants.failing_since;
+                since.remove_label_values(&[tenant, name]).expect(SHOWN);
+            }
+        }
+        *shown = now;
+    }
+
+    fn show_limited(&self, overview: &Overview, shown: &mut BTreeSet<TenantId>) {
+        let limited = &self.tenants.limited;
+        let now: BTreeSet<TenantId> = overview.limited.iter().take(NAMED_MAX).cloned().collect();
+        for gone in shown.difference(&now) {
+            limited.remove_label_values(&[gone.as_str()]).expect(SHOWN);
+        }
+        for tenant in &now {
+            limited.with_label_values(&[tenant.as_str()]).set(1);
         }
         *shown = now;
     }

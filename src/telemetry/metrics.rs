@@ -2,8 +2,8 @@
 //! of its own. Never logs. The runner's task counts, the admin thread renders.
 //!
 //! Series budget: 130 attempts, 13 dispositions and reasons, 6 readoptions;
-//! per topic 2 gauges and a histogram; 50 failing tenants at most; the
-//! histograms without labels 26 each. With five delays some 500 in all, however
+//! per topic 2 gauges and a histogram; 50 failing tenants at most, 2 each, and
+//! 50 limited ones; the histograms without labels 26 each. With five delays some 500 in all, however
 //! many tenants there are.
 
 use super::gauges::Shown;
@@ -96,7 +96,10 @@ pub(super) struct Load {
 /// Tenants and their file.
 pub(super) struct TenantStates {
     pub(super) states: [IntGauge; 4],
+    pub(super) attempted: [IntGauge; 2],
     pub(super) failing: IntGaugeVec,
+    pub(super) failing_since: GaugeVec,
+    pub(super) limited: IntGaugeVec,
     pub(super) reloads_ok: IntCounter,
     pub(super) reloads_refused: IntCounter,
     pub(super) last_reload_successful: IntGauge,
@@ -380,9 +383,20 @@ impl TenantStates {
         last_reload_successful.set(1);
         Self {
             states: tenant_states(make),
+            attempted: tenants_attempted(make),
             failing: make.int_gauges(
                 "ringback_tenant_failing",
                 "1 for a tenant whose last attempt failed; at most 50, the worst.",
+                &["tenant"],
+            ),
+            failing_since: make.gauges(
+                "ringback_tenant_failing_since_timestamp_seconds",
+                "For the same tenants: since when, and why the last attempt failed.",
+                &["tenant", "class"],
+            ),
+            limited: make.int_gauges(
+                "ringback_tenant_limited",
+                "1 for a tenant at its limit with records waiting; at most 50.",
                 &["tenant"],
             ),
             reloads_ok: reloads.with_label_values(&["ok"]),
@@ -449,6 +463,15 @@ fn readoptions(make: &Maker<'_>) -> [IntCounter; ReadoptReason::ALL.len()] {
 fn tenant_states(make: &Maker<'_>) -> [IntGauge; 4] {
     let family = make.int_gauges("ringback_tenants", "Tenants by their state.", &["state"]);
     ["healthy", "limited", "failing", "disabled"].map(|state| family.with_label_values(&[state]))
+}
+
+fn tenants_attempted(make: &Maker<'_>) -> [IntGauge; 2] {
+    let family = make.int_gauges(
+        "ringback_tenants_attempted",
+        "Tenants with a first attempt in the last 5 min, by how the last of these ended.",
+        &["outcome"],
+    );
+    ["delivered", "failed"].map(|outcome| family.with_label_values(&[outcome]))
 }
 
 #[cfg(test)]

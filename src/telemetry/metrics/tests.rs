@@ -1,12 +1,11 @@
 //! What `/metrics` says after which calls.
 
 use super::*;
-use crate::model::fact::Overview;
-use crate::model::fact::TopicOverview;
+use crate::model::fact::{Attempted, FailingTenant, Overview, TopicOverview};
 use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
-use crate::telemetry::gauges::{FAILING_MAX, TenantCounts};
+use crate::telemetry::gauges::{NAMED_MAX, TenantCounts};
 
 fn metrics() -> Metrics {
     let delays = ["10s", "1m"].map(|text| text.parse().expect("valid"));
@@ -79,13 +78,23 @@ fn every_enum_has_its_own_series() {
 fn an_overview_becomes_gauges_and_what_is_over_disappears() {
     let metrics = metrics();
     let tenant = |n: usize| TenantId::new(&format!("t-{n}")).expect("valid");
+    let failing = |n, class| FailingTenant {
+        tenant: tenant(n),
+        since: UnixMillis(2_500),
+        class,
+    };
     let mut overview = Overview {
         in_flight: 3,
         in_flight_max: 1_024,
         last_progress: UnixMillis(1_500),
         tenants_limited: 2,
         tenants_failing: 60,
-        failing: (0..60).map(|n| (tenant(n), UnixMillis(0))).collect(),
+        failing: (0..60).map(|n| failing(n, ErrorClass::Timeout)).collect(),
+        limited: vec![tenant(3), tenant(4)],
+        attempted: Attempted {
+            delivered: 30,
+            failed: 60,
+        },
         ..Overview::default()
     };
     let lag = TopicOverview {
@@ -108,22 +117,40 @@ fn an_overview_becomes_gauges_and_what_is_over_disappears() {
         "ringback_tenants{state=\"limited\"} 2",
         "ringback_tenants{state=\"failing\"} 60",
         "ringback_tenants{state=\"disabled\"} 5",
+        "ringback_tenants_attempted{outcome=\"delivered\"} 30",
+        "ringback_tenants_attempted{outcome=\"failed\"} 60",
         "ringback_tenant_failing{tenant=\"t-0\"} 1",
+        "ringback_tenant_failing_since_timestamp_seconds{class=\"timeout\",tenant=\"t-0\"} 2.5",
+        "ringback_tenant_limited{tenant=\"t-4\"} 1",
     ] {
         says(&metrics, line);
     }
-    let failing = |metrics: &Metrics| {
+    let series = |family: &str| {
         let text = String::from_utf8(metrics.render()).expect("text");
-        text.matches("ringback_tenant_failing{").count()
+        text.matches(&format!("{family}{{")).count()
     };
-    assert_eq!(failing(&metrics), FAILING_MAX);
-    overview.failing = vec![(tenant(77), UnixMillis(0))];
+    let by_tenant = [
+        "ringback_tenant_failing",
+        "ringback_tenant_failing_since_timestamp_seconds",
+    ];
+    assert_eq!(by_tenant.map(series), [NAMED_MAX; 2]);
+    overview.failing = vec![failing(7, ErrorClass::Dns), failing(77, ErrorClass::Tls)];
+    overview.limited.remove(0);
     overview.topics.clear();
     metrics.overview(&overview, counts);
-    assert_eq!(failing(&metrics), 1);
-    says(&metrics, "ringback_tenant_failing{tenant=\"t-77\"} 1");
-    let text = String::from_utf8(metrics.render()).expect("text");
-    assert!(!text.contains("ringback_lag_records{"));
+    assert_eq!(
+        by_tenant.map(series),
+        [2; 2],
+        "also where the class changed"
+    );
+    for line in [
+        "ringback_tenant_failing{tenant=\"t-77\"} 1",
+        "ringback_tenant_failing_since_timestamp_seconds{class=\"dns\",tenant=\"t-7\"} 2.5",
+    ] {
+        says(&metrics, line);
+    }
+    assert_eq!(series("ringback_tenant_limited"), 1);
+    assert_eq!(series("ringback_lag_records"), 0);
 }
 
 #[test]
