@@ -4,6 +4,7 @@
 use crate::support::broker::Broker;
 use crate::support::dead_letters::Found;
 use crate::support::ledger::Ledger;
+use crate::support::proxy::{Api, Fate, Proxy, Wanted, Way};
 use crate::support::publisher::Publisher;
 use crate::support::receiver::{Behaviour, Keep, Post, Posts, Receiver};
 use crate::support::{dead_letters, http, sample, wait};
@@ -147,4 +148,49 @@ fn a_broker_comes_back_with_its_data() {
     wait::until("both records", || {
         dead_letters::read(&broker, "warm-up").len() == 2
     });
+}
+
+#[test]
+fn a_proxy_holds_loses_and_cuts_what_it_is_told_and_nothing_else() {
+    let broker = Broker::shared();
+    broker.create_topic("proxied", 1, &[]);
+    let proxy = Proxy::start(&[broker.address()]);
+    let publisher = Publisher::at(&proxy.address());
+    let send = |value: &[u8]| publisher.send("proxied", None, Some(value), &[]);
+    let found = || -> Vec<Option<Vec<u8>>> {
+        let found = dead_letters::read(broker, "proxied");
+        found.into_iter().map(|f| f.value).collect()
+    };
+    let values = |all: &[&[u8]]| -> Vec<_> { all.iter().map(|v| Some(v.to_vec())).collect() };
+
+    send(b"passes");
+    publisher.flush();
+    assert!(proxy.seen(Way::Answer, Api::PRODUCE) > 0, "it came past us");
+    let held = proxy.trap(
+        Fate::Hold,
+        Wanted::request(&[Api::PRODUCE]).holding(b"held"),
+    );
+    send(b"held");
+    held.until_caught();
+    assert_eq!(found(), values(&[b"passes"]));
+    held.release();
+    publisher.flush();
+    assert_eq!(found(), values(&[b"passes", b"held"]));
+
+    // What is carried out and not answered is sent again, and known again.
+    let cut = proxy.trap(Fate::Cut, Wanted::answer(&[Api::PRODUCE]).after(1));
+    send(b"after");
+    publisher.flush();
+    assert_eq!(cut.caught(), 0);
+    send(b"cut");
+    publisher.flush();
+    assert_eq!(cut.caught(), 1);
+    assert_eq!(found(), values(&[b"passes", b"held", b"after", b"cut"]));
+
+    proxy.cut();
+    send(b"mended");
+    wait::stays("cut off", Duration::from_millis(300), || found().len() == 4);
+    proxy.mend();
+    publisher.flush();
+    assert_eq!(found().len(), 5);
 }

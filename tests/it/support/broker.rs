@@ -103,11 +103,7 @@ impl Broker {
 
     /// The start of any rdkafka client's settings for this broker.
     pub fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", &self.address)
-            .set("log_level", "0");
-        config
+        client(&self.address)
     }
 
     /// Makes a topic with these settings.
@@ -153,6 +149,15 @@ impl Broker {
     fn properties(&self) -> PathBuf {
         self.directory.join("server.properties")
     }
+}
+
+/// The start of any rdkafka client's settings for the brokers at this address.
+pub fn client(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("log_level", "0");
+    config
 }
 
 fn settings(port: u16, controller: u16, directory: &Path) -> String {

@@ -9,6 +9,8 @@ pub mod ledger;
 pub mod metrics;
 pub mod ports;
 pub mod process;
+#[allow(dead_code, reason = "each test program uses a part")]
+pub mod proxy;
 pub mod publisher;
 pub mod receiver;
 pub mod ringback;

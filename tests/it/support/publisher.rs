@@ -1,12 +1,12 @@
 //! Publishes records as a call platform would: idempotent, `acks=all`.
 
-use super::broker::{Broker, WARM_UP_TOPIC};
+use super::broker::{self, Broker, WARM_UP_TOPIC};
 use super::wait;
-use rdkafka::ClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, ClientContext};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,9 +36,17 @@ impl Publisher {
     /// A producer that already has its id: an idempotent one gets it in the
     /// background, which would be measured as latency of the first records.
     pub fn new(broker: &Broker) -> Self {
+        Self::of(broker.client())
+    }
+
+    /// The same at another address: a proxy's.
+    pub fn at(brokers: &str) -> Self {
+        Self::of(broker::client(brokers))
+    }
+
+    fn of(mut client: ClientConfig) -> Self {
         let acknowledged = Arc::new(AtomicU64::new(0));
-        let producer = broker
-            .client()
+        let producer = client
             .set("enable.idempotence", "true")
             .set("linger.ms", "0")
             .set("message.max.bytes", "10000000")

@@ -142,13 +142,17 @@ impl<'b> Scene<'b> {
 
     /// The arguments of `run` for a replica of this name.
     pub fn arguments(&self, instance: &str) -> Vec<String> {
+        self.arguments_at(self.broker.address(), instance)
+    }
+
+    fn arguments_at(&self, brokers: &str, instance: &str) -> Vec<String> {
         let attempts = self.plan.attempts.to_string();
         let tenants = self.tenants_file();
         let tenants = tenants.to_str().expect("the build directory is UTF-8");
         [
             "run",
             "--brokers",
-            self.broker.address(),
+            brokers,
             "--group",
             &self.topic,
             "--topic",
@@ -170,9 +174,14 @@ impl<'b> Scene<'b> {
 
     /// Starts a replica with further arguments, not waiting for anything.
     pub fn start(&self, instance: &str, more: &[&str]) -> Ringback {
+        self.start_at(self.broker.address(), instance, more)
+    }
+
+    /// Starts a replica that reaches Kafka at another address: a proxy's.
+    pub fn start_at(&self, brokers: &str, instance: &str, more: &[&str]) -> Ringback {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let log = self.directory.join(format!("{instance}-{number}.log"));
-        let mut arguments = self.arguments(instance);
+        let mut arguments = self.arguments_at(brokers, instance);
         arguments.extend(more.iter().map(|&a| a.to_owned()));
         let name = format!("{} {instance}", self.topic);
         Ringback::start(&name, &arguments, ports::free(), &log)
