@@ -5,11 +5,13 @@
 //! of at most 16 KiB within 5 s; more connections wait in the listener's queue.
 //! So a reader that is slow holds one of 64 places for 10 s and nothing else.
 
+mod page;
 mod pages;
 mod status;
+mod view;
 
 pub use pages::Pages;
-pub use status::Status;
+pub use status::{About, Status};
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;

@@ -1,11 +1,12 @@
 //! The pages: paths, status codes and texts. Runs on the operators' thread.
 
+use super::page;
 use super::status::Status;
 use crate::model::time::UnixMillis;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
@@ -70,31 +71,22 @@ fn verdict(verdict: Result<(), String>) -> Response {
 }
 
 async fn statusz(State(pages): State<Pages>) -> Response {
-    let text = format!("{:#}\n", pages.status.json((pages.now)()));
+    let now = (pages.now)();
+    let json = pages
+        .status
+        .view(now, |view| serde_json::to_string_pretty(view));
+    let mut text = json.expect("names and numbers are always JSON");
+    text.push('\n');
     ([(CONTENT_TYPE, JSON)], text).into_response()
 }
 
 async fn index(State(pages): State<Pages>) -> Response {
     let now = (pages.now)();
-    let state = match pages.status.readiness(now) {
-        Ok(()) => "ready".to_owned(),
-        Err(reason) => format!("not ready: {}", escaped(&reason)),
-    };
-    let status = escaped(&format!("{:#}", pages.status.json(now)));
-    let page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta http-equiv=\"refresh\" content=\"5\"><title>ringback</title>\
-         <h1>ringback</h1><p>{state}</p><pre>{status}</pre>\
-         <p><a href=\"/metrics\">metrics</a> <a href=\"/healthz\">health</a> \
-         <a href=\"/readyz\">readiness</a> <a href=\"/statusz\">status</a></p></html>\n"
-    );
-    ([(CONTENT_TYPE, HTML)], page).into_response()
-}
-
-/// A text as it may stand in a page.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    let text = pages.status.view(now, |view| page::render(view, now.0));
+    let headers = [
+        (CONTENT_TYPE, HTML),
+        (CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, text).into_response()
 }

@@ -1,10 +1,10 @@
 //! What the pages know of the service, as the runner last wrote it, and what
 //! follows for health and readiness. Never asks anything of anyone.
 
+use super::view::View;
 use crate::model::fact::Overview;
 use crate::model::position::TopicNames;
 use crate::model::time::UnixMillis;
-use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const HEALTHY_TURN_MAX: Duration = Duration::from_secs(10);
 
 /// Where the service is between its start and its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// Not yet in the group.
     Starting,
     /// The group has given partitions at least once.
@@ -24,7 +24,7 @@ enum Stage {
 }
 
 impl Stage {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Joined => "running",
@@ -35,35 +35,47 @@ impl Stage {
 
 /// The state at one moment.
 #[derive(Clone)]
-struct Shown {
-    stage: Stage,
+pub(super) struct Shown {
+    pub(super) stage: Stage,
     /// What it waits for, such as a broker or a topic; none where it works.
     waits_for: Option<Arc<str>>,
-    overview: Arc<Overview>,
-    turned_at: UnixMillis,
+    pub(super) overview: Arc<Overview>,
+    pub(super) turned_at: UnixMillis,
+}
+
+/// What does not change while the service runs.
+pub struct About {
+    /// How topics are called.
+    pub names: TopicNames,
+    /// This replica's name.
+    pub instance: String,
+    /// The consumer group.
+    pub group: String,
+    /// Ours.
+    pub version: &'static str,
+    /// When the service started.
+    pub started_at: UnixMillis,
 }
 
 /// The state that the runner writes and the pages read. The lock is held for
 /// as long as it takes to replace or copy a few words.
 pub struct Status {
-    names: TopicNames,
-    instance: String,
+    about: About,
     shown: Mutex<Shown>,
 }
 
 impl Status {
     /// The status of a service that starts now.
     #[must_use]
-    pub fn new(names: TopicNames, instance: String, now: UnixMillis) -> Self {
+    pub fn new(about: About) -> Self {
         let shown = Shown {
             stage: Stage::Starting,
             waits_for: None,
             overview: Arc::default(),
-            turned_at: now,
+            turned_at: about.started_at,
         };
         Self {
-            names,
-            instance,
+            about,
             shown: Mutex::new(shown),
         }
     }
@@ -120,7 +132,7 @@ impl Status {
         let Some((partition, why)) = stopped.first() else {
             return Ok(());
         };
-        let (topic, number) = (self.names.name(partition.topic), partition.number);
+        let (topic, number) = (self.about.names.name(partition.topic), partition.number);
         let count = stopped.len();
         Err(format!(
             "partitions stopped: {count}; {topic}/{number}: {why}"
@@ -138,62 +150,10 @@ impl Status {
         }
     }
 
-    /// The whole state as JSON. It names tenants: the port stays inside.
-    #[must_use]
-    pub fn json(&self, now: UnixMillis) -> Value {
+    /// What the pages show.
+    pub(super) fn view<T>(&self, now: UnixMillis, show: impl FnOnce(&View<'_>) -> T) -> T {
         let shown = self.shown();
-        let overview = &shown.overview;
-        let topics: serde_json::Map<String, Value> = overview
-            .topics
-            .iter()
-            .map(|(topic, state)| {
-                let age_ms = state.oldest_unfinished_age.as_millis();
-                let age_ms = u64::try_from(age_ms).unwrap_or(u64::MAX);
-                let shown = json!({"lag": state.lag, "oldest_unfinished_age_ms": age_ms});
-                (self.names.name(*topic), shown)
-            })
-            .collect();
-        let stopped: Vec<Value> = overview
-            .stopped
-            .iter()
-            .map(|(partition, why)| {
-                let topic = self.names.name(partition.topic);
-                json!({"topic": topic, "partition": partition.number, "why": why})
-            })
-            .collect();
-        let failing: Vec<Value> = overview
-            .failing
-            .iter()
-            .map(|failing| {
-                json!({
-                    "tenant": failing.tenant.as_str(),
-                    "since": failing.since.0,
-                    "class": failing.class.name(),
-                })
-            })
-            .collect();
-        json!({
-            "instance": self.instance,
-            "phase": shown.stage.name(),
-            "healthy": self.health(now).is_ok(),
-            "ready": self.readiness(now).is_ok(),
-            "reason": self.readiness(now).err(),
-            "last_turn": shown.turned_at.0,
-            "last_progress": overview.last_progress.0,
-            "in_flight": overview.in_flight,
-            "in_flight_max": overview.in_flight_max,
-            "unfinished": overview.unfinished,
-            "partitions": {
-                "assigned": overview.assigned,
-                "adopting": overview.adopting,
-                "stopped": stopped,
-            },
-            "topics": topics,
-            "tenants": {
-                "limited": overview.tenants_limited,
-                "failing": overview.tenants_failing,
-                "worst": failing,
-            },
-        })
+        let (health, readiness) = (self.health(now), self.readiness(now));
+        show(&View::new(&self.about, &shown, health, readiness, now))
     }
 }

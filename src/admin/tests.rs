@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::model::attempt::ErrorClass;
-use crate::model::fact::{FailingTenant, Overview};
-use crate::model::position::{Partition, Topic, TopicNames};
+use crate::model::fact::{
+    FailingTenant, Overview, PartitionOverview, PartitionState, TopicOverview,
+};
+use crate::model::position::{NextOffset, Partition, Topic, TopicNames};
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
 use std::io::{Read, Write};
@@ -21,8 +23,13 @@ struct Served {
 }
 
 fn served() -> Served {
-    let names = TopicNames::new("call-ended");
-    let status = Arc::new(Status::new(names, "i-1".to_owned(), UnixMillis(0)));
+    let status = Arc::new(Status::new(About {
+        names: TopicNames::new("call-ended"),
+        instance: "i-1".to_owned(),
+        group: "ringback".to_owned(),
+        version: "9.9.9",
+        started_at: UnixMillis(0),
+    }));
     let now = Arc::new(AtomicI64::new(0));
     let clock = Arc::clone(&now);
     let pages = Pages::new(
@@ -53,6 +60,48 @@ impl Served {
         let body = text.split_once("\r\n\r\n").expect("a body").1.to_owned();
         (status.expect("a status"), body)
     }
+}
+
+const HOSTILE: &str = "<script>alert(\"1\")</script>";
+
+fn failing() -> FailingTenant {
+    let tenant = TenantId::new(HOSTILE).expect("valid");
+    FailingTenant::first(
+        tenant,
+        UnixMillis(7),
+        ErrorClass::Tls,
+        "self-signed <certificate>",
+    )
+}
+
+fn waiting() -> TopicOverview {
+    TopicOverview {
+        lag: 4_711,
+        oldest_unfinished_age: Duration::ZERO,
+        next_due: Some(UnixMillis(70_001)),
+    }
+}
+
+/// One that runs and one that has stopped.
+fn partitions(stopped: Partition) -> Vec<PartitionOverview> {
+    let running = PartitionOverview {
+        partition: Partition {
+            number: 0,
+            ..stopped
+        },
+        state: PartitionState::Running,
+        base: NextOffset(5),
+        next: NextOffset(9),
+        log_end: NextOffset(12),
+        lag: 4,
+        oldest_unfinished_age: Duration::from_millis(1_200),
+    };
+    let stopped = PartitionOverview {
+        partition: stopped,
+        state: PartitionState::Stopped("the committed offset is beyond the log"),
+        ..running.clone()
+    };
+    vec![running, stopped]
 }
 
 #[test]
@@ -90,11 +139,9 @@ fn the_pages_say_what_the_runner_wrote() {
     };
     let overview = Overview {
         stopped: vec![(partition, "the committed offset is beyond the log")],
-        failing: vec![FailingTenant {
-            tenant: TenantId::new("<t>").expect("valid"),
-            since: UnixMillis(7),
-            class: ErrorClass::Timeout,
-        }],
+        partitions: partitions(partition),
+        topics: [(Topic::Delay("1m".parse().expect("valid")), waiting())].into(),
+        failing: vec![failing()],
         tenants_failing: 1,
         ..Overview::default()
     };
@@ -109,10 +156,22 @@ fn the_pages_say_what_the_runner_wrote() {
     let (status, text) = served.get("/statusz");
     let json: serde_json::Value = serde_json::from_str(&text).expect("json");
     assert_eq!((status, &json["instance"]), (200, &"i-1".into()));
-    assert_eq!(json["tenants"]["worst"][0]["tenant"], "<t>");
+    assert_eq!(json["tenants"]["worst"][0]["tenant"], HOSTILE);
+    assert_eq!(json["tenants"]["worst"][0]["class"], "tls");
+    assert_eq!(json["partitions"]["each"][0]["partition"], 3);
+    assert_eq!(json["delays"][0]["next_due"], 70_001);
     let (status, page) = served.get("/");
     assert_eq!(status, 200);
-    assert!(page.contains("&lt;t&gt;") && !page.contains("<t>"));
+    for shown in [
+        "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;",
+        "self-signed &lt;certificate&gt;",
+        "call-ended/3: the committed offset is beyond the log",
+        "in 1 min 0 s",
+        "4711",
+    ] {
+        assert!(page.contains(shown), "{shown} is not in {page}");
+    }
+    assert!(!page.contains("<script") && !page.contains("<certificate"));
     assert_eq!(
         served.get("/metrics"),
         (200, "ringback_in_flight 3\n".to_owned())

@@ -14,7 +14,7 @@ mod receiver;
 mod view;
 
 use super::{Exit, fault, say};
-use crate::admin::Status;
+use crate::admin::{About, Status};
 use crate::cli::DemoGiven;
 use crate::clock::Clock;
 use crate::commands::publish::records::Outgoing;
@@ -107,7 +107,13 @@ async fn demo() -> Result<bool, Error> {
         env!("CARGO_PKG_VERSION"),
         "",
     ));
-    let status = Status::new(names.clone(), INSTANCE.to_owned(), clock.now());
+    let status = Status::new(About {
+        names: names.clone(),
+        instance: INSTANCE.to_owned(),
+        group: kafka.group.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: clock.now(),
+    });
     let http = HttpSettings {
         timeout: ATTEMPT_TIMEOUT,
         in_flight_max: 1_024,

@@ -2,7 +2,7 @@
 //! nothing before all settings are checked. Runs on the main thread.
 
 use super::{Exit, fault};
-use crate::admin::{self, Pages, Status};
+use crate::admin::{self, About, Pages, Status};
 use crate::clock::Clock;
 use crate::config::Configured;
 use crate::config::settings::{self, Settings};
@@ -84,11 +84,13 @@ fn serve(configured: Configured) -> Result<End, Box<dyn Error>> {
         env!("CARGO_PKG_VERSION"),
         &librdkafka,
     ));
-    let status = Arc::new(Status::new(
-        names.clone(),
-        settings.instance.clone(),
-        clock.now(),
-    ));
+    let status = Arc::new(Status::new(About {
+        names: names.clone(),
+        instance: settings.instance.clone(),
+        group: settings.group.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: clock.now(),
+    }));
     let listener = admin::bind(&settings.listen.to_string())?;
     let callbacks = Arc::new(Callbacks::new(http_settings(&settings))?);
     let pages = {

@@ -24,8 +24,14 @@ impl Engine {
         };
         let delivered = matches!(ended.outcome, Outcome::Delivered { .. });
         match &ended.outcome {
-            Outcome::Delivered { .. } => self.lanes.delivered(running.lane, now),
-            Outcome::Failed { class, .. } => self.lanes.failed(running.lane, *class, now),
+            Outcome::Delivered { .. } => {
+                self.lanes.delivered(running.lane, now);
+                self.failing.delivered(&running.tenant);
+            }
+            Outcome::Failed { class, detail, .. } => {
+                self.lanes.failed(running.lane, now);
+                self.failing.failed(&running.tenant, now, *class, detail);
+            }
         }
         if running.first {
             self.lanes.first_attempt(running.lane, delivered, now);

@@ -7,8 +7,7 @@
 //! [`WAITING_MIN`] records or twice the process's slots, whichever is more:
 //! at 1.5 kB a record some 3 MiB, at 1 MiB a record [`WAITING_BYTES_MAX`].
 
-use crate::model::attempt::ErrorClass;
-use crate::model::fact::{Attempted, FailingTenant};
+use crate::model::fact::Attempted;
 use crate::model::position::{Partition, Position};
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
@@ -63,7 +62,6 @@ struct Lane {
     window_start: UnixMillis,
     window_count: u32,
     window_before: u32,
-    failing: Option<(UnixMillis, ErrorClass)>,
     /// When its last first attempt ended, and whether that delivered.
     first_attempt: Option<(UnixMillis, bool)>,
 }
@@ -239,15 +237,12 @@ impl Lanes {
 
     /// An attempt of this lane was answered with success.
     pub fn delivered(&mut self, id: LaneId, now: UnixMillis) {
-        self.lanes[id.0].failing = None;
         self.lanes[id.0].count_end(now);
     }
 
     /// An attempt of this lane failed.
-    pub fn failed(&mut self, id: LaneId, class: ErrorClass, now: UnixMillis) {
-        let lane = &mut self.lanes[id.0];
-        lane.failing.get_or_insert((now, class)).1 = class;
-        lane.count_end(now);
+    pub fn failed(&mut self, id: LaneId, now: UnixMillis) {
+        self.lanes[id.0].count_end(now);
     }
 
     /// A record's first attempt in this lane ended.
@@ -308,23 +303,6 @@ impl Lanes {
         limited.iter().map(|lane| lane.tenant.clone()).collect()
     }
 
-    /// Tenants whose last attempt failed, longest first.
-    #[must_use]
-    pub fn failing(&self) -> Vec<FailingTenant> {
-        let failing = |lane: &Lane| {
-            let (since, class) = lane.failing?;
-            let tenant = lane.tenant.clone();
-            Some(FailingTenant {
-                tenant,
-                since,
-                class,
-            })
-        };
-        let mut failing: Vec<_> = self.lanes.iter().filter_map(failing).collect();
-        failing.sort_by_key(|failing| failing.since);
-        failing
-    }
-
     /// Tenants with a first attempt in the last 5 minutes.
     #[must_use]
     pub fn attempted(&self, now: UnixMillis) -> Attempted {
@@ -352,7 +330,6 @@ impl Lane {
             window_start: UnixMillis(0),
             window_count: 0,
             window_before: 0,
-            failing: None,
             first_attempt: None,
         }
     }
@@ -468,27 +445,15 @@ mod tests {
     }
 
     #[test]
-    fn tenants_are_told_as_failing_limited_and_lately_attempted() {
+    fn tenants_are_told_as_limited_and_lately_attempted() {
         let mut lanes = Lanes::new(100);
         let [a, b] = ["a", "b"].map(|name| lanes.lane(&tenant(name), 1));
         let later = NOW.plus(LATELY);
-        lanes.failed(a, ErrorClass::Dns, NOW);
         lanes.first_attempt(a, false, NOW);
-        lanes.failed(a, ErrorClass::Timeout, later);
-        lanes.failed(b, ErrorClass::Http5xx, later);
         lanes.first_attempt(b, false, later);
-        let failing = lanes.failing();
-        assert_eq!(failing[0].tenant, tenant("a"));
-        assert_eq!(
-            (failing[0].since, failing[0].class),
-            (NOW, ErrorClass::Timeout)
-        );
-        assert_eq!(failing.len(), 2);
         assert_eq!(lanes.attempted(NOW).failed, 2);
         assert_eq!(lanes.attempted(later).failed, 1, "a's is long ago");
-        lanes.delivered(b, later);
         lanes.first_attempt(b, true, later);
-        assert_eq!(lanes.failing().len(), 1);
         assert_eq!(lanes.attempted(later).delivered, 1);
 
         assert_eq!(lanes.limited(), []);

@@ -5,11 +5,12 @@
 //! -> `answers` (granted) -> attempt -> `ends` (outcome, verdict) -> `writes`
 //! (move) -> `answers` (done). `membership` brings and takes partitions;
 //! `ledger`, `lanes`, `fresh`, `offsets` and `verdict` hold the state and the
-//! arithmetic that these decide with.
+//! arithmetic that these decide with; `failing` and `overview` are for operators.
 
 mod answers;
 mod ends;
 pub mod event;
+mod failing;
 mod flow;
 mod fresh;
 mod lanes;
@@ -28,6 +29,7 @@ use crate::model::position::{Generation, Partition, Position};
 use crate::model::tenant::{TenantId, Tenants};
 use crate::model::time::UnixMillis;
 use event::{Action, EngineSettings, Event};
+use failing::Failing;
 use fresh::Fresh;
 use lanes::{LaneId, Lanes};
 use membership::{Drain, Revoking};
@@ -53,6 +55,7 @@ pub struct Engine {
     lanes: Lanes,
     attempts: HashMap<Position, Running>,
     fresh: Fresh,
+    failing: Failing,
     /// How attempts ended whose reservation outlived our hold on their record:
     /// met again by the record itself, when it is read again.
     known: HashMap<Position, Known>,
@@ -103,6 +106,7 @@ impl Engine {
             first: 0,
             attempts: HashMap::new(),
             fresh: Fresh::default(),
+            failing: Failing::default(),
             known: HashMap::new(),
             generation: Generation(0),
             revoking: Vec::new(),
@@ -203,6 +207,7 @@ impl Engine {
     fn on_tenants_replaced(&mut self, tenants: Arc<Tenants>) {
         self.lanes
             .set_limits(|id| tenants.callback(id).map(|t| t.max_in_flight as usize));
+        self.failing.retain(|id| tenants.callback(id).is_some());
         self.tenants = tenants;
     }
 

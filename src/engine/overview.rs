@@ -3,7 +3,7 @@
 use super::Engine;
 use super::ledger::Entry;
 use super::owned::{Owned, Phase};
-use crate::model::fact::{Overview, TopicOverview};
+use crate::model::fact::{Overview, PartitionOverview, PartitionState, TopicOverview};
 use crate::model::position::{Partition, Topic};
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -31,21 +31,22 @@ impl Engine {
                 .insert(Topic::Delay(*delay), TopicOverview::default());
         }
         for (partition, owned) in &self.partitions {
+            let shown = shown(*partition, owned, now);
             overview.unfinished += owned.ledger.len();
-            match owned.phase {
-                Phase::Adopting => overview.adopting += 1,
-                Phase::Stopped(why) => overview.stopped.push((*partition, why)),
-                Phase::Running | Phase::Leaving | Phase::Lost => {}
+            match shown.state {
+                PartitionState::Adopting => overview.adopting += 1,
+                PartitionState::Stopped(why) => overview.stopped.push((*partition, why)),
+                PartitionState::Running | PartitionState::Leaving => {}
             }
             let topic = overview.topics.entry(partition.topic).or_default();
-            topic.lag += lag(owned);
-            topic.oldest_unfinished_age = topic
-                .oldest_unfinished_age
-                .max(oldest_age(*partition, owned, now));
+            topic.lag += shown.lag;
+            topic.oldest_unfinished_age =
+                topic.oldest_unfinished_age.max(shown.oldest_unfinished_age);
+            topic.next_due = topic.next_due.into_iter().chain(next_due(owned)).min();
+            overview.partitions.push(shown);
         }
-        overview.failing = self.lanes.failing();
-        overview.tenants_failing = overview.failing.len();
-        overview.failing.truncate(NAMED_MAX);
+        overview.failing = self.failing.worst(NAMED_MAX);
+        overview.tenants_failing = self.failing.len();
         overview.limited = self.lanes.limited();
         overview.tenants_limited = overview.limited.len();
         overview.limited.truncate(NAMED_MAX);
@@ -56,6 +57,29 @@ impl Engine {
         overview.last_progress = if idle { now } else { self.last_progress };
         overview
     }
+}
+
+fn shown(partition: Partition, owned: &Owned, now: UnixMillis) -> PartitionOverview {
+    PartitionOverview {
+        partition,
+        state: match owned.phase {
+            Phase::Adopting => PartitionState::Adopting,
+            Phase::Running => PartitionState::Running,
+            Phase::Leaving | Phase::Lost => PartitionState::Leaving,
+            Phase::Stopped(why) => PartitionState::Stopped(why),
+        },
+        base: owned.ledger.base(),
+        next: owned.ledger.end(),
+        log_end: owned.log_end,
+        lag: lag(owned),
+        oldest_unfinished_age: oldest_age(partition, owned, now),
+    }
+}
+
+/// When the first record of a delay topic that was read and not looked at is
+/// due: all behind it are due later.
+fn next_due(owned: &Owned) -> Option<UnixMillis> {
+    owned.inbox.front().and_then(|arrived| arrived.due)
 }
 
 /// Unfinished, and untouched up to the log's end.

@@ -3,7 +3,7 @@
 
 use super::attempt::{Ended, ErrorClass};
 use super::call::RecordId;
-use super::position::{Partition, Position, Topic};
+use super::position::{NextOffset, Partition, Position, Topic};
 use super::tenant::TenantId;
 use super::time::{Delay, UnixMillis};
 use std::collections::BTreeMap;
@@ -265,6 +265,8 @@ pub struct TopicOverview {
     /// Age of the oldest unfinished record: from publication, in a delay topic
     /// from when it was due.
     pub oldest_unfinished_age: Duration,
+    /// In a delay topic: when the next of its waiting records is due.
+    pub next_due: Option<UnixMillis>,
 }
 
 /// A tenant whose last attempt failed.
@@ -274,8 +276,63 @@ pub struct FailingTenant {
     pub tenant: TenantId,
     /// When the first of its failed attempts since the last success ended.
     pub since: UnixMillis,
+    /// When the last one ended.
+    pub last_at: UnixMillis,
+    /// How many they are.
+    pub failures: u64,
     /// Why the last one failed.
     pub class: ErrorClass,
+    /// What happened in it, as in [`Outcome::Failed`].
+    ///
+    /// [`Outcome::Failed`]: super::attempt::Outcome::Failed
+    pub detail: String,
+}
+
+impl FailingTenant {
+    /// A tenant that failed just now and not the last time.
+    #[must_use]
+    pub fn first(tenant: TenantId, now: UnixMillis, class: ErrorClass, detail: &str) -> Self {
+        Self {
+            tenant,
+            since: now,
+            last_at: now,
+            failures: 1,
+            class,
+            detail: detail.to_owned(),
+        }
+    }
+}
+
+/// How far along a partition is, as operators see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PartitionState {
+    /// Its committed state is being read.
+    Adopting,
+    /// At work.
+    Running,
+    /// Being given back.
+    Leaving,
+    /// Cannot go on before an operator acts; why, in a few words.
+    Stopped(&'static str),
+}
+
+/// One partition in an [`Overview`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartitionOverview {
+    /// Which.
+    pub partition: Partition,
+    /// How far along.
+    pub state: PartitionState,
+    /// The smallest unfinished offset: what is or will be committed.
+    pub base: NextOffset,
+    /// The first offset that was not looked at.
+    pub next: NextOffset,
+    /// The end of the log as last heard.
+    pub log_end: NextOffset,
+    /// Records not yet disposed of.
+    pub lag: u64,
+    /// As in [`TopicOverview`].
+    pub oldest_unfinished_age: Duration,
 }
 
 /// Tenants with a first attempt lately, by how the last of these ended. First
@@ -304,6 +361,8 @@ pub struct Overview {
     pub adopting: usize,
     /// Of those, stopped until an operator acts.
     pub stopped: Vec<(Partition, &'static str)>,
+    /// Each of them.
+    pub partitions: Vec<PartitionOverview>,
     /// When a record was last disposed of, or nothing was left to do.
     pub last_progress: UnixMillis,
     /// Every topic of ours.

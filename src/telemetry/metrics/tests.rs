@@ -78,11 +78,7 @@ fn every_enum_has_its_own_series() {
 fn an_overview_becomes_gauges_and_what_is_over_disappears() {
     let metrics = metrics();
     let tenant = |n: usize| TenantId::new(&format!("t-{n}")).expect("valid");
-    let failing = |n, class| FailingTenant {
-        tenant: tenant(n),
-        since: UnixMillis(2_500),
-        class,
-    };
+    let failing = |n, class| FailingTenant::first(tenant(n), UnixMillis(2_500), class, "");
     let mut overview = Overview {
         in_flight: 3,
         in_flight_max: 1_024,
@@ -100,6 +96,7 @@ fn an_overview_becomes_gauges_and_what_is_over_disappears() {
     let lag = TopicOverview {
         lag: 7,
         oldest_unfinished_age: Duration::from_millis(2_500),
+        next_due: None,
     };
     overview.topics.insert(Topic::Source, lag);
     let counts = TenantCounts {
