@@ -27,7 +27,7 @@ impl Failing {
 
     /// An attempt of this tenant failed.
     pub fn failed(&mut self, tenant: &TenantId, now: UnixMillis, class: ErrorClass, detail: &str) {
-        let detail = &detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)];
+        let detail = beginning(detail);
         match self.tenants.get_mut(tenant) {
             Some(failing) => {
                 failing.last_at = now;
@@ -62,6 +62,14 @@ impl Failing {
         all.sort_unstable_by(|a, b| (a.since, &a.tenant).cmp(&(b.since, &b.tenant)));
         all.into_iter().take(most).cloned().collect()
     }
+}
+
+/// As many whole characters as fit in [`DETAIL_BYTES_MAX`].
+fn beginning(text: &str) -> &str {
+    let cut = (0..=text.len().min(DETAIL_BYTES_MAX))
+        .rev()
+        .find(|at| text.is_char_boundary(*at));
+    &text[..cut.unwrap_or(0)]
 }
 
 #[cfg(test)]
