@@ -53,7 +53,8 @@
 //! # Threads
 //! One OS thread owns the Kafka consumer and polls it; one commits; one runs
 //! the transactions; one reads committed maps, log ends and topic ids, which
-//! may take long. The runner's loop and all HTTP attempts share one thread with
+//! may take long. A watchdog's thread ends the process where one of them does
+//! not come back although the brokers answer others. The runner's loop and all HTTP attempts share one thread with
 //! a tokio runtime, the operators' pages have another. The seams are queues
 //! whose lengths the engine bounds by asking for every record it gets.
 //!

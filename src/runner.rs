@@ -23,7 +23,7 @@ use crate::telemetry::Telemetry;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 /// The most events of each kind that one turn takes.
@@ -35,6 +35,10 @@ const LIFE_MIN: Duration = Duration::from_millis(1_000);
 /// This many producers fenced within [`FENCED_WINDOW`] show a namesake.
 const FENCED_MAX: usize = 5;
 const FENCED_WINDOW: Duration = Duration::from_secs(60);
+/// Lives that were dropped and whose threads have not ended yet: each may keep
+/// two clients with some 15 threads. No further life begins before one ends,
+/// which the watchdog sees to.
+const LIVES_LEFT_MAX: usize = 3;
 /// Leaving the group takes some 0.1 s; it gets what the drain has left of its
 /// time, and at least this.
 const LEAVE_MIN: Duration = Duration::from_millis(300);
@@ -50,6 +54,8 @@ pub enum End {
     WrongSettings(String),
     /// This replica's name is in use elsewhere.
     Fenced,
+    /// A Kafka call does not return although the brokers answer others.
+    Hung,
 }
 
 /// What the service is made of.
@@ -68,6 +74,8 @@ pub struct Service {
     pub status: Arc<Status>,
     /// The process's clock.
     pub clock: Arc<Clock>,
+    /// What the watchdog ends the process with where nobody else does.
+    pub hung_exit_code: u8,
 }
 
 /// Runs the service until it ends; `signals` moves the phase on. To be the main
@@ -92,6 +100,19 @@ pub fn spawn(job: Job) {
         .expect("the system gives the service its few threads");
 }
 
+/// Starts the watchdog; what it finds hung is told by the receiver.
+fn begin_watch(service: &Service, across: &Arc<AcrossLives>) -> oneshot::Receiver<()> {
+    let (told, hung) = oneshot::channel();
+    let tell = move || {
+        // Nobody listens once the service has ended.
+        let _ = told.send(());
+    };
+    let settings = Arc::clone(&service.kafka);
+    let jobs = kafka::watch(settings, across, service.hung_exit_code, tell);
+    jobs.into_iter().for_each(spawn);
+    hung
+}
+
 /// What comes back from an attempt's task.
 enum Attempted {
     Finished(Position, Ended),
@@ -106,6 +127,7 @@ struct Runner {
     attempted_in: mpsc::UnboundedSender<Attempted>,
     reports: mpsc::UnboundedReceiver<(u64, Report)>,
     reports_in: mpsc::UnboundedSender<(u64, Report)>,
+    hung: oneshot::Receiver<()>,
     across: Arc<AcrossLives>,
     life: Option<Life>,
     /// Numbers the lives; what an earlier one still says is not heard.
@@ -125,8 +147,10 @@ impl Runner {
     fn new(service: Service, phase: watch::Receiver<Phase>) -> Self {
         let (attempted_in, attempted) = mpsc::unbounded_channel();
         let (reports_in, reports) = mpsc::unbounded_channel();
+        let across = Arc::new(AcrossLives::new(clock::elapsed));
         let now = service.clock.now();
         Self {
+            hung: begin_watch(&service, &across),
             engine: Engine::new(service.engine.clone()),
             service,
             phase,
@@ -134,7 +158,7 @@ impl Runner {
             attempted_in,
             reports,
             reports_in,
-            across: Arc::new(AcrossLives::new(clock::elapsed)),
+            across,
             life: None,
             life_number: 0,
             life_began: now,
@@ -187,6 +211,9 @@ impl Runner {
         }
         if self.begin_at.is_some_and(|at| now >= at) {
             self.begin_life();
+        }
+        if self.hung.try_recv().is_ok() {
+            self.end = Some(End::Hung);
         }
         if self.leave_by.is_some_and(|at| now >= at) {
             self.end = Some(End::Cut);
@@ -462,9 +489,17 @@ impl Runner {
     }
 
     fn begin_life(&mut self) {
+        let now = self.service.clock.now();
+        let left = self.across.lives_left_behind();
+        if left >= LIVES_LEFT_MAX {
+            self.begin_at = Some(now.plus(LIFE_MIN));
+            let why = format!("{left} earlier Kafka clients have not ended yet");
+            self.service.status.waiting(why);
+            return;
+        }
         self.begin_at = None;
         self.life_number += 1;
-        self.life_began = self.service.clock.now();
+        self.life_began = now;
         let (number, reports) = (self.life_number, self.reports_in.clone());
         let report = move |report| {
             // Nobody listens once the service has ended.

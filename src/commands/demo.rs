@@ -129,6 +129,7 @@ async fn demo() -> Result<bool, Error> {
         telemetry: Arc::new(Telemetry::new(Arc::clone(&metrics), names.clone())),
         status: Arc::new(status),
         clock: Arc::clone(&clock),
+        hung_exit_code: Exit::Hung.code(),
     };
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let stage = Stage {

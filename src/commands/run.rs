@@ -8,8 +8,8 @@ use crate::config::Configured;
 use crate::config::settings::{self, Settings};
 use crate::engine::event::EngineSettings;
 use crate::http::callback::{Callbacks, HttpSettings, Trust};
-use crate::kafka::Job;
 use crate::kafka::settings::KafkaSettings;
+use crate::kafka::{self, Job};
 use crate::runner::{self, End, Service};
 use crate::shutdown;
 use crate::telemetry::facts::Telemetry;
@@ -34,6 +34,10 @@ pub fn run(configured: Configured) -> Exit {
         info!(setting, value, "setting");
     }
     let exit = match serve(configured) {
+        Ok(End::Hung) => {
+            log.flush();
+            kafka::end_process(Exit::Hung.code());
+        }
         Ok(end) => exit_of(&end),
         Err(error) => {
             error!(error = %Chain(error.as_ref()), "the service cannot start");
@@ -120,6 +124,7 @@ fn serve(configured: Configured) -> Result<End, Box<dyn Error>> {
         telemetry: Arc::new(Telemetry::new(metrics, names)),
         status,
         clock,
+        hung_exit_code: Exit::Hung.code(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -149,6 +154,7 @@ fn exit_of(end: &End) -> Exit {
             Exit::Refused
         }
         End::Fenced => Exit::Fenced,
+        End::Hung => Exit::Hung,
     }
 }
 

@@ -20,7 +20,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 /// For one request.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a delay topic keeps records beyond its delay: a stop over a long
 /// weekend loses nothing.
 const KEPT_BEYOND: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -360,6 +360,11 @@ impl Admin {
             source,
         })?;
         Ok(Self { client })
+    }
+
+    /// Whether a broker answers within this time.
+    pub(super) fn answers(&self, timeout: Duration) -> bool {
+        self.client.inner().fetch_metadata(None, timeout).is_ok()
     }
 
     pub(super) fn all_topics(&self) -> Result<BTreeMap<String, Existing>, Error> {

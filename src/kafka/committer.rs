@@ -3,23 +3,40 @@
 //! of its own.
 
 use super::Report;
+use super::board::{CLOSE, Seat};
 use super::convert::{self, CommitAnswer};
 use super::ffi;
 use super::life::{CommitterNote, Shared};
 use crate::model::write::CommitOrder;
-use std::sync::mpsc::Receiver;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+/// While there is nothing to commit, the thread shows that it is there.
+const IDLE: Duration = Duration::from_secs(1);
+/// An answer that has not come after this does not come: librdkafka answers
+/// after its socket timeout, and what waits for a rebalance after a fellow's
+/// session timeout, at the latest.
+const ANSWER_MAX: Duration = Duration::from_secs(45);
 
 /// Commits what it is given until the life ends.
-pub fn run(shared: &Shared, notes: &Receiver<CommitterNote>) {
-    while let Ok(CommitterNote::Commit(order)) = notes.recv() {
+pub fn run(shared: Arc<Shared>, notes: &Receiver<CommitterNote>, seat: &Seat) {
+    loop {
+        seat.begin("wait for commits", IDLE);
+        let order = match notes.recv_timeout(IDLE) {
+            Ok(CommitterNote::Commit(order)) => order,
+            Ok(CommitterNote::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => continue,
+        };
         if !shared.is_alive() {
             return;
         }
-        shared.report(commit(shared, &order));
+        let report = commit(&shared, &order, seat);
+        shared.report(report);
     }
 }
 
-fn commit(shared: &Shared, order: &CommitOrder) -> Report {
+fn commit(shared: &Shared, order: &CommitOrder, seat: &Seat) -> Report {
     let write = order.write;
     let unsure = |why: String| Report::CommitUnsure { write, why };
     let Some(consumer) = shared.consumer() else {
@@ -29,15 +46,31 @@ fn commit(shared: &Shared, order: &CommitOrder) -> Report {
         Ok(list) => list,
         Err(error) => return unsure(error.to_string()),
     };
-    match ffi::commit(&consumer, &list, || shared.is_alive()) {
-        Some(Ok(())) => Report::Committed { write },
+    let until = shared.now() + ANSWER_MAX;
+    let go_on = || {
+        seat.begin("offset commit", Duration::ZERO);
+        shared.is_alive() && shared.now() < until
+    };
+    seat.begin("offset commit", Duration::ZERO);
+    let answer = ffi::commit(&consumer, &list, go_on);
+    // Where the life has ended, this may be the consumer's last use.
+    seat.begin("close", CLOSE);
+    drop(consumer);
+    match answer {
+        Some(Ok(())) => {
+            seat.answered();
+            Report::Committed { write }
+        }
         Some(Err(code)) => match convert::commit_answer(code) {
-            CommitAnswer::Refused => Report::CommitRefused { write },
+            CommitAnswer::Refused => {
+                seat.answered();
+                Report::CommitRefused { write }
+            }
             CommitAnswer::Unsure => {
                 shared.across.trouble();
                 unsure(code.to_string())
             }
         },
-        None => unsure("nobody waits for the answer any more".to_owned()),
+        None => unsure(format!("no answer within {} s", ANSWER_MAX.as_secs())),
     }
 }

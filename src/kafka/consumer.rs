@@ -3,6 +3,7 @@
 //! never waits on anybody. Runs on a thread of its own, which wakes when
 //! librdkafka or the runner says so.
 
+use super::board::{CLOSE, Seat};
 use super::context::{Consumer, GroupContext};
 use super::ffi::{self, PartitionQueue, RawMessage};
 use super::life::{ConsumerNote, Shared};
@@ -29,15 +30,17 @@ const EVENTS_MAX: usize = 64;
 const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// Runs until the life ends or the group was left.
-pub fn run(shared: &Arc<Shared>) {
+pub fn run(shared: Arc<Shared>, seat: &Seat) {
     shared.waker.register();
     let mut thread = ConsumerThread {
-        shared: Arc::clone(shared),
+        shared: Arc::clone(&shared),
+        seat,
         consumer: None,
         fetches: BTreeMap::new(),
         looked_at: Duration::ZERO,
     };
     while shared.is_alive() {
+        seat.begin("poll", Duration::ZERO);
         if thread.serve_notes() == Turn::Leave {
             thread.leave();
             return;
@@ -48,6 +51,7 @@ pub fn run(shared: &Arc<Shared>) {
             shared.waker.sleep(if wanted { TICK } else { IDLE });
         }
     }
+    seat.begin("close", CLOSE);
     thread.fetches.clear();
     shared.set_consumer(None);
 }
@@ -71,15 +75,16 @@ struct Fetching {
     handed: Option<Offset>,
 }
 
-struct ConsumerThread {
+struct ConsumerThread<'a> {
     shared: Arc<Shared>,
+    seat: &'a Seat,
     consumer: Option<Arc<Consumer>>,
     fetches: BTreeMap<Partition, Fetching>,
     /// When every queue was last looked into.
     looked_at: Duration,
 }
 
-impl ConsumerThread {
+impl ConsumerThread<'_> {
     fn serve_notes(&mut self) -> Turn {
         let mut starts = Vec::new();
         for note in self.shared.take_notes() {
@@ -266,6 +271,7 @@ impl ConsumerThread {
 
     fn deliver(&self, harvest: Harvest) {
         if !harvest.records.is_empty() {
+            self.seat.answered();
             self.shared.report(Report::Records(harvest.records));
         }
         for (partition, (generation, next)) in harvest.ends {
@@ -291,6 +297,7 @@ impl ConsumerThread {
     /// Leaves the group: close alone would keep the partitions of a static
     /// member until its session times out.
     fn leave(mut self) {
+        self.seat.begin("leave the group", LEAVE_MAX);
         self.shared.leave();
         self.shared.end_others();
         self.fetches.clear();
@@ -307,6 +314,8 @@ impl ConsumerThread {
             if self.shared.now() >= until {
                 // The brokers do not answer: the session's end takes us out.
                 std::mem::forget(consumer);
+            } else {
+                self.seat.begin("close", CLOSE);
             }
         }
         self.shared.report(Report::Left);

@@ -461,6 +461,16 @@ unsafe fn text(at: *const c_char) -> String {
     unsafe { CStr::from_ptr(at) }.to_string_lossy().into_owned()
 }
 
+/// Ends the process at once: without what runs at a usual end, which could wait
+/// for a hung thread or be met half done by threads that go on.
+pub fn end_process(code: u8) -> ! {
+    unsafe extern "C" {
+        fn _exit(code: c_int) -> !;
+    }
+    // SAFETY: every C library has it, and it takes any code.
+    unsafe { _exit(c_int::from(code)) }
+}
+
 fn millis(duration: Duration) -> c_int {
     c_int::try_from(duration.as_millis()).unwrap_or(c_int::MAX)
 }

@@ -59,6 +59,8 @@ pub struct Shared {
     pub settings: Arc<KafkaSettings>,
     /// What outlives this life.
     pub across: Arc<AcrossLives>,
+    /// This life's number.
+    pub life: u64,
     /// Wakes the consumer thread.
     pub waker: Arc<Waker>,
     report: Box<dyn Fn(Report) + Send + Sync>,
@@ -87,6 +89,7 @@ impl Shared {
     ) -> Self {
         Self {
             settings,
+            life: across.next_life(),
             across,
             waker: Arc::new(Waker::default()),
             report,

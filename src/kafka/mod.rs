@@ -6,9 +6,11 @@
 //! Threads of a life, spawned by the runner: `consumer` owns the consumer and
 //! polls it; `committer` waits for offset commits; `mover` makes the
 //! transactional calls, which may hang; `reader` reads committed maps and log
-//! bounds, which may wait for another's transaction.
+//! bounds, which may wait for another's transaction. Each has a seat on the
+//! board, which the watchdog looks at.
 
 pub mod admin;
+mod board;
 pub mod check;
 mod committer;
 mod consumer;
@@ -22,10 +24,13 @@ mod quiet;
 mod reader;
 pub mod settings;
 mod wake;
+mod watchdog;
 
 use crate::model::position::{Generation, NextOffset, Partition, Topic};
 use crate::model::record::Record;
 use crate::model::write::{CommitOrder, Found, LogBounds, MoveOrder, WriteId};
+use board::Board;
+pub use ffi::end_process;
 use life::{Senders, Shared};
 use quiet::Quiet;
 use settings::KafkaSettings;
@@ -197,6 +202,8 @@ pub enum Request {
 
 /// What lives of one process share.
 pub struct AcrossLives {
+    board: Arc<Board>,
+    lives: AtomicU64,
     generations: AtomicU64,
     quiet: Quiet,
     now: fn() -> Duration,
@@ -215,12 +222,25 @@ impl AcrossLives {
     #[must_use]
     pub fn new(now: fn() -> Duration) -> Self {
         Self {
+            board: Arc::new(Board::new(now)),
+            lives: AtomicU64::new(0),
             generations: AtomicU64::new(0),
             quiet: Quiet::default(),
             now,
             topics_fit: AtomicBool::new(false),
             troubled_ms: AtomicU64::new(0),
         }
+    }
+
+    /// Lives that were dropped and whose threads have not all ended yet.
+    #[must_use]
+    pub fn lives_left_behind(&self) -> usize {
+        self.board.lives_left_behind()
+    }
+
+    /// A number that no other life had.
+    pub(crate) fn next_life(&self) -> u64 {
+        self.lives.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// A generation that no other life had.
@@ -267,6 +287,7 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.shared.abandon();
+        self.shared.across.board.leave_behind(self.shared.life);
     }
 }
 
@@ -303,15 +324,40 @@ pub fn start(
     let shared = Arc::new(Shared::new(settings, across, senders, Box::new(reports)));
     let of = || Arc::clone(&shared);
     let (consuming, committing, moving, reading) = (of(), of(), of(), of());
+    let seat = |name| shared.across.board.seat(shared.life, name);
+    let seats = ["kafka-consumer", "kafka-commit", "kafka-move", "kafka-read"].map(seat);
+    let [consumes, commits, moves, reads] = seats;
+    // A seat is left after the thread's last use of the life, whose clients end
+    // with the last of its threads.
     let jobs = vec![
-        job("kafka-consumer", move || consumer::run(&consuming)),
-        job("kafka-commit", move || {
-            committer::run(&committing, &to_commit);
+        job("kafka-consumer", move || {
+            consumer::run(consuming, &consumes);
         }),
-        job("kafka-move", move || mover::run(&moving, &to_move)),
-        job("kafka-read", move || reader::run(&reading, &to_read)),
+        job("kafka-commit", move || {
+            committer::run(committing, &to_commit, &commits);
+        }),
+        job("kafka-move", move || mover::run(moving, &to_move, &moves)),
+        job("kafka-read", move || reader::run(reading, &to_read, &reads)),
     ];
     (Life { shared }, jobs)
+}
+
+/// The watchdog over all lives: ends with the last use of `across`. Where a call
+/// hangs, one line says so, `tell` is called, and the process ends with this code
+/// 2 s later at the latest, whatever its threads do.
+pub fn watch(
+    settings: Arc<KafkaSettings>,
+    across: &Arc<AcrossLives>,
+    exit_code: u8,
+    tell: impl FnOnce() + Send + 'static,
+) -> Vec<Job> {
+    let (watched, asked) = (Arc::downgrade(across), Arc::downgrade(across));
+    vec![
+        job("kafka-watch", move || {
+            watchdog::watch(&watched, tell, exit_code);
+        }),
+        job("kafka-probe", move || watchdog::probe(&settings, &asked)),
+    ]
 }
 
 fn job(name: &'static str, run: impl FnOnce() + Send + 'static) -> Job {

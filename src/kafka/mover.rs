@@ -5,6 +5,7 @@
 //! Source: accounting.md, "When an outcome is unknown".
 
 use super::admin::{self, Admin};
+use super::board::{CLOSE, Seat};
 use super::context::{MoveContext, Producer};
 use super::ffi::{self, TransactionError};
 use super::life::{ConsumerNote, MoverNote, Shared};
@@ -15,6 +16,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -33,6 +35,8 @@ const FIRST_CALLS: [Duration; 5] = [
 ];
 /// What each further call gets: shorter than the lease of a reservation.
 const LATER_CALLS: Duration = Duration::from_secs(1);
+/// `message.timeout.ms`, which librdkafka takes from the transaction's timeout.
+const MESSAGE_MAX: Duration = Duration::from_secs(10);
 /// Between two tries of what cannot be done yet.
 const PAUSE: Duration = Duration::from_secs(1);
 /// While nothing is to be moved, the producer's log lines are served this often.
@@ -45,9 +49,37 @@ const BREATH: Duration = Duration::from_millis(20);
 /// How long offsets may be tried for before the transaction is aborted.
 const OFFSETS_MAX: Duration = Duration::from_secs(8);
 
+/// A producer whose calls, its end among them, stand on the board.
+struct Seated<'a> {
+    producer: Producer,
+    seat: &'a Seat,
+}
+
+impl Deref for Seated<'_> {
+    type Target = Producer;
+
+    fn deref(&self) -> &Producer {
+        &self.producer
+    }
+}
+
+impl Drop for Seated<'_> {
+    /// The producer itself is dropped after this.
+    fn drop(&mut self) {
+        self.seat.begin("close", CLOSE);
+    }
+}
+
 /// Connects, then moves what it is given until the life ends.
-pub fn run(shared: &Arc<Shared>, notes: &Receiver<MoverNote>) {
-    let Some(first) = make(shared) else {
+pub fn run(shared: Arc<Shared>, notes: &Receiver<MoverNote>, seat: &Seat) {
+    move_all(&shared, notes, seat);
+    // All clients of this thread were closed; the consumer's last use may end here.
+    seat.begin("close", CLOSE);
+    drop(shared);
+}
+
+fn move_all(shared: &Arc<Shared>, notes: &Receiver<MoverNote>, seat: &Seat) {
+    let Some(first) = make(shared, seat) else {
         return;
     };
     let Some((topics, admin)) = find_topics(shared, &first) else {
@@ -62,6 +94,7 @@ pub fn run(shared: &Arc<Shared>, notes: &Receiver<MoverNote>) {
         return;
     };
     loop {
+        seat.begin("wait for moves", IDLE);
         let order = match notes.recv_timeout(IDLE) {
             Ok(MoverNote::Move(order)) => order,
             Ok(MoverNote::End) | Err(RecvTimeoutError::Disconnected) => return,
@@ -77,7 +110,7 @@ pub fn run(shared: &Arc<Shared>, notes: &Receiver<MoverNote>) {
         shared.report(report);
         if shared.now().saturating_sub(began) > SLOW {
             drop(producer);
-            let made = make(shared).and_then(|made| connect(shared, made, notes));
+            let made = make(shared, seat).and_then(|made| connect(shared, made, notes));
             match made {
                 Some(made) => producer = made,
                 None => return,
@@ -95,7 +128,12 @@ pub fn run(shared: &Arc<Shared>, notes: &Receiver<MoverNote>) {
 /// next one's first request comes sooner than this one's second (measured, kill
 /// -9 in the middle of a transaction: first POST 0.3 to 0.5 s after the restart
 /// instead of 0.6 to 1.1).
-fn connect(shared: &Arc<Shared>, first: Producer, notes: &Receiver<MoverNote>) -> Option<Producer> {
+fn connect<'a>(
+    shared: &Arc<Shared>,
+    first: Seated<'a>,
+    notes: &Receiver<MoverNote>,
+) -> Option<Seated<'a>> {
+    let seat = first.seat;
     let mut limits = FIRST_CALLS.into_iter();
     let mut producer = first;
     while shared.is_alive() {
@@ -108,17 +146,18 @@ fn connect(shared: &Arc<Shared>, first: Producer, notes: &Receiver<MoverNote>) -
             return None;
         }
         drop(producer);
-        producer = make(shared)?;
+        producer = make(shared, seat)?;
     }
     None
 }
 
 /// A producer that cannot be used for transactions yet.
-fn make(shared: &Arc<Shared>) -> Option<Producer> {
+fn make<'a>(shared: &Arc<Shared>, seat: &'a Seat) -> Option<Seated<'a>> {
+    seat.begin("make a producer", Duration::ZERO);
     let context = MoveContext::new(Arc::clone(shared));
     let config = shared.settings.producer_config();
     match BaseProducer::from_config_and_context(&config, context) {
-        Ok(producer) => Some(producer),
+        Ok(producer) => Some(Seated { producer, seat }),
         Err(error) => {
             let why = format!("cannot make a producer: {error}");
             shared.report(Report::WrongSettings { why });
@@ -156,12 +195,15 @@ enum Initialised {
 /// long as it takes.
 fn initialise(
     shared: &Shared,
-    producer: &Producer,
+    producer: &Seated<'_>,
     limit: Option<Duration>,
     notes: &Receiver<MoverNote>,
 ) -> Initialised {
+    let limit_of_call = limit.unwrap_or(LATER_CALLS);
     while shared.is_alive() {
-        let Err(error) = producer.init_transactions(limit.unwrap_or(LATER_CALLS)) else {
+        producer.seat.begin("init_transactions", limit_of_call);
+        let Err(error) = producer.init_transactions(limit_of_call) else {
+            producer.seat.answered();
             return Initialised::Yes;
         };
         serve(producer);
@@ -189,9 +231,10 @@ fn initialise(
 /// The names to subscribe to: source and delay topics, also those that an older
 /// schedule left over. Waits until all that are needed exist. `None` when the
 /// life ends before, or must not go on.
-fn find_topics(shared: &Shared, producer: &Producer) -> Option<(Vec<String>, Option<Admin>)> {
+fn find_topics(shared: &Shared, producer: &Seated<'_>) -> Option<(Vec<String>, Option<Admin>)> {
     let settings = &shared.settings;
     while shared.is_alive() {
+        producer.seat.begin("list topics", CALL + PAUSE);
         serve(producer);
         let found = admin::existing(settings, producer.client(), CALL);
         let why = match found {
@@ -206,7 +249,7 @@ fn find_topics(shared: &Shared, producer: &Producer) -> Option<(Vec<String>, Opt
                 let topics: Vec<Topic> = existing.keys().copied().collect();
                 match missing.is_empty() {
                     false => format!("topics do not exist: {}", missing.join(", ")),
-                    true => match topics_fit(shared, &topics) {
+                    true => match topics_fit(shared, producer.seat, &topics) {
                         Fit::Yes(admin) => return Some((subscription(shared, &topics), admin)),
                         Fit::No => return None,
                         Fit::NotKnown(why) => why,
@@ -232,11 +275,12 @@ enum Fit {
     NotKnown(String),
 }
 
-fn topics_fit(shared: &Shared, topics: &[Topic]) -> Fit {
+fn topics_fit(shared: &Shared, seat: &Seat, topics: &[Topic]) -> Fit {
     let found_good = &shared.across.topics_fit;
     if shared.settings.embedded || found_good.load(Ordering::Acquire) {
         return Fit::Yes(None);
     }
+    seat.begin("read topic settings", admin::TIMEOUT);
     match check::wrong_topics(&shared.settings, topics) {
         Ok((wrong, admin)) if wrong.is_empty() => {
             found_good.store(true, Ordering::Release);
@@ -257,7 +301,7 @@ fn topics_fit(shared: &Shared, topics: &[Topic]) -> Fit {
 }
 
 /// Serves log lines and errors that wait in the producer's queue.
-fn serve(producer: &Producer) {
+fn serve(producer: &Seated<'_>) {
     producer.poll(Duration::ZERO);
     for _ in 0..1_000 {
         if producer.in_flight_count() == 0 {
@@ -307,12 +351,12 @@ impl From<KafkaError> for Stop {
 /// One transaction.
 struct Transaction<'a> {
     shared: &'a Shared,
-    producer: &'a Producer,
+    producer: &'a Seated<'a>,
     order: &'a MoveOrder,
 }
 
 impl<'a> Transaction<'a> {
-    fn new(shared: &'a Shared, producer: &'a Producer, order: &'a MoveOrder) -> Self {
+    fn new(shared: &'a Shared, producer: &'a Seated<'a>, order: &'a MoveOrder) -> Self {
         Self {
             shared,
             producer,
@@ -328,6 +372,7 @@ impl<'a> Transaction<'a> {
             let why = "its generation is long over".to_owned();
             return Some(Report::MoveRefused { write, why });
         }
+        self.seat().begin("begin_transaction", Duration::ZERO);
         if let Err(error) = self.producer.begin_transaction() {
             return Some(self.fatal(&error.to_string(), error.rdkafka_error_code()));
         }
@@ -341,6 +386,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn fill(&self, metadata: Option<&ConsumerGroupMetadata>) -> Result<(), Stop> {
+        self.seat().begin("produce", MESSAGE_MAX);
         let produced = self.produce();
         // Also before an abort: it would wait for reports that nobody takes.
         let drained = self.drain();
@@ -394,6 +440,7 @@ impl<'a> Transaction<'a> {
         let until = self.shared.now() + OFFSETS_MAX;
         loop {
             self.go_on()?;
+            self.seat().begin("send_offsets_to_transaction", CALL);
             let sent = self
                 .producer
                 .send_offsets_to_transaction(&offsets, metadata, CALL);
@@ -421,8 +468,12 @@ impl<'a> Transaction<'a> {
                 return None;
             }
             let client = self.producer.client().native_ptr();
+            self.seat().begin("commit_transaction", CALL);
             let answer = match ffi::commit_transaction(client, CALL) {
-                Ok(()) => return Some(Report::Moved { write }),
+                Ok(()) => {
+                    self.seat().answered();
+                    return Some(Report::Moved { write });
+                }
                 Err(answer) => answer,
             };
             match commit_step(&answer) {
@@ -443,6 +494,7 @@ impl<'a> Transaction<'a> {
             if !self.shared.is_alive() {
                 return None;
             }
+            self.seat().begin("abort_transaction", CALL);
             let error = match self.producer.abort_transaction(CALL) {
                 Ok(()) => {
                     serve(self.producer);
@@ -469,6 +521,10 @@ impl<'a> Transaction<'a> {
             write: self.order.write,
             why: why.to_owned(),
         }
+    }
+
+    fn seat(&self) -> &Seat {
+        self.producer.seat
     }
 
     fn go_on(&self) -> Result<(), Stop> {

@@ -3,6 +3,7 @@
 //! fetch of a committed offset waits for another's open transaction, and
 //! commits must not wait for that.
 
+use super::board::{CLOSE, Seat};
 use super::context::Consumer;
 use super::life::Shared;
 use super::{Report, convert, ffi};
@@ -11,6 +12,7 @@ use crate::model::write::{Found, LogBounds};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::Offset;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -50,9 +52,10 @@ const AGAIN: Duration = Duration::from_millis(10);
 type Committed = Option<(NextOffset, String)>;
 
 /// Reads until the life ends.
-pub fn run(shared: &Shared, notes: &Receiver<ReaderNote>) {
+pub fn run(shared: Arc<Shared>, notes: &Receiver<ReaderNote>, seat: &Seat) {
     let mut thread = ReaderThread {
-        shared,
+        shared: &shared,
+        seat,
         assigned: BTreeSet::new(),
         pending: BTreeMap::new(),
         ids: BTreeMap::new(),
@@ -61,7 +64,9 @@ pub fn run(shared: &Shared, notes: &Receiver<ReaderNote>) {
         next_ids: Duration::ZERO,
     };
     loop {
-        match notes.recv_timeout(thread.rest()) {
+        let rest = thread.rest();
+        seat.begin("wait for partitions", rest);
+        match notes.recv_timeout(rest) {
             Ok(ReaderNote::End) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(note) => thread.note(note),
             Err(RecvTimeoutError::Timeout) => {}
@@ -78,12 +83,16 @@ pub fn run(shared: &Shared, notes: &Receiver<ReaderNote>) {
         }
         if let Some(consumer) = shared.consumer() {
             thread.turn(&consumer, notes);
+            // Where the life has ended, this may be the consumer's last use.
+            seat.begin("close", CLOSE);
+            drop(consumer);
         }
     }
 }
 
 struct ReaderThread<'a> {
     shared: &'a Shared,
+    seat: &'a Seat,
     assigned: BTreeSet<Partition>,
     /// Not answered yet; whether asking together has failed for it.
     pending: BTreeMap<Partition, (Generation, Asking)>,
@@ -229,6 +238,7 @@ impl ReaderThread<'_> {
     ) -> BTreeMap<Partition, Committed> {
         let names = &self.shared.settings.topics;
         let asked = convert::list(names, partitions);
+        self.seat.begin("committed offsets", timeout);
         let list = match consumer.committed_offsets(asked, timeout) {
             Ok(list) => list,
             Err(error) => {
@@ -280,6 +290,7 @@ impl ReaderThread<'_> {
     ) -> BTreeMap<Partition, NextOffset> {
         let names = &self.shared.settings.topics;
         let mut asked = convert::list(names, partitions);
+        self.seat.begin("log bounds", TOGETHER);
         let answer = asked
             .set_all_offsets(which)
             .and_then(|()| consumer.offsets_for_times(asked, TOGETHER));
@@ -306,6 +317,7 @@ impl ReaderThread<'_> {
         let partitions: Vec<Partition> = self.assigned.iter().copied().collect();
         let bounds = self.bounds(consumer, &partitions);
         if !bounds.is_empty() {
+            self.seat.answered();
             self.shared.report(Report::LogBounds(bounds));
         }
     }
@@ -341,6 +353,7 @@ impl ReaderThread<'_> {
         }
         let names = &self.shared.settings.topics;
         let asked: Vec<String> = topics.iter().map(|topic| names.name(*topic)).collect();
+        self.seat.begin("topic ids", TOGETHER);
         ffi::topic_ids(consumer, &asked, TOGETHER)
             .into_iter()
             .filter_map(|(name, id)| Some((names.topic(&name)?, TopicId(id))))

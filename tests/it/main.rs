@@ -17,3 +17,4 @@ mod replay;
 mod settings;
 mod signatures;
 mod tenants;
+mod watchdog;

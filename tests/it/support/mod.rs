@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod dead_letters;
+pub mod hold;
 pub mod http;
 pub mod http_parts;
 pub mod ledger;

@@ -137,6 +137,11 @@ impl Ringback {
         asked.elapsed()
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
     /// Waits for its end by itself; returns the exit code and what it logged.
     #[track_caller]
     pub fn ended(mut self) -> (i32, String) {

@@ -1,0 +1,66 @@
+//! Finds a Kafka call that hangs although the brokers answer others: librdkafka
+//! can hang in its transactional calls (librdkafka#4420, #5456, #5511), and a
+//! hung thread cannot be ended. So the process is, which is safe by design.
+//!
+//! Two threads for all lives: `kafka-watch` looks at the board and waits for
+//! nothing; `kafka-probe` asks the brokers with a client of its own while
+//! something is suspect.
+
+use super::AcrossLives;
+use super::admin::Admin;
+use super::board::LOOK_EVERY;
+use super::ffi;
+use super::settings::KafkaSettings;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+/// Between two questions to the brokers.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// For each answer.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+/// The process may end in its usual way for this long.
+const END_MAX: Duration = Duration::from_secs(2);
+
+/// Looks at the board until the service has ended, or something is hung: says
+/// what, and ends the process with this exit code where nobody else does.
+pub fn watch(across: &Weak<AcrossLives>, tell: impl FnOnce(), exit_code: u8) {
+    let hung = loop {
+        thread::sleep(LOOK_EVERY);
+        let Some(across) = across.upgrade() else {
+            return;
+        };
+        if let Some(hung) = across.board.look() {
+            break hung;
+        }
+    };
+    tracing::error!("{hung}: the process ends, and is safe to start again at once");
+    tell();
+    thread::sleep(END_MAX);
+    ffi::end_process(exit_code);
+}
+
+/// Asks the brokers for as long as something is suspect, until the service has
+/// ended. May hang itself: then other calls' answers alone decide.
+pub fn probe(settings: &KafkaSettings, across: &Weak<AcrossLives>) {
+    let mut asking: Option<Admin> = None;
+    loop {
+        thread::sleep(PROBE_EVERY);
+        let Some(board) = across.upgrade().map(|across| Arc::clone(&across.board)) else {
+            return;
+        };
+        if !board.is_suspect() {
+            asking = None;
+            continue;
+        }
+        if asking.is_none() {
+            asking = Admin::connect(settings).ok();
+        }
+        if asking
+            .as_ref()
+            .is_some_and(|admin| admin.answers(PROBE_LIMIT))
+        {
+            board.answered();
+        }
+    }
+}
