@@ -116,14 +116,26 @@ impl Broker {
             .unwrap_or_else(|e| panic!("creating {name}: {e}"));
     }
 
+    /// Deletes a topic, and waits until it is gone.
+    pub fn delete_topic(&self, name: &str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let done = runtime
+            .expect("a runtime can be made")
+            .block_on(self.admin().delete_topics(&[name], &admin_options()));
+        let done = done.expect("the broker answers").remove(0);
+        done.unwrap_or_else(|e| panic!("deleting: {e:?}"));
+        wait::until("the topic to be gone", || self.partitions(name) == 0);
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().expect("valid settings")
+    }
+
     fn try_create(&self, topic: &NewTopic<'_>) -> Result<(), String> {
-        let admin: AdminClient<DefaultClientContext> =
-            self.client().create().map_err(|e| e.to_string())?;
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let made = runtime
             .expect("a runtime can be made")
-            .block_on(admin.create_topics([topic], &options));
+            .block_on(self.admin().create_topics([topic], &admin_options()));
         match made.map_err(|e| e.to_string())?.remove(0) {
             Ok(_) => Ok(()),
             Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
@@ -158,6 +170,10 @@ pub fn client(brokers: &str) -> ClientConfig {
         .set("bootstrap.servers", brokers)
         .set("log_level", "0");
     config
+}
+
+fn admin_options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)))
 }
 
 fn settings(port: u16, controller: u16, directory: &Path) -> String {

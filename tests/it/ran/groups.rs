@@ -1,0 +1,62 @@
+//! Members: what a restart under the same name keeps, and how one leaves.
+
+use super::member::Member;
+use crate::support::broker::Broker;
+use crate::support::wait;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_sole_static_member_that_restarts_with_one_more_topic_never_gets_it() {
+    let broker = Broker::shared();
+    let (group, topics) = ("ran-one-more", ["ran-one-more-1", "ran-one-more-2"]);
+    for topic in topics {
+        broker.create_topic(topic, 1, &[]);
+    }
+    drop(Member::joined(
+        broker.address(),
+        group,
+        "a",
+        &topics[..1],
+        1,
+    ));
+    let again = Member::joined(broker.address(), group, "a", &topics, 1);
+    wait::stays("only its old topic", Duration::from_secs(4), || {
+        again.owned().iter().all(|(topic, _)| topic == topics[0])
+    });
+    drop(again);
+    // Under another name it does, once the old name's session is over.
+    let renamed = Member::join(broker.address(), group, "a-2", &topics, &[]);
+    renamed.until_owns(2);
+}
+
+#[test]
+fn leaving_hands_partitions_over_at_once_and_closing_alone_after_the_session() {
+    let (broker, topic) = (Broker::shared(), "ran-leaving");
+    broker.create_topic(topic, 2, &[]);
+    let stays = Member::joined(broker.address(), topic, "stays", &[topic], 2);
+    let leaves = Member::joined(broker.address(), topic, "leaves", &[topic], 1);
+    stays.until_owns(1);
+    let began = Instant::now();
+    leaves.leave();
+    stays.until_owns(2);
+    println!("handed over in {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(leaves);
+
+    let closes = Member::joined(broker.address(), topic, "closes", &[topic], 1);
+    stays.until_owns(1);
+    let began = Instant::now();
+    drop(closes);
+    stays.until_owns(2);
+    println!("closed alone: handed over in {:?}", began.elapsed());
+    // The session is 6 s from the last heartbeat.
+    assert!(
+        began.elapsed() > Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}

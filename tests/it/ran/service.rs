@@ -1,0 +1,325 @@
+//! ringback itself behind the proxy: what the facts of the other files lead to,
+//! as its tenants, its pages and its group see it.
+
+use super::member::{committed, now_committed};
+use crate::support::broker::Broker;
+use crate::support::proxy::{Api, Fate, Proxy, Trap, Wanted, Way};
+use crate::support::receiver::Behaviour;
+use crate::support::ringback::Ringback;
+use crate::support::scene::{Plan, Scene};
+use crate::support::wait::{self, PATIENCE};
+use std::time::{Duration, Instant};
+
+/// The shortest session that the broker allows, so that its end is soon, and a
+/// socket timeout above it, as the service demands.
+const SHORT_SESSION: [&str; 4] = [
+    "--kafka",
+    "session.timeout.ms=6000",
+    "--kafka",
+    "socket.timeout.ms=7000",
+];
+
+const ONE_PARTITION: Plan = Plan {
+    partitions: 1,
+    delays: "200ms",
+    delay_min: Duration::from_millis(200),
+    attempts: 10,
+};
+
+/// A replica whose Kafka is the proxy.
+fn run(scene: &Scene<'_>, proxy: &Proxy, instance: &str) -> Ringback {
+    let ringback = scene.start_at(&proxy.address(), instance, &SHORT_SESSION);
+    ringback.ready()
+}
+
+fn readoptions(ringback: &Ringback, reason: &str) -> u64 {
+    let metrics = ringback.metrics();
+    metrics.count("ringback_readoptions_total", &[("reason", reason)])
+}
+
+fn until_no_lag(ringback: &Ringback) {
+    ringback.until("no lag", |metrics| {
+        metrics.count("ringback_unfinished_records", &[]) == 0
+            && metrics.count("ringback_lag_records", &[]) == 0
+    });
+}
+
+#[test]
+fn a_commit_answered_ok_after_more_than_a_second_leads_to_readoption_and_one_charge() {
+    let mut scene = Scene::new("ran-late-answer", ONE_PARTITION);
+    scene.tenant("t", Behaviour::Ok);
+    let proxy = Proxy::start(&[scene.broker.address()]);
+    let ringback = run(&scene, &proxy, "a");
+    scene.publish("t", 20);
+    scene.until_delivered();
+    let late = proxy.trap(Fate::Hold, Wanted::answer(&[Api::OFFSET_COMMIT]));
+    scene.publish("t", 20);
+    late.until_caught();
+    let before = scene.receiver.count();
+    wait::stays(
+        "nothing sent unreserved",
+        Duration::from_millis(1_200),
+        || scene.receiver.count() == before,
+    );
+    late.release();
+    ringback.until("the re-adoption", |_| {
+        readoptions(&ringback, "commit_unsure") == 1
+    });
+    scene.until_delivered();
+    scene.account().assert_exact();
+    until_no_lag(&ringback);
+    ringback.drain();
+}
+
+#[test]
+fn an_older_commit_that_lands_after_newer_ones_is_refused_and_changes_nothing() {
+    let mut scene = Scene::new("ran-older-commit", ONE_PARTITION);
+    scene.tenant("t", Behaviour::FailFirst(1));
+    let proxy = Proxy::start(&[scene.broker.address()]);
+    let ringback = run(&scene, &proxy, "a");
+    scene.publish("t", 50);
+    scene.until_delivered();
+    let held = proxy.trap(Fate::Hold, Wanted::request(&[Api::OFFSET_COMMIT]).after(1));
+    scene.publish("t", 50);
+    held.until_caught();
+    // Its connection stays mute past the session's end; the next life goes on.
+    scene.until_delivered();
+    until_no_lag(&ringback);
+    let at = (scene.topic.as_str(), 0);
+    let newer = now_committed(scene.broker, &scene.topic, at);
+    let answered = proxy.seen(Way::Answer, Api::OFFSET_COMMIT);
+    held.release();
+    wait::until("an answer that nobody waits for", || {
+        proxy.seen(Way::Answer, Api::OFFSET_COMMIT) > answered
+    });
+    assert_eq!(now_committed(scene.broker, &scene.topic, at), newer);
+    ringback.kill();
+    let ringback = run(&scene, &proxy, "a");
+    scene.publish("t", 10);
+    scene.until_delivered();
+    scene.account().assert_exact();
+    ringback.drain();
+}
+
+#[test]
+fn a_transaction_that_was_carried_out_and_whose_answer_is_lost_is_not_done_again() {
+    let mut scene = Scene::new("ran-end-answer", ONE_PARTITION);
+    scene.tenant("t", Behaviour::FailFirst(2));
+    let proxy = Proxy::start(&[scene.broker.address()]);
+    let ringback = run(&scene, &proxy, "a");
+    let cut = proxy.trap(Fate::Cut, Wanted::answer(&[Api::END_TXN]));
+    scene.publish("t", 50);
+    cut.until_caught();
+    let lost = proxy.trap(Fate::Lose, Wanted::answer(&[Api::END_TXN]));
+    lost.until_caught();
+    scene.until_delivered();
+    scene.account().assert_exact();
+    let attempts = |id: &str| -> Vec<u8> {
+        let posts = scene.receiver.posts_of(id);
+        posts.iter().map(|p| p.attempt).collect()
+    };
+    for id in scene.ledger.ids() {
+        assert_eq!(attempts(id), [1, 2, 3], "{id}");
+    }
+    until_no_lag(&ringback);
+    ringback.drain();
+}
+
+/// The coordinator ends a transaction that takes too long; that looks like a
+/// namesake, and is none: the process goes on.
+#[test]
+fn a_transaction_that_the_coordinator_timed_out_ends_in_readoption_and_never_the_process() {
+    let mut scene = Scene::new("ran-coordinator-timeout", ONE_PARTITION);
+    scene.tenant("t", Behaviour::FailFirst(1));
+    let proxy = Proxy::start(&[scene.broker.address()]);
+    let ringback = run(&scene, &proxy, "a");
+    // Each of them: it is sent again before the transaction's time is over.
+    let held = proxy.trap(Fate::Hold, Wanted::request(&[Api::END_TXN]).all());
+    scene.publish("t", 20);
+    held.until_caught();
+    let at = (scene.topic.as_str(), 0);
+    let look = || committed(scene.broker, &scene.topic, at, Duration::from_millis(500));
+    assert!(look().is_err(), "its offsets are pending");
+    wait::until("the coordinator to end it", || look().is_ok());
+    held.release();
+    ringback.until("the re-adoption", |_| {
+        readoptions(&ringback, "move_unsure") == 1
+    });
+    scene.until_delivered();
+    scene.account().assert_exact();
+    until_no_lag(&ringback);
+    scene.publish("t", 20);
+    scene.until_delivered();
+    scene.account().assert_exact();
+    ringback.drain();
+}
+
+#[test]
+fn a_sync_that_is_held_back_stops_nobody_for_good_and_repeats_nothing() {
+    let mut scene = Scene::new("ran-sync-held", Plan::default());
+    scene.tenant("t", Behaviour::FailFirst(1));
+    let proxy = Proxy::start(&[scene.broker.address()]);
+    let first = run(&scene, &proxy, "a");
+    scene.publish("t", 100);
+    let held = proxy.trap(Fate::Hold, Wanted::request(&[Api::SYNC_GROUP]));
+    let second = scene.start("b", &SHORT_SESSION);
+    scene.publish("t", 100);
+    held.until_caught();
+    scene.publish("t", 100);
+    // Longer than a lease, shorter than a session.
+    wait::stays("held", Duration::from_millis(2_500), || held.caught() == 1);
+    held.release();
+    let second = second.ready();
+    second.until("its share", |metrics| {
+        metrics.count("ringback_assigned_partitions", &[]) > 0
+    });
+    scene.publish("t", 100);
+    scene.until_delivered();
+    scene.account().assert_exact();
+    first.drain();
+    second.drain();
+    scene.account().assert_exact();
+}
+
+#[test]
+fn a_coordinator_that_is_gone_for_seconds_is_waited_for() {
+    let mut scene = Scene::new("ran-coordinator-gone", Plan::default());
+    scene.tenant("t", Behaviour::FailFirst(1));
+    let proxy = Proxy::start(&[scene.broker.address()]);
+    let ringback = run(&scene, &proxy, "a");
+    scene.publish("t", 100);
+    scene.until_delivered();
+    let gone = proxy.trap(Fate::Cut, Wanted::request(Api::GROUP).all());
+    scene.publish("t", 100);
+    gone.until_caught();
+    wait::stays("gone", Duration::from_secs(3), || {
+        ringback.page("/healthz").is_some()
+    });
+    gone.release();
+    scene.until_delivered();
+    scene.publish("t", 100);
+    scene.until_delivered();
+    let account = scene.account();
+    account.assert_kept();
+    // Delivered, and not committed when the coordinator went.
+    assert!(account.after_success.len() <= 40, "{account}");
+    until_no_lag(&ringback);
+    ringback.drain();
+}
+
+/// Whichever message is cut, and its connection with it.
+#[test]
+fn a_cut_in_any_exchange_breaks_no_promise() {
+    let mut scene = Scene::new("ran-cuts", Plan::default());
+    scene.tenant("t", Behaviour::FailFirst(1));
+    let proxy = Proxy::start(&[scene.broker.address()]);
+    let cut = |wanted: Wanted| proxy.trap(Fate::Cut, wanted);
+    let begins = [
+        Api::FIND_COORDINATOR,
+        Api::JOIN_GROUP,
+        Api::SYNC_GROUP,
+        Api::OFFSET_FETCH,
+        Api::INIT_PRODUCER_ID,
+    ];
+    for way in [Wanted::request, Wanted::answer] {
+        let traps = begins.map(|api| cut(way(&[api])));
+        let ringback = run(&scene, &proxy, "a");
+        scene.publish("t", 20);
+        scene.until_delivered();
+        traps.iter().for_each(Trap::until_caught);
+        until_no_lag(&ringback);
+        ringback.kill();
+    }
+    let ringback = run(&scene, &proxy, "a");
+    for api in [
+        Api::OFFSET_COMMIT,
+        Api::HEARTBEAT,
+        Api::FETCH,
+        Api::PRODUCE,
+        Api::TXN_OFFSET_COMMIT,
+        Api::END_TXN,
+    ] {
+        for way in [Wanted::request, Wanted::answer] {
+            let trap = cut(way(&[api]));
+            scene.publish("t", 20);
+            trap.until_caught();
+            scene.until_delivered();
+        }
+    }
+    until_no_lag(&ringback);
+    scene.account().assert_exact();
+    ringback.drain();
+}
+
+/// A dead replica's open transaction holds back what others wrote behind it in
+/// the delay topic, no longer than its timeout, the broker's scan and a second.
+#[test]
+fn a_dead_replicas_transaction_freezes_its_delay_partition_no_longer_than_its_timeout_and_a_scan() {
+    let mut scene = Scene::new("ran-freeze", ONE_PARTITION);
+    scene.tenant("t", Behaviour::FailFirst(1));
+    let proxy = Proxy::start(&[scene.broker.address()]);
+    let dies = run(&scene, &proxy, "dies");
+    let held = proxy.trap(Fate::Hold, Wanted::request(&[Api::END_TXN]));
+    scene.publish("t", 10);
+    held.until_caught();
+    let began = Instant::now();
+    dies.kill();
+    let heir = scene.start("heir", &SHORT_SESSION).ready();
+    scene.publish("t", 10);
+    scene.until_delivered();
+    let frozen = began.elapsed();
+    println!("delivered {frozen:?} after the transaction began");
+    // The transaction's timeout 10 s, the scan 1 s, a second, the delay; and
+    // what a busy machine takes.
+    assert!(frozen < Duration::from_secs(10 + 1 + 1 + 3), "{frozen:?}");
+    scene.account().assert_exact();
+    until_no_lag(&heir);
+    drop(held);
+    heir.drain();
+}
+
+#[test]
+fn a_schedule_with_one_more_delay_gets_the_new_topic_under_the_same_name() {
+    let mut scene = Scene::new("ran-one-more-delay", Plan::default());
+    scene.tenant("t", Behaviour::FailFirst(2));
+    let ringback = scene.run("a");
+    scene.publish("t", 20);
+    scene.until_delivered();
+    until_no_lag(&ringback);
+    ringback.kill();
+    scene.plan.delays = "200ms,400ms";
+    scene.create_topics();
+    let ringback = scene.run("a");
+    ringback.until("three topics", |metrics| {
+        metrics.count("ringback_assigned_partitions", &[]) == 12
+    });
+    scene.publish("t", 20);
+    scene.until_delivered();
+    scene.account().assert_exact();
+    let waited = [("delay", "400ms")];
+    let metrics = ringback.metrics();
+    assert!(metrics.count("ringback_delay_lateness_seconds_count", &waited) >= 20);
+    ringback.drain();
+}
+
+#[test]
+fn markers_of_transactions_leave_no_lag_behind() {
+    let mut scene = Scene::new("ran-markers", Plan::default());
+    scene.tenant("t", Behaviour::FailFirst(2));
+    let ringback = scene.run("a");
+    scene.publish("t", 100);
+    scene.until_delivered();
+    until_no_lag(&ringback);
+    // What the operators' own tool says.
+    let lags = || -> Vec<String> {
+        let told = Broker::shared().consumer_groups(&["--describe", "--group", &scene.topic]);
+        let rows = told.lines().filter(|line| line.starts_with(&scene.topic));
+        rows.map(|row| row.split_whitespace().nth(5).unwrap_or("").to_owned())
+            .collect()
+    };
+    wait::until_some("no lag for kafka-consumer-groups either", PATIENCE, || {
+        let lags = lags();
+        (lags.len() == 8 && lags.iter().all(|lag| lag == "0")).then_some(())
+    });
+    ringback.drain();
+}
