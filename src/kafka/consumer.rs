@@ -36,6 +36,8 @@ pub fn run(shared: Arc<Shared>, seat: &Seat) {
         shared: Arc::clone(&shared),
         seat,
         consumer: None,
+        topics: Vec::new(),
+        joins_anew: false,
         fetches: BTreeMap::new(),
         looked_at: Duration::ZERO,
     };
@@ -46,6 +48,7 @@ pub fn run(shared: Arc<Shared>, seat: &Seat) {
             return;
         }
         thread.serve_events();
+        thread.join_anew();
         if thread.serve_partitions() == Turn::Rest {
             let wanted = thread.fetches.values().any(|fetch| fetch.credit > 0);
             shared.waker.sleep(if wanted { TICK } else { IDLE });
@@ -79,6 +82,10 @@ struct ConsumerThread<'a> {
     shared: Arc<Shared>,
     seat: &'a Seat,
     consumer: Option<Arc<Consumer>>,
+    /// What was subscribed to.
+    topics: Vec<String>,
+    /// The group is being left, to be joined again.
+    joins_anew: bool,
     fetches: BTreeMap<Partition, Fetching>,
     /// When every queue was last looked into.
     looked_at: Duration,
@@ -89,7 +96,16 @@ impl ConsumerThread<'_> {
         let mut starts = Vec::new();
         for note in self.shared.take_notes() {
             match note {
-                ConsumerNote::Subscribe(topics) => self.subscribe(&topics),
+                ConsumerNote::Subscribe(topics) => {
+                    self.topics = topics;
+                    self.subscribe();
+                }
+                ConsumerNote::JoinAnew => {
+                    if let Some(consumer) = &self.consumer {
+                        consumer.unsubscribe();
+                        self.joins_anew = true;
+                    }
+                }
                 ConsumerNote::Asked(Request::StartFetch {
                     generation,
                     partition,
@@ -123,7 +139,8 @@ impl ConsumerThread<'_> {
         Turn::Go
     }
 
-    fn subscribe(&mut self, topics: &[String]) {
+    fn subscribe(&mut self) {
+        let topics = &self.topics;
         let config = self.shared.settings.consumer_config(topics);
         let context = GroupContext {
             shared: Arc::clone(&self.shared),
@@ -131,8 +148,7 @@ impl ConsumerThread<'_> {
         let made = BaseConsumer::from_config_and_context(&config, context).and_then(|mut made| {
             let waker = Arc::clone(&self.shared.waker);
             made.set_nonempty_callback(move || waker.wake());
-            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-            made.subscribe(&names)?;
+            made.subscribe(&names(topics))?;
             Ok(Arc::new(made))
         });
         match made {
@@ -145,6 +161,21 @@ impl ConsumerThread<'_> {
                 let why = format!("cannot make a consumer of {} topics: {error}", topics.len());
                 self.shared.consumer_fault(why);
             }
+        }
+    }
+
+    /// Joins again once the group was left and everything given back.
+    fn join_anew(&mut self) {
+        let Some(consumer) = &self.consumer else {
+            return;
+        };
+        if !self.joins_anew || ffi::is_member(consumer) {
+            return;
+        }
+        self.joins_anew = false;
+        if let Err(error) = consumer.subscribe(&names(&self.topics)) {
+            let why = format!("cannot join the group anew: {error}");
+            self.shared.consumer_fault(why);
         }
     }
 
@@ -320,6 +351,10 @@ impl ConsumerThread<'_> {
         }
         self.shared.report(Report::Left);
     }
+}
+
+fn names(topics: &[String]) -> Vec<&str> {
+    topics.iter().map(String::as_str).collect()
 }
 
 /// What one turn has taken out of the queues.

@@ -25,6 +25,8 @@ const METADATA_MAX: usize = 8;
 pub enum ConsumerNote {
     /// Join the group with these topics.
     Subscribe(Vec<String>),
+    /// Leave the group and join it again: partitions are assigned to nobody.
+    JoinAnew,
     /// From the runner: fetches, the end of a revocation, leaving.
     Asked(Request),
 }

@@ -23,6 +23,7 @@ pub mod publish;
 mod quiet;
 mod reader;
 pub mod settings;
+mod unowned;
 mod wake;
 mod watchdog;
 

@@ -5,7 +5,8 @@
 
 use super::board::{CLOSE, Seat};
 use super::context::Consumer;
-use super::life::Shared;
+use super::life::{ConsumerNote, Shared};
+use super::unowned::UnownedWatch;
 use super::{Report, convert, ffi};
 use crate::model::position::{Generation, NextOffset, Partition, Topic, TopicId};
 use crate::model::write::{Found, LogBounds};
@@ -62,6 +63,7 @@ pub fn run(shared: Arc<Shared>, notes: &Receiver<ReaderNote>, seat: &Seat) {
         together: COMMITTED_TOGETHER,
         next_bounds: Duration::ZERO,
         next_ids: Duration::ZERO,
+        unowned: UnownedWatch::new(shared.now()),
     };
     loop {
         let rest = thread.rest();
@@ -101,6 +103,7 @@ struct ReaderThread<'a> {
     together: Duration,
     next_bounds: Duration,
     next_ids: Duration,
+    unowned: UnownedWatch,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,11 +117,12 @@ impl ReaderThread<'_> {
         if !self.pending.is_empty() {
             return AGAIN;
         }
-        let next = self.next_bounds.min(self.next_ids);
+        let next = self.next_bounds.min(self.next_ids).min(self.unowned.next());
         next.saturating_sub(self.shared.now()).max(AGAIN)
     }
 
     fn note(&mut self, note: ReaderNote) {
+        self.unowned.rebalanced(self.shared.now());
         match note {
             ReaderNote::Assigned {
                 generation,
@@ -171,6 +175,10 @@ impl ReaderThread<'_> {
         if now >= self.next_ids {
             self.next_ids = now + IDS_EVERY;
             self.watch_ids(consumer);
+        }
+        let look = now >= self.unowned.next() && !self.shared.settings.embedded;
+        if look && self.unowned.look(self.shared, consumer) {
+            self.shared.note(ConsumerNote::JoinAnew);
         }
     }
 

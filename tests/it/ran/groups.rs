@@ -2,6 +2,7 @@
 
 use super::member::Member;
 use crate::support::broker::Broker;
+use crate::support::proxy::{Api, Fate, Proxy, Wanted};
 use crate::support::wait;
 use std::time::{Duration, Instant};
 
@@ -59,4 +60,25 @@ fn leaving_hands_partitions_over_at_once_and_closing_alone_after_the_session() {
         "{:?}",
         began.elapsed()
     );
+}
+
+/// Cooperatively, partitions change hands in two steps: their owner gives them
+/// up and joins again, and only then they are assigned. Under a static name a
+/// new process gets what was assigned to the old one, and the group does not
+/// notice that the second step is missing.
+#[test]
+fn partitions_given_up_by_a_static_member_that_dies_before_it_joins_again_are_nobodys() {
+    let (broker, topic) = (Broker::shared(), "ran-given-up");
+    broker.create_topic(topic, 4, &[]);
+    let proxy = Proxy::start(&[broker.address()]);
+    let dies = Member::joined(&proxy.address(), topic, "a", &[topic], 4);
+    let second_step = proxy.trap(Fate::Hold, Wanted::request(&[Api::JOIN_GROUP]).after(1));
+    let other = Member::join(broker.address(), topic, "b", &[topic], &[]);
+    second_step.until_caught();
+    dies.until_owns(2);
+    let again = Member::joined(broker.address(), topic, "a", &[topic], 2);
+    wait::stays("two of four", Duration::from_secs(8), || {
+        again.owned().len() == 2 && other.owned().is_empty()
+    });
+    second_step.release();
 }

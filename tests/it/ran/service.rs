@@ -323,3 +323,27 @@ fn markers_of_transactions_leave_no_lag_behind() {
     });
     ringback.drain();
 }
+
+/// See `groups`: the group does not notice, so the members do.
+#[test]
+fn partitions_that_a_killed_replica_had_given_up_do_not_stay_nobodys() {
+    let mut scene = Scene::new("ran-given-up-by", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    let proxy = Proxy::start(&[scene.broker.address()]);
+    let dies = run(&scene, &proxy, "a");
+    let second_step = proxy.trap(Fate::Hold, Wanted::request(&[Api::JOIN_GROUP]).after(1));
+    let other = scene.start("b", &SHORT_SESSION);
+    second_step.until_caught();
+    dies.kill();
+    let again = scene.start("a", &SHORT_SESSION);
+    let (other, again) = (other.ready(), again.ready());
+    wait::until("every partition to be somebody's", || {
+        let owned = |r: &Ringback| r.metrics().count("ringback_assigned_partitions", &[]);
+        owned(&other) + owned(&again) == 8
+    });
+    scene.publish("t", 100);
+    scene.until_delivered();
+    scene.account().assert_exact();
+    other.drain();
+    again.drain();
+}
