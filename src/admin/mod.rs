@@ -2,8 +2,9 @@
 //! own, so that scrapes never disturb deliveries. Shows state, changes none.
 //!
 //! Limits: 64 connections, each for one request and at most 10 s, with a head
-//! of at most 16 KiB within 5 s; more connections wait in the listener's queue.
-//! So a reader that is slow holds one of 64 places for 10 s and nothing else.
+//! of at most 16 KiB within 5 s. Where one more comes, the oldest is cut once
+//! it has had a quarter of a second, which a page's milliseconds fit in: a
+//! probe of `/healthz` must not wait behind readers that are slow.
 
 mod page;
 mod pages;
@@ -15,16 +16,20 @@ pub use status::{About, Status};
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 const CONNECTIONS_MAX: usize = 64;
+/// What every connection gets before it may be cut for another.
+const CONNECTION_TIME_MIN: Duration = Duration::from_millis(250);
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -74,12 +79,8 @@ pub fn serve(
 
 async fn accept(listener: tokio::net::TcpListener, pages: Pages) {
     let router = pages.router();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections: VecDeque<(Instant, JoinHandle<()>)> = VecDeque::new();
     loop {
-        let place = Arc::clone(&places)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -95,14 +96,23 @@ async fn accept(listener: tokio::net::TcpListener, pages: Pages) {
             .max_buf_size(HEAD_BYTES_MAX)
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(async move {
+        connections.retain(|(_, connection)| !connection.is_finished());
+        if connections.len() >= CONNECTIONS_MAX
+            && let Some((since, mut oldest)) = connections.pop_front()
+            && timeout_at(since + CONNECTION_TIME_MIN, &mut oldest)
+                .await
+                .is_err()
+        {
+            oldest.abort();
+        }
+        let connection = tokio::spawn(async move {
             match tokio::time::timeout(CONNECTION_TIME_MAX, connection).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => debug!(%error, "a connection to the operators' pages failed"),
                 Err(_) => debug!("a connection to the operators' pages was too slow"),
             }
-            drop(place);
         });
+        connections.push_back((Instant::now(), connection));
     }
 }
 

@@ -47,7 +47,7 @@ pub fn render(view: &View<'_>, now_ms: i64) -> String {
             body {
                 h1 { "ringback " (view.instance) }
                 (state(view))
-                (numbers(view))
+                (numbers(view, now_ms))
                 (tenants(view, now_ms))
                 (delays(&view.delays, now_ms))
                 (partitions(&view.partitions))
@@ -79,7 +79,7 @@ fn state(view: &View<'_>) -> Markup {
     }
 }
 
-fn numbers(view: &View<'_>) -> Markup {
+fn numbers(view: &View<'_>, now_ms: i64) -> Markup {
     let lag: u64 = view.topics.values().map(|topic| topic.lag).sum();
     let oldest = view
         .topics
@@ -97,7 +97,7 @@ fn numbers(view: &View<'_>) -> Markup {
             (entry("In hand", html! { (view.unfinished) }))
             (entry("Not yet disposed of", html! { (lag) }))
             (entry("Oldest unfinished", html! { (span(oldest.unwrap_or_default())) }))
-            (entry("Last progress", html! { (moment(view.last_progress)) }))
+            (entry("Last progress", html! { (span(since(view.last_progress, now_ms))) " ago" }))
             (entry("Tenants failing", html! { (view.tenants.failing) }))
             (entry("Tenants at their limit", html! { (view.tenants.limited) }))
             (entry("Partitions", html! { (view.partitions.assigned) }))

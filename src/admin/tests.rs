@@ -10,6 +10,7 @@ use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 
@@ -18,6 +19,7 @@ struct Served {
     address: SocketAddr,
     status: Arc<Status>,
     now: Arc<AtomicI64>,
+    rendered: Arc<AtomicI64>,
     shutdown: oneshot::Sender<()>,
     thread: thread::JoinHandle<Result<(), AdminError>>,
 }
@@ -32,9 +34,14 @@ fn served() -> Served {
     }));
     let now = Arc::new(AtomicI64::new(0));
     let clock = Arc::clone(&now);
+    let rendered = Arc::new(AtomicI64::new(0));
+    let renders = Arc::clone(&rendered);
     let pages = Pages::new(
         Arc::clone(&status),
-        || b"ringback_in_flight 3\n".to_vec(),
+        move || {
+            renders.fetch_add(1, Ordering::Relaxed);
+            b"ringback_in_flight 3\n".to_vec()
+        },
         move || UnixMillis(clock.load(Ordering::Relaxed)),
     );
     let listener = bind("127.0.0.1:0").expect("loopback");
@@ -45,6 +52,7 @@ fn served() -> Served {
         address,
         status,
         now,
+        rendered,
         shutdown,
         thread,
     }
@@ -192,11 +200,28 @@ fn the_pages_say_what_the_runner_wrote() {
 #[test]
 fn connections_that_say_nothing_do_not_keep_others_out() {
     let served = served();
-    let silent: Vec<TcpStream> = (0..CONNECTIONS_MAX - 1)
+    let silent: Vec<TcpStream> = (0..3 * CONNECTIONS_MAX)
         .map(|_| TcpStream::connect(served.address).expect("it listens"))
         .collect();
     assert_eq!(served.get("/healthz").0, 200);
-    drop(silent);
+    let mut oldest = &silent[0];
+    oldest
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("not zero");
+    let cut = matches!(oldest.read(&mut [0; 1]), Ok(0));
+    assert!(cut, "the oldest made room");
+}
+
+#[test]
+fn metrics_are_rendered_no_more_often_than_anybody_needs() {
+    let served = served();
+    for _ in 0..20 {
+        assert_eq!(served.get("/metrics").1, "ringback_in_flight 3\n");
+    }
+    assert_eq!(served.rendered.load(Ordering::Relaxed), 1);
+    served.now.store(100, Ordering::Relaxed);
+    served.get("/metrics");
+    assert_eq!(served.rendered.load(Ordering::Relaxed), 2);
 }
 
 #[test]

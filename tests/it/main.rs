@@ -13,6 +13,7 @@ mod harness;
 mod kills;
 mod lanes;
 mod outages;
+mod pages;
 mod ran;
 mod replay;
 mod settings;

@@ -2,6 +2,7 @@
 //! scripted receivers, and the ledger that checks the promises.
 
 pub mod broker;
+pub mod browser;
 pub mod dead_letters;
 pub mod hold;
 pub mod http;
