@@ -45,6 +45,8 @@ pub enum Command {
     Topics(Topics),
     /// Publish sample records, or records from JSON lines on standard input
     Publish(Box<PublishGiven>),
+    /// Receive callbacks as a tenant would: show each, verify its signature, answer as told
+    Receive(ReceiveGiven),
     /// Ask a running service whether it is well; exits 0 or 1
     Health(HealthGiven),
     /// Print completions for a shell
@@ -132,6 +134,38 @@ pub struct PublishGiven {
     pub dash: Option<String>,
 }
 
+/// What `receive` takes.
+#[derive(Args, Clone)]
+#[command(
+    after_help = "It prints whole callbacks, names and phone numbers included, on standard output: keep that
+where personal data may be. It answers any path, and as told whether or not a signature fits.
+Standard error has what is no callback. SIGTERM or SIGINT ends it."
+)]
+pub struct ReceiveGiven {
+    /// Address and port for callbacks over http; port 0 lets the system choose one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+    /// Secret that verifies signatures, whsec_ and base64, repeatable; better in the variable (several with commas), where no list of processes shows it
+    #[arg(long, value_name = "SECRET", value_delimiter = ',')]
+    #[arg(env = "RINGBACK_SECRET", hide_env_values = true)]
+    pub secret: Vec<String>,
+    /// Status of every answer, 200 to 599
+    #[arg(long, value_name = "STATUS", default_value = "200")]
+    pub answer: String,
+    /// Wait before each answer, 0s to 10m; ringback waits 5 s
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub delay: String,
+    /// Retry-After of every answer, 0s to 168h, in whole seconds; ringback reads it with 429 and 503
+    #[arg(long, value_name = "DURATION")]
+    pub retry_after: Option<String>,
+    /// Never answer
+    #[arg(long, conflicts_with_all = ["answer", "delay", "retry_after"])]
+    pub silent: bool,
+    /// text for people, json for one JSON line a callback
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub format: String,
+}
+
 /// What `health` takes.
 #[derive(Args, Clone)]
 pub struct HealthGiven {
@@ -205,7 +239,8 @@ mod tests {
             flags += 1;
         }
         assert_eq!(flags, 20);
-        assert_eq!(variables().len(), 20);
+        // Beside them: the secret of `receive`.
+        assert_eq!(variables().len(), 21);
     }
 
     #[test]

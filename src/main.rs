@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::CheckConfig(given) => commands::check_config::run(&given, RULE, &variables),
         Command::Topics(given) => commands::topics::run(&given, RULE),
         Command::Publish(given) => commands::publish::run(&given, RULE),
+        Command::Receive(given) => commands::receive::run(&given),
         Command::Health(given) => commands::health::run(&given),
         Command::Completions { shell } => commands::completions::run(cli::command(), shell),
     };

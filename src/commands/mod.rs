@@ -6,6 +6,7 @@ pub mod completions;
 pub mod demo;
 pub mod health;
 pub mod publish;
+pub mod receive;
 pub mod run;
 pub mod topics;
 

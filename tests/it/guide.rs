@@ -1,0 +1,40 @@
+//! The tenants' guides: their tables are the code's, and their examples run
+//! against callbacks that a real service has sent.
+
+mod examples;
+mod tables;
+
+use std::sync::LazyLock;
+
+const ENGLISH: &str = "tenant-guide.en.md";
+const CHINESE: &str = "tenant-guide.zh.md";
+
+/// One guide.
+struct Guide {
+    name: &'static str,
+    text: &'static str,
+}
+
+static GUIDES: LazyLock<[Guide; 2]> = LazyLock::new(|| {
+    [
+        Guide {
+            name: ENGLISH,
+            text: include_str!("../../deploy/tenant-guide.en.md"),
+        },
+        Guide {
+            name: CHINESE,
+            text: include_str!("../../deploy/tenant-guide.zh.md"),
+        },
+    ]
+});
+
+impl Guide {
+    /// The fenced blocks of a language.
+    fn blocks(&self, language: &str) -> Vec<&'static str> {
+        let fence = format!("```{language}\n");
+        let begun = self.text.split(&fence[..]).skip(1);
+        begun
+            .map(|block| block.split_once("```").expect("every block ends").0)
+            .collect()
+    }
+}

@@ -1,0 +1,167 @@
+//! What the tenants' guides say in tables is what the code does.
+
+use super::{ENGLISH, GUIDES, Guide};
+use crate::support::sample::EXAMPLE;
+use ringback::commands::receive::fields::{EXPANSION, FIELDS, Field, Holds, RULES};
+use ringback::config::given::DELAYS_DEFAULT;
+use ringback::model::attempt::ErrorClass;
+use ringback::model::time::parse_duration;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+impl Guide {
+    fn is_english(&self) -> bool {
+        self.name == ENGLISH
+    }
+
+    #[track_caller]
+    fn has(&self, what: &str) {
+        assert!(self.text.contains(what), "{} must hold:\n{what}", self.name);
+    }
+
+    /// The rows of a table of fields, in this guide's language.
+    fn fields(&self, list: &[Field]) -> String {
+        let mut rows = String::new();
+        for field in list {
+            let declared = field.declared.unwrap_or("–");
+            let words = field.holds.words();
+            let (really, mut meaning) = match self.is_english() {
+                true => (words.1, field.en.to_owned()),
+                false => (words.0, field.zh.to_owned()),
+            };
+            if let Holds::Choices(_, choices) = field.holds {
+                let (colon, between, end) = match self.is_english() {
+                    true => (": ", "; ", ". "),
+                    false => ("：", "；", "。"),
+                };
+                let choices: Vec<String> = choices
+                    .iter()
+                    .map(|choice| {
+                        let means = if self.is_english() {
+                            choice.en
+                        } else {
+                            choice.zh
+                        };
+                        format!("{}{colon}{means}", choice.value)
+                    })
+                    .collect();
+                meaning = format!("{meaning}{end}{}", choices.join(between));
+            }
+            let name = field.name;
+            writeln!(rows, "| `{name}` | {declared} | {really} | {meaning} |").expect("text");
+        }
+        rows
+    }
+
+    /// A duration in words, the units that are not 0 only.
+    fn duration(&self, duration: Duration) -> String {
+        let seconds = duration.as_secs();
+        let names = match self.is_english() {
+            true => ["h", "min", "s"],
+            false => ["小时", "分", "秒"],
+        };
+        let parts = [seconds / 3_600, seconds / 60 % 60, seconds % 60];
+        let told = parts.iter().zip(names).filter(|(number, _)| **number > 0);
+        let told: Vec<String> = told.map(|(n, name)| format!("{n} {name}")).collect();
+        if told.is_empty() {
+            "–".to_owned()
+        } else {
+            told.join(" ")
+        }
+    }
+
+    /// The attempts of the default schedule, the first at nine o'clock.
+    fn schedule(&self) -> String {
+        let delays = DELAYS_DEFAULT
+            .split(',')
+            .map(|text| parse_duration(text).expect("a delay"));
+        let waits = std::iter::once(Duration::ZERO).chain(delays);
+        let mut rows = String::new();
+        let mut after = Duration::ZERO;
+        for (number, wait) in (1..).zip(waits) {
+            after += wait;
+            let clock = 9 * 3_600 + after.as_secs();
+            let clock = format!(
+                "{:02}:{:02}:{:02}",
+                clock / 3_600,
+                clock / 60 % 60,
+                clock % 60
+            );
+            // A wait alone is "1 分钟"; within a sum, "1 分".
+            let wait = self.duration(wait).replace('分', "分钟");
+            let after = self.duration(after);
+            writeln!(rows, "| {number} | {wait} | {after} | {clock} |").expect("text");
+        }
+        rows
+    }
+}
+
+#[test]
+fn the_fields_are_the_codes() {
+    for guide in GUIDES.iter() {
+        for list in [FIELDS, EXPANSION, RULES] {
+            guide.has(&guide.fields(list));
+        }
+    }
+}
+
+#[test]
+fn the_example_is_the_contracts_to_the_byte() {
+    let example = std::str::from_utf8(EXAMPLE).expect("it is UTF-8");
+    for guide in GUIDES.iter() {
+        guide.has(&format!("```json\n{}\n```", example.trim_end()));
+    }
+}
+
+#[test]
+fn the_schedule_is_the_default_one() {
+    for guide in GUIDES.iter() {
+        let schedule = guide.schedule();
+        assert_eq!(schedule.lines().count(), 10);
+        guide.has(&schedule);
+    }
+}
+
+#[test]
+fn every_error_class_is_there_with_an_advice_and_no_other() {
+    for guide in GUIDES.iter() {
+        let (_, table) = guide
+            .text
+            .rsplit_once("|---|---|---|\n")
+            .expect("the last table");
+        let rows: Vec<&str> = table.lines().collect();
+        assert_eq!(rows.len(), ErrorClass::ALL.len(), "{}", guide.name);
+        for (row, class) in rows.iter().zip(ErrorClass::ALL) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            assert_eq!(cells[1], format!("`{}`", class.name()), "{}", guide.name);
+            assert!(!cells[2].is_empty() && !cells[3].is_empty(), "{row}");
+            if guide.is_english() {
+                assert_eq!(cells[3], class.advice());
+            }
+        }
+    }
+}
+
+#[test]
+fn both_guides_have_the_same_parts() {
+    let outlines: Vec<Vec<String>> = GUIDES.iter().map(outline).collect();
+    assert_eq!(outlines[0], outlines[1]);
+}
+
+/// Headings, tables and blocks without their words, in order.
+fn outline(guide: &Guide) -> Vec<String> {
+    let mut in_block = false;
+    let mut parts = Vec::new();
+    for line in guide.text.lines() {
+        if line.starts_with("```") {
+            in_block = !in_block;
+            parts.push(line.to_owned());
+        } else if !in_block && line.starts_with('#') {
+            let level = line.split(' ').next().unwrap_or_default();
+            parts.push(level.to_owned());
+        } else if !in_block && line.starts_with('|') {
+            parts.push(format!("{} cells", line.matches('|').count()));
+        }
+    }
+    parts
+}
