@@ -160,6 +160,7 @@ impl Engine {
         }
         let running = Running {
             lane: held.lane,
+            round: self.lanes.round(held.lane),
             tenant: held.call.tenant.clone(),
             record: held.call.id.clone(),
             attempt,
@@ -267,8 +268,9 @@ impl Engine {
             owned.delivered = delivered;
             owned.touch(now);
             for offset in moving.into_iter().rev() {
-                owned.moves.push_front(offset);
-                owned.moves_since.get_or_insert(now);
+                let entry = owned.ledger.entry(offset);
+                let bytes = entry.map_or(0, |entry| entry.moving_bytes());
+                owned.requeue_move(offset, bytes, now);
             }
             for offset in reserving.into_iter().rev() {
                 self.unreserve(Position {

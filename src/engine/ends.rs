@@ -25,11 +25,11 @@ impl Engine {
         let delivered = matches!(ended.outcome, Outcome::Delivered { .. });
         match &ended.outcome {
             Outcome::Delivered { .. } => {
-                self.lanes.delivered(running.lane, now);
+                self.lanes.delivered(running.lane, running.round, now);
                 self.failing.delivered(&running.tenant);
             }
             Outcome::Failed { class, detail, .. } => {
-                self.lanes.failed(running.lane, now);
+                self.lanes.failed(running.lane, running.round, *class, now);
                 self.failing.failed(&running.tenant, now, *class, detail);
             }
         }

@@ -2,12 +2,12 @@
 //! attempt's end on: read, due, tenant, lane; outcome, verdict, disposition.
 
 use super::event::Action;
-use super::lanes::Room;
+use super::lanes::{Crowd, Room};
 use super::ledger::{Entry, Held, Moving, Standing};
 use super::offsets::Mark;
 use super::owned::{Arrived, Phase};
 use super::verdict::{self, Verdict};
-use super::{Engine, Known};
+use super::{Engine, Known, writes};
 use crate::model::attempt::{Ended, Outcome};
 use crate::model::call::CallEnded;
 use crate::model::fact::{DeadLetterReason, Disposition, Fact, ReadoptReason};
@@ -20,6 +20,9 @@ use std::time::Duration;
 /// After this many records in a row that met full lanes, reading on is not
 /// expected to find one that can be sent.
 const FULL_STREAK: usize = 64;
+
+/// When a record is looked at again that stays for its lane.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A record tells the clock's skew if its append was this recent.
 const SKEW_FRESH: Duration = Duration::from_secs(2);
@@ -229,12 +232,16 @@ impl Engine {
             return (Step::Taken, None);
         };
         let lane = self.lanes.lane(&call.tenant, tenant.max_in_flight as usize);
-        let room = self.lanes.room(lane, now);
-        let light = self.lanes.is_light(lane);
         let owned = self
             .partitions
             .get_mut(&partition)
             .expect("dispatch looked it up");
+        let crowd = match owned.ledger.is_crowded() {
+            true => Crowd::Crowded,
+            false => Crowd::Roomy,
+        };
+        let room = self.lanes.room(lane, crowd, now);
+        let light = self.lanes.is_light(lane);
         match room {
             Room::Yes => {
                 if light {
@@ -261,10 +268,11 @@ impl Engine {
                 (Step::Taken, None)
             }
             Room::ProcessFull => (Step::Stays(None), Some(arrived)),
+            Room::Hold => (Step::Stays(Some(now.plus(LOOK_AGAIN))), Some(arrived)),
             Room::Soon if owned.full_streak >= FULL_STREAK => {
-                let again = now.plus(Duration::from_millis(10));
-                (Step::Stays(Some(again)), Some(arrived))
+                (Step::Stays(Some(now.plus(LOOK_AGAIN))), Some(arrived))
             }
+            Room::Soon | Room::No if owned.is_full_of_moves() => (Step::Stays(None), Some(arrived)),
             Room::Soon | Room::No => {
                 owned.full_streak = owned.full_streak.saturating_add(1);
                 let Arrived {
@@ -401,8 +409,9 @@ impl Engine {
 
     /// From here on the record belongs to the next move.
     pub(super) fn begin_move(&mut self, moving: Moving) {
-        let now = self.now;
         let Position { partition, offset } = moving.record.position;
+        let due = writes::move_due(moving.verdict, self.now);
+        let bytes = moving.record.size();
         let owned = self
             .partitions
             .get_mut(&partition)
@@ -415,7 +424,7 @@ impl Engine {
             }
             None => owned.ledger.take(offset, Entry::Moving(Box::new(moving))),
         }
-        owned.queue_move(offset, now);
+        owned.queue_move(offset, bytes, due, self.now);
     }
 
     /// The record was delivered.

@@ -6,7 +6,13 @@
 //! commit and a transaction. All lanes together hold at most
 //! [`WAITING_MIN`] records or twice the process's slots, whichever is more:
 //! at 1.5 kB a record some 3 MiB, at 1 MiB a record [`WAITING_BYTES_MAX`].
+//! Lanes that their tenants' limits hold back share three quarters of that,
+//! each a quarter of what is left of them: one gets its 256, of 5,000 dead ones
+//! most get nothing, and their records are diverted.
 
+use super::limit::{Limit, Round, Standing};
+use super::slots::{Slots, Turn, Turns};
+use crate::model::attempt::ErrorClass;
 use crate::model::fact::Attempted;
 use crate::model::position::{Partition, Position};
 use crate::model::tenant::TenantId;
@@ -24,16 +30,14 @@ pub const WAITING_MIN: usize = 2_048;
 /// The most bytes that wait in all lanes.
 pub const WAITING_BYTES_MAX: usize = 32 << 20;
 
-/// How long a rate is measured, and how long a lane that has just filled up is
-/// given the benefit of the doubt.
+/// How long a rate is measured, and how long a lane that has just come to its
+/// limit is given the benefit of the doubt.
 const RATE_WINDOW: Duration = Duration::from_millis(100);
-/// A lane that takes this many in a window empties within two of them.
-const FAST_PER_WINDOW: u32 = LANE_RECORDS_MAX as u32 / 2;
 /// What counts as lately in [`Attempted`].
 const LATELY: Duration = Duration::from_secs(300);
 
 /// A lane, by its place in [`Lanes`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct LaneId(usize);
 
 /// What a lane says to one more record.
@@ -41,13 +45,27 @@ pub struct LaneId(usize);
 pub enum Room {
     /// It may wait here.
     Yes,
-    /// The tenant's own limit holds and its queue is full, but it empties so
-    /// fast that the record had better wait where it is.
+    /// The tenant's own limit holds and there is no room behind it, but that is
+    /// so since a moment: it had better wait where it is.
+    Hold,
+    /// The tenant's own limit holds and there is no room behind it, but the
+    /// lane empties so fast that it had better wait where it is, unless others
+    /// wait behind it.
     Soon,
-    /// The tenant's own limit holds and its queue is full: divert.
+    /// The tenant's own limit holds and there is no room behind it: divert.
     No,
     /// The process's own limit holds: reading stops.
     ProcessFull,
+}
+
+/// How much room a record's partition has for unfinished ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Crowd {
+    /// Enough.
+    Roomy,
+    /// What is left is for records that can start: none more is taken that
+    /// would wait for its tenant.
+    Crowded,
 }
 
 struct Lane {
@@ -56,12 +74,15 @@ struct Lane {
     waiting_bytes: usize,
     /// Reserved, being reserved or in flight.
     active: usize,
-    limit: usize,
-    queued_for_turn: bool,
-    full_since: Option<UnixMillis>,
+    limit: Limit,
+    turn: Option<Turn>,
+    /// Since when its limit is seen to hold it back, and when last.
+    limited: Option<(UnixMillis, UnixMillis)>,
     window_start: UnixMillis,
-    window_count: u32,
-    window_before: u32,
+    window_count: usize,
+    window_before: usize,
+    /// Whether its last attempt failed.
+    failing: bool,
     /// When its last first attempt ended, and whether that delivered.
     first_attempt: Option<(UnixMillis, bool)>,
 }
@@ -70,11 +91,10 @@ struct Lane {
 pub struct Lanes {
     lanes: Vec<Lane>,
     by_tenant: HashMap<TenantId, LaneId>,
-    turns: VecDeque<LaneId>,
+    turns: Turns<LaneId>,
     waiting: usize,
     waiting_bytes: usize,
-    active: usize,
-    active_max: usize,
+    slots: Slots,
 }
 
 impl Lanes {
@@ -84,44 +104,42 @@ impl Lanes {
         Self {
             lanes: Vec::new(),
             by_tenant: HashMap::new(),
-            turns: VecDeque::new(),
+            turns: Turns::new(),
             waiting: 0,
             waiting_bytes: 0,
-            active: 0,
-            active_max,
+            slots: Slots::new(active_max),
         }
     }
 
     /// The tenant's lane, made when it is first needed. Lanes are never
     /// dropped, so their number is bounded by that of the tenants configured
-    /// since the start, some 200 bytes each.
-    pub fn lane(&mut self, tenant: &TenantId, limit: usize) -> LaneId {
-        let id = match self.by_tenant.get(tenant) {
+    /// since the start, some 300 bytes each.
+    pub fn lane(&mut self, tenant: &TenantId, ceiling: usize) -> LaneId {
+        match self.by_tenant.get(tenant) {
             Some(id) => *id,
             None => {
                 let id = LaneId(self.lanes.len());
                 self.by_tenant.insert(tenant.clone(), id);
-                self.lanes.push(Lane::new(tenant.clone()));
+                self.lanes.push(Lane::new(tenant.clone(), ceiling));
                 id
             }
-        };
-        self.lanes[id.0].limit = limit;
-        id
+        }
     }
 
     /// The most records that may wait in all lanes together.
     fn waiting_max(&self) -> usize {
-        WAITING_MIN.max(2 * self.active_max)
+        WAITING_MIN.max(2 * self.slots.max())
     }
 
     /// Whether one more record of this size may wait in the lane.
-    pub fn room(&mut self, id: LaneId, now: UnixMillis) -> Room {
+    pub fn room(&mut self, id: LaneId, crowd: Crowd, now: UnixMillis) -> Room {
+        let limited = self.is_limited(id, now);
         let waiting_max = self.waiting_max();
         let free = waiting_max.saturating_sub(self.waiting);
         let free_bytes = WAITING_BYTES_MAX.saturating_sub(self.waiting_bytes);
-        let slots_full = self.active >= self.active_max && self.waiting >= self.active_max;
+        let slots_full = self.slots.are_taken() && self.waiting >= self.slots.max();
         let lane = &mut self.lanes[id.0];
-        if lane.active < lane.limit {
+        if !limited {
             let pressed = slots_full || free == 0 || free_bytes == 0;
             let enough =
                 lane.waiting.len() >= LANE_RECORDS_MAX || lane.waiting_bytes >= LANE_BYTES_MAX;
@@ -137,17 +155,47 @@ impl Lanes {
         let share = |free: usize, all: usize| free.saturating_sub(all / 4) / 4;
         let records_max = LANE_RECORDS_MAX.min(share(free, waiting_max));
         let bytes_max = LANE_BYTES_MAX.min(share(free_bytes, WAITING_BYTES_MAX));
-        if lane.waiting.len() < records_max && lane.waiting_bytes < bytes_max {
+        let fits = lane.waiting.len() < records_max && lane.waiting_bytes < bytes_max;
+        if fits && crowd == Crowd::Roomy {
             return Room::Yes;
         }
-        let full_since = *lane.full_since.get_or_insert(now);
-        let fast = lane.window_before.max(lane.window_count) >= FAST_PER_WINDOW
-            && now.since(lane.window_start) < 2 * RATE_WINDOW;
-        if fast || now.since(full_since) < RATE_WINDOW {
+        let no_share = self.slots.is_share_taken(lane.limit.standing());
+        if lane.failing || no_share {
+            return Room::No;
+        }
+        if lane
+            .limited
+            .is_some_and(|(since, _)| now.since(since) < RATE_WINDOW)
+        {
+            Room::Hold
+        } else if lane.empties_fast(now) {
             Room::Soon
         } else {
             Room::No
         }
+    }
+
+    /// Whether it is the tenant that holds its lane back: its own limit, or
+    /// that it has no slot because too many like it have one. A lane that was
+    /// seen so lately still is, as long as its queue would fill its limit: one
+    /// answer does not make an overloaded tenant one that waits for us.
+    fn is_limited(&mut self, id: LaneId, now: UnixMillis) -> bool {
+        let lane = &mut self.lanes[id.0];
+        let standing = lane.limit.standing();
+        let full = self.slots.are_taken();
+        let no_share = self.slots.is_share_taken(standing);
+        let held_back = !lane.limit.allows(lane.active)
+            || (no_share && (!full || standing == Standing::AtFloor));
+        if held_back {
+            let since = lane.limited.map_or(now, |(since, _)| since);
+            lane.limited = Some((since, now));
+            return true;
+        }
+        if lane.limit.allows(lane.active + lane.waiting.len()) {
+            lane.limited = None;
+        }
+        let lately = |(_, last): (_, UnixMillis)| now.since(last) < RATE_WINDOW;
+        !full && lane.limited.is_some_and(lately)
     }
 
     /// Whether the lane is less than half full: a sign that reading on finds
@@ -177,11 +225,18 @@ impl Lanes {
         self.offer_turn(id);
     }
 
+    /// Gives the lane a turn if it may start something, and takes it otherwise.
     fn offer_turn(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0];
-        if !lane.queued_for_turn && !lane.waiting.is_empty() && lane.active < lane.limit {
-            lane.queued_for_turn = true;
-            self.turns.push_back(id);
+        let standing = lane.limit.standing();
+        let may_start = !lane.waiting.is_empty() && lane.limit.allows(lane.active);
+        match lane.turn {
+            None if may_start => lane.turn = Some(self.turns.join(id, standing)),
+            Some(turn) if !may_start => {
+                self.turns.leave(id, turn, standing);
+                lane.turn = None;
+            }
+            _ => {}
         }
     }
 
@@ -192,38 +247,28 @@ impl Lanes {
         &mut self,
         mut eligible: impl FnMut(Position) -> bool,
     ) -> Option<(LaneId, Position)> {
-        if self.active >= self.active_max {
-            return None;
+        let lanes = &self.lanes;
+        let mut turns = self.turns.in_order(&self.slots);
+        let (id, at) = turns.find_map(|id| {
+            let mut waiting = lanes[id.0].waiting.iter();
+            let at = waiting.position(|(position, _)| eligible(*position))?;
+            Some((id, at))
+        })?;
+        drop(turns);
+        let lane = &mut self.lanes[id.0];
+        let standing = lane.limit.standing();
+        let (position, bytes) = lane.waiting.remove(at)?;
+        lane.waiting_bytes -= bytes;
+        lane.active += 1;
+        lane.limit.saw_active(lane.active);
+        self.waiting -= 1;
+        self.waiting_bytes -= bytes;
+        self.slots.take(standing);
+        if let Some(turn) = lane.turn.take() {
+            self.turns.leave(id, turn, standing);
         }
-        for _ in 0..self.turns.len() {
-            let id = self.turns.pop_front()?;
-            let lane = &mut self.lanes[id.0];
-            lane.queued_for_turn = false;
-            if lane.waiting.is_empty() || lane.active >= lane.limit {
-                continue;
-            }
-            let found = lane
-                .waiting
-                .iter()
-                .position(|(position, _)| eligible(*position));
-            let chosen = found.and_then(|at| lane.waiting.remove(at));
-            if let Some((position, bytes)) = chosen {
-                lane.waiting_bytes -= bytes;
-                lane.active += 1;
-                lane.full_since = None;
-                self.waiting -= 1;
-                self.waiting_bytes -= bytes;
-                self.active += 1;
-                assert!(
-                    self.active <= self.active_max,
-                    "L5: more slots taken than there are"
-                );
-                self.offer_turn(id);
-                return Some((id, position));
-            }
-            self.offer_turn(id);
-        }
-        None
+        self.offer_turn(id);
+        Some((id, position))
     }
 
     /// A slot is free again.
@@ -231,18 +276,45 @@ impl Lanes {
         let lane = &mut self.lanes[id.0];
         assert!(lane.active > 0, "L5: a slot was given back twice");
         lane.active -= 1;
-        self.active -= 1;
+        self.slots.give_back(lane.limit.standing());
         self.offer_turn(id);
     }
 
+    /// The round that an attempt of this lane begins in.
+    #[must_use]
+    pub fn round(&self, id: LaneId) -> Round {
+        self.lanes[id.0].limit.round()
+    }
+
     /// An attempt of this lane was answered with success.
-    pub fn delivered(&mut self, id: LaneId, now: UnixMillis) {
-        self.lanes[id.0].count_end(now);
+    pub fn delivered(&mut self, id: LaneId, round: Round, now: UnixMillis) {
+        let lane = &mut self.lanes[id.0];
+        lane.failing = false;
+        lane.count_end(now);
+        self.adapt(id, |limit| limit.delivered(round));
     }
 
     /// An attempt of this lane failed.
-    pub fn failed(&mut self, id: LaneId, now: UnixMillis) {
-        self.lanes[id.0].count_end(now);
+    pub fn failed(&mut self, id: LaneId, round: Round, class: ErrorClass, now: UnixMillis) {
+        let lane = &mut self.lanes[id.0];
+        lane.failing = true;
+        lane.count_end(now);
+        self.adapt(id, |limit| limit.failed(round, class));
+    }
+
+    /// Changes a lane's limit, and what hangs on it.
+    fn adapt(&mut self, id: LaneId, change: impl FnOnce(&mut Limit)) {
+        let lane = &mut self.lanes[id.0];
+        let before = lane.limit.standing();
+        change(&mut lane.limit);
+        let after = lane.limit.standing();
+        if before != after {
+            self.slots.change(lane.active, before, after);
+            if let Some(turn) = lane.turn {
+                self.turns.change(id, turn, before, after);
+            }
+        }
+        self.offer_turn(id);
     }
 
     /// A record's first attempt in this lane ended.
@@ -252,7 +324,8 @@ impl Lanes {
 
     /// Takes all waiting records of a partition out.
     pub fn remove_partition(&mut self, partition: Partition) {
-        for lane in &mut self.lanes {
+        for index in 0..self.lanes.len() {
+            let lane = &mut self.lanes[index];
             let before = (lane.waiting.len(), lane.waiting_bytes);
             lane.waiting.retain(|(position, bytes)| {
                 let stays = position.partition != partition;
@@ -263,25 +336,27 @@ impl Lanes {
             });
             self.waiting -= before.0 - lane.waiting.len();
             self.waiting_bytes -= before.1 - lane.waiting_bytes;
+            self.offer_turn(LaneId(index));
         }
     }
 
     /// Takes all waiting records of all partitions out.
     pub fn clear_waiting(&mut self) {
-        for lane in &mut self.lanes {
-            lane.waiting.clear();
-            lane.waiting_bytes = 0;
-        }
         self.waiting = 0;
         self.waiting_bytes = 0;
+        for index in 0..self.lanes.len() {
+            self.lanes[index].waiting.clear();
+            self.lanes[index].waiting_bytes = 0;
+            self.offer_turn(LaneId(index));
+        }
     }
 
-    /// Gives every lane its tenant's present limit; tenants without a callback
+    /// Gives every lane its tenant's present ceiling; tenants without a callback
     /// keep theirs, for what waits there is skipped when its turn comes.
-    pub fn set_limits(&mut self, limit_of: impl Fn(&TenantId) -> Option<usize>) {
+    pub fn set_ceilings(&mut self, ceiling_of: impl Fn(&TenantId) -> Option<usize>) {
         for index in 0..self.lanes.len() {
-            if let Some(limit) = limit_of(&self.lanes[index].tenant) {
-                self.lanes[index].limit = limit;
+            if let Some(ceiling) = ceiling_of(&self.lanes[index].tenant) {
+                self.lanes[index].limit.set_ceiling(ceiling);
             }
             self.offer_turn(LaneId(index));
         }
@@ -290,14 +365,18 @@ impl Lanes {
     /// Whether some lane may have a record that can start.
     #[must_use]
     pub fn has_turns(&self) -> bool {
-        !self.turns.is_empty() && self.active < self.active_max
+        self.turns.any(&self.slots)
     }
 
-    /// Tenants whose lane is at its limit with records waiting, those with the
-    /// most first.
+    /// Tenants that do not fail and whose lane is at its limit with records
+    /// waiting, those with the most first.
     #[must_use]
     pub fn limited(&self) -> Vec<TenantId> {
-        let is_limited = |lane: &&Lane| lane.active >= lane.limit && !lane.waiting.is_empty();
+        let is_limited = |lane: &&Lane| {
+            let no_share = self.slots.is_share_taken(lane.limit.standing());
+            let held_back = no_share || !lane.limit.allows(lane.active);
+            held_back && !lane.failing && !lane.waiting.is_empty()
+        };
         let mut limited: Vec<&Lane> = self.lanes.iter().filter(is_limited).collect();
         limited.sort_by_key(|lane| Reverse(lane.waiting.len()));
         limited.iter().map(|lane| lane.tenant.clone()).collect()
@@ -318,20 +397,27 @@ impl Lanes {
 }
 
 impl Lane {
-    fn new(tenant: TenantId) -> Self {
+    fn new(tenant: TenantId, ceiling: usize) -> Self {
         Self {
             tenant,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             active: 0,
-            limit: 1,
-            queued_for_turn: false,
-            full_since: None,
+            limit: Limit::new(ceiling),
+            turn: None,
+            limited: None,
             window_start: UnixMillis(0),
             window_count: 0,
             window_before: 0,
+            failing: false,
             first_attempt: None,
         }
+    }
+
+    /// Whether its queue is empty within two windows at its present rate.
+    fn empties_fast(&self, now: UnixMillis) -> bool {
+        let recent = now.since(self.window_start) < 2 * RATE_WINDOW;
+        recent && self.window_before.max(self.window_count) * 2 >= self.waiting.len().max(2)
     }
 
     /// Counts an attempt that ended, well or not: either empties the lane.
@@ -394,12 +480,13 @@ mod tests {
             lanes.choose(|_| true).expect("a free slot");
         }
         for offset in 0..LANE_RECORDS_MAX as i64 {
-            assert_eq!(lanes.room(dead, NOW), Room::Yes);
+            assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Yes);
             lanes.push(dead, position(10 + offset), 1);
         }
         assert_eq!(lanes.choose(|_| true), None);
-        assert_eq!(lanes.room(dead, NOW), Room::Soon);
-        assert_eq!(lanes.room(dead, NOW.plus(RATE_WINDOW)), Room::No);
+        assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Hold);
+        let later = NOW.plus(RATE_WINDOW);
+        assert_eq!(lanes.room(dead, Crowd::Roomy, later), Room::No);
     }
 
     #[test]
@@ -409,12 +496,13 @@ mod tests {
             let dead = lanes.lane(&tenant(&format!("dead{index}")), 1);
             lanes.push(dead, position(0), 1);
             lanes.choose(|_| true).expect("a free slot");
-            while lanes.room(dead, NOW) == Room::Yes {
+            while lanes.room(dead, Crowd::Roomy, NOW) == Room::Yes {
                 lanes.push(dead, position(1), 1);
             }
         }
         let healthy = lanes.lane(&tenant("healthy"), 64);
-        assert_eq!(lanes.room(healthy, NOW), Room::Yes);
+        assert_eq!(lanes.room(healthy, Crowd::Roomy, NOW), Room::Yes);
+        assert_eq!(lanes.room(healthy, Crowd::Crowded, NOW), Room::Yes);
     }
 
     #[test]
@@ -426,10 +514,10 @@ mod tests {
             lanes.choose(|_| true).expect("a free slot");
         }
         for offset in 0..2 {
-            assert_eq!(lanes.room(lane, NOW), Room::Yes);
+            assert_eq!(lanes.room(lane, Crowd::Roomy, NOW), Room::Yes);
             lanes.push(lane, position(offset + 2), 1);
         }
-        assert_eq!(lanes.room(lane, NOW), Room::ProcessFull);
+        assert_eq!(lanes.room(lane, Crowd::Roomy, NOW), Room::ProcessFull);
         assert_eq!(lanes.choose(|_| true), None);
     }
 
@@ -449,10 +537,15 @@ mod tests {
         let mut lanes = Lanes::new(100);
         let [a, b] = ["a", "b"].map(|name| lanes.lane(&tenant(name), 1));
         let later = NOW.plus(LATELY);
+        let first = Round::default();
+        lanes.failed(a, first, ErrorClass::Dns, NOW);
         lanes.first_attempt(a, false, NOW);
+        lanes.failed(a, first, ErrorClass::Timeout, later);
+        lanes.failed(b, first, ErrorClass::Connect, later);
         lanes.first_attempt(b, false, later);
         assert_eq!(lanes.attempted(NOW).failed, 2);
         assert_eq!(lanes.attempted(later).failed, 1, "a's is long ago");
+        lanes.delivered(b, first, later);
         lanes.first_attempt(b, true, later);
         assert_eq!(lanes.attempted(later).delivered, 1);
 
@@ -462,6 +555,118 @@ mod tests {
         }
         lanes.choose(|_| true).expect("a's turn");
         lanes.choose(|_| true).expect("b's turn");
+        assert_eq!(lanes.limited(), [tenant("b")], "a fails, and is told so");
+        lanes.delivered(a, lanes.round(a), later);
         assert_eq!(lanes.limited(), [tenant("b"), tenant("a")]);
+    }
+
+    /// A lane whose tenant hangs, with so many attempts that hang.
+    fn hanging(lanes: &mut Lanes, name: &str, attempts: i64) -> LaneId {
+        let id = lanes.lane(&tenant(name), 64);
+        for offset in 0..attempts {
+            lanes.push(id, position(offset), 1);
+        }
+        while lanes.choose(|_| true).is_some() {}
+        id
+    }
+
+    fn time_out(lanes: &mut Lanes, id: LaneId) {
+        let round = lanes.round(id);
+        lanes.release(id);
+        lanes.failed(id, round, ErrorClass::Timeout, NOW);
+    }
+
+    #[test]
+    fn the_dead_together_hold_a_quarter_of_the_slots() {
+        let mut lanes = Lanes::new(64);
+        for number in 0..200 {
+            let id = hanging(&mut lanes, &format!("dead{number}"), 1);
+            for _ in 0..4 {
+                if lanes.lanes[id.0].active > 0 {
+                    time_out(&mut lanes, id);
+                    lanes.push(id, position(0), 1);
+                    while lanes.choose(|_| true).is_some() {}
+                }
+            }
+        }
+        for number in 0..200 {
+            hanging(&mut lanes, &format!("new{number}"), 1);
+        }
+        let active = |standing| {
+            let of = |lane: &&Lane| lane.limit.standing() == standing;
+            let lanes = lanes.lanes.iter().filter(of);
+            lanes.map(|lane| lane.active).sum::<usize>()
+        };
+        assert_eq!(
+            (active(Standing::AtFloor), active(Standing::OnTrial)),
+            (16, 32)
+        );
+        let healthy = lanes.lane(&tenant("healthy"), 64);
+        lanes.adapt(healthy, |limit| limit.delivered(Round::default()));
+        for offset in 0..8 {
+            assert_eq!(lanes.room(healthy, Crowd::Roomy, NOW), Room::Yes);
+            lanes.push(healthy, position(offset), 1);
+            let chosen = lanes.choose(|_| true).expect("a slot for the proven");
+            assert_eq!(chosen.0, healthy);
+        }
+    }
+
+    #[test]
+    fn a_tenant_at_the_floor_keeps_its_queue_and_diverts_without_delay() {
+        let mut lanes = Lanes::new(1_024);
+        let dead = hanging(&mut lanes, "dead", 300);
+        assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Hold);
+        for _ in 0..3 {
+            time_out(&mut lanes, dead);
+        }
+        assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::No);
+        let in_partition = lanes.lane(&tenant("other"), 1);
+        lanes.push(in_partition, position(0), 1);
+        lanes.choose(|_| true).expect("a free slot");
+        assert_eq!(lanes.room(in_partition, Crowd::Roomy, NOW), Room::Yes);
+        assert_eq!(lanes.room(in_partition, Crowd::Crowded, NOW), Room::Hold);
+    }
+
+    /// The slow tenant's queue is full, and one of its attempts ends: that is
+    /// no sign that reading should stop for all.
+    #[test]
+    fn one_answer_of_an_overloaded_tenant_stops_nobody() {
+        let mut lanes = Lanes::new(1_024);
+        let slow = hanging(&mut lanes, "slow", 8 + LANE_RECORDS_MAX as i64);
+        lanes.room(slow, Crowd::Roomy, NOW);
+        let later = NOW.plus(RATE_WINDOW - Duration::from_millis(1));
+        lanes.room(slow, Crowd::Roomy, later);
+        let later = later.plus(Duration::from_millis(50));
+        lanes.release(slow);
+        lanes.delivered(slow, Round::default(), later);
+        assert_eq!(lanes.room(slow, Crowd::Roomy, later), Room::No);
+    }
+
+    #[test]
+    fn waiting_lanes_get_a_turn_between_two_starts_of_one() {
+        let mut lanes = Lanes::new(1_000);
+        let ids: Vec<LaneId> = (0..9)
+            .map(|n| lanes.lane(&tenant(&format!("t{n}")), 64))
+            .collect();
+        for (n, id) in ids.iter().enumerate() {
+            match n % 3 {
+                0 => {}
+                1 => lanes.adapt(*id, |limit| limit.delivered(Round::default())),
+                _ => lanes.adapt(*id, |limit| {
+                    limit.failed(Round::default(), ErrorClass::Timeout)
+                }),
+            }
+            for offset in 0..4 {
+                lanes.push(*id, position(offset), 1);
+            }
+        }
+        for _ in 0..4 {
+            let mut started: Vec<LaneId> = ids
+                .iter()
+                .map(|_| lanes.choose(|_| true).expect("a free slot").0)
+                .collect();
+            started.sort();
+            assert_eq!(started, ids);
+        }
     }
 }

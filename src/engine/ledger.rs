@@ -15,10 +15,13 @@ use std::collections::BTreeMap;
 
 /// The most unfinished records of one partition.
 ///
-/// Arithmetic: one lane holds at most 64 in flight and 256 waiting, so three
-/// lanes at their limit leave a partition room for others; a distance takes one
-/// or two bytes at such densities, three where 8,192 finished offsets lie
-/// between two unfinished ones, and 1,000 of those fill [`ENTRY_BYTES_MAX`].
+/// Arithmetic: tenants that do not answer hold at most 768 of the process's
+/// 1,024 slots, all of them in one partition at worst; what waits for its
+/// tenant comes in only while there are less than 500. So 200 and more are left
+/// for the healthy: with 10 ms each from reading to completion, 20,000/s. A
+/// distance takes one or two bytes at such densities, three where 8,192
+/// finished offsets lie between two unfinished ones, and 1,000 of those fill
+/// [`ENTRY_BYTES_MAX`].
 pub const UNFINISHED_MAX: usize = 1_000;
 
 /// The most bytes that one more entry can add to the map.
@@ -65,6 +68,15 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// The size of a record that is to be moved.
+    #[must_use]
+    pub fn moving_bytes(&self) -> usize {
+        match self {
+            Self::Moving(moving) => moving.record.size(),
+            _ => 0,
+        }
+    }
+
     fn mark(&self) -> Mark {
         match self {
             Self::Listed(mark) => *mark,
@@ -156,6 +168,13 @@ impl Ledger {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.entries.len() < UNFINISHED_MAX && self.bytes + ENTRY_BYTES_WORST <= ENTRY_BYTES_MAX
+    }
+
+    /// Whether half of that is taken: from here on, what would only wait for
+    /// its tenant does not come in, and the other half stays for the healthy.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.entries.len() >= UNFINISHED_MAX / 2 || self.bytes >= ENTRY_BYTES_MAX / 2
     }
 
     /// What is known of an offset that was just read; `None` where its record

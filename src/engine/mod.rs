@@ -15,10 +15,12 @@ mod flow;
 mod fresh;
 mod lanes;
 mod ledger;
+mod limit;
 mod membership;
 pub mod offsets;
 mod overview;
 mod owned;
+mod slots;
 mod verdict;
 mod writes;
 
@@ -32,6 +34,7 @@ use event::{Action, EngineSettings, Event};
 use failing::Failing;
 use fresh::Fresh;
 use lanes::{LaneId, Lanes};
+use limit::Round;
 use membership::{Drain, Revoking};
 use owned::Owned;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -78,6 +81,7 @@ struct Known {
 /// An attempt under way.
 struct Running {
     lane: LaneId,
+    round: Round,
     tenant: TenantId,
     record: RecordId,
     attempt: u8,
@@ -206,7 +210,7 @@ impl Engine {
 
     fn on_tenants_replaced(&mut self, tenants: Arc<Tenants>) {
         self.lanes
-            .set_limits(|id| tenants.callback(id).map(|t| t.max_in_flight as usize));
+            .set_ceilings(|id| tenants.callback(id).map(|t| t.max_in_flight as usize));
         self.failing.retain(|id| tenants.callback(id).is_some());
         self.tenants = tenants;
     }

@@ -16,6 +16,13 @@ pub const INBOX_RECORDS_MAX: usize = 64;
 /// The bytes that are asked for ahead, judged by the largest record seen.
 const INBOX_BYTES_AIM: usize = 512 << 10;
 
+/// The most records and bytes of one transaction.
+pub const MOVE_RECORDS_MAX: usize = 500;
+pub const MOVE_BYTES_MAX: usize = 4 << 20;
+/// So many moves of one partition, by number or bytes, wait no longer.
+const MOVES_MANY: usize = 128;
+const MOVES_MANY_BYTES: usize = 1 << 20;
+
 /// How far along a partition is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -69,7 +76,9 @@ pub struct Owned {
     pub full_streak: usize,
     /// Failed, diverted or unreadable: to be moved. In no write.
     pub moves: VecDeque<Offset>,
-    pub moves_since: Option<UnixMillis>,
+    /// By when the first of them is to be moved.
+    pub moves_due: Option<UnixMillis>,
+    pub moves_bytes: usize,
     /// Finished in memory, in no write.
     pub delivered: Vec<(Offset, Ended)>,
     /// Since when the committed state lags behind the ledger.
@@ -104,7 +113,8 @@ impl Owned {
             head_due: None,
             full_streak: usize::MAX,
             moves: VecDeque::new(),
-            moves_since: None,
+            moves_due: None,
+            moves_bytes: 0,
             delivered: Vec::new(),
             dirty_since: None,
             write_now: false,
@@ -146,10 +156,29 @@ impl Owned {
         self.dirty_since.get_or_insert(now);
     }
 
-    /// A record waits to be moved.
-    pub fn queue_move(&mut self, offset: Offset, now: UnixMillis) {
+    /// A record waits to be moved, until then at the latest.
+    pub fn queue_move(&mut self, offset: Offset, bytes: usize, due: UnixMillis, now: UnixMillis) {
         self.moves.push_back(offset);
-        self.moves_since.get_or_insert(now);
+        self.moves_bytes += bytes;
+        let many = self.moves.len() >= MOVES_MANY || self.moves_bytes >= MOVES_MANY_BYTES;
+        self.move_by(if many { now } else { due });
+    }
+
+    /// A record that was not moved waits before all others.
+    pub fn requeue_move(&mut self, offset: Offset, bytes: usize, now: UnixMillis) {
+        self.moves.push_front(offset);
+        self.moves_bytes += bytes;
+        self.move_by(now);
+    }
+
+    fn move_by(&mut self, due: UnixMillis) {
+        self.moves_due = Some(self.moves_due.map_or(due, |before| before.min(due)));
+    }
+
+    /// Whether as much waits to be moved as one transaction takes, so that
+    /// reading had better wait for one.
+    pub fn is_full_of_moves(&self) -> bool {
+        self.moves.len() >= MOVE_RECORDS_MAX || self.moves_bytes >= MOVE_BYTES_MAX
     }
 
     /// Whether one more record may be reserved.

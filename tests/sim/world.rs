@@ -527,7 +527,7 @@ impl World {
         match self.phase {
             Phase::Faulty if self.now_us >= self.plan.faults_end_us => {
                 self.rates = Rates::CALM;
-                let patience = self.plan.patience(&self.tenants).as_micros() as u64 + 60 * SECOND;
+                let patience = self.plan.patience().as_micros() as u64 + 60 * SECOND;
                 let deadline_us = self.now_us + patience;
                 self.phase = Phase::Settling { deadline_us };
             }
