@@ -8,6 +8,7 @@ mod bad_input;
 mod commands;
 mod contract;
 mod crash;
+mod deploy;
 mod drain;
 mod guide;
 mod harness;

@@ -158,6 +158,12 @@ impl Broker {
         run_java(class, &all).unwrap_or_else(|e| panic!("kafka-consumer-groups {arguments:?}: {e}"))
     }
 
+    /// Runs Kafka's own `kafka-topics` and returns what it prints.
+    pub fn topics(&self, arguments: &[&str]) -> String {
+        run_java("org.apache.kafka.tools.TopicCommand", arguments)
+            .unwrap_or_else(|e| panic!("kafka-topics {arguments:?}: {e}"))
+    }
+
     fn properties(&self) -> PathBuf {
         self.directory.join("server.properties")
     }

@@ -1,0 +1,260 @@
+//! docker-compose.yml: taken by compose's own client, and its services told of
+//! ringback what is true.
+
+use super::{at, documents, read, repository, run, texts, told};
+use crate::support::broker::Broker;
+use crate::support::process::Process;
+use crate::support::receiver::Behaviour;
+use crate::support::scene::{Plan, Scene};
+use crate::support::{ports, ringback, wait, workspace};
+use serde_json::{Map, Value};
+use std::process::Command;
+use std::sync::LazyLock;
+
+/// The file as compose reads it, merges and defaults done.
+static COMPOSE: LazyLock<Value> = LazyLock::new(|| {
+    let file = repository("docker-compose.yml");
+    let has_plugin = Command::new("docker").args(["compose", "version"]).output();
+    let mut client = match has_plugin {
+        Ok(done) if done.status.success() => {
+            let mut docker = Command::new("docker");
+            docker.arg("compose");
+            docker
+        }
+        _ => Command::new("docker-compose"),
+    };
+    client.arg("-f").arg(file).arg("config");
+    documents(&told(&mut client, "")).remove(0)
+});
+
+fn services() -> &'static Map<String, Value> {
+    at(&COMPOSE, "/services")
+        .as_object()
+        .expect("services have names")
+}
+
+/// The command of a health check, without its `CMD`.
+fn check(service: &str) -> Vec<String> {
+    let test = texts(at(&services()[service], "/healthcheck/test"));
+    assert_eq!(test[0], "CMD", "{service}: no shell is needed, or there");
+    test[1..].iter().map(|&word| word.to_owned()).collect()
+}
+
+/// Whether it succeeds, once it has had the time that it needs.
+#[track_caller]
+fn becomes(expected: bool, program: &str, arguments: &[String]) {
+    wait::until(
+        &format!("{program} {arguments:?} to say {expected}"),
+        || {
+            run(Command::new(program).args(arguments), "")
+                .status
+                .success()
+                == expected
+        },
+    );
+}
+
+#[test]
+fn images_are_pinned_ports_are_local_and_nothing_is_secret() {
+    for (name, service) in services() {
+        let image = at(service, "/image").as_str().unwrap_or_default();
+        let (_, tag) = image.rsplit_once(':').unwrap_or_default();
+        assert!(tag.contains('.') && tag != "latest", "{name}: {image}");
+        for port in service["ports"].as_array().into_iter().flatten() {
+            let host = port
+                .get("host_ip")
+                .unwrap_or(port)
+                .as_str()
+                .unwrap_or_default();
+            assert!(host.starts_with("127.0.0.1"), "{name}: {port}");
+        }
+    }
+    let file = read("docker-compose.yml").to_lowercase();
+    for word in ["whsec_", "secret", "token", "password:"] {
+        assert!(!file.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn what_services_mount_is_there_and_what_they_wait_for_can_say_that_it_is_well() {
+    let ends = ["topics"];
+    for (name, service) in services() {
+        for volume in service["volumes"].as_array().into_iter().flatten() {
+            let from = volume
+                .get("source")
+                .unwrap_or(volume)
+                .as_str()
+                .unwrap_or_default();
+            let from = from.split(':').next().unwrap_or_default();
+            let named = at(&COMPOSE, "/volumes").get(from).is_some();
+            assert!(
+                named || std::path::Path::new(from).exists(),
+                "{name}: {volume}"
+            );
+        }
+        for (other, how) in service["depends_on"].as_object().into_iter().flatten() {
+            let condition = how["condition"].as_str().unwrap_or_default();
+            let ended = ends.contains(&other.as_str());
+            let expected = if ended {
+                "service_completed_successfully"
+            } else {
+                "service_healthy"
+            };
+            assert_eq!(condition, expected, "{name} waits for {other}");
+            // Ringback's own check is in the image.
+            if !ended && other != "ringback" {
+                check(other);
+            }
+        }
+    }
+    let home = at(
+        &services()["grafana"],
+        "/environment/GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH",
+    );
+    let home = home
+        .as_str()
+        .unwrap_or_default()
+        .replace("/var/lib/grafana/dashboards", "deploy/grafana");
+    assert!(repository(&home).exists(), "{home}");
+    let scrapes = documents(&read("deploy/prometheus/prometheus.yml")).remove(0);
+    for target in [
+        at(&scrapes, "/scrape_configs/0/static_configs/0/targets/0"),
+        at(
+            &scrapes,
+            "/alerting/alertmanagers/0/static_configs/0/targets/0",
+        ),
+    ] {
+        let host = target
+            .as_str()
+            .and_then(|t| t.split(':').next())
+            .unwrap_or_default();
+        assert!(services().contains_key(host), "{host} is no service");
+    }
+}
+
+#[test]
+fn ringbacks_settings_and_tenants_are_taken() {
+    let service = &services()["ringback"];
+    let mut command = ringback::command(&["check-config".to_owned()]);
+    for (name, value) in at(service, "/environment")
+        .as_object()
+        .expect("they have names")
+    {
+        command.env(name, value.as_str().unwrap_or_default());
+    }
+    command.env(
+        "RINGBACK_TENANTS",
+        repository("deploy/compose/tenants.json"),
+    );
+    told(&mut command, "");
+    // Drained by default, and a little, before Docker kills.
+    assert_eq!(at(service, "/stop_grace_period"), "15s");
+    let tenants: Value = serde_json::from_str(&read("deploy/compose/tenants.json")).expect("JSON");
+    for (tenant, settings) in tenants.as_object().expect("they have names") {
+        let url = settings["url"].as_str().unwrap_or_default();
+        let host = url.split(['/', ':']).nth(3).unwrap_or_default();
+        assert!(
+            services().contains_key(host),
+            "{tenant}: {host} is no service"
+        );
+    }
+    let publisher = texts(at(&services()["publisher"], "/command")).join(" ");
+    let (_, published) = publisher
+        .split_once("--tenants=")
+        .expect("it names tenants");
+    assert!(
+        published
+            .split(',')
+            .all(|tenant| tenants.get(tenant).is_some())
+    );
+}
+
+#[test]
+fn the_topics_are_made_and_kafkas_check_asks_the_broker() {
+    let broker = Broker::shared();
+    let command = texts(at(&services()["topics"], "/command"));
+    let more = ["--topic", "it-compose", "--brokers", broker.address()];
+    let done = ringback::output(&[&command[..], &more].concat());
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    assert_eq!(broker.partitions("it-compose"), 6);
+    assert_eq!(broker.partitions("it-compose.dead-letter"), 6);
+
+    // The image's script starts the class that the tests' broker has too.
+    let check = check("kafka");
+    assert_eq!(check[0], "/opt/kafka/bin/kafka-topics.sh");
+    let listed = broker.topics(
+        &check[1..]
+            .iter()
+            .map(|word| match word.as_str() {
+                "kafka:9092" => broker.address(),
+                other => other,
+            })
+            .collect::<Vec<_>>(),
+    );
+    assert!(
+        listed.lines().any(|topic| topic == "it-compose"),
+        "{listed}"
+    );
+}
+
+#[test]
+fn the_tenants_check_asks_the_receiver() {
+    for tenant in ["tenant", "tenant-failing"] {
+        let port = ports::free();
+        let here = |text: &str| {
+            text.replace("8080", &port.to_string())
+                .replace("0.0.0.0", "127.0.0.1")
+        };
+        let command: Vec<String> = texts(at(&services()[tenant], "/command"))
+            .iter()
+            .map(|word| here(word))
+            .collect();
+        let log = workspace::directory("compose").join(tenant);
+        let check = check(tenant);
+        assert_eq!(check[0], "/ringback");
+        let check: Vec<String> = check[1..].iter().map(|word| here(word)).collect();
+        let program = env!("CARGO_BIN_EXE_ringback");
+        assert!(
+            !run(Command::new(program).args(&check), "").status.success(),
+            "nobody listens"
+        );
+        let receiver = Process::start(tenant, &mut ringback::command(&command), &log);
+        becomes(true, program, &check);
+        drop(receiver);
+    }
+}
+
+/// Those of Prometheus, Alertmanager and Grafana ask a page for its status.
+#[test]
+fn a_page_is_asked_with_what_their_images_have() {
+    let mut scene = Scene::new("compose-pages", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    let ringback = scene.run("a");
+    let pages = [
+        ("prometheus", 9090, "/-/ready"),
+        ("alertmanager", 9093, "/-/ready"),
+        ("grafana", 3000, "/api/health"),
+    ];
+    for (service, port, page) in pages {
+        let check = check(service);
+        let asked = format!("http://127.0.0.1:{port}{page}");
+        assert_eq!(check.last(), Some(&asked));
+        // Of these only the program and its options are asked here, on a page
+        // of ours; the first two are asked whole where they run.
+        let ours = |page: &str| {
+            let mut check = check.clone();
+            *check.last_mut().expect("it has words") =
+                format!("http://127.0.0.1:{}{page}", ringback.port());
+            check
+        };
+        let well = ours("/healthz");
+        becomes(true, &well[0], &well[1..]);
+        let missing = ours("/no-such-page");
+        becomes(false, &missing[0], &missing[1..]);
+    }
+    ringback.drain();
+}

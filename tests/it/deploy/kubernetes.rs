@@ -1,0 +1,239 @@
+//! deploy/kubernetes: built by kustomize, valid by Kubernetes' own schemas and
+//! the Prometheus Operator's, without a finding of the linter, and true of the
+//! program.
+
+use super::{at, documents, read, repository, run, texts, told, tool, tools};
+use crate::support::receiver::Behaviour;
+use crate::support::scene::{Plan, Scene};
+use crate::support::{ringback, workspace};
+use ::ringback::cli;
+use ::ringback::model::time::parse_duration;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::sync::LazyLock;
+
+/// The Kubernetes from which on the preStop's sleep is there without a switch,
+/// and the newest that the schemas have.
+const VERSIONS: [&str; 2] = ["1.30", "1.37"];
+
+static BUILT: LazyLock<(String, Vec<Value>)> = LazyLock::new(|| {
+    let mut kubectl = tool("kubectl");
+    let yaml = told(
+        kubectl
+            .arg("kustomize")
+            .arg(repository("deploy/kubernetes")),
+        "",
+    );
+    let documents = documents(&yaml);
+    (yaml, documents)
+});
+
+/// The one resource of a kind.
+#[track_caller]
+fn resource(kind: &str) -> &'static Value {
+    let mut found = BUILT.1.iter().filter(|document| document["kind"] == kind);
+    let resource = found.next().unwrap_or_else(|| panic!("no {kind}"));
+    assert!(found.next().is_none(), "one {kind}");
+    resource
+}
+
+fn container() -> &'static Value {
+    at(resource("StatefulSet"), "/spec/template/spec/containers/0")
+}
+
+fn is_custom(document: &Value) -> bool {
+    let version = document["apiVersion"].as_str().unwrap_or_default();
+    version.starts_with("monitoring.coreos.com/")
+}
+
+#[test]
+fn every_resource_is_valid_by_kubernetes_own_schemas() {
+    let directory = workspace::directory("kubernetes");
+    let mut files = Vec::new();
+    for document in BUILT.1.iter().filter(|document| !is_custom(document)) {
+        let name = document["kind"].as_str().expect("a kind");
+        let file = directory.join(format!("{name}.json"));
+        fs::write(&file, document.to_string()).expect("the build directory is writable");
+        files.push(file);
+    }
+    assert_eq!(files.len(), 8);
+    for version in VERSIONS {
+        let mut validate = tool("kubernetes-validate");
+        validate.args(["--strict", "-k", version]).args(&files);
+        told(&mut validate, "");
+    }
+    // The tool does see what is wrong.
+    let mut wrong = resource("StatefulSet").clone();
+    wrong["spec"]["replica"] = 2.into();
+    let file = directory.join("wrong.json");
+    fs::write(&file, wrong.to_string()).expect("the build directory is writable");
+    let mut validate = tool("kubernetes-validate");
+    let done = run(validate.arg("--strict").arg(file), "");
+    assert!(!done.status.success());
+}
+
+#[test]
+fn the_custom_resources_are_valid_by_the_operators_schemas() {
+    let custom: Vec<&Value> = BUILT
+        .1
+        .iter()
+        .filter(|document| is_custom(document))
+        .collect();
+    assert_eq!(custom.len(), 2);
+    // A module finds its packages beside itself, or above.
+    let script = tools().join("custom-resources.mjs");
+    let validate = |documents: &[&Value]| {
+        let json = serde_json::to_string(documents).expect("plain JSON");
+        run(Command::new("node").arg(&script), &json)
+            .status
+            .success()
+    };
+    assert!(validate(&custom));
+    let mut wrong = resource("ServiceMonitor").clone();
+    wrong["spec"]["endpoints"][0]["interval"] = 15.into();
+    assert!(!validate(&[&wrong]));
+}
+
+#[test]
+fn the_linter_for_security_finds_nothing() {
+    let file = workspace::directory("kubernetes-lint").join("all.yaml");
+    fs::write(&file, &BUILT.0).expect("the build directory is writable");
+    let mut checkov = Command::new("python3");
+    checkov.args([
+        "-m",
+        "checkov.main",
+        "--framework",
+        "kubernetes",
+        "--compact",
+    ]);
+    checkov
+        .args(["--quiet", "--skip-download", "-f"])
+        .arg(&file);
+    checkov.env("PYTHONPATH", tools().join("python"));
+    let told = told(&mut checkov, "");
+    assert!(
+        told.contains("Failed checks: 0, Skipped checks: 4"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_rules_are_those_of_prometheus_word_for_word() {
+    let rules = documents(&read("deploy/prometheus/rules.yml")).remove(0);
+    assert_eq!(at(resource("PrometheusRule"), "/spec"), &rules);
+}
+
+#[test]
+fn names_ports_and_labels_fit_together() {
+    let labels = at(resource("StatefulSet"), "/spec/template/metadata/labels");
+    for (kind, selector) in [
+        ("StatefulSet", "/spec/selector/matchLabels"),
+        (
+            "StatefulSet",
+            "/spec/template/spec/topologySpreadConstraints/0/labelSelector/matchLabels",
+        ),
+        ("Service", "/spec/selector"),
+        ("PodDisruptionBudget", "/spec/selector/matchLabels"),
+        ("NetworkPolicy", "/spec/podSelector/matchLabels"),
+    ] {
+        assert_eq!(at(resource(kind), selector), labels, "{kind}");
+    }
+    let monitored = at(resource("ServiceMonitor"), "/spec/selector/matchLabels");
+    assert_eq!(monitored, at(resource("Service"), "/metadata/labels"));
+    let port = at(container(), "/ports/0/name");
+    for (kind, named) in [
+        ("Service", "/spec/ports/0/targetPort"),
+        ("Service", "/spec/ports/0/name"),
+        ("NetworkPolicy", "/spec/ingress/0/ports/0/port"),
+        ("ServiceMonitor", "/spec/endpoints/0/port"),
+    ] {
+        assert_eq!(at(resource(kind), named), port, "{kind}");
+    }
+    let set = resource("StatefulSet");
+    assert_eq!(
+        at(set, "/spec/serviceName"),
+        at(resource("Service"), "/metadata/name")
+    );
+    let volume = at(set, "/spec/template/spec/volumes/0/secret/secretName");
+    assert_eq!(volume, at(resource("Secret"), "/metadata/name"));
+    let user = at(set, "/spec/template/spec/securityContext/runAsUser");
+    assert!(read("deploy/Dockerfile").contains(&format!("USER {user}:{user}")));
+}
+
+/// All variables that a pod gets, those of the field references as the pod's name.
+fn variables() -> BTreeMap<String, String> {
+    let plain = at(container(), "/env").as_array().expect("a list").iter();
+    let mut all: BTreeMap<String, String> = plain
+        .map(|variable| {
+            let name = variable["name"].as_str().expect("a name").to_owned();
+            let value = variable["value"]
+                .as_str()
+                .unwrap_or("ringback-0")
+                .to_owned();
+            (name, value)
+        })
+        .collect();
+    let shared = at(resource("ConfigMap"), "/data")
+        .as_object()
+        .expect("an object");
+    for (name, value) in shared {
+        all.insert(name.clone(), value.as_str().unwrap_or_default().to_owned());
+    }
+    all
+}
+
+#[test]
+fn the_settings_are_known_and_taken_and_the_grace_period_covers_the_drain() {
+    let known = cli::variables();
+    let mut command = ringback::command(&["check-config".to_owned()]);
+    for (name, value) in variables() {
+        assert!(known.contains(&name), "{name} belongs to no setting");
+        command.env(name, value);
+    }
+    let tenants = repository("deploy/kubernetes/tenants.json");
+    command.env("RINGBACK_TENANTS", &tenants);
+    told(&mut command, "");
+
+    let pod = at(resource("StatefulSet"), "/spec/template/spec");
+    let drain = parse_duration(&variables()["RINGBACK_DRAIN_TIMEOUT"]).expect("a duration");
+    let stop = at(container(), "/lifecycle/preStop/sleep/seconds")
+        .as_u64()
+        .expect("a number");
+    let grace = at(pod, "/terminationGracePeriodSeconds")
+        .as_u64()
+        .expect("a number");
+    assert!(grace >= stop + drain.as_secs() + 5, "{grace} s");
+    assert_eq!(at(pod, "/enableServiceLinks"), false);
+    assert_eq!(texts(at(container(), "/args")), ["run"]);
+    // The tenants file is where the setting says.
+    let mount = at(container(), "/volumeMounts/0/mountPath")
+        .as_str()
+        .unwrap_or_default();
+    assert_eq!(
+        variables()["RINGBACK_TENANTS"],
+        format!("{mount}/tenants.json")
+    );
+    assert!(
+        at(resource("Secret"), "/data")
+            .get("tenants.json")
+            .is_some()
+    );
+}
+
+#[test]
+fn the_probes_and_the_scrape_ask_pages_that_there_are() {
+    let mut scene = Scene::new("kubernetes-probes", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    let ringback = scene.run("a");
+    for page in [
+        at(container(), "/livenessProbe/httpGet/path"),
+        at(container(), "/readinessProbe/httpGet/path"),
+        at(resource("ServiceMonitor"), "/spec/endpoints/0/path"),
+    ] {
+        let page = page.as_str().expect("a path");
+        assert_eq!(ringback.page(page), Some(200), "{page}");
+    }
+    ringback.drain();
+}
