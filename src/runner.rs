@@ -280,7 +280,7 @@ impl Runner {
                 generation,
                 partitions,
             } => {
-                self.service.status.assigned();
+                self.service.status.assigned(now);
                 Event::Assigned {
                     generation,
                     partitions,
@@ -329,7 +329,7 @@ impl Runner {
             },
             Report::LogBounds(bounds) => {
                 // The brokers answer, again or still.
-                self.service.status.answered();
+                self.service.status.answered(now);
                 Event::LogBounds(bounds)
             }
             Report::Committed { write } => Event::Committed { write },
@@ -373,13 +373,15 @@ impl Runner {
     /// What concerns the process and not the engine.
     fn heard(&mut self, now: UnixMillis, report: Report) {
         match report {
-            Report::Waiting { why } => {
-                warn!(why, "waiting for Kafka");
+            Report::Waiting { why, say } => {
+                if say {
+                    warn!(why, "waiting for Kafka");
+                }
                 self.service.status.waiting(why);
             }
             Report::Ready => {
                 info!("subscribed");
-                self.service.status.answered();
+                self.service.status.answered(now);
             }
             Report::Namesake => {
                 error!("another process uses this replica's name");
@@ -446,9 +448,7 @@ impl Runner {
                 Action::Readopt { .. } => {
                     self.life = None;
                     self.life_number += 1;
-                    self.service
-                        .status
-                        .waiting("taking up the Kafka side again".to_owned());
+                    self.service.status.readopting();
                     self.begin_at = Some(self.life_began.plus(LIFE_MIN).max(now));
                 }
                 Action::Stop => self.leave(now),

@@ -3,7 +3,7 @@
 
 use super::view::View;
 use crate::model::fact::Overview;
-use crate::model::position::TopicNames;
+use crate::model::position::{Partition, TopicNames};
 use crate::model::time::UnixMillis;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,13 +12,19 @@ use std::time::Duration;
 /// this is ten turns that did not come.
 const HEALTHY_TURN_MAX: Duration = Duration::from_secs(10);
 
+/// How long the brokers may owe an answer before the service is not ready:
+/// they are asked every second, with a second to answer.
+const SILENT_MAX: Duration = Duration::from_secs(5);
+
 /// Where the service is between its start and its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stage {
     /// Not yet in the group.
     Starting,
-    /// The group has given partitions at least once.
+    /// In the group, which has given partitions, maybe none.
     Joined,
+    /// Taking the Kafka side up again: not in the group.
+    Readopting,
     /// Ending in order.
     Draining,
 }
@@ -28,6 +34,7 @@ impl Stage {
         match self {
             Self::Starting => "starting",
             Self::Joined => "running",
+            Self::Readopting => "readopting",
             Self::Draining => "draining",
         }
     }
@@ -41,6 +48,8 @@ pub(super) struct Shown {
     waits_for: Option<Arc<str>>,
     pub(super) overview: Arc<Overview>,
     pub(super) turned_at: UnixMillis,
+    /// When the brokers last told where our logs end.
+    answered_at: UnixMillis,
 }
 
 /// What does not change while the service runs.
@@ -73,6 +82,7 @@ impl Status {
             waits_for: None,
             overview: Arc::default(),
             turned_at: about.started_at,
+            answered_at: about.started_at,
         };
         Self {
             about,
@@ -94,16 +104,26 @@ impl Status {
     }
 
     /// The service has what it waited for.
-    pub fn answered(&self) {
-        self.lock().waits_for = None;
+    pub fn answered(&self, now: UnixMillis) {
+        let mut shown = self.lock();
+        shown.waits_for = None;
+        shown.answered_at = now;
     }
 
     /// The group has given partitions, maybe none.
-    pub fn assigned(&self) {
+    pub fn assigned(&self, now: UnixMillis) {
+        self.answered(now);
         let mut shown = self.lock();
-        shown.waits_for = None;
-        if shown.stage == Stage::Starting {
+        if matches!(shown.stage, Stage::Starting | Stage::Readopting) {
             shown.stage = Stage::Joined;
+        }
+    }
+
+    /// The Kafka side is taken up again.
+    pub fn readopting(&self) {
+        let mut shown = self.lock();
+        if shown.stage == Stage::Joined {
+            shown.stage = Stage::Readopting;
         }
     }
 
@@ -128,25 +148,45 @@ impl Status {
         if still > HEALTHY_TURN_MAX {
             return Err(format!("the loop has not turned for {} s", still.as_secs()));
         }
-        let stopped = &shown.overview.stopped;
-        let Some((partition, why)) = stopped.first() else {
-            return Ok(());
+        let place = |partition: &Partition| {
+            let topic = self.about.names.name(partition.topic);
+            format!("{topic}/{}", partition.number)
         };
-        let (topic, number) = (self.about.names.name(partition.topic), partition.number);
-        let count = stopped.len();
-        Err(format!(
-            "partitions stopped: {count}; {topic}/{number}: {why}"
-        ))
+        let (stopped, stalled) = (&shown.overview.stopped, &shown.overview.stalled);
+        if let Some((partition, why)) = stopped.first() {
+            let (count, place) = (stopped.len(), place(partition));
+            return Err(format!("partitions stopped: {count}; {place}: {why}"));
+        }
+        if let Some((partition, why, span)) = stalled.first() {
+            let (count, place) = (stalled.len(), place(partition));
+            let seconds = span.as_secs();
+            return Err(format!(
+                "partitions without progress: {count}; {place}: {why}, for {seconds} s in which \
+                 the brokers answered"
+            ));
+        }
+        Ok(())
     }
 
     /// Whether the service delivers now; the reason where it does not.
     pub fn readiness(&self, now: UnixMillis) -> Result<(), String> {
         self.health(now)?;
         let shown = self.shown();
-        match (shown.stage, shown.waits_for) {
-            (Stage::Joined, None) => Ok(()),
-            (_, Some(reason)) => Err(reason.as_ref().to_owned()),
-            (stage @ (Stage::Starting | Stage::Draining), None) => Err(stage.name().to_owned()),
+        if let Some(reason) = shown.waits_for {
+            return Err(reason.as_ref().to_owned());
+        }
+        let silent = now.since(shown.answered_at);
+        match shown.stage {
+            Stage::Starting => Err("starting: not in the consumer group yet".to_owned()),
+            Stage::Readopting => {
+                Err("taking the Kafka side up again: not in the consumer group yet".to_owned())
+            }
+            Stage::Draining => Err("draining".to_owned()),
+            Stage::Joined if shown.overview.assigned > 0 && silent > SILENT_MAX => {
+                let seconds = silent.as_secs();
+                Err(format!("the brokers have not answered for {seconds} s"))
+            }
+            Stage::Joined => Ok(()),
         }
     }
 

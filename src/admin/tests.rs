@@ -116,18 +116,19 @@ fn partitions(stopped: Partition) -> Vec<PartitionOverview> {
 fn the_pages_say_what_the_runner_wrote() {
     let served = served();
     assert_eq!(served.get("/healthz"), (200, "ok\n".to_owned()));
-    assert_eq!(served.get("/readyz"), (503, "starting\n".to_owned()));
+    let starting = "starting: not in the consumer group yet\n";
+    assert_eq!(served.get("/readyz"), (503, starting.to_owned()));
 
     let away = "no broker of 127.0.0.1:9092 answers";
     served.status.waiting(away.to_owned());
     assert_eq!(served.get("/healthz").0, 200, "an outage is not ours");
     assert_eq!(served.get("/readyz"), (503, format!("{away}\n")));
-    served.status.answered();
-    assert_eq!(served.get("/readyz"), (503, "starting\n".to_owned()));
-    served.status.assigned();
+    served.status.answered(UnixMillis(0));
+    assert_eq!(served.get("/readyz"), (503, starting.to_owned()));
+    served.status.assigned(UnixMillis(0));
     assert_eq!(served.get("/readyz"), (200, "ok\n".to_owned()));
     served.status.waiting(away.to_owned());
-    served.status.answered();
+    served.status.answered(UnixMillis(0));
     assert_eq!(served.get("/readyz").0, 200, "no assignment need follow");
 
     served.now.store(10_001, Ordering::Relaxed);
@@ -195,6 +196,49 @@ fn the_pages_say_what_the_runner_wrote() {
     served.shutdown.send(()).expect("it waits");
     let ended = served.thread.join().expect("no panic");
     assert!(ended.is_ok());
+}
+
+#[test]
+fn a_partition_without_progress_is_named_and_silent_brokers_are_no_fault() {
+    let about = About {
+        names: TopicNames::new("call-ended"),
+        instance: "i-1".to_owned(),
+        group: "g".to_owned(),
+        version: "1",
+        started_at: UnixMillis(0),
+    };
+    let status = Status::new(about);
+    status.assigned(UnixMillis(0));
+    let partition = Partition {
+        topic: Topic::Delay("10s".parse().expect("valid")),
+        number: 7,
+    };
+    let now = UnixMillis(6_000);
+    let mut overview = Overview {
+        assigned: 1,
+        ..Overview::default()
+    };
+    status.turned(now, overview.clone());
+    assert_eq!(status.health(now), Ok(()));
+    let silent = "the brokers have not answered for 6 s".to_owned();
+    assert_eq!(status.readiness(now), Err(silent));
+    status.answered(now);
+    assert_eq!(status.readiness(now), Ok(()));
+
+    let owed = "a write of its offsets is not answered";
+    overview.stalled = vec![(partition, owed, Duration::from_secs(31))];
+    status.turned(now, overview);
+    let red = "partitions without progress: 1; call-ended.delay.10s/7: a write of its offsets is \
+               not answered, for 31 s in which the brokers answered";
+    assert_eq!(status.health(now), Err(red.to_owned()));
+
+    status.turned(now, Overview::default());
+    status.readopting();
+    let again = "taking the Kafka side up again: not in the consumer group yet".to_owned();
+    assert_eq!(status.readiness(now), Err(again));
+    assert_eq!(status.health(now), Ok(()));
+    status.assigned(now);
+    assert_eq!(status.readiness(now), Ok(()));
 }
 
 #[test]

@@ -70,6 +70,7 @@ impl Engine {
         let Some(owned) = self.partitions.get_mut(&partition) else {
             return;
         };
+        owned.progress();
         let InWrite {
             moving, reserving, ..
         } = owned.in_write.take().unwrap_or_default();

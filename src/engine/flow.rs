@@ -116,6 +116,7 @@ impl Engine {
         if owned.generation != generation || owned.phase != Phase::Running {
             return;
         }
+        owned.progress();
         owned.log_end = owned.log_end.max(next);
         owned.expected = owned.expected.max(next);
         owned.pass_to_end(now);

@@ -75,6 +75,7 @@ impl Engine {
         if owned.generation != generation || owned.phase != Phase::Adopting {
             return;
         }
+        owned.progress();
         owned.topic_id = found.topic_id.clone();
         owned.log_end = found.log_end;
         let committed = found
@@ -311,10 +312,12 @@ impl Engine {
     }
 
     pub(super) fn on_log_bounds(&mut self, bounds: &[LogBounds]) {
+        let now = self.now;
         for LogBounds { partition, end, .. } in bounds {
             let Some(owned) = self.partitions.get_mut(partition) else {
                 continue;
             };
+            owned.heard(now);
             owned.log_end = owned.log_end.max(*end);
             if owned.phase == Phase::Stopped(BEYOND_END) && owned.ledger.base() <= *end {
                 self.readopt(ReadoptReason::OffsetOutOfRange);

@@ -38,6 +38,9 @@ impl Engine {
                 PartitionState::Stopped(why) => overview.stopped.push((*partition, why)),
                 PartitionState::Running | PartitionState::Leaving => {}
             }
+            if let Some((why, span)) = owned.stalled() {
+                overview.stalled.push((*partition, why, span));
+            }
             let topic = overview.topics.entry(partition.topic).or_default();
             topic.lag += shown.lag;
             topic.oldest_unfinished_age =

@@ -10,6 +10,7 @@ use crate::model::position::{Generation, NextOffset, Offset, TopicId};
 use crate::model::record::Record;
 use crate::model::time::UnixMillis;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// The most records that are asked for ahead of what was looked at.
 pub const INBOX_RECORDS_MAX: usize = 64;
@@ -22,6 +23,14 @@ pub const MOVE_BYTES_MAX: usize = 4 << 20;
 /// So many moves of one partition, by number or bytes, wait no longer.
 const MOVES_MANY: usize = 128;
 const MOVES_MANY_BYTES: usize = 1 << 20;
+
+/// A partition that waits for Kafka for this long, while the brokers answer
+/// where its log ends, makes no progress. Above all that may take long by
+/// itself: a commit until librdkafka gives it up (15 s), a dead replica's
+/// transaction (20 s), a rebalance.
+pub const STALLED: Duration = Duration::from_secs(30);
+/// The most that one answer counts for; they come every second.
+const HEARD_MAX: Duration = Duration::from_secs(2);
 
 /// How far along a partition is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +104,12 @@ pub struct Owned {
     /// In a delay topic without a valid map: records below this offset that
     /// were due at this moment may have been sent before.
     pub too_old: Option<(NextOffset, UnixMillis)>,
+    /// When the brokers last told where its log ends.
+    heard_at: Option<UnixMillis>,
+    /// Something that it waited for came since then.
+    progressed: bool,
+    /// For how long nothing has come, in time in which the brokers answered.
+    stalled: Duration,
 }
 
 impl Owned {
@@ -123,11 +138,61 @@ impl Owned {
             active: 0,
             had_map: false,
             too_old: None,
+            heard_at: None,
+            progressed: false,
+            stalled: Duration::ZERO,
+        }
+    }
+
+    /// Something came that it waited for.
+    pub fn progress(&mut self) {
+        self.progressed = true;
+    }
+
+    /// The brokers told where the log ends. What a partition waits for counts
+    /// from one such answer to the next, so that an outage counts nothing.
+    pub fn heard(&mut self, now: UnixMillis) {
+        let before = self.heard_at.replace(now);
+        let passed = before.map_or(Duration::ZERO, |at| now.since(at).min(HEARD_MAX));
+        let progressed = std::mem::take(&mut self.progressed);
+        if progressed || self.waits_for().is_none() {
+            self.stalled = Duration::ZERO;
+        } else {
+            self.stalled += passed;
+        }
+    }
+
+    /// What it has waited for too long, and how long, if it has.
+    pub fn stalled(&self) -> Option<(&'static str, Duration)> {
+        let why = self.waits_for()?;
+        (self.stalled >= STALLED).then_some((why, self.stalled))
+    }
+
+    /// What Kafka owes it. Not what waits for its tenant: a lane's length is
+    /// no fault of the partition.
+    fn waits_for(&self) -> Option<&'static str> {
+        match self.phase {
+            Phase::Adopting => return Some("its committed offset cannot be read"),
+            Phase::Leaving | Phase::Lost | Phase::Stopped(_) => return None,
+            Phase::Running => {}
+        }
+        let unread = self.credit > 0 && self.inbox.is_empty() && self.log_end > self.expected;
+        if self.in_write.is_some() {
+            Some("a write of its offsets is not answered")
+        } else if !self.moves.is_empty() {
+            Some("records that are to be moved wait for a transaction")
+        } else if self.dirty_since.is_some() || self.write_now {
+            Some("what is finished is not committed")
+        } else if unread {
+            Some("records in its log are not handed over")
+        } else {
+            None
         }
     }
 
     /// Puts a record behind those that were read before.
     pub fn arrive(&mut self, arrived: Arrived) {
+        self.progress();
         self.credit = self.credit.saturating_sub(1);
         self.expected = arrived.record.position.offset.next();
         self.largest_bytes =
@@ -189,5 +254,52 @@ impl Owned {
     /// Whether everything that happened has been written.
     pub fn is_clean(&self) -> bool {
         self.in_write.is_none() && self.dirty_since.is_none() && self.moves.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A partition that waits for records that its log holds.
+    fn unread() -> Owned {
+        let mut owned = Owned::adopting(Generation(1));
+        owned.phase = Phase::Running;
+        owned.log_end = NextOffset(5);
+        owned.credit = 1;
+        owned
+    }
+
+    fn hear(owned: &mut Owned, from_s: i64, to_s: i64) {
+        for second in from_s..=to_s {
+            owned.heard(UnixMillis(second * 1_000));
+        }
+    }
+
+    #[test]
+    fn what_kafka_owes_for_half_a_minute_is_a_stall_and_an_outage_is_none() {
+        let mut owned = unread();
+        hear(&mut owned, 0, 20);
+        assert_eq!(owned.stalled(), None);
+        hear(&mut owned, 10_000, 10_007);
+        assert_eq!(owned.stalled(), None, "nobody answered in between");
+        hear(&mut owned, 10_008, 10_009);
+        let (why, span) = owned.stalled().expect("30 s of answers");
+        assert_eq!(why, "records in its log are not handed over");
+        assert!(span >= STALLED);
+        owned.progress();
+        hear(&mut owned, 10_010, 10_010);
+        assert_eq!(owned.stalled(), None);
+    }
+
+    #[test]
+    fn nothing_to_wait_for_is_no_stall() {
+        let mut owned = unread();
+        owned.credit = 0;
+        hear(&mut owned, 0, 100);
+        assert_eq!(owned.stalled(), None);
+        owned.phase = Phase::Adopting;
+        hear(&mut owned, 101, 140);
+        assert!(owned.stalled().is_some());
     }
 }

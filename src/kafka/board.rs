@@ -18,6 +18,9 @@ pub const SLACK: Duration = Duration::from_secs(15);
 /// The own limit of closing a client: librdkafka waits for what is under way on
 /// the network, which ends with the socket timeout, and for name look-ups.
 pub const CLOSE: Duration = Duration::from_secs(30);
+/// The own limit of a client that should answer every second: after this, and
+/// the slack, in which the brokers answer others, it is of no more use.
+pub const CLIENT_MAX: Duration = Duration::from_secs(30);
 /// How long an answer shows that the brokers answer: log bounds come every
 /// second, the probe's answers too.
 const FRESH: Duration = Duration::from_secs(3);
@@ -47,6 +50,8 @@ struct Held {
     bound: Duration,
     charged: Duration,
     left_behind: bool,
+    /// It stands for a client and not for a thread: nothing of it can hang.
+    is_client: bool,
 }
 
 /// A thread that does not come back although the brokers answer others.
@@ -92,6 +97,16 @@ impl Board {
 
     /// A seat for a thread of this life, from before the thread is spawned.
     pub fn seat(self: &Arc<Self>, life: u64, thread: &'static str) -> Seat {
+        self.take(life, thread, false)
+    }
+
+    /// A seat for a client of this life, which owes answers. It is never hung:
+    /// who asks it looks at [`Seat::is_overdue`].
+    pub fn client(self: &Arc<Self>, life: u64, client: &'static str) -> Seat {
+        self.take(life, client, true)
+    }
+
+    fn take(self: &Arc<Self>, life: u64, thread: &'static str, is_client: bool) -> Seat {
         let now = (self.now)();
         let mut state = self.lock();
         state.last_seat += 1;
@@ -104,6 +119,7 @@ impl Board {
             bound: SLACK,
             charged: Duration::ZERO,
             left_behind: false,
+            is_client,
         };
         state.seats.insert(id, held);
         Seat {
@@ -155,7 +171,7 @@ impl Board {
         let mut hung = None;
         for held in state.seats.values_mut() {
             held.charged += passed;
-            if held.charged > held.bound {
+            if held.charged > held.bound && !held.is_client {
                 hung.get_or_insert(Hung {
                     thread: held.thread,
                     doing: held.doing,
@@ -186,6 +202,13 @@ impl Seat {
             held.bound = own_limit + SLACK;
             held.charged = Duration::ZERO;
         }
+    }
+
+    /// Whether what was begun has used up its time.
+    pub fn is_overdue(&self) -> bool {
+        let state = self.board.lock();
+        let held = state.seats.get(&self.id);
+        held.is_some_and(|held| held.charged > held.bound)
     }
 
     /// The brokers have answered this thread.
@@ -297,6 +320,19 @@ mod tests {
         assert_eq!(board.lives_left_behind(), 2);
         drop((second, third));
         assert_eq!(board.lives_left_behind(), 0);
+    }
+
+    #[test]
+    fn a_client_that_owes_an_answer_is_overdue_and_never_hung() {
+        let board = board();
+        let client = board.client(1, "consumer");
+        client.begin("answer", CALL);
+        assert!(watch(&board, CALL + SLACK, true).is_none());
+        assert!(!client.is_overdue());
+        assert!(watch(&board, HOUR, true).is_none());
+        assert!(client.is_overdue());
+        client.begin("answer", CALL);
+        assert!(!client.is_overdue());
     }
 
     #[test]

@@ -113,16 +113,17 @@ impl Shared {
         }
     }
 
-    /// Reports that the brokers do not answer, once in a while.
+    /// Reports that the brokers do not answer.
     pub fn unreachable(&self, why: String) {
         self.across.trouble();
         self.waiting(why);
     }
 
-    /// Reports that something is waited for, once in a while.
+    /// Reports that something is waited for.
     pub fn waiting(&self, why: String) {
-        if self.is_alive() && self.across.pass("waiting").is_some() {
-            (self.report)(Report::Waiting { why });
+        if self.is_alive() {
+            let say = self.across.pass("waiting").is_some();
+            (self.report)(Report::Waiting { why, say });
         }
     }
 
@@ -135,14 +136,17 @@ impl Shared {
 
     /// Reports that our name in the group was taken, once. Soon after trouble
     /// with the brokers that may have been ourselves: a member whose session
-    /// timed out goes on with heartbeats under its name but without its id.
+    /// timed out goes on with heartbeats under its name but without its id. But
+    /// not again and again.
     pub fn fenced(&self) {
-        if self.across.was_troubled() {
-            self.consumer_fault("fenced under our own name after trouble".to_owned());
+        if self.faulted.swap(true, Ordering::AcqRel) {
             return;
         }
-        if !self.faulted.swap(true, Ordering::AcqRel) {
+        if self.across.is_namesake() {
             self.report(Report::Namesake);
+        } else {
+            let why = "fenced under our own name after trouble".to_owned();
+            self.report(Report::ConsumerFault { why });
         }
     }
 

@@ -35,10 +35,11 @@ pub use ffi::end_process;
 use life::{Senders, Shared};
 use quiet::Quiet;
 use settings::KafkaSettings;
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Something that happened.
@@ -141,18 +142,19 @@ pub enum Report {
         /// Why.
         why: String,
     },
-    /// Another process joined the group under our name. Not reported within a
-    /// minute of trouble with the brokers, when a request of our own from
-    /// before can look the same: that is a [`Report::ConsumerFault`].
+    /// Another process joined the group under our name. Within a minute of
+    /// trouble with the brokers a request of our own from before can look the
+    /// same: the first three are a [`Report::ConsumerFault`].
     Namesake,
     /// Another producer took our id, or our transaction was ended for us: the
     /// two look alike.
     ProducerFenced,
-    /// Brokers cannot be reached, or topics do not exist; goes on by itself. At
-    /// most once in 30 s.
+    /// Brokers cannot be reached, or topics do not exist; goes on by itself.
     Waiting {
         /// For what.
         why: String,
+        /// Whether to say so in the log: at most once in 30 s.
+        say: bool,
     },
     /// Subscribed.
     Ready,
@@ -212,11 +214,17 @@ pub struct AcrossLives {
     topics_fit: AtomicBool,
     /// When the brokers last did not answer us in time, in ms; never: 0.
     troubled_ms: AtomicU64,
+    /// When our name in the group was taken. At most one for each life of a
+    /// second, so 60.
+    fenced_at: Mutex<VecDeque<Duration>>,
 }
 
 /// How long after trouble with the brokers a fence may be our own doing: what
 /// was sent before can arrive after the member joined anew under its name.
 const TROUBLE: Duration = Duration::from_secs(60);
+/// So many times within that it may be our own doing. Two processes of one name
+/// take it from each other every second or two.
+const FENCES_OF_OURS: usize = 3;
 
 impl AcrossLives {
     /// Nothing happened yet. `now` is a monotonic clock.
@@ -230,6 +238,7 @@ impl AcrossLives {
             now,
             topics_fit: AtomicBool::new(false),
             troubled_ms: AtomicU64::new(0),
+            fenced_at: Mutex::default(),
         }
     }
 
@@ -258,6 +267,19 @@ impl AcrossLives {
     pub(crate) fn trouble(&self) {
         let ms = u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX);
         self.troubled_ms.store(ms.max(1), Ordering::Release);
+    }
+
+    /// Notes that our name in the group was taken; whether another process must
+    /// have done it.
+    pub(crate) fn is_namesake(&self) -> bool {
+        let now = self.now();
+        let mut fenced = self
+            .fenced_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        fenced.push_back(now);
+        fenced.retain(|at| now.saturating_sub(*at) < TROUBLE);
+        fenced.len() > FENCES_OF_OURS || !self.was_troubled()
     }
 
     /// Whether there was trouble with the brokers not long ago.
@@ -384,5 +406,17 @@ mod tests {
         assert!(across.was_troubled());
         NOW_MS.store(60_002, Ordering::Relaxed);
         assert!(!across.was_troubled());
+    }
+
+    #[test]
+    fn a_fence_is_a_namesakes_unless_trouble_explains_it_and_the_fourth_always_is() {
+        let calm = AcrossLives::new(|| Duration::ZERO);
+        assert!(calm.is_namesake());
+        let troubled = AcrossLives::new(|| Duration::ZERO);
+        troubled.trouble();
+        assert_eq!(
+            [(); 4].map(|()| troubled.is_namesake()),
+            [false, false, false, true]
+        );
     }
 }

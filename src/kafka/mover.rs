@@ -5,7 +5,7 @@
 //! Source: accounting.md, "When an outcome is unknown".
 
 use super::admin::{self, Admin};
-use super::board::{CLOSE, Seat};
+use super::board::{CLIENT_MAX, CLOSE, Seat};
 use super::context::{MoveContext, Producer};
 use super::ffi::{self, TransactionError};
 use super::life::{ConsumerNote, MoverNote, Shared};
@@ -134,7 +134,13 @@ fn connect<'a>(
     notes: &Receiver<MoverNote>,
 ) -> Option<Seated<'a>> {
     let seat = first.seat;
-    let mut limits = FIRST_CALLS.into_iter();
+    // A producer that was given up may still ask, and fence the one after it:
+    // where the brokers are slow, that must not go on and on.
+    let first_calls = match shared.across.was_troubled() {
+        true => &[][..],
+        false => &FIRST_CALLS[..],
+    };
+    let mut limits = first_calls.iter().copied();
     let mut producer = first;
     while shared.is_alive() {
         match initialise(shared, &producer, limits.next(), notes) {
@@ -233,6 +239,8 @@ fn initialise(
 /// life ends before, or must not go on.
 fn find_topics(shared: &Shared, producer: &Seated<'_>) -> Option<(Vec<String>, Option<Admin>)> {
     let settings = &shared.settings;
+    let client = shared.across.board.client(shared.life, "producer");
+    client.begin("list topics", CLIENT_MAX);
     while shared.is_alive() {
         producer.seat.begin("list topics", CALL + PAUSE);
         serve(producer);
@@ -240,6 +248,7 @@ fn find_topics(shared: &Shared, producer: &Seated<'_>) -> Option<(Vec<String>, O
         let why = match found {
             Err(error) => format!("topics cannot be listed: {error}"),
             Ok(existing) => {
+                client.begin("list topics", CLIENT_MAX);
                 let missing: Vec<String> = settings
                     .needed_topics()
                     .into_iter()
@@ -257,6 +266,11 @@ fn find_topics(shared: &Shared, producer: &Seated<'_>) -> Option<(Vec<String>, O
                 }
             }
         };
+        if client.is_overdue() {
+            let why = "the producer's client answers nothing although the brokers do";
+            shared.consumer_fault(why.to_owned());
+            return None;
+        }
         shared.waiting(why);
         thread::sleep(PAUSE);
     }

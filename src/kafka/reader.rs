@@ -3,7 +3,7 @@
 //! fetch of a committed offset waits for another's open transaction, and
 //! commits must not wait for that.
 
-use super::board::{CLOSE, Seat};
+use super::board::{CLIENT_MAX, CLOSE, Seat};
 use super::context::Consumer;
 use super::life::{ConsumerNote, Shared};
 use super::unowned::UnownedWatch;
@@ -47,6 +47,8 @@ const ALONE: Duration = Duration::from_millis(30);
 const BOUNDS_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at the topics' ids.
 const IDS_EVERY: Duration = Duration::from_secs(2);
+/// For all questions of a look at what nobody owns: one for each topic.
+const LOOK_MAX: Duration = Duration::from_secs(15);
 /// Before a partition that was not answered is asked for again.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -57,6 +59,7 @@ pub fn run(shared: Arc<Shared>, notes: &Receiver<ReaderNote>, seat: &Seat) {
     let mut thread = ReaderThread {
         shared: &shared,
         seat,
+        client: shared.across.board.client(shared.life, "consumer"),
         assigned: BTreeSet::new(),
         pending: BTreeMap::new(),
         ids: BTreeMap::new(),
@@ -95,6 +98,8 @@ pub fn run(shared: Arc<Shared>, notes: &Receiver<ReaderNote>, seat: &Seat) {
 struct ReaderThread<'a> {
     shared: &'a Shared,
     seat: &'a Seat,
+    /// The consumer's, which answers about log bounds every second.
+    client: Seat,
     assigned: BTreeSet<Partition>,
     /// Not answered yet; whether asking together has failed for it.
     pending: BTreeMap<Partition, (Generation, Asking)>,
@@ -171,12 +176,21 @@ impl ReaderThread<'_> {
         if now >= self.next_bounds {
             self.next_bounds = now + BOUNDS_EVERY;
             self.report_bounds(consumer);
+            // Answered by the client's own thread, without which it is no
+            // member for long although reading and asking go on.
+            self.seat.begin("member id", Duration::ZERO);
+            if !ffi::is_member(consumer) {
+                tracing::debug!("not in the group at the moment");
+            }
         }
         if now >= self.next_ids {
             self.next_ids = now + IDS_EVERY;
             self.watch_ids(consumer);
         }
         let look = now >= self.unowned.next() && !self.shared.settings.embedded;
+        if look {
+            self.seat.begin("look for partitions of nobody", LOOK_MAX);
+        }
         if look && self.unowned.look(self.shared, consumer) {
             self.shared.note(ConsumerNote::JoinAnew);
         }
@@ -324,6 +338,14 @@ impl ReaderThread<'_> {
     fn report_bounds(&self, consumer: &Consumer) {
         let partitions: Vec<Partition> = self.assigned.iter().copied().collect();
         let bounds = self.bounds(consumer, &partitions);
+        if !partitions.is_empty() && bounds.is_empty() {
+            if self.client.is_overdue() {
+                let why = "it answers nothing although the brokers answer others".to_owned();
+                self.shared.consumer_fault(why);
+            }
+            return;
+        }
+        self.client.begin("log bounds", CLIENT_MAX);
         if !bounds.is_empty() {
             self.seat.answered();
             self.shared.report(Report::LogBounds(bounds));

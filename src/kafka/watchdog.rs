@@ -19,17 +19,28 @@ use std::time::Duration;
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// For each answer.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
+/// A look that comes so late shows that the process was stopped meanwhile.
+const STOPPED: Duration = Duration::from_secs(5);
 /// The process may end in its usual way for this long.
 const END_MAX: Duration = Duration::from_secs(2);
 
 /// Looks at the board until the service has ended, or something is hung: says
 /// what, and ends the process with this exit code where nobody else does.
 pub fn watch(across: &Weak<AcrossLives>, tell: impl FnOnce(), exit_code: u8) {
+    let mut before = None;
     let hung = loop {
         thread::sleep(LOOK_EVERY);
         let Some(across) = across.upgrade() else {
             return;
         };
+        // The group may have taken a process for dead that was stopped.
+        let now = across.now();
+        if before
+            .replace(now)
+            .is_some_and(|at| now.saturating_sub(at) > STOPPED)
+        {
+            across.trouble();
+        }
         if let Some(hung) = across.board.look() {
             break hung;
         }

@@ -361,6 +361,9 @@ pub struct Overview {
     pub adopting: usize,
     /// Of those, stopped until an operator acts.
     pub stopped: Vec<(Partition, &'static str)>,
+    /// Of those at work, for which Kafka owes something for too long although
+    /// the brokers answer; what, and for how long.
+    pub stalled: Vec<(Partition, &'static str, Duration)>,
     /// Each of them.
     pub partitions: Vec<PartitionOverview>,
     /// When a record was last disposed of, or nothing was left to do.

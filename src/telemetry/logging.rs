@@ -75,6 +75,9 @@ impl FromStr for LogFilter {
             // It writes an error for each handshake that fails; the attempt's
             // own line says so already.
             .with_target("rustls_platform_verifier", LevelFilter::OFF)
+            // What it says is in the answers of its calls, and librdkafka's own
+            // lines come through us; it calls the end of a fenced client an error.
+            .with_target("rdkafka", LevelFilter::OFF)
             .with_target(OURS, ours)
             .with_targets(named);
         Ok(Self(targets))
@@ -254,6 +257,7 @@ mod tests {
         check("debug", "ringback", Level::DEBUG, true);
         check("debug", "hyper", Level::INFO, false);
         check("debug", "librdkafka", Level::WARN, true);
+        check("info", "rdkafka::consumer", Level::ERROR, false);
         check("error", "librdkafka", Level::WARN, false);
         check("ringback=debug", "ringback::http", Level::DEBUG, true);
         check("warn,hyper=trace", "hyper", Level::TRACE, true);

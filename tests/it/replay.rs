@@ -1,38 +1,181 @@
-//! Replay with Kafka's own tool, and topics left over from another schedule.
+//! What README tells an operator to run to move the group's offsets, run as it
+//! stands there; and topics left over from another schedule.
 
-use crate::support::receiver::Behaviour;
+use crate::support::readme::{self, Said, Shell};
+use crate::support::receiver::{Behaviour, Post};
 use crate::support::scene::{Plan, Scene};
+use crate::support::wait;
+use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
-#[test]
-fn a_reset_of_the_offsets_right_after_a_drain_notifies_every_record_again() {
-    let mut scene = Scene::new("replay", Plan::default());
-    scene.tenant("t", Behaviour::FailFirst(1));
-    let ringback = scene.run("a");
-    scene.publish("t", 200);
-    scene.until_delivered();
-    scene.account().assert_exact();
-    ringback.drain();
+/// README's moment and offset, to be replaced by a test's own.
+const MOMENT: &str = "2026-01-31T00:00:00.000";
+const OFFSET: &str = "4711";
 
-    scene.broker.consumer_groups(&[
-        "--reset-offsets",
-        "--to-earliest",
-        "--topic",
-        &scene.topic,
-        "--group",
-        &scene.topic,
-        "--execute",
-    ]);
-    let ringback = scene.run("a");
-    ringback.until("every record again", |metrics| {
-        metrics.disposed("delivered") == 200
-    });
-    for (id, posts) in scene.receiver.posts() {
-        let attempts: Vec<u8> = posts.iter().map(|p| p.attempt).collect();
-        assert_eq!(attempts, [1, 2, 1], "{id}");
+/// The present moment as Kafka's tool takes it, in UTC.
+fn moment() -> String {
+    let mut date = Command::new("date");
+    let done = date.args(["-u", "+%Y-%m-%dT%H:%M:%S.%3N"]).output();
+    let text = String::from_utf8(done.expect("every system has date").stdout);
+    text.expect("digits").trim().to_owned()
+}
+
+/// What README's section tells to run, on this scene's broker, group and topic.
+struct Page<'s> {
+    shell: Shell,
+    commands: Vec<String>,
+    scene: &'s Scene<'static>,
+}
+
+impl<'s> Page<'s> {
+    fn new(title: &str, scene: &'s Scene<'static>) -> Self {
+        Self {
+            shell: Shell::new(&format!("{}-shell", scene.topic)),
+            commands: readme::commands(title),
+            scene,
+        }
     }
-    assert_eq!(scene.receiver.posts().len(), 200);
+
+    /// Runs the one command in which all these words stand.
+    #[track_caller]
+    fn run(&self, words: &[&str], more: &[(&str, &str)]) -> Said {
+        let has = |command: &&String| words.iter().all(|word| command.contains(word));
+        let found: Vec<&String> = self.commands.iter().filter(has).collect();
+        assert_eq!(found.len(), 1, "{words:?}: {:?}", self.commands);
+        let scene = self.scene;
+        self.shell.run(found[0], scene.broker, &scene.topic, more)
+    }
+
+    /// The same, for one that must succeed.
+    #[track_caller]
+    fn does(&self, words: &[&str], more: &[(&str, &str)]) -> String {
+        let said = self.run(words, more);
+        assert!(
+            said.succeeded && !said.text.contains("Error"),
+            "{}",
+            said.text
+        );
+        said.text
+    }
+}
+
+/// The attempts' numbers of each record, in the order of their POSTs.
+fn attempts(scene: &Scene<'_>) -> BTreeMap<String, Vec<u8>> {
+    let posts = scene.receiver.posts();
+    let numbers = |posts: &Vec<Post>| posts.iter().map(|p| p.attempt).collect();
+    posts
+        .iter()
+        .map(|(id, all)| (id.clone(), numbers(all)))
+        .collect()
+}
+
+#[test]
+fn a_replay_by_the_book_sends_what_the_page_says() {
+    let plan = Plan {
+        partitions: 1,
+        delays: "8s",
+        delay_min: Duration::from_secs(8),
+        ..Plan::default()
+    };
+    let mut scene = Scene::new("replay", plan);
+    scene.tenant("t", Behaviour::Ok);
+    scene.tenant("later", Behaviour::FailFirst(1));
+    let ringback = scene.run("a");
+    scene.publish("t", 10);
+    scene.flush();
+    let between = moment();
+    scene.publish("t", 10);
+    scene.publish("later", 5);
+    ringback.until("five copies that wait", |metrics| {
+        metrics.disposed("delivered") == 20 && metrics.disposed("delayed") == 5
+    });
+
+    let page = Page::new("Replay", &scene);
+    assert_eq!(page.commands.len(), 5, "each has its check below");
+    let since = [(MOMENT, between.as_str())];
+    let refusal = "Assignments can only be reset if the group";
+    assert!(
+        readme::section("Replay")
+            .replace("\n   ", " ")
+            .contains(refusal)
+    );
+    let said = page.run(&["to-datetime", "--execute"], &since);
+    assert!(said.text.contains(refusal), "{}", said.text);
+    ringback.kill();
+    let said = page.run(&["to-datetime", "--execute"], &since);
+    assert!(
+        said.text.contains(refusal),
+        "a killed replica: {}",
+        said.text
+    );
+    wait::until("the group to be empty", || {
+        page.does(&["--state"], &[]).contains("Empty")
+    });
+
+    let planned = page.does(&["--dry-run"], &since);
+    assert!(planned.contains("10"), "{planned}");
+    page.does(&["to-datetime", "--execute"], &since);
+    let ringback = scene.run("a");
+    // From the source once more; the five copies as well, when they are due.
+    ringback.until("fifteen records again and the copies", |metrics| {
+        metrics.disposed("delivered") == 15 + 5
+    });
     ringback.drain();
+    let seen = attempts(&scene);
+    for number in 0..25 {
+        let expected: &[u8] = match number {
+            0..10 => &[1],
+            10..20 => &[1, 1],
+            _ => &[1, 1, 2],
+        };
+        assert_eq!(
+            seen[&format!("{}-{number}", scene.topic)],
+            expected,
+            "{number}"
+        );
+    }
+
+    page.does(&["to-earliest"], &[]);
+    let ringback = scene.run("a");
+    ringback.until("all again", |metrics| metrics.disposed("delivered") == 25);
+    ringback.drain();
+    page.does(&["to-offset"], &[(OFFSET, "22")]);
+    let before = scene.receiver.count();
+    let ringback = scene.run("a");
+    ringback.until("the last three again", |metrics| {
+        metrics.disposed("delivered") == 3
+    });
+    ringback.drain();
+    assert_eq!(scene.receiver.count(), before + 3);
+    let last = &attempts(&scene)[&format!("{}-24", scene.topic)];
+    assert_eq!(last, &[1, 1, 2, 1, 1]);
+    assert!(scene.dead_letters().is_empty());
+}
+
+#[test]
+fn a_first_deployment_by_the_book_leaves_the_history_alone() {
+    for (way, more) in [("to-latest", 0), ("to-datetime", 5)] {
+        let mut scene = Scene::new(&format!("first-{way}"), Plan::default());
+        scene.tenant("t", Behaviour::Ok);
+        scene.publish("t", 20);
+        scene.flush();
+        let from = moment();
+        scene.publish("t", more);
+        scene.flush();
+        Page::new("First deployment on an old topic", &scene).does(&[way], &[(MOMENT, &from)]);
+        scene.publish("t", 5);
+        let ringback = scene.run("a");
+        ringback.until("what came later", |metrics| {
+            metrics.disposed("delivered") == 5 + more as u64
+        });
+        ringback.drain();
+        assert_eq!(scene.receiver.count(), 5 + more, "{way}");
+    }
+    assert_eq!(
+        readme::commands("First deployment on an old topic").len(),
+        2
+    );
 }
 
 #[test]

@@ -63,6 +63,22 @@ fn a_consumer_that_hangs_ends_the_process_with_code_4() {
 }
 
 #[test]
+fn a_client_whose_own_thread_hangs_ends_the_process_with_code_4() {
+    let mut scene = Scene::new("hung-client", Plan::default());
+    scene.tenant("t", Behaviour::FailFirst(1));
+    let ringback = scene.run("a");
+    // librdkafka's own: calls that need it wait for it without a limit.
+    let held = Hold::threads(ringback.pid(), "rdk:main");
+    scene.publish("t", 50);
+    assert_hung(ringback, "kafka-", &["member id", "begin_transaction"]);
+    drop(held);
+    let ringback = scene.run("a");
+    scene.until_settled();
+    scene.account().assert_kept();
+    ringback.drain();
+}
+
+#[test]
 fn what_hangs_in_an_outage_ends_the_process_only_once_the_brokers_are_back() {
     let broker = Broker::prepare("hung-outage-broker");
     broker.start();

@@ -274,7 +274,6 @@ fn a_dead_replicas_transaction_freezes_its_delay_partition_no_longer_than_its_ti
     assert!(frozen < Duration::from_secs(10 + 1 + 1 + 3), "{frozen:?}");
     scene.account().assert_exact();
     until_no_lag(&heir);
-    drop(held);
     heir.drain();
 }
 

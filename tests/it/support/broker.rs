@@ -16,6 +16,11 @@ use std::time::Duration;
 /// A topic of every broker, for records that nobody reads.
 pub const WARM_UP_TOPIC: &str = "warm-up";
 
+/// What `kafka-consumer-groups.sh` runs.
+pub const CONSUMER_GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+/// What `kafka-transactions.sh` runs.
+const TRANSACTIONS: &str = "org.apache.kafka.tools.TransactionsCommand";
+
 /// The least that keeps a broker small and its transactions quick to end.
 const HEAP: [&str; 4] = [
     "-Xmx512m",
@@ -153,7 +158,7 @@ impl Broker {
 
     /// Runs Kafka's own `kafka-consumer-groups` and returns what it prints.
     pub fn consumer_groups(&self, arguments: &[&str]) -> String {
-        let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+        let class = CONSUMER_GROUPS;
         let all = [&["--bootstrap-server", &self.address], arguments].concat();
         run_java(class, &all).unwrap_or_else(|e| panic!("kafka-consumer-groups {arguments:?}: {e}"))
     }
@@ -164,7 +169,18 @@ impl Broker {
             .unwrap_or_else(|e| panic!("kafka-topics {arguments:?}: {e}"))
     }
 
-    fn properties(&self) -> PathBuf {
+    /// The state of a transaction, as Kafka's own tool says it.
+    pub fn transaction(&self, id: &str) -> Option<String> {
+        let all = ["--bootstrap-server", &self.address, "list"];
+        let listed = run_java(TRANSACTIONS, &all).unwrap_or_else(|e| panic!("{e}"));
+        let line = listed
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(id))?;
+        line.split_whitespace().nth(3).map(str::to_owned)
+    }
+
+    /// The file of its settings.
+    pub fn properties(&self) -> PathBuf {
         self.directory.join("server.properties")
     }
 }
@@ -221,9 +237,10 @@ fn java() -> Command {
     Command::new("java")
 }
 
-/// Runs one of Kafka's tools to its end.
-fn run_java(class: &str, arguments: &[&str]) -> Result<String, String> {
-    let done = java()
+/// One of Kafka's tools, to be given its arguments.
+pub fn tool(class: &str) -> Command {
+    let mut command = java();
+    command
         .args([
             "-Xmx128m",
             "-XX:+UseSerialGC",
@@ -231,7 +248,13 @@ fn run_java(class: &str, arguments: &[&str]) -> Result<String, String> {
             "-cp",
         ])
         .arg(class_path())
-        .arg(class)
+        .arg(class);
+    command
+}
+
+/// Runs one of Kafka's tools to its end.
+fn run_java(class: &str, arguments: &[&str]) -> Result<String, String> {
+    let done = tool(class)
         .args(arguments)
         .output()
         .map_err(|e| format!("java cannot be started: {e}"))?;

@@ -14,6 +14,7 @@ pub mod process;
 #[allow(dead_code, reason = "each test program uses a part")]
 pub mod proxy;
 pub mod publisher;
+pub mod readme;
 pub mod receiver;
 pub mod ringback;
 pub mod sample;

@@ -28,6 +28,26 @@ pub fn command(arguments: &[String]) -> Command {
     command
 }
 
+/// The same, started by another program that is given it as its last words.
+fn command_in(wrapper: &[String], arguments: &[String]) -> Command {
+    let plain = command(arguments);
+    let Some((first, rest)) = wrapper.split_first() else {
+        return plain;
+    };
+    let mut wrapped = Command::new(first);
+    wrapped
+        .args(rest)
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
+}
+
 /// Runs a command of the program to its end.
 #[track_caller]
 pub fn output(arguments: &[&str]) -> Output {
@@ -59,8 +79,19 @@ pub struct Ringback {
 impl Ringback {
     /// Starts it; `--listen` is added.
     pub fn start(name: &str, arguments: &[String], port: u16, log: &Path) -> Self {
+        Self::start_in(&[], name, arguments, port, log)
+    }
+
+    /// The same, started by another program that becomes it.
+    pub fn start_in(
+        wrapper: &[String],
+        name: &str,
+        arguments: &[String],
+        port: u16,
+        log: &Path,
+    ) -> Self {
         let listen = ["--listen".to_owned(), format!("127.0.0.1:{port}")];
-        let mut command = command(&[arguments, &listen].concat());
+        let mut command = command_in(wrapper, &[arguments, &listen].concat());
         let started = Instant::now();
         Self {
             process: Process::start(name, &mut command, log),
@@ -83,6 +114,11 @@ impl Ringback {
     /// The status of a page, or `None` where nothing answers.
     pub fn page(&self, path: &str) -> Option<u16> {
         http::get(self.port, path).map(|(status, _)| status)
+    }
+
+    /// What a page says; empty where nothing answers.
+    pub fn says(&self, path: &str) -> String {
+        http::get(self.port, path).map_or_else(String::new, |(_, text)| text)
     }
 
     /// The metrics as they are now.

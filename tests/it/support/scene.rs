@@ -179,12 +179,28 @@ impl<'b> Scene<'b> {
 
     /// Starts a replica that reaches Kafka at another address: a proxy's.
     pub fn start_at(&self, brokers: &str, instance: &str, more: &[&str]) -> Ringback {
+        let (arguments, log) = self.next(brokers, instance, more);
+        Ringback::start(&self.named(instance), &arguments, ports::free(), &log)
+    }
+
+    /// The same, started by another program that becomes it.
+    pub fn start_in(&self, wrapper: &[String], brokers: &str, instance: &str) -> Ringback {
+        let (arguments, log) = self.next(brokers, instance, &[]);
+        let name = self.named(instance);
+        Ringback::start_in(wrapper, &name, &arguments, ports::free(), &log)
+    }
+
+    fn named(&self, instance: &str) -> String {
+        format!("{} {instance}", self.topic)
+    }
+
+    /// The arguments and the log of the next process.
+    fn next(&self, brokers: &str, instance: &str, more: &[&str]) -> (Vec<String>, PathBuf) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let log = self.directory.join(format!("{instance}-{number}.log"));
         let mut arguments = self.arguments_at(brokers, instance);
         arguments.extend(more.iter().map(|&a| a.to_owned()));
-        let name = format!("{} {instance}", self.topic);
-        Ringback::start(&name, &arguments, ports::free(), &log)
+        (arguments, log)
     }
 
     /// Starts a replica and waits until it is ready.
