@@ -3,15 +3,15 @@
 //! as it is told: at once, slowly, with any status, or never. It decides nothing
 //! by what it reads. The runtime is the main thread's.
 
-pub mod body;
-pub mod escape;
-pub mod explain;
+mod body;
+mod escape;
+mod explain;
 pub mod fields;
-pub mod moment;
-pub mod seen;
-pub mod server;
-pub mod show;
-pub mod signed;
+mod moment;
+mod seen;
+mod server;
+mod show;
+mod signed;
 
 use super::{Exit, fault, refuse, say};
 use crate::cli::ReceiveGiven;
@@ -50,7 +50,7 @@ pub fn run(given: &ReceiveGiven) -> Exit {
 }
 
 /// What the receiver does.
-pub struct Plan {
+struct Plan {
     listen: SocketAddr,
     keys: Option<Keys>,
     answer: Answer,
@@ -145,9 +145,9 @@ async fn receive(plan: Plan) -> Result<(), Error> {
     })?;
     let address = listener.local_addr().map_err(Error::Runtime)?;
     let (mut phase, follow) = shutdown::listen().map_err(Error::Signals)?;
-    let verifies = match (&plan.keys, plan.answer.silent) {
-        (Some(_), _) => "signatures are verified",
-        (None, _) => "signatures are not verified without --secret",
+    let verifies = match &plan.keys {
+        Some(_) => "signatures are verified",
+        None => "signatures are not verified without --secret",
     };
     tell(&format!(
         "listening on http://{address}/, any path; {verifies}"
