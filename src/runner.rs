@@ -7,6 +7,7 @@
 
 use crate::admin::Status;
 use crate::clock::{self, Clock};
+use crate::config::name_files::NameFiles;
 use crate::config::watch::{ReloadResult, TenantsWatch};
 use crate::engine::Engine;
 use crate::engine::event::{Action, EngineSettings, Event, Revocation};
@@ -28,7 +29,8 @@ use tracing::{error, info, warn};
 
 /// The most events of each kind that one turn takes.
 const TURN_MAX: usize = 1_024;
-/// How often gauges are set and the tenants file is looked at.
+/// How often gauges are set, and the tenants file and the system's files about
+/// names are looked at.
 const TICK: Duration = Duration::from_millis(500);
 /// The least time between two lives of the Kafka side.
 const LIFE_MIN: Duration = Duration::from_millis(1_000);
@@ -68,6 +70,8 @@ pub struct Service {
     pub callbacks: Arc<Callbacks>,
     /// The tenants in force, and their file.
     pub tenants: TenantsWatch,
+    /// What the callbacks' names are looked up in.
+    pub name_files: NameFiles,
     /// Facts become metrics and log lines here.
     pub telemetry: Arc<Telemetry>,
     /// What the operators' pages show.
@@ -538,6 +542,10 @@ impl Runner {
                 let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
                 self.service.telemetry.tenants_refused(&mistakes);
             }
+        }
+        if let Some(new) = self.service.name_files.check() {
+            let callbacks = &self.service.callbacks;
+            callbacks.look_names_up_in(&new.resolv_conf, &new.hosts);
         }
         let overview = self.engine.overview(now);
         self.service

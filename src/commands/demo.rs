@@ -18,6 +18,7 @@ use crate::admin::{About, Status};
 use crate::cli::DemoGiven;
 use crate::clock::Clock;
 use crate::commands::publish::records::Outgoing;
+use crate::config::name_files::NameFiles;
 use crate::config::watch::TenantsWatch;
 use crate::engine::event::EngineSettings;
 use crate::http::callback::{Callbacks, HttpError, HttpSettings, Trust};
@@ -30,6 +31,7 @@ use crate::runner::{self, End, Service};
 use crate::shutdown::Phase;
 use crate::telemetry::{Metrics, Telemetry};
 use cast::Role;
+use ipnet::IpNet;
 use ledger::Ledger;
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
@@ -118,6 +120,7 @@ async fn demo() -> Result<bool, Error> {
         timeout: ATTEMPT_TIMEOUT,
         in_flight_max: 1_024,
         version: env!("CARGO_PKG_VERSION"),
+        allow_networks: vec![IpNet::from(receiver.ip())],
         proxy: None,
         trust: Trust::Nobody,
     };
@@ -126,6 +129,7 @@ async fn demo() -> Result<bool, Error> {
         engine: engine_settings(names.clone(), delays),
         callbacks: Arc::new(Callbacks::new(http).map_err(Error::Http)?),
         tenants: TenantsWatch::fixed(cast::tenants(receiver)),
+        name_files: NameFiles::default(),
         telemetry: Arc::new(Telemetry::new(Arc::clone(&metrics), names.clone())),
         status: Arc::new(status),
         clock: Arc::clone(&clock),

@@ -5,6 +5,7 @@ use super::{Exit, fault};
 use crate::admin::{self, About, Pages, Status};
 use crate::clock::Clock;
 use crate::config::Configured;
+use crate::config::name_files::NameFiles;
 use crate::config::settings::{self, Settings};
 use crate::engine::event::EngineSettings;
 use crate::http::callback::{Callbacks, HttpSettings, Trust};
@@ -121,6 +122,7 @@ fn serve(configured: Configured) -> Result<End, Box<dyn Error>> {
         engine: engine_settings(&settings),
         callbacks,
         tenants,
+        name_files: NameFiles::default(),
         telemetry: Arc::new(Telemetry::new(metrics, names)),
         status,
         clock,
@@ -165,6 +167,7 @@ pub fn http_settings(settings: &Settings) -> HttpSettings {
         timeout: settings.timeout,
         in_flight_max: settings.in_flight_max,
         version: env!("CARGO_PKG_VERSION"),
+        allow_networks: settings.allow_networks.clone(),
         proxy: settings.proxy.as_ref().map(|proxy| proxy.0.to_string()),
         trust: match &settings.ca_file {
             Some(file) => Trust::SystemAnd(file.pem.clone()),

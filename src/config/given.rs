@@ -192,7 +192,10 @@ pub struct RunGiven {
     #[arg(help_heading = "Callbacks")]
     pub allow_networks: Option<String>,
 
-    /// Egress proxy for all callbacks, an http or https URL [default: none]
+    /// Egress proxy for all callbacks, an http or https URL; it resolves names
+    /// itself, so it must refuse addresses that are not public: only literal
+    /// ones in URLs are refused before it; proxies that the environment names
+    /// are never used [default: none]
     #[arg(
         long,
         env = "RINGBACK_PROXY",

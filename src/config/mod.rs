@@ -8,6 +8,7 @@ pub mod environment;
 pub mod given;
 mod laws;
 pub mod mistake;
+pub mod name_files;
 mod properties;
 pub mod settings;
 pub mod tenants;

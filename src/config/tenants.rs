@@ -28,6 +28,8 @@ const HEADER_BYTES_MAX: usize = 4_096;
 /// The largest `maxInFlight`, as for the whole process.
 const MAX_IN_FLIGHT: u32 = 65_536;
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Names that ringback or HTTP itself sets; so are all with a prefix of
 /// [`OWN_PREFIXES`].
 const OWN_HEADERS: [&str; 17] = [
@@ -69,6 +71,9 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Tenants, Vec<Mistake>> 
     let entries: Pairs = serde_json::from_slice(bytes).map_err(|why| {
         let text = match why.classify() {
             _ if bytes.trim_ascii().is_empty() => "the file is empty".to_owned(),
+            _ if bytes.starts_with(BYTE_ORDER_MARK) => {
+                "begins with a byte order mark: save it as UTF-8 without one".to_owned()
+            }
             serde_json::error::Category::Data => "not a JSON object of tenants".to_owned(),
             // The error's own text may quote the file, its place does not.
             _ => format!("not JSON at line {}, column {}", why.line(), why.column()),
@@ -179,6 +184,11 @@ impl Reading<'_> {
             self.wrong(key, "not a string");
             return None;
         };
+        // They would be left out, and the URL be another one.
+        if text.chars().any(char::is_control) {
+            self.wrong(key, "has a line break or another control character");
+            return None;
+        }
         let url = match Url::parse(&text) {
             Ok(url) if url.as_str().len() <= URL_BYTES_MAX => url,
             Ok(_) => {
@@ -199,6 +209,9 @@ impl Reading<'_> {
         }
         if !url.has_host() {
             self.wrong(key, "has no host");
+        }
+        if url.port() == Some(0) {
+            self.wrong(key, "port 0 is none");
         }
         if !url.username().is_empty() || url.password().is_some() {
             self.wrong(

@@ -38,7 +38,7 @@ pub struct TenantsWatch {
 /// What `stat` says of the file at the end of all symbolic links, so that the
 /// swap of a link (a Kubernetes ConfigMap's way) is a change too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Stamp {
+pub(super) struct Stamp {
     device: u64,
     inode: u64,
     length: u64,
@@ -47,7 +47,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
+    pub(super) fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(Self {
             device: metadata.dev(),

@@ -3,6 +3,13 @@
 //! followed, nothing is sent twice, no cookie is kept. Never decides what
 //! follows from an outcome. Runs on the attempts' runtime.
 //!
+//! What "nothing is sent twice" rests on: reqwest's own retries are off (they
+//! would send again what an HTTP/2 peer refused, REFUSED_STREAM or GOAWAY, a
+//! second POST that nobody counts). The pool below does take another connection
+//! where a kept one turns out closed, but only if it gets the whole request back
+//! from its queue, so that no byte of it was written. A POST that meets the
+//! closing half written is a failed attempt: nobody can know whether it arrived.
+//!
 //! Limits, and the arithmetic behind them:
 //! - Idle connections live 4 s: below the 5 s after which common receivers
 //!   (Node's) close theirs, or a POST would now and then meet the closing.
@@ -16,28 +23,33 @@
 //!   holding the attempt's slot: a handshake costs less than a slot.
 //! - An HTTP/2 peer may send 64 KiB of a stream unasked and 1 MiB in all.
 
-use super::address_guard::{AddressGuard, RefusedAddress};
+use super::address_guard::{AddressGuard, RefusedAddress, Resolves};
 use super::class;
+use super::head;
+use super::names::Names;
 use super::signature::Keys;
 use crate::model::attempt::{ErrorClass, Outcome};
 use crate::model::tenant::{Tenant, TenantId};
 use crate::model::time::UnixMillis;
 use crate::model::write::AttemptOrder;
-use reqwest::header::{
-    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
-};
+use ipnet::IpNet;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Body, Client, Method, Request, Response, Url};
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::timeout;
 
 const IDLE_MAX: Duration = Duration::from_secs(4);
 const BODY_BYTES_MAX: usize = 4 * 1024;
 const BODY_WAIT_MAX: Duration = Duration::from_millis(50);
+/// A lookup's share of the deadline: what remains is little enough for a
+/// receiver, and a name server that is silent is told from a receiver that is
+/// (`dns`, not `timeout`), for it is somebody else who can help.
+const LOOKUP_SHARE: f64 = 0.9;
 const H2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// A peer that is gone without a word is noticed after this long, so that an
@@ -46,7 +58,6 @@ const PEER_SILENT_MAX: Duration = Duration::from_secs(5);
 /// Prepared tenants kept; at some 2 KiB each, 16 MiB. Beyond it all are
 /// prepared anew, at a few microseconds each.
 const PREPARED_MAX: usize = 8_192;
-const LOCATION_CHARS_MAX: usize = 200;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -75,6 +86,8 @@ pub struct HttpSettings {
     pub in_flight_max: usize,
     /// Ours, for `user-agent`.
     pub version: &'static str,
+    /// Networks that callbacks may reach although they are not public.
+    pub allow_networks: Vec<IpNet>,
     /// An egress proxy, which then resolves names itself.
     pub proxy: Option<String>,
     /// Whom TLS trusts.
@@ -86,6 +99,7 @@ pub struct Callbacks {
     client: Client,
     timeout: Duration,
     guard: AddressGuard,
+    names: Arc<Names>,
     /// The headers that are the same for all.
     common: HeaderMap,
     prepared: Mutex<HashMap<TenantId, Arc<Prepared>>>,
@@ -108,10 +122,20 @@ impl Callbacks {
     /// Errors: no trusted certificates, a proxy that is not a URL, a PEM text
     /// without certificates.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpError> {
-        Self::with_guard(settings, AddressGuard::default())
+        let names = Arc::new(Names::new(settings.timeout.mul_f64(LOOKUP_SHARE)));
+        let resolves = match settings.proxy {
+            Some(_) => Resolves::Proxy,
+            None => Resolves::Receivers,
+        };
+        let guard = AddressGuard::new(&settings.allow_networks, Arc::clone(&names), resolves);
+        Self::with_guard(settings, guard, names)
     }
 
-    fn with_guard(settings: HttpSettings, guard: AddressGuard) -> Result<Self, HttpError> {
+    fn with_guard(
+        settings: HttpSettings,
+        guard: AddressGuard,
+        names: Arc<Names>,
+    ) -> Result<Self, HttpError> {
         let client = client(&settings, guard.clone())?;
         let user_agent = format!("ringback/{}", settings.version);
         let mut common = HeaderMap::new();
@@ -130,9 +154,15 @@ impl Callbacks {
             client,
             timeout: settings.timeout,
             guard,
+            names,
             common,
             prepared: Mutex::default(),
         })
+    }
+
+    /// Looks names up as these contents of resolv.conf and the hosts file say.
+    pub fn look_names_up_in(&self, resolv_conf: &[u8], hosts: &[u8]) {
+        self.names.look_in(resolv_conf, hosts);
     }
 
     /// One attempt, which starts when it is first polled. `started_at` becomes
@@ -235,7 +265,7 @@ impl Callbacks {
         let whole = async {
             match self.client.execute(request).await {
                 Ok(mut response) => {
-                    outcome = Some(of_head(&response, started_at));
+                    outcome = Some(head::judge(&response, started_at));
                     finish_body(&mut response).await;
                 }
                 Err(error) => {
@@ -262,54 +292,6 @@ impl fmt::Debug for Callbacks {
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
-}
-
-/// What status line and headers decide.
-fn of_head(response: &Response, started_at: UnixMillis) -> Outcome {
-    let status = response.status().as_u16();
-    let Some(class) = ErrorClass::of_status(status) else {
-        return Outcome::Delivered { status };
-    };
-    let detail = match (class, location(response)) {
-        (ErrorClass::Http3xx, Some(target)) => format!("answered {status} to {target}"),
-        _ => format!("answered {status}"),
-    };
-    Outcome::Failed {
-        class,
-        status: Some(status),
-        retry_after: retry_after(response, status, started_at),
-        detail,
-    }
-}
-
-/// How long a receiver that is overloaded asks us to wait: seconds, or a date
-/// by the clock that `webhook-timestamp` shows too.
-fn retry_after(response: &Response, status: u16, started_at: UnixMillis) -> Option<Duration> {
-    if !matches!(status, 429 | 503) {
-        return None;
-    }
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    let at = date.duration_since(UNIX_EPOCH).ok()?;
-    let now = Duration::from_millis(u64::try_from(started_at.0).ok()?);
-    Some(at.saturating_sub(now))
-}
-
-/// Where a redirect leads, without credentials, query and fragment.
-fn location(response: &Response) -> Option<String> {
-    let text = response.headers().get(LOCATION)?.to_str().ok()?;
-    let mut target = response.url().join(text).ok()?;
-    target.set_query(None);
-    target.set_fragment(None);
-    let bare = target
-        .set_username("")
-        .and_then(|()| target.set_password(None));
-    // It fails only for URLs that can have no credentials.
-    let (Ok(()) | Err(())) = bare;
-    Some(target.as_str().chars().take(LOCATION_CHARS_MAX).collect())
 }
 
 /// Reads a short body to its end, so that the connection can be used again.

@@ -168,6 +168,7 @@ fn detail(link: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::Unresolved;
     use super::*;
 
     #[test]
@@ -197,7 +198,10 @@ mod tests {
                 .find_map(|link| of_link(*link, Stage::Connecting));
             assert_eq!(class, Some(expected));
         }
-        check(DnsError::new("a.invalid", None), ErrorClass::Dns);
+        check(
+            DnsError::new("a.invalid", Unresolved::NoSuchName),
+            ErrorClass::Dns,
+        );
         check(RefusedAddress::new("10.0.0.1"), ErrorClass::RefusedAddress);
         check(rustls::Error::DecryptError, ErrorClass::Tls);
         check(

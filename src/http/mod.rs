@@ -4,4 +4,7 @@
 pub mod address_guard;
 pub mod callback;
 pub mod class;
+mod head;
+pub mod names;
+mod reachable;
 pub mod signature;

@@ -85,10 +85,10 @@ impl ErrorClass {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::Timeout => {
-                "answer within 5 s: store the record first and work on it after answering"
+                "no answer within 5 s: store the record first and work on it after answering; if nothing arrives at all, check the firewall"
             }
             Self::Dns => {
-                "the host name of the callback URL does not resolve: check the URL and the DNS zone"
+                "the host name of the callback URL does not resolve: check the URL, and the DNS zone and its name servers"
             }
             Self::Connect => {
                 "nothing accepts connections at the callback URL: check host, port and firewall"
@@ -97,7 +97,7 @@ impl ErrorClass {
                 "TLS failed: install a valid certificate with its whole chain for the URL's host name"
             }
             Self::RefusedAddress => {
-                "the callback URL leads to an address that is not public: configure a public one"
+                "the callback URL leads to an address that is not reachable from the internet: configure one that is"
             }
             Self::Reset => {
                 "the connection was closed before an answer: look for crashes and idle timeouts at the receiver"
@@ -114,6 +114,26 @@ impl ErrorClass {
             Self::InDoubt => {
                 "the sender was stopped in the middle: the attempt may or may not have arrived"
             }
+        }
+    }
+
+    /// The same for this status in particular, where there is more to say.
+    #[must_use]
+    pub const fn advice_on(self, status: Option<u16>) -> &'static str {
+        match status {
+            Some(401 | 403) => {
+                "the receiver asks for permission: let the callback's path in, or have the header it wants configured"
+            }
+            Some(404 | 405) => {
+                "nothing takes POSTs at this path: check the path of the callback URL"
+            }
+            Some(410) => {
+                "the receiver says that the callback URL is gone for good: configure the new one, or have callbacks switched off; until then each record is still tried"
+            }
+            Some(413) => {
+                "the receiver finds the record too large: raise its limit for request bodies"
+            }
+            _ => self.advice(),
         }
     }
 
@@ -192,6 +212,15 @@ mod tests {
         for class in ErrorClass::ALL {
             assert_eq!(ErrorClass::from_name(class.name()), Some(class));
             assert!(!class.advice().is_empty() && !class.advice().contains('\n'));
+            assert_eq!(class.advice_on(None), class.advice());
         }
+    }
+
+    #[test]
+    fn a_url_that_is_gone_has_its_own_advice() {
+        let class = ErrorClass::of_status(410).expect("a failed attempt");
+        assert_eq!(class, ErrorClass::Http4xx);
+        assert!(class.advice_on(Some(410)).contains("gone"));
+        assert_eq!(class.advice_on(Some(418)), class.advice());
     }
 }

