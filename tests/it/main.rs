@@ -12,6 +12,7 @@ mod deploy;
 mod drain;
 mod guide;
 mod harness;
+mod hostile;
 mod kills;
 mod lanes;
 mod outages;

@@ -1,8 +1,7 @@
 //! The little of HTTP/1.1 that the receiver reads: a head, and a body whose
 //! length the head tells.
 
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// A request, read whole.
 pub struct Request {
@@ -34,7 +33,10 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 
 /// The next request on a connection; bytes after it stay in the buffer.
 /// `None` where the other side has closed it.
-pub async fn read_request(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
+pub async fn read_request(
+    socket: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+) -> Option<Request> {
     let head_end = loop {
         if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
             break end + 4;
@@ -51,7 +53,7 @@ pub async fn read_request(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> Optio
     Some(Request { head, body })
 }
 
-async fn read_more(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+async fn read_more(socket: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<()> {
     let read = socket.read_buf(buffer).await.ok()?;
     (read > 0).then_some(())
 }

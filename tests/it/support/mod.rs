@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod browser;
 pub mod dead_letters;
+pub mod dns;
 pub mod hold;
 pub mod http;
 pub mod http_parts;
@@ -19,5 +20,6 @@ pub mod receiver;
 pub mod ringback;
 pub mod sample;
 pub mod scene;
+pub mod tls;
 pub mod wait;
 pub mod workspace;

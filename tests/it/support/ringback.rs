@@ -24,6 +24,10 @@ pub fn command(arguments: &[String]) -> Command {
             command.env_remove(name);
         }
     }
+    // None of them has any effect.
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env(name, "http://127.0.0.1:1");
+    }
     command.args(arguments);
     command
 }

@@ -52,6 +52,8 @@ pub struct Scene<'b> {
     pub ledger: Ledger,
     /// What the test chose.
     pub plan: Plan,
+    /// `--allow-networks`.
+    pub allow_networks: &'static str,
     publisher: OnceLock<Publisher>,
     tenants: BTreeMap<String, serde_json::Value>,
     directory: PathBuf,
@@ -76,6 +78,7 @@ impl<'b> Scene<'b> {
             receiver: Receiver::start(Keep::All),
             ledger: Ledger::default(),
             plan,
+            allow_networks: "127.0.0.0/8",
             publisher: OnceLock::new(),
             tenants: BTreeMap::new(),
             directory: workspace::directory(name),
@@ -166,7 +169,7 @@ impl<'b> Scene<'b> {
             "--tenants",
             tenants,
             "--allow-networks",
-            "127.0.0.0/8",
+            self.allow_networks,
         ]
         .map(str::to_owned)
         .to_vec()
@@ -188,6 +191,25 @@ impl<'b> Scene<'b> {
         let (arguments, log) = self.next(brokers, instance, &[]);
         let name = self.named(instance);
         Ringback::start_in(wrapper, &name, &arguments, ports::free(), &log)
+    }
+
+    /// The same with further arguments, looking names up as this resolv.conf
+    /// says, for which it gets a mount namespace of its own.
+    pub fn start_with_names(&self, instance: &str, more: &[&str], resolv_conf: &str) -> Ringback {
+        const SCRIPT: &str = r#"mount --bind "$0" "$(readlink -f /etc/resolv.conf)" && exec "$@""#;
+        let file = self.file("resolv.conf", resolv_conf);
+        let file = file.to_str().expect("the build directory is UTF-8");
+        let wrapper = ["unshare", "--mount", "sh", "-c", SCRIPT, file].map(str::to_owned);
+        let (arguments, log) = self.next(self.broker.address(), instance, more);
+        let name = self.named(instance);
+        Ringback::start_in(&wrapper, &name, &arguments, ports::free(), &log)
+    }
+
+    /// Writes a file of the test's own.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        fs::write(&path, text).expect("the build directory is writable");
+        path
     }
 
     fn named(&self, instance: &str) -> String {
