@@ -20,6 +20,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Records for each hostile tenant.
 const RECORDS: usize = 3;
 const ATTEMPTS: usize = 2;
+/// Tenants whose names hang, beside those of the table.
+const HANGING_NAMES: usize = 40;
 const HEALTHY: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
 /// Between two records of the healthy tenants together.
 const PACE: Duration = Duration::from_millis(10);
@@ -47,7 +49,12 @@ fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
     let authority = Authority::new();
     let theatre = Theatre::open(authority, trap.local_addr().expect("it is bound"));
     for tenant in HEALTHY {
-        scene.tenant(tenant, Behaviour::Ok);
+        // By a name, so that lookups that hang would be noticed.
+        let url = scene
+            .receiver
+            .url(tenant)
+            .replace("127.0.0.1", "right.test");
+        scene.tenant_with(tenant, Behaviour::Ok, &serde_json::json!({ "url": url }));
     }
     for (case, playing) in &theatre.playing {
         let url = case
@@ -109,7 +116,8 @@ impl Theatre {
         let pem = authority.pem();
         let (made, make) = mpsc::channel();
         runtime.spawn(async move {
-            let all: Vec<&'static Case> = CASES.iter().copied().flatten().collect();
+            let mut all: Vec<&'static Case> = CASES.iter().copied().flatten().collect();
+            all.extend((0..HANGING_NAMES).map(cases::hanging_name));
             for case in all {
                 let playing = receivers::play(case.script, &authority, trap).await;
                 made.send((case, playing)).expect("it is waited for");

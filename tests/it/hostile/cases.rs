@@ -1,7 +1,9 @@
 //! The table: each hostile receiver by name, what it does, and how its attempts
 //! must end.
 
-use super::receivers::Step::{Again, Bytes, Drip, Hang, ReadAll, ReadByte, Reset, Write};
+use super::receivers::Step::{
+    Again, Bytes, Drip, Hang, ReadAll, ReadByte, ReadPreface, ReadStream, Reset, Write,
+};
 use super::receivers::{H2, Script, Step};
 use crate::support::dns::Reply::{Addresses, Alias, Failure, Garbage, NoSuchName, Silence};
 use crate::support::dns::Zone;
@@ -188,15 +190,20 @@ const HTTP_2: &[Case] = &[
     case(
         "h2 goes away unseen",
         HTTPS,
-        Script::H2Bytes(&[ReadByte, Bytes(GO_AWAY_UNSEEN), Hang]),
+        Script::H2Bytes(&[ReadPreface, Bytes(GO_AWAY_UNSEEN), ReadStream, Hang]),
         RESET,
     ),
-    case("h2 that closes", HTTPS, Script::H2Bytes(&[ReadByte]), RESET),
+    case(
+        "h2 that closes",
+        HTTPS,
+        Script::H2Bytes(&[ReadPreface, ReadStream]),
+        RESET,
+    ),
     case(
         "h2 that is http/1.1",
         HTTPS,
-        Script::H2Bytes(&[ReadByte, OK, Hang]),
-        PROTOCOL,
+        Script::H2Bytes(&[ReadPreface, OK, ReadStream, Hang]),
+        &["protocol", "reset"],
     ),
     case(
         "h2 that is silent",
@@ -304,6 +311,15 @@ const NAMES: &[Case] = &[
         DNS,
     ),
 ];
+
+/// One of many names that hang.
+pub fn hanging_name(number: usize) -> &'static Case {
+    // They live as long as the tests.
+    let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    let name = leak(format!("name {number} that hangs"));
+    let url = leak(format!("http://{number}.hangs.test/"));
+    Box::leak(Box::new(case(name, url, Script::Nobody, DNS)))
+}
 
 /// What the name server says of them.
 pub const ZONES: &[(&str, Zone)] = &[

@@ -37,6 +37,10 @@ pub enum Step {
     ReadByte,
     /// Reads a whole request.
     ReadAll,
+    /// Reads what an HTTP/2 client says before its first frame.
+    ReadPreface,
+    /// Reads frames up to one that opens a stream: a request.
+    ReadStream,
     /// Writes; `{self}` and `{trap}` become addresses.
     Write(&'static str),
     /// Writes bytes.
@@ -196,6 +200,8 @@ where
                 let read = read_request(stream, &mut buffer).await;
                 read.map(|_| stage.request())
             }
+            Step::ReadPreface => stream.read_exact(&mut [0; 24]).await.ok().map(|_| ()),
+            Step::ReadStream => read_stream(stream).await.map(|()| stage.request()),
             Step::Write(text) => {
                 let text = text.replace("{self}", &stage.own.to_string());
                 let text = text.replace("{trap}", &stage.trap.to_string());
@@ -229,6 +235,21 @@ where
     }
     stream.flush().await.ok();
     End::Close
+}
+
+/// Source: RFC 9113, section 4.1: a frame's length, type, flags and stream.
+async fn read_stream(stream: &mut (impl AsyncRead + Unpin)) -> Option<()> {
+    const HEADERS: u8 = 1;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload).await.ok()?;
+        if head[3] == HEADERS {
+            return Some(());
+        }
+    }
 }
 
 async fn drip(stream: &mut (impl AsyncWrite + Unpin), text: &str) -> Option<()> {

@@ -1,5 +1,6 @@
 //! A name server under a script, on a loopback address of this process's own
-//! (port 53, which resolv.conf cannot change). Every name is a zone of its own.
+//! (port 53, which resolv.conf cannot change). Every name is a zone of its own,
+//! and holds for the names below it too.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -86,7 +87,13 @@ fn serve(socket: &UdpSocket, zones: &HashMap<&str, Zone>, stopped: &AtomicBool) 
         let Some(query) = Query::read(&buffer[..length]) else {
             continue;
         };
-        let reply = match zones.get(query.name.as_str()) {
+        let above = || {
+            query
+                .name
+                .split_once('.')
+                .and_then(|(_, above)| zones.get(above))
+        };
+        let reply = match zones.get(query.name.as_str()).or_else(above) {
             None => Reply::NoSuchName,
             Some(zone) if query.kind == A => {
                 let asked = asked_v4.entry(query.name.clone()).or_default();
