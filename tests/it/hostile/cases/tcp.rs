@@ -28,6 +28,11 @@ pub(super) const SLOW: &[Case] = &[
         TIMEOUT,
     ),
     tcp(
+        "1xx without end, as fast as they are taken",
+        &[ReadAll, Flood("HTTP/1.1 103 Early Hints\r\n\r\n")],
+        TIMEOUT,
+    ),
+    tcp(
         "1xx that trickle without end",
         &[ReadAll, Trickle("HTTP/1.1 100 Continue\r\n\r\n")],
         TIMEOUT,
