@@ -39,7 +39,7 @@ impl Engine {
         let ended_at = ended.started_at.plus(ended.duration);
         self.report(Fact::AttemptEnded {
             tenant: running.tenant,
-            record: running.record,
+            record: running.record.clone(),
             position,
             attempt: running.attempt,
             first_attempt_latency: running
@@ -50,6 +50,7 @@ impl Engine {
         });
         let Some(held) = self.take_in_flight(position) else {
             let known = Known {
+                record: running.record,
                 ended,
                 disposed: false,
                 at: now,
@@ -58,7 +59,7 @@ impl Engine {
             return;
         };
         if delivered {
-            self.complete(position, ended);
+            self.complete(position, held.call.id, ended);
             self.dispose(Disposition::Delivered, position);
             return;
         }

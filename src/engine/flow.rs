@@ -4,12 +4,12 @@
 use super::event::Action;
 use super::lanes::{Crowd, Room};
 use super::ledger::{Entry, Held, Moving, Standing};
-use super::offsets::Mark;
-use super::owned::{Arrived, Phase};
+use super::offsets::{Began, Mark};
+use super::owned::{Arrived, Delivered, Phase};
 use super::verdict::{self, Verdict};
-use super::{Engine, Known, writes};
+use super::{Engine, writes};
 use crate::model::attempt::{Ended, Outcome};
-use crate::model::call::CallEnded;
+use crate::model::call::{CallEnded, RecordId};
 use crate::model::fact::{DeadLetterReason, Disposition, Fact, ReadoptReason};
 use crate::model::headers::History;
 use crate::model::position::{Generation, NextOffset, Partition, Position};
@@ -193,12 +193,15 @@ impl Engine {
         if let Some(due) = arrived.due.filter(|due| *due > now) {
             return (Step::Stays(Some(due)), Some(arrived));
         }
+        // Of this record's former life, or of one that had its place before.
+        if self.attempts.contains_key(&arrived.record.position) {
+            return (Step::Stays(None), Some(arrived));
+        }
         if !owned.ledger.has_room() {
             return (Step::Stays(None), Some(arrived));
         }
-        let too_old = owned.too_old.is_some_and(|(end, found_at)| {
-            end.is_past(offset) && arrived.due.is_some_and(|due| due <= found_at)
-        });
+        let Began { at, end } = owned.began;
+        let too_old = end.is_past(offset) && arrived.due.is_some_and(|due| due <= at);
         let call = match self.readable(&arrived, too_old) {
             Ok(call) => call,
             Err(reason) => {
@@ -300,13 +303,13 @@ impl Engine {
     fn place_reserved(&mut self, arrived: Arrived) -> (Step, Option<Arrived>) {
         let now = self.now;
         let position = arrived.record.position;
-        let known = match self.known.remove(&position) {
-            Some(known) => Some(known),
-            None if self.attempts.contains_key(&position) && arrived.call.is_ok() => {
-                return self.rejoin(arrived);
-            }
-            None => None,
-        };
+        let is_this = |record: &RecordId| arrived.call.as_ref().is_ok_and(|c| c.id == *record);
+        let known = self.known.remove(&position);
+        let known = known.filter(|known| is_this(&known.record));
+        let runs = self.attempts.get(&position);
+        if known.is_none() && runs.is_some_and(|running| is_this(&running.record)) {
+            return self.rejoin(arrived);
+        }
         let Arrived {
             record,
             mut history,
@@ -314,17 +317,16 @@ impl Engine {
             ..
         } = arrived;
         let id = call.ok().map(|call| call.id);
-        if let Some(Known {
-            ended, disposed, ..
-        }) = known.as_ref()
-            && matches!(ended.outcome, Outcome::Delivered { .. })
-        {
-            self.complete(position, ended.clone());
-            if !disposed {
-                self.dispose(Disposition::Delivered, position);
+        let known = match known {
+            Some(known) if matches!(known.ended.outcome, Outcome::Delivered { .. }) => {
+                self.complete(position, known.record, known.ended);
+                if !known.disposed {
+                    self.dispose(Disposition::Delivered, position);
+                }
+                return (Step::Taken, None);
             }
-            return (Step::Taken, None);
-        }
+            other => other,
+        };
         let known = known.map(|known| known.ended);
         let verdict = match &known {
             Some(ended) => {
@@ -429,14 +431,18 @@ impl Engine {
     }
 
     /// The record was delivered.
-    pub(super) fn complete(&mut self, position: Position, ended: Ended) {
+    pub(super) fn complete(&mut self, position: Position, record: RecordId, ended: Ended) {
         let now = self.now;
         let owned = self
             .partitions
             .get_mut(&position.partition)
             .expect("only our own records are completed");
         owned.ledger.finish(position.offset);
-        owned.delivered.push((position.offset, ended));
+        owned.delivered.push(Delivered {
+            offset: position.offset,
+            record,
+            ended,
+        });
         owned.touch(now);
     }
 

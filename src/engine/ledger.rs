@@ -3,7 +3,7 @@
 //! nothing about records.
 
 use super::lanes::LaneId;
-use super::offsets::{self, ENTRY_BYTES_MAX, Map, Mark};
+use super::offsets::{self, Began, ENTRY_BYTES_MAX, Map, Mark};
 use super::verdict::Verdict;
 use crate::model::attempt::Ended;
 use crate::model::call::{CallEnded, RecordId};
@@ -122,10 +122,13 @@ impl Ledger {
         }
     }
 
-    /// What a map says.
+    /// What a map lists.
     #[must_use]
     pub fn adopted(map: Map) -> Self {
         let mut ledger = Self::at(map.end);
+        if let Some((first, _)) = map.unfinished.first() {
+            ledger.listed_from = *first;
+        }
         ledger.entries = map
             .unfinished
             .into_iter()
@@ -282,6 +285,7 @@ impl Ledger {
     pub fn snapshot(
         &mut self,
         topic_id: Option<&TopicId>,
+        began: Began,
         finishing: &[Offset],
     ) -> (NextOffset, String) {
         self.bytes = self.exact_bytes();
@@ -295,7 +299,7 @@ impl Ledger {
         let base = unfinished
             .peek()
             .map_or(self.end, |(offset, _)| NextOffset::at(*offset));
-        let metadata = offsets::encode(base, self.end, topic_id, unfinished);
+        let metadata = offsets::encode(base, self.end, topic_id, began, unfinished);
         assert!(
             metadata.len() <= offsets::METADATA_UNITS_MAX,
             "L5: the map fits the commit's metadata"
@@ -319,6 +323,25 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    const BEGAN: Began = Began {
+        at: UnixMillis(0),
+        end: NextOffset(0),
+    };
+
+    #[test]
+    fn what_a_map_lists_before_the_log_start_is_forgotten_and_counted() {
+        let listed = [2, 5, 9].map(|offset| (Offset(offset), Mark::Reserved));
+        let mut ledger = Ledger::adopted(Map {
+            end: NextOffset(12),
+            began: BEGAN,
+            unfinished: listed.to_vec(),
+        });
+        assert_eq!(ledger.forget_listed_before(Offset(9)), 2);
+        assert_eq!(ledger.base(), NextOffset(9));
+        assert_eq!(ledger.forget_listed_before(Offset(10)), 1);
+        assert_eq!(ledger.base(), NextOffset(12));
+    }
 
     proptest! {
         /// The oracle is a set of finished offsets.
@@ -347,7 +370,7 @@ mod tests {
                         ledger.reached(NextOffset(next));
                     }
                 }
-                let (base, text) = ledger.snapshot(None, &[]);
+                let (base, text) = ledger.snapshot(None, BEGAN, &[]);
                 let map = offsets::decode(&text, base, None).expect("our own map");
                 for offset in 100..next {
                     let listed = map.unfinished.iter().any(|(o, _)| o.0 == offset);

@@ -3,11 +3,11 @@
 
 use super::event::{Action, Revocation};
 use super::ledger::{Entry, Ledger};
-use super::offsets;
-use super::owned::{Owned, Phase};
+use super::offsets::{self, Began, Unusable};
+use super::owned::{Delivered, Owned, Phase};
 use super::{Engine, Known};
 use crate::model::fact::{Fact, ReadoptReason};
-use crate::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic};
+use crate::model::position::{Generation, NextOffset, Offset, Partition, Position};
 use crate::model::time::UnixMillis;
 use crate::model::write::{Found, LogBounds};
 use std::time::Duration;
@@ -66,9 +66,10 @@ impl Engine {
 
     pub(super) fn on_found(&mut self, generation: Generation, partition: Partition, found: Found) {
         let now = self.now;
-        // A topic may be given more partitions: where others of it have valid
-        // maps, one without a commit is new, and nothing was sent from it yet.
-        let new = found.committed.is_none() && self.has_maps(partition.topic);
+        let began = Began {
+            at: self.began_at(partition, &found),
+            end: found.log_end,
+        };
         let Some(owned) = self.partitions.get_mut(&partition) else {
             return;
         };
@@ -82,31 +83,37 @@ impl Engine {
             .committed
             .as_ref()
             .map(|(base, text)| (*base, text.as_str()));
-        let map = match committed {
-            Some((base, _)) if base > found.log_end => {
-                owned.phase = Phase::Stopped(BEYOND_END);
-                owned.ledger = Ledger::at(base);
-                self.report(Fact::PartitionStopped {
-                    partition,
-                    why: BEYOND_END,
-                });
-                return;
-            }
-            Some((base, text)) => Some(read_map(text, base, &found)),
-            None => None,
+        let map = committed.map(|(base, text)| read_map(text, base, &found));
+        // The offset is as foreign to this topic as its map: in the new log it
+        // would pass over records that nobody has seen.
+        let former = map == Some(Err(Unusable::OtherTopic));
+        let base = match committed {
+            Some((base, _)) if !former => base,
+            _ => found.log_start,
         };
-        let base = committed.map_or(found.log_start, |(base, _)| base);
+        if base > found.log_end {
+            owned.phase = Phase::Stopped(BEYOND_END);
+            owned.ledger = Ledger::at(base);
+            self.report(Fact::PartitionStopped {
+                partition,
+                why: BEYOND_END,
+            });
+            return;
+        }
         let rejected = match &map {
-            Some(Err(why)) if committed.is_some_and(|(_, text)| !text.is_empty()) => Some(*why),
+            Some(Err(why)) if committed.is_some_and(|(_, text)| !text.is_empty()) => {
+                Some(why.why())
+            }
             _ => None,
         };
         owned.had_map = matches!(map, Some(Ok(_)));
         owned.ledger = match map {
-            Some(Ok(map)) => Ledger::adopted(map),
+            Some(Ok(map)) => {
+                owned.began = map.began;
+                Ledger::adopted(map)
+            }
             Some(Err(_)) | None => {
-                if partition.topic.delay().is_some() && base < found.log_end && !new {
-                    owned.too_old = Some((found.log_end, now));
-                }
+                owned.began = began;
                 owned.write_now = true;
                 Ledger::at(base)
             }
@@ -139,10 +146,22 @@ impl Engine {
         });
     }
 
-    /// Whether a partition of this topic was adopted with a valid map.
-    fn has_maps(&self, topic: Topic) -> bool {
-        let mut ours = self.partitions.iter();
-        ours.any(|(partition, owned)| partition.topic == topic && owned.had_map)
+    /// Since when a partition without a valid map cannot have been sent from
+    /// without one. A topic may be given more partitions: those of it that are
+    /// ours and have maps, all of a lower number, tell since when the group
+    /// commits. The first commit of a partition goes before all that is sent
+    /// from it, so nothing was sent from this one since then.
+    fn began_at(&self, partition: Partition, found: &Found) -> UnixMillis {
+        let mapped = self.partitions.iter().filter(|(other, owned)| {
+            other.topic == partition.topic && owned.had_map && **other != partition
+        });
+        let may_be_new = found.committed.is_none();
+        let lower = |other: &Partition| other.number < partition.number;
+        if !may_be_new || !mapped.clone().all(|(other, _)| lower(other)) {
+            return self.now;
+        }
+        let began = mapped.map(|(_, owned)| owned.began.at).min();
+        began.unwrap_or(self.now)
     }
 
     pub(super) fn on_revoked(
@@ -257,8 +276,14 @@ impl Engine {
         self.lanes.remove_partition(partition);
         let position = |offset: Offset| Position { partition, offset };
         let written = owned.in_write.map(|w| w.delivered).unwrap_or_default();
-        for (offset, ended) in written.into_iter().chain(owned.delivered) {
+        for delivered in written.into_iter().chain(owned.delivered) {
+            let Delivered {
+                offset,
+                record,
+                ended,
+            } = delivered;
             let known = Known {
+                record,
                 ended,
                 disposed: true,
                 at: self.now,
@@ -272,8 +297,9 @@ impl Engine {
                     self.fresh.give_back();
                 }
                 Entry::Moving(moving) => {
-                    if let Some(ended) = moving.ended {
+                    if let (Some(record), Some(ended)) = (moving.id, moving.ended) {
                         let known = Known {
+                            record,
                             ended,
                             disposed: false,
                             at: self.now,
@@ -383,10 +409,10 @@ impl Engine {
 }
 
 /// What the committed map says, unless it cannot be meant for this log.
-fn read_map(text: &str, base: NextOffset, found: &Found) -> Result<offsets::Map, &'static str> {
+fn read_map(text: &str, base: NextOffset, found: &Found) -> Result<offsets::Map, Unusable> {
     let map = offsets::decode(text, base, found.topic_id.as_ref())?;
     if map.end > found.log_end {
-        return Err("reaches beyond the log's end");
+        return Err(Unusable::Unreadable("reaches beyond the log's end"));
     }
     Ok(map)
 }

@@ -72,6 +72,9 @@ pub struct Engine {
 
 /// How an attempt ended of which Kafka may still say that it is reserved.
 struct Known {
+    /// Of which record: another one may have taken its place since, in a topic
+    /// that was made again.
+    record: RecordId,
     ended: Ended,
     /// Whether its delivery was reported already.
     disposed: bool,

@@ -1,17 +1,15 @@
 //! The map in a commit's metadata: which offsets between the committed base
 //! and the end are unfinished, and which of those are reserved.
 //!
-//! Text: `rb1.` and unpadded base64url of: CRC-32 of the rest (4 bytes, little
+//! Text: `rb2.` and unpadded base64url of: CRC-32 of the rest (4 bytes, little
 //! endian), base, length and text of the topic id (length 0 where it is not
-//! known), end - base, then for each unfinished offset in order its distance
-//! from the one before (the first from the base), shifted left by one with the
-//! reserved mark in the lowest bit. Numbers are LEB128 varints.
-//!
-//! Because one number stands for each *unfinished* offset, completing a record
-//! never lengthens the text: the distance that replaces two others is their
-//! sum, and a sum's varint is never longer than both parts'.
+//! known), end - base, [`Began`]'s moment and its end - base (0 once the base is
+//! past it), then for each unfinished offset in order its distance from the one
+//! before (the first from the base), shifted left by one with the reserved mark
+//! in the lowest bit. Numbers are LEB128 varints.
 
 use crate::model::position::{NextOffset, Offset, TopicId};
+use crate::model::time::UnixMillis;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -22,12 +20,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub const METADATA_UNITS_MAX: usize = 4096;
 
 /// The most bytes that the distances may take together: 4,096 units hold 3,069
-/// bytes after the prefix, less 69 for CRC, base, topic id and end.
-pub const ENTRY_BYTES_MAX: usize = 3_000;
+/// bytes after the prefix, less 89 for CRC, base, topic id, end and [`Began`].
+pub const ENTRY_BYTES_MAX: usize = 2_980;
 
 /// The longest topic id that is written; Kafka's has 22 characters.
 const TOPIC_ID_BYTES_MAX: usize = 32;
-const PREFIX: &str = "rb1.";
+const PREFIX: &str = "rb2.";
 const CRC_BYTES: usize = 4;
 
 /// Whether an unfinished offset may already have been sent from.
@@ -39,13 +37,52 @@ pub enum Mark {
     Reserved,
 }
 
+/// Where the accounting of a partition began, because nothing was committed or
+/// its map was lost. In a delay topic, what lies before `end` and was due at
+/// that moment may have been sent before, and nothing else says so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Began {
+    /// When.
+    pub at: UnixMillis,
+    /// The log's end then, or the base where that is past it.
+    pub end: NextOffset,
+}
+
 /// A map as read back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Map {
     /// Below it, what is not listed is finished; from it on, nothing was touched.
     pub end: NextOffset,
+    /// Since when there are such maps of this partition.
+    pub began: Began,
     /// The unfinished offsets, ascending.
     pub unfinished: Vec<(Offset, Mark)>,
+}
+
+/// Why a map cannot be relied on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unusable {
+    /// It is ours, and its offsets are those of a topic that had this name before.
+    OtherTopic,
+    /// In a few words.
+    Unreadable(&'static str),
+}
+
+impl Unusable {
+    /// Why, in a few words.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::OtherTopic => "made for another topic of this name",
+            Self::Unreadable(why) => why,
+        }
+    }
+}
+
+impl From<&'static str> for Unusable {
+    fn from(why: &'static str) -> Self {
+        Self::Unreadable(why)
+    }
 }
 
 /// The text for a partition's state. `unfinished` ascends from `base` and lies below `end`.
@@ -54,6 +91,7 @@ pub fn encode(
     base: NextOffset,
     end: NextOffset,
     topic_id: Option<&TopicId>,
+    began: Began,
     unfinished: impl Iterator<Item = (Offset, Mark)>,
 ) -> String {
     let id = topic_id.map_or("", |id| id.0.as_str());
@@ -67,6 +105,8 @@ pub fn encode(
     put(&mut bytes, id.len() as u64);
     bytes.extend_from_slice(id.as_bytes());
     put(&mut bytes, unsigned(end.0 - base.0));
+    put(&mut bytes, unsigned(began.at.0));
+    put(&mut bytes, unsigned(began.end.0.max(base.0) - base.0));
     let mut last = base.0;
     for (offset, mark) in unfinished {
         put(&mut bytes, number(offset.0 - last, mark));
@@ -89,23 +129,19 @@ pub fn entry_bytes(distance: i64) -> usize {
 
 /// Reads a map that was committed with this base.
 ///
-/// Errors: why it cannot be relied on, in a few words.
-pub fn decode(
-    text: &str,
-    base: NextOffset,
-    topic_id: Option<&TopicId>,
-) -> Result<Map, &'static str> {
+/// Errors: why it cannot be relied on.
+pub fn decode(text: &str, base: NextOffset, topic_id: Option<&TopicId>) -> Result<Map, Unusable> {
     let text = text
         .strip_prefix(PREFIX)
         .ok_or("written by another program or version")?;
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| "not base64")?;
     let (crc, mut rest) = bytes.split_at_checked(CRC_BYTES).ok_or("too short")?;
     if crc != crc32fast::hash(rest).to_le_bytes() {
-        return Err("checksum mismatch");
+        return Err("checksum mismatch".into());
     }
     let rest = &mut rest;
     if signed(take(rest)?)? != base.0 {
-        return Err("made for another offset");
+        return Err("made for another offset".into());
     }
     let id_len = usize::try_from(take(rest)?).map_err(|_| "too large")?;
     let (id, after) = rest.split_at_checked(id_len).ok_or("too short")?;
@@ -114,12 +150,18 @@ pub fn decode(
         && !id.is_empty()
         && id != known.0.as_bytes()
     {
-        return Err("made for another topic of this name");
+        return Err(Unusable::OtherTopic);
     }
     let end = base
         .0
         .checked_add(signed(take(rest)?)?)
         .ok_or("too large")?;
+    let began_at = UnixMillis(signed(take(rest)?)?);
+    let began_end = base.0.checked_add(signed(take(rest)?)?);
+    let began = Began {
+        at: began_at,
+        end: NextOffset(began_end.ok_or("too large")?),
+    };
     let mut unfinished = Vec::new();
     let mut last = base.0;
     while !rest.is_empty() {
@@ -127,7 +169,7 @@ pub fn decode(
         let distance = signed(entry >> 1)?;
         let offset = last.checked_add(distance).ok_or("too large")?;
         if offset >= end || (distance == 0 && !unfinished.is_empty()) {
-            return Err("offsets out of order");
+            return Err("offsets out of order".into());
         }
         let mark = if entry & 1 == 1 {
             Mark::Reserved
@@ -139,6 +181,7 @@ pub fn decode(
     }
     Ok(Map {
         end: NextOffset(end),
+        began,
         unfinished,
     })
 }
@@ -182,6 +225,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const LONG_AGO: Began = Began {
+        at: UnixMillis(0),
+        end: NextOffset(0),
+    };
+
     fn marked(distances: &[(i64, bool)], base: i64) -> Vec<(Offset, Mark)> {
         let mut at = base;
         let mark = |reserved| if reserved { Mark::Reserved } else { Mark::Open };
@@ -196,22 +244,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_map_reads_back_and_fits(base in 0_i64..1 << 40, distances in prop::collection::vec((0_i64..200, any::<bool>()), 0..1_000)) {
+        fn a_map_reads_back_and_fits(base in 0_i64..1 << 40, began in 0_i64..9, distances in prop::collection::vec((0_i64..200, any::<bool>()), 0..1_000)) {
             let unfinished = marked(&distances, base);
             let end = NextOffset(unfinished.last().map_or(base, |(o, _)| o.0) + 7);
             let id = TopicId("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
-            let text = encode(NextOffset(base), end, Some(&id), unfinished.iter().copied());
+            let began = Began { at: UnixMillis(1_700_000_000_000), end: NextOffset(base + began) };
+            let text = encode(NextOffset(base), end, Some(&id), began, unfinished.iter().copied());
             let mut last = base;
             let bytes: usize = unfinished.iter().map(|(o, _)| { let d = o.0 - last; last = o.0; entry_bytes(d) }).sum();
             prop_assert!(bytes > ENTRY_BYTES_MAX || text.len() <= METADATA_UNITS_MAX);
-            prop_assert_eq!(decode(&text, NextOffset(base), Some(&id)), Ok(Map { end, unfinished }));
+            prop_assert_eq!(decode(&text, NextOffset(base), Some(&id)), Ok(Map { end, began, unfinished }));
         }
 
         #[test]
         fn completing_a_record_never_lengthens_the_map(distances in prop::collection::vec((0_i64..20_000, any::<bool>()), 1..100), gone in any::<prop::sample::Index>()) {
             let mut unfinished = marked(&distances, 5);
             let end = NextOffset(unfinished.last().map_or(5, |(o, _)| o.0) + 1);
-            let length = |list: &[(Offset, Mark)]| encode(NextOffset(5), end, None, list.iter().copied()).len();
+            let length = |list: &[(Offset, Mark)]| encode(NextOffset(5), end, None, LONG_AGO, list.iter().copied()).len();
             let before = length(&unfinished);
             unfinished.remove(gone.index(unfinished.len()));
             prop_assert!(length(&unfinished) <= before);
@@ -225,7 +274,7 @@ mod tests {
         #[test]
         fn one_changed_character_is_noticed(at in any::<prop::sample::Index>(), with in "[A-Za-z0-9_-]") {
             let unfinished = marked(&[(0, true), (3, false), (500, true)], 77);
-            let text = encode(NextOffset(77), NextOffset(900), None, unfinished.into_iter());
+            let text = encode(NextOffset(77), NextOffset(900), None, LONG_AGO, unfinished.into_iter());
             let at = at.index(text.len());
             let mut changed = text.clone();
             changed.replace_range(at..=at, &with);
@@ -241,12 +290,16 @@ mod tests {
             NextOffset(5),
             NextOffset(9),
             Some(&id("a")),
+            LONG_AGO,
             [(Offset(5), Mark::Open)].into_iter(),
         );
         assert!(decode(&text, NextOffset(5), Some(&id("a"))).is_ok());
         assert!(decode(&text, NextOffset(5), None).is_ok());
         assert!(decode(&text, NextOffset(6), Some(&id("a"))).is_err());
-        assert!(decode(&text, NextOffset(5), Some(&id("b"))).is_err());
+        assert_eq!(
+            decode(&text, NextOffset(5), Some(&id("b"))),
+            Err(Unusable::OtherTopic)
+        );
     }
 
     #[test]
@@ -254,7 +307,11 @@ mod tests {
         let id = TopicId("x".repeat(TOPIC_ID_BYTES_MAX));
         let base = NextOffset(i64::MAX - 3_000);
         let unfinished = (0..ENTRY_BYTES_MAX as i64).map(|i| (Offset(base.0 + i), Mark::Reserved));
-        let text = encode(base, NextOffset(i64::MAX), Some(&id), unfinished);
+        let began = Began {
+            at: UnixMillis(i64::MAX),
+            end: NextOffset(i64::MAX),
+        };
+        let text = encode(base, NextOffset(i64::MAX), Some(&id), began, unfinished);
         assert!(text.len() <= METADATA_UNITS_MAX, "{}", text.len());
     }
 }

@@ -2,8 +2,9 @@
 //! looked at, what waits to be moved, and the write that is outstanding.
 
 use super::ledger::Ledger;
+use super::offsets::Began;
 use crate::model::attempt::Ended;
-use crate::model::call::CallEnded;
+use crate::model::call::{CallEnded, RecordId};
 use crate::model::fact::DeadLetterReason;
 use crate::model::headers::History;
 use crate::model::position::{Generation, NextOffset, Offset, TopicId};
@@ -55,11 +56,18 @@ pub struct Arrived {
     pub due: Option<UnixMillis>,
 }
 
+/// A record that was delivered and is not committed as finished.
+pub struct Delivered {
+    pub offset: Offset,
+    pub record: RecordId,
+    pub ended: Ended,
+}
+
 /// What the outstanding write of a partition will have done.
 #[derive(Default)]
 pub struct InWrite {
-    /// Delivered or passed in memory, finished by this write. Ascending.
-    pub delivered: Vec<(Offset, Ended)>,
+    /// Delivered, finished by this write.
+    pub delivered: Vec<Delivered>,
     /// Moved by this write. Ascending.
     pub moving: Vec<Offset>,
     /// Reserved by this write.
@@ -89,7 +97,7 @@ pub struct Owned {
     pub moves_due: Option<UnixMillis>,
     pub moves_bytes: usize,
     /// Finished in memory, in no write.
-    pub delivered: Vec<(Offset, Ended)>,
+    pub delivered: Vec<Delivered>,
     /// Since when the committed state lags behind the ledger.
     pub dirty_since: Option<UnixMillis>,
     /// The state must be written without delay.
@@ -101,9 +109,8 @@ pub struct Owned {
     pub active: usize,
     /// It was adopted with a valid map: the group's offsets are not lost.
     pub had_map: bool,
-    /// In a delay topic without a valid map: records below this offset that
-    /// were due at this moment may have been sent before.
-    pub too_old: Option<(NextOffset, UnixMillis)>,
+    /// Since when its maps tell all.
+    pub began: Began,
     /// When the brokers last told where its log ends.
     heard_at: Option<UnixMillis>,
     /// Something that it waited for came since then.
@@ -137,7 +144,10 @@ impl Owned {
             cautious: false,
             active: 0,
             had_map: false,
-            too_old: None,
+            began: Began {
+                at: UnixMillis(0),
+                end: NextOffset(0),
+            },
             heard_at: None,
             progressed: false,
             stalled: Duration::ZERO,

@@ -302,9 +302,10 @@ impl Engine {
             in_write.delivered = std::mem::take(&mut owned.delivered);
             owned.dirty_since = None;
             owned.write_now = false;
-            let (base, metadata) = owned
-                .ledger
-                .snapshot(owned.topic_id.as_ref(), &in_write.moving);
+            let (base, metadata) =
+                owned
+                    .ledger
+                    .snapshot(owned.topic_id.as_ref(), owned.began, &in_write.moving);
             largest = largest.max(metadata.len());
             Snapshot {
                 partition: *partition,

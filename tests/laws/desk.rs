@@ -1,10 +1,13 @@
 //! What one engine was told and what it asked for: the laws that can be seen
-//! at its own desk. L2 (one write at a time), L5, L8 and L9.
+//! at its own desk. L2 (one write at a time), L5, L6, L8 and L9.
 
+use super::fairness::Fairness;
 use super::map::{self, Map};
 use super::offsets::LEASE;
 use super::{Law, Verdict};
 use ringback::engine::event::{Action, EngineSettings, Event, Revocation};
+use ringback::model::attempt::Outcome;
+use ringback::model::call::CallEnded;
 use ringback::model::fact::Fact;
 use ringback::model::position::{Generation, Partition, Position};
 use ringback::model::tenant::{TenantId, Tenants};
@@ -21,7 +24,8 @@ pub const RECORDS_MAX: usize = 2_000;
 /// The most UTF-16 units of a commit's metadata.
 pub const METADATA_UNITS_MAX: usize = 4_096;
 
-/// From `Revoked` to `FinishRevoke`: 2 s for what is in flight, and the writes.
+/// From `Revoked`, or the answer to a write that holds what was revoked, to
+/// `FinishRevoke`: 2 s for what is in flight, and the writes.
 const REVOKE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +60,7 @@ pub struct Desk {
     /// What a tenant was allowed before its limit last changed, and when.
     former: HashMap<TenantId, (u32, UnixMillis)>,
     tenants: Arc<Tenants>,
+    fairness: Fairness,
     draining_since: Option<UnixMillis>,
     stopped: bool,
 }
@@ -73,6 +78,7 @@ impl Desk {
             per_tenant: HashMap::new(),
             former: HashMap::new(),
             tenants: Arc::default(),
+            fairness: Fairness::default(),
             draining_since: None,
             stopped: false,
         }
@@ -102,14 +108,16 @@ impl Desk {
                             base,
                             metadata,
                         };
-                        map::decode(&snapshot, None).ok()
+                        map::decode(&snapshot, found.topic_id.as_ref()).ok()
                     });
+                    self.fairness.adopted(*partition, owned.map.as_ref());
                 }
             }
             Event::Revoked {
                 partitions, how, ..
             } => {
                 for partition in partitions {
+                    self.fairness.taken(*partition);
                     if let Some(owned) = self.owned.get_mut(partition) {
                         owned.standing = Standing::Revoking(*how, now);
                     }
@@ -127,17 +135,27 @@ impl Desk {
                         .is_some_and(|map| map.is_finished(offset))
                     {
                         owned.in_hand.insert(record.position);
+                        let value = record.value.as_deref().unwrap_or_default();
+                        if let Ok(call) = CallEnded::read(value) {
+                            self.fairness.read(record.position, call.tenant);
+                        }
                     }
                 }
             }
-            Event::AttemptFinished { position, .. } | Event::AttemptExpired { position } => {
-                self.finished(position);
+            Event::AttemptFinished { position, ended } => {
+                let delivered = matches!(ended.outcome, Outcome::Delivered { .. });
+                self.finished(position, delivered);
             }
-            Event::Committed { write } | Event::CommitRefused { write } => self.answered(*write),
-            Event::Moved { write }
+            Event::AttemptExpired { position } => self.finished(position, true),
+            Event::Committed { write }
+            | Event::CommitRefused { write }
+            | Event::Moved { write }
             | Event::MoveRefused { write }
             | Event::MoveTooLarge { write }
-            | Event::WriteUnsure { write } => self.answered(*write),
+            | Event::WriteUnsure { write } => {
+                let done = matches!(event, Event::Committed { .. } | Event::Moved { .. });
+                self.answered(now, *write, !done);
+            }
             Event::TenantsReplaced(tenants) => self.limits_change(now, tenants),
             Event::Drain => {
                 self.draining_since.get_or_insert(now);
@@ -178,7 +196,7 @@ impl Desk {
                 Law::L2.check(self.commit.is_none(), || {
                     format!("a commit while {:?} is outstanding", self.commit)
                 })?;
-                let partitions = self.writes(&order.snapshots)?;
+                let partitions = self.writes(now, order.write, &order.snapshots)?;
                 self.commit = Some((order.write, partitions));
                 Ok(())
             }
@@ -186,7 +204,7 @@ impl Desk {
                 Law::L2.check(self.movement.is_none(), || {
                     format!("a move while {:?} is outstanding", self.movement)
                 })?;
-                let partitions = self.writes(&order.snapshots)?;
+                let partitions = self.writes(now, order.write, &order.snapshots)?;
                 for record in &order.records {
                     Law::L1.check(partitions.contains(&record.from.partition), || {
                         format!("{:?} moves without a snapshot", record.from)
@@ -199,15 +217,17 @@ impl Desk {
             Action::FinishRevoke { partitions, .. } => self.gives_back(partitions),
             Action::Readopt { .. } => {
                 self.owned.clear();
+                self.fairness.readopts();
                 self.commit = None;
                 self.movement = None;
                 Ok(())
             }
             Action::Report(fact) => {
-                if let Fact::Disposed { position, .. } = fact
-                    && let Some(owned) = self.owned.get_mut(&position.partition)
-                {
-                    owned.in_hand.remove(position);
+                if let Fact::Disposed { position, .. } = fact {
+                    self.fairness.finished(*position);
+                    if let Some(owned) = self.owned.get_mut(&position.partition) {
+                        owned.in_hand.remove(position);
+                    }
                 }
                 Ok(())
             }
@@ -228,6 +248,10 @@ impl Desk {
             Law::L9.check(took <= self.drain_timeout || self.stopped, || {
                 format!("draining for {took:?}")
             })?;
+        }
+        let mut outstanding = [&self.commit, &self.movement].into_iter().flatten();
+        if outstanding.any(|(_, held)| held.iter().any(|p| self.is_revoking(*p))) {
+            return Ok(());
         }
         for (partition, owned) in &self.owned {
             if let Standing::Revoking(_, since) = owned.standing {
@@ -281,12 +305,24 @@ impl Desk {
         }
     }
 
-    fn answered(&mut self, write: WriteId) {
-        for outstanding in [&mut self.commit, &mut self.movement] {
-            if outstanding.as_ref().is_some_and(|(id, _)| *id == write) {
-                *outstanding = None;
+    fn answered(&mut self, now: UnixMillis, write: WriteId, refused: bool) {
+        let commit = self.commit.take_if(|(id, _)| *id == write);
+        let movement = self.movement.take_if(|(id, _)| *id == write);
+        for (_, partitions) in commit.into_iter().chain(movement) {
+            self.fairness.answered(write, partitions.iter(), refused);
+            // Until then they could not be given back, nor what was taken with them.
+            let held = partitions.iter().any(|p| self.is_revoking(*p));
+            for owned in self.owned.values_mut().filter(|_| held) {
+                if let Standing::Revoking(_, since) = &mut owned.standing {
+                    *since = now;
+                }
             }
         }
+    }
+
+    fn is_revoking(&self, partition: Partition) -> bool {
+        let owned = self.owned.get(&partition);
+        owned.is_some_and(|owned| matches!(owned.standing, Standing::Revoking(..)))
     }
 
     fn adopted(
@@ -301,8 +337,14 @@ impl Desk {
             .ok_or_else(|| Law::L8.breach(format!("{what} for {partition:?}, not adopted")))
     }
 
-    fn writes(&mut self, snapshots: &[Snapshot]) -> Result<BTreeSet<Partition>, super::Breach> {
+    fn writes(
+        &mut self,
+        now: UnixMillis,
+        write: WriteId,
+        snapshots: &[Snapshot],
+    ) -> Result<BTreeSet<Partition>, super::Breach> {
         let mut partitions = BTreeSet::new();
+        let mut maps = Vec::new();
         for snapshot in snapshots {
             let partition = snapshot.partition;
             let units = snapshot.metadata.encode_utf16().count();
@@ -332,9 +374,16 @@ impl Desk {
                 (self.owned.get_mut(&partition), map::decode(snapshot, None))
             {
                 owned.in_hand.retain(|p| !map.is_finished(p.offset));
-                owned.map = Some(map);
+                let before = owned.map.replace(map.clone());
+                maps.push((partition, before, map));
             }
         }
+        let (per_tenant, tenants) = (&self.per_tenant, &self.tenants);
+        let changed = self.former.values().any(|(_, at)| now.since(*at) <= LEASE);
+        self.fairness.written(write, &maps, |tenant| {
+            let limit = tenants.callback(tenant).filter(|_| !changed)?.max_in_flight;
+            Some((per_tenant.get(tenant).copied().unwrap_or(0), limit as usize))
+        })?;
         Ok(partitions)
     }
 
@@ -346,6 +395,7 @@ impl Desk {
             self.former.insert(tenant.id.clone(), (limit, now));
         }
         self.tenants = Arc::clone(tenants);
+        self.fairness.limits_change();
     }
 
     fn former_limit(&self, now: UnixMillis, tenant: &TenantId) -> u32 {
@@ -381,12 +431,14 @@ impl Desk {
         })
     }
 
-    fn finished(&mut self, position: &Position) {
-        if let Some(tenant) = self.in_flight.remove(position)
-            && let Some(count) = self.per_tenant.get_mut(&tenant)
-        {
+    fn finished(&mut self, position: &Position, delivered: bool) {
+        let Some(tenant) = self.in_flight.remove(position) else {
+            return;
+        };
+        if let Some(count) = self.per_tenant.get_mut(&tenant) {
             *count -= 1;
         }
+        self.fairness.ended(*position, &tenant, delivered);
     }
 
     fn gives_back(&mut self, partitions: &[Partition]) -> Verdict {
@@ -397,6 +449,7 @@ impl Desk {
                     format!("{partition:?} given back while {write:?} is outstanding")
                 })?;
             }
+            self.fairness.taken(*partition);
             let owned = self.owned.remove(partition);
             let revoked = owned.is_some_and(|o| matches!(o.standing, Standing::Revoking(..)));
             Law::L8.check(revoked, || {

@@ -1,7 +1,8 @@
 //! The one place where the checkers meet the engine's codec of commit metadata.
 
-use ringback::engine::offsets::{self, Mark};
+use ringback::engine::offsets::{self, Began, Mark};
 use ringback::model::position::{NextOffset, Offset, TopicId};
+use ringback::model::time::UnixMillis;
 use ringback::model::write::Snapshot;
 use std::collections::BTreeMap;
 
@@ -12,11 +13,26 @@ pub struct Map {
     pub base: NextOffset,
     /// Below it, what is not listed is finished.
     pub end: NextOffset,
+    /// Since when there are maps of this partition.
+    pub began: Began,
     /// What is unfinished, and whether it is reserved.
     pub unfinished: BTreeMap<Offset, bool>,
 }
 
 impl Map {
+    /// Nothing is finished from here on.
+    pub fn at(base: NextOffset) -> Self {
+        Self {
+            base,
+            end: base,
+            began: Began {
+                at: UnixMillis(0),
+                end: base,
+            },
+            unfinished: BTreeMap::new(),
+        }
+    }
+
     /// Whether the record at this offset is finished by this map.
     pub fn is_finished(&self, offset: Offset) -> bool {
         self.end.is_past(offset) && !self.unfinished.contains_key(&offset)
@@ -25,10 +41,12 @@ impl Map {
 
 /// Reads a snapshot. Errors: why it cannot be read.
 pub fn decode(snapshot: &Snapshot, topic_id: Option<&TopicId>) -> Result<Map, &'static str> {
-    let map = offsets::decode(&snapshot.metadata, snapshot.base, topic_id)?;
+    let map = offsets::decode(&snapshot.metadata, snapshot.base, topic_id)
+        .map_err(offsets::Unusable::why)?;
     Ok(Map {
         base: snapshot.base,
         end: map.end,
+        began: map.began,
         unfinished: map
             .unfinished
             .into_iter()
@@ -47,5 +65,5 @@ pub fn encode(map: &Map, topic_id: Option<&TopicId>) -> String {
         };
         (*offset, mark)
     });
-    offsets::encode(map.base, map.end, topic_id, marks)
+    offsets::encode(map.base, map.end, topic_id, map.began, marks)
 }

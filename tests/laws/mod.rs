@@ -2,6 +2,7 @@
 //! the simulator and for tests on real processes alike. Never IO or clocks.
 
 pub mod desk;
+pub mod fairness;
 pub mod map;
 pub mod offsets;
 pub mod residences;
@@ -19,6 +20,8 @@ pub enum Law {
     L4,
     /// Bounds.
     L5,
+    /// Fairness.
+    L6,
     /// Liveness.
     L7,
     /// Fencing.

@@ -58,6 +58,8 @@ pub struct Start {
 #[derive(Debug, Default)]
 pub struct Offsets {
     of: HashMap<Partition, Committed>,
+    /// Reservations that others ended, which their writers may not know yet.
+    ended_by_others: HashMap<Position, Reservation>,
 }
 
 impl Offsets {
@@ -113,18 +115,53 @@ impl Offsets {
                 (*offset, known.unwrap_or(fresh))
             })
             .collect();
+        if let Some(old) = old {
+            let ended = old.reservations.iter().filter(|(offset, reservation)| {
+                reservation.by != by && !map.unfinished.contains_key(offset)
+            });
+            for (offset, reservation) in ended {
+                let offset = *offset;
+                let position = Position { partition, offset };
+                self.ended_by_others.insert(position, *reservation);
+            }
+        }
         self.of.insert(partition, Committed { map, reservations });
         Ok(())
     }
 
+    /// Something other than the service wrote this offset, or the service
+    /// begins anew from there: what it said before does not count.
+    pub fn reset(&mut self, partition: Partition, base: NextOffset) {
+        let map = Map::at(base);
+        let reservations = BTreeMap::new();
+        self.of.insert(partition, Committed { map, reservations });
+    }
+
+    /// Whether something was committed for this partition.
+    pub fn is_known(&self, partition: Partition) -> bool {
+        self.of.contains_key(&partition)
+    }
+
+    /// Nothing is committed for this partition.
+    pub fn forget(&mut self, partition: Partition) {
+        self.of.remove(&partition);
+    }
+
     /// The writer was told that its snapshot, requested then, took effect.
     pub fn acknowledged(&mut self, snapshot: &Snapshot, by: Writer, requested_at: UnixMillis) {
-        let Some(committed) = self.of.get_mut(&snapshot.partition) else {
+        let partition = snapshot.partition;
+        if let Some(committed) = self.of.get_mut(&partition) {
+            for reservation in committed.reservations.values_mut() {
+                if reservation.by == by {
+                    reservation.granted_at = Some(requested_at);
+                }
+            }
+        }
+        if self.ended_by_others.is_empty() {
             return;
-        };
-        for (offset, reservation) in &mut committed.reservations {
-            let in_it = committed.map.unfinished.get(offset) == Some(&true);
-            if reservation.by == by && in_it {
+        }
+        for (position, reservation) in &mut self.ended_by_others {
+            if reservation.by == by && position.partition == partition {
                 reservation.granted_at = Some(requested_at);
             }
         }
@@ -140,13 +177,19 @@ impl Offsets {
         let residence = residences.get(position).ok_or_else(|| {
             Law::L3.breach(format!("attempt from {position:?}, where no record is"))
         })?;
-        Law::L3.check(!residence.moved && residence.posts == 0, || {
+        // A zombie that does not know yet that its record was moved on, as in
+        // doubt and with this attempt charged, may still start it within its lease.
+        let zombies = self.ended_by_others.get(&position);
+        let zombies = zombies.filter(|reservation| reservation.by == start.by);
+        let moved = residence.moved && zombies.is_none();
+        Law::L3.check(!moved && residence.posts == 0, || {
             format!("attempt from {position:?}: {residence:?}")
         })?;
         let reservation = self
             .of
             .get(&position.partition)
             .and_then(|committed| committed.reservations.get(&position.offset))
+            .or(zombies)
             .ok_or_else(|| {
                 Law::L3.breach(format!("attempt from {position:?}, which is not reserved"))
             })?;

@@ -1,20 +1,45 @@
 //! What became of every residence, as the outside world saw it: appended,
-//! attempted, answered, moved. The receiver's side of the ledger.
+//! attempted, answered, moved, lost. The receiver's side of the ledger.
 
-use super::{Law, Verdict};
+use super::{Breach, Law, Verdict};
 use ringback::model::attempt::ATTEMPTS_MAX;
 use ringback::model::call::CallEnded;
 use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic};
 use ringback::model::record::{Header, MovedRecord, Record};
 use ringback::model::tenant::TenantId;
 use ringback::model::time::UnixMillis;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+/// How far clocks may lie apart.
+const SKEW_MAX: Duration = Duration::from_secs(1);
+
+/// Names one publication or replay of a record, with its ten attempts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BudgetId(usize);
+
+#[derive(Debug, Default)]
+struct Budget {
+    posts: u32,
+    succeeded: bool,
+    dead_letters: u32,
+}
+
+/// Why a record is not the service's business any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gone {
+    /// The log was deleted up to behind it: lost, and to be counted so.
+    Deleted,
+    /// An operator's reset, or the loss of its map, passed it over.
+    PassedOver,
+}
 
 /// One residence of a record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Residence {
-    /// The source record that it goes back to.
-    pub published: Position,
+    /// Which of the published records it is.
+    pub number: u64,
+    pub budget: BudgetId,
     /// What could be read of it.
     pub call: Option<CallEnded>,
     /// Attempts made before it came here.
@@ -29,30 +54,48 @@ pub struct Residence {
     pub moved: bool,
     /// Whether its tenant had no callback at some time since it was read.
     pub may_skip: bool,
+    pub gone: Option<Gone>,
+    /// Whether the map that told of it was lost: it may be found too old.
+    pub map_lost: bool,
 }
 
 impl Residence {
     /// Whether an offset may be committed past it (L1).
     pub fn is_durable(&self) -> bool {
-        self.delivered || self.moved || (self.may_skip && self.call.is_some())
+        self.is_disposed() || self.gone.is_some()
     }
+
+    fn is_disposed(&self) -> bool {
+        let skipped = self.may_skip && self.call.is_some();
+        self.delivered || self.moved || skipped
+    }
+}
+
+/// Names a residence for good: a topic made again has its offsets again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Posted {
+    position: Position,
+    number: u64,
+    budget: usize,
 }
 
 /// All residences of a run.
 #[derive(Debug, Default)]
 pub struct Residences {
     at: BTreeMap<Position, Residence>,
-    posts: HashMap<Position, u32>,
-    dead_letters: HashMap<Position, u32>,
-    succeeded: HashSet<Position>,
+    /// Of topics that were deleted.
+    former: HashMap<(Position, u64), Residence>,
+    budgets: Vec<Budget>,
     posts_after_success: u64,
 }
 
 impl Residences {
     /// A record of the source topic was appended.
-    pub fn published(&mut self, record: &Record) {
+    pub fn published(&mut self, record: &Record, number: u64) {
+        let budget = self.new_budget();
         let residence = Residence {
-            published: record.position,
+            number,
+            budget,
             call: call_of(record.value.as_deref()),
             attempts_made: 0,
             due: UnixMillis(i64::MIN),
@@ -60,23 +103,40 @@ impl Residences {
             delivered: false,
             moved: false,
             may_skip: false,
+            gone: None,
+            map_lost: false,
         };
         self.at.insert(record.position, residence);
+    }
+
+    fn new_budget(&mut self) -> BudgetId {
+        self.budgets.push(Budget::default());
+        BudgetId(self.budgets.len() - 1)
     }
 
     /// A committed transaction moved a record. The log-append time of its copy
     /// is `appended_at`, its partition and offset are `to`.
     pub fn moved(&mut self, moved: &MovedRecord, to: Position, appended_at: UnixMillis) -> Verdict {
         let from = moved.from;
+        let number = number_of(moved.key.as_deref())
+            .ok_or_else(|| Law::L1.breach(format!("the copy of {from:?} has another key")))?;
         let old = self
             .at
             .get_mut(&from)
-            .ok_or_else(|| Law::L1.breach(format!("moved from {from:?}, where no record is")))?;
+            .filter(|residence| residence.number == number)
+            .or_else(|| self.former.get_mut(&(from, number)));
+        let old =
+            old.ok_or_else(|| Law::L1.breach(format!("moved from {from:?}, where no record is")))?;
+        let made = header(&moved.headers, "ringback-attempts-made")
+            .and_then(|text| text.parse::<u8>().ok())
+            .ok_or_else(|| Law::L3.breach(format!("the copy of {from:?} has no attempts made")))?;
+        let reason = header(&moved.headers, "ringback-reason");
+        if reason == Some("too_old") {
+            return too_old(old, from, to, appended_at);
+        }
         Law::L3.check(!old.moved, || {
             format!("{from:?} was moved twice: the record has two budgets")
         })?;
-        let made = attempts_made(&moved.headers)
-            .ok_or_else(|| Law::L3.breach(format!("the copy of {from:?} has no attempts made")))?;
         let started = u8::from(old.posts > 0);
         let charged = made.checked_sub(old.attempts_made);
         Law::L3.check(charged.is_some_and(|c| c >= started && c <= 1), || {
@@ -86,13 +146,14 @@ impl Residences {
             )
         })?;
         old.moved = true;
-        let published = old.published;
+        let budget = old.budget;
         match to.partition.topic {
-            Topic::DeadLetter => *self.dead_letters.entry(published).or_default() += 1,
+            Topic::DeadLetter => self.budgets[budget.0].dead_letters += 1,
             Topic::Source => return Err(Law::L1.breach("moved to the source topic")),
             Topic::Delay(delay) => {
                 let residence = Residence {
-                    published,
+                    number,
+                    budget,
                     call: call_of(moved.value.as_deref()),
                     attempts_made: made,
                     due: appended_at.plus(delay.duration()),
@@ -100,6 +161,8 @@ impl Residences {
                     delivered: false,
                     moved: false,
                     may_skip: false,
+                    gone: None,
+                    map_lost: false,
                 };
                 self.at.insert(to, residence);
             }
@@ -107,15 +170,25 @@ impl Residences {
         Ok(())
     }
 
-    /// A POST starts from here as the `attempt`th.
-    pub fn posted(&mut self, position: Position, attempt: u8) -> Verdict {
-        let residence = self.at.get_mut(&position).ok_or_else(|| {
+    /// A POST of the record with this number starts from here as the `attempt`th.
+    pub fn posted(
+        &mut self,
+        position: Position,
+        number: u64,
+        attempt: u8,
+    ) -> Result<Posted, Breach> {
+        let residence = self
+            .at
+            .get_mut(&position)
+            .filter(|residence| residence.number == number)
+            .or_else(|| self.former.get_mut(&(position, number)));
+        let residence = residence.ok_or_else(|| {
             Law::L3.breach(format!("attempt from {position:?}, where no record is"))
         })?;
         residence.posts += 1;
-        let posts = self.posts.entry(residence.published).or_default();
-        *posts += 1;
-        self.posts_after_success += u64::from(self.succeeded.contains(&residence.published));
+        let budget = &mut self.budgets[residence.budget.0];
+        budget.posts += 1;
+        self.posts_after_success += u64::from(budget.succeeded);
         Law::L3.check(residence.posts == 1, || {
             format!("{} POSTs from {position:?}", residence.posts)
         })?;
@@ -125,19 +198,23 @@ impl Residences {
                 residence.attempts_made
             )
         })?;
-        Law::L3.check(*posts <= u32::from(ATTEMPTS_MAX), || {
-            format!(
-                "{posts} POSTs of the record published at {:?}",
-                residence.published
-            )
+        Law::L3.check(budget.posts <= u32::from(ATTEMPTS_MAX), || {
+            format!("{} POSTs of one record, from {position:?}", budget.posts)
+        })?;
+        Ok(Posted {
+            position,
+            number,
+            budget: residence.budget.0,
         })
     }
 
     /// The receiver answered 2xx.
-    pub fn delivered(&mut self, position: Position) {
-        if let Some(residence) = self.at.get_mut(&position) {
+    pub fn delivered(&mut self, posted: Posted) {
+        self.budgets[posted.budget].succeeded = true;
+        if let Some(residence) = self.at.get_mut(&posted.position)
+            && residence.budget == BudgetId(posted.budget)
+        {
             residence.delivered = true;
-            self.succeeded.insert(residence.published);
         }
     }
 
@@ -153,6 +230,56 @@ impl Residences {
     pub fn may_skip_one(&mut self, position: Position) {
         if let Some(residence) = self.at.get_mut(&position) {
             residence.may_skip = true;
+        }
+    }
+
+    /// The map of a partition was lost, and all is replayed from here: on the
+    /// source each record with a new budget; a delay topic's past copies may be
+    /// found too old, and nothing more. What lies before is passed over.
+    pub fn replayed(&mut self, partition: Partition, from: NextOffset) {
+        let mut fresh = self.budgets.len();
+        for (_, residence) in self.at.range_mut(whole(partition, from)) {
+            residence.gone = None;
+            if partition.topic == Topic::Source {
+                residence.budget = BudgetId(fresh);
+                residence.posts = 0;
+                residence.delivered = false;
+                residence.moved = false;
+                residence.may_skip = false;
+                fresh += 1;
+            } else {
+                residence.map_lost = true;
+            }
+        }
+        self.budgets.resize_with(fresh, Budget::default);
+        self.gone_before(partition, from, Gone::PassedOver);
+    }
+
+    /// What lies before this offset was deleted, or passed over by an operator.
+    pub fn gone_before(&mut self, partition: Partition, start: NextOffset, why: Gone) {
+        let before = Position {
+            partition,
+            offset: Offset(i64::MIN),
+        }..Position {
+            partition,
+            offset: Offset(start.0),
+        };
+        for (_, residence) in self.at.range_mut(before) {
+            let known = residence.gone.is_some() && why == Gone::Deleted;
+            if !residence.is_disposed() && !known {
+                residence.gone = Some(why);
+            }
+        }
+    }
+
+    /// A partition was deleted with its topic.
+    pub fn deleted(&mut self, partition: Partition) {
+        let all = self.at.range(whole(partition, NextOffset(i64::MIN)));
+        let all: Vec<Position> = all.map(|(position, _)| *position).collect();
+        for position in all {
+            if let Some(residence) = self.at.remove(&position) {
+                self.former.insert((position, residence.number), residence);
+            }
         }
     }
 
@@ -178,26 +305,89 @@ impl Residences {
         self.posts_after_success
     }
 
-    /// How often a published record became a dead letter.
-    pub fn dead_letters(&self) -> &HashMap<Position, u32> {
-        &self.dead_letters
+    /// All POSTs.
+    pub fn posts(&self) -> u64 {
+        self.budgets.iter().map(|b| u64::from(b.posts)).sum()
     }
 
-    /// POSTs of each published record.
-    pub fn posts(&self) -> &HashMap<Position, u32> {
-        &self.posts
+    /// POSTs of the record at this position, for its present budget.
+    pub fn posts_of(&self, position: Position) -> u32 {
+        let residence = self.at.get(&position);
+        residence.map_or(0, |residence| self.budgets[residence.budget.0].posts)
     }
+
+    /// Publications and replays, each with its budget.
+    pub fn budgets(&self) -> u64 {
+        self.budgets.len() as u64
+    }
+
+    /// Dead letters, those that were found too old not counted.
+    pub fn dead_letters(&self) -> u64 {
+        let all = self.budgets.iter();
+        all.map(|b| u64::from(b.dead_letters)).sum()
+    }
+
+    /// Records that were deleted before they had a disposition.
+    pub fn lost(&self) -> u64 {
+        let lost = |r: &&Residence| r.gone == Some(Gone::Deleted) && !r.is_disposed();
+        self.at.values().filter(lost).count() as u64
+    }
+
+    /// At the end: every record has a disposition (L1), and at most one end as
+    /// a dead letter (L3).
+    pub fn ended(&self) -> Verdict {
+        for (position, residence) in &self.at {
+            Law::L1.check(residence.is_durable(), || {
+                format!("{position:?} has no disposition: {residence:?}")
+            })?;
+            let times = self.budgets[residence.budget.0].dead_letters;
+            Law::L3.check(times <= 1, || {
+                format!("{position:?} became {times} dead letters")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// A copy is given up because it may have been sent: only where its partition's
+/// map was lost, only when it is due, and no attempt is charged for it.
+fn too_old(old: &mut Residence, from: Position, to: Position, now: UnixMillis) -> Verdict {
+    Law::L1.check(to.partition.topic == Topic::DeadLetter, || {
+        format!("{from:?} is too old and went to {to:?}")
+    })?;
+    Law::L1.check(std::mem::take(&mut old.map_lost), || {
+        format!("{from:?} is called too old: {old:?}")
+    })?;
+    Law::L1.check(old.due <= now.plus(SKEW_MAX), || {
+        format!("{from:?} is called too old at {now} and not due: {old:?}")
+    })?;
+    old.moved = true;
+    Ok(())
+}
+
+/// All positions of a partition from this offset on.
+fn whole(partition: Partition, from: NextOffset) -> std::ops::RangeInclusive<Position> {
+    let at = |offset| Position {
+        partition,
+        offset: Offset(offset),
+    };
+    at(from.0)..=at(i64::MAX)
 }
 
 fn call_of(value: Option<&[u8]>) -> Option<CallEnded> {
     CallEnded::read(value?).ok()
 }
 
-fn attempts_made(headers: &[Header]) -> Option<u8> {
-    let mut found = headers
-        .iter()
-        .filter(|h| h.name == "ringback-attempts-made");
+/// Which published record has this key: `<group>-<number>`.
+pub fn number_of(key: Option<&[u8]>) -> Option<u64> {
+    let text = std::str::from_utf8(key?).ok()?;
+    text.rsplit_once('-')?.1.parse().ok()
+}
+
+/// The one header of this name.
+fn header<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
+    let mut found = headers.iter().filter(|h| h.name == name);
     let value = found.next()?.value.as_ref()?;
     let alone = found.next().is_none();
-    alone.then(|| std::str::from_utf8(value).ok()?.parse().ok())?
+    alone.then(|| std::str::from_utf8(value).ok())?
 }

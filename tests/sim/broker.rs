@@ -1,16 +1,14 @@
 //! The fake broker: logs, committed offsets, transactions. It keeps what a
 //! crash leaves, and nothing else.
 
+use crate::coordinator::Name;
 use crate::replica::Request;
 use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic, TopicId};
-use ringback::model::record::{Header, MovedRecord, Record};
+use ringback::model::record::{MovedRecord, Record};
 use ringback::model::time::UnixMillis;
 use ringback::model::write::{LogBounds, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// What is kept of a dead letter that is too large.
-const CUT_BYTES: usize = 64 << 10;
 
 /// One offset of a log.
 enum Entry {
@@ -23,6 +21,9 @@ enum Entry {
 
 /// One partition's log.
 struct Log {
+    /// The offset of the first entry.
+    first: i64,
+    /// What lies before it was deleted.
     start: i64,
     entries: Vec<Entry>,
     /// All before this index is not pending.
@@ -30,8 +31,17 @@ struct Log {
 }
 
 impl Log {
+    fn new(first: i64) -> Self {
+        Self {
+            first,
+            start: first,
+            entries: Vec::new(),
+            stable: 0,
+        }
+    }
+
     fn next_offset(&self) -> i64 {
-        self.start + self.entries.len() as i64
+        self.first + self.entries.len() as i64
     }
 
     fn settle(&mut self) {
@@ -45,13 +55,36 @@ impl Log {
     }
 }
 
+/// Who wrote a committed offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    Service,
+    /// The service, for a topic that had this name before.
+    FormerTopic,
+    /// Another program, an operator, or bad luck.
+    Other,
+}
+
+/// A committed offset.
+struct Committed {
+    base: NextOffset,
+    metadata: String,
+    /// Its place among all offset writes: the later one counts.
+    order: u64,
+    origin: Origin,
+}
+
 /// A transaction that is not ended.
-pub struct Transaction {
+struct Transaction {
+    name: Name,
+    epoch: u32,
     records: Vec<(MovedRecord, Position, UnixMillis)>,
     request: Arc<Request>,
+    /// The place of its offsets among all offset writes, once they are added.
+    offsets: Option<u64>,
     /// How it ends if its producer is not there to end it: committed where the
     /// coordinator had been asked to.
-    pub fate: Ending,
+    fate: Ending,
 }
 
 /// How a transaction ends.
@@ -61,10 +94,12 @@ pub enum Ending {
     Abort,
 }
 
-/// What a committed transaction wrote.
+/// What a transaction wrote.
 pub struct Written {
     pub copies: Vec<(MovedRecord, Position, UnixMillis)>,
     pub request: Arc<Request>,
+    /// The place of its offsets among all offset writes.
+    pub order: u64,
     /// Where the log became readable further.
     pub touched: Vec<Partition>,
 }
@@ -76,27 +111,28 @@ pub struct TransactionId(u64);
 /// Topics, committed offsets and transactions.
 pub struct Broker {
     logs: BTreeMap<Partition, Log>,
-    committed: BTreeMap<Partition, (NextOffset, String)>,
+    incarnations: BTreeMap<Topic, u32>,
+    committed: BTreeMap<Partition, Committed>,
+    offset_writes: u64,
     open: BTreeMap<TransactionId, Transaction>,
     transactions: u64,
+    epochs: BTreeMap<Name, u32>,
     pub topic_ids: bool,
-    /// The largest record of a delay topic, in the terms of [`Record::size`].
+    /// The largest record of a delay topic, in bytes of its value.
     pub delayed_bytes_max: usize,
 }
 
 impl Broker {
     /// Empty logs that start at offsets of their own.
     pub fn new(partitions: impl Iterator<Item = (Partition, i64)>) -> Self {
-        let log = |start| Log {
-            start,
-            entries: Vec::new(),
-            stable: 0,
-        };
         Self {
-            logs: partitions.map(|(p, start)| (p, log(start))).collect(),
+            logs: partitions.map(|(p, first)| (p, Log::new(first))).collect(),
+            incarnations: BTreeMap::new(),
             committed: BTreeMap::new(),
+            offset_writes: 0,
             open: BTreeMap::new(),
             transactions: 0,
+            epochs: BTreeMap::new(),
             topic_ids: true,
             delayed_bytes_max: usize::MAX,
         }
@@ -108,19 +144,21 @@ impl Broker {
         all.filter(|p| p.topic != Topic::DeadLetter).collect()
     }
 
+    /// How often a topic of this name was made anew.
+    pub fn incarnation(&self, topic: Topic) -> u32 {
+        self.incarnations.get(&topic).copied().unwrap_or(0)
+    }
+
     /// The topic's identity, where this broker tells it.
     pub fn topic_id(&self, topic: Topic) -> Option<TopicId> {
-        self.topic_ids.then(|| TopicId(format!("{topic:?}")))
+        let incarnation = self.incarnation(topic);
+        let name = topic.delay().map_or("source".to_owned(), |d| d.to_string());
+        self.topic_ids
+            .then(|| TopicId(format!("{name}#{incarnation}")))
     }
 
     /// Appends a record of the platform's.
-    pub fn publish(
-        &mut self,
-        key: &[u8],
-        value: Option<bytes::Bytes>,
-        headers: Vec<Header>,
-        at: UnixMillis,
-    ) -> Record {
+    pub fn publish(&mut self, key: &[u8], value: Option<bytes::Bytes>, at: UnixMillis) -> Record {
         let partition = self.partition_of(Topic::Source, Some(key));
         let log = self.log(partition);
         let record = Record {
@@ -131,7 +169,7 @@ impl Broker {
             timestamp: at,
             key: Some(key.to_vec().into()),
             value,
-            headers,
+            headers: Vec::new(),
         };
         log.entries.push(Entry::Record(record.clone()));
         log.settle();
@@ -146,8 +184,26 @@ impl Broker {
         })
     }
 
-    /// Begins a transaction and writes its records and offsets, still pending.
-    pub fn begin(&mut self, request: &Arc<Request>, at: UnixMillis) -> TransactionId {
+    /// A new epoch for the producers of this name; older ones are fenced.
+    pub fn next_epoch(&mut self, name: Name) -> u32 {
+        let epoch = self.epochs.entry(name).or_default();
+        *epoch += 1;
+        *epoch
+    }
+
+    /// Whether a producer of this epoch is not fenced.
+    pub fn is_epoch(&self, name: Name, epoch: u32) -> bool {
+        self.epochs.get(&name) == Some(&epoch)
+    }
+
+    /// Begins a transaction and writes its records, still pending.
+    pub fn begin(
+        &mut self,
+        name: Name,
+        epoch: u32,
+        request: &Arc<Request>,
+        at: UnixMillis,
+    ) -> TransactionId {
         let mut written = Vec::new();
         for moved in &request.records {
             let partition = self.partition_of(moved.to, moved.key.as_deref());
@@ -168,28 +224,75 @@ impl Broker {
         self.transactions += 1;
         let id = TransactionId(self.transactions);
         let transaction = Transaction {
+            name,
+            epoch,
             records: written,
             request: Arc::clone(request),
+            offsets: None,
             fate: Ending::Abort,
         };
         self.open.insert(id, transaction);
         id
     }
 
-    /// The transaction, if it is open.
-    pub fn transaction(&mut self, id: TransactionId) -> Option<&mut Transaction> {
-        self.open.get_mut(&id)
+    /// Whether the transaction is open, and its producer not fenced.
+    pub fn is_open(&self, id: TransactionId) -> bool {
+        let open = self.open.get(&id);
+        open.is_some_and(|t| self.is_epoch(t.name, t.epoch))
+    }
+
+    /// The transaction's offsets are pending from now on.
+    pub fn add_offsets(&mut self, id: TransactionId) {
+        self.offset_writes += 1;
+        if let Some(transaction) = self.open.get_mut(&id) {
+            transaction.offsets = Some(self.offset_writes);
+        }
+    }
+
+    /// The transaction that is open under this name, and how it would end.
+    pub fn open_of(&self, name: Name) -> Option<(TransactionId, Ending)> {
+        let mut all = self.open.iter().filter(|(_, t)| t.name == name);
+        all.next().map(|(id, t)| (*id, t.fate))
+    }
+
+    /// The producer of this epoch is gone: what it left open ends like this,
+    /// if it can. Returns whether something was open.
+    pub fn leave_open(&mut self, name: Name, epoch: Option<u32>, fate: Ending) -> bool {
+        let mut all = self.open.values_mut();
+        let open = all.find(|t| t.name == name && Some(t.epoch) == epoch);
+        let Some(transaction) = open else {
+            return false;
+        };
+        if transaction.offsets.is_some() {
+            transaction.fate = fate;
+        }
+        true
+    }
+
+    /// The coordinator was asked for this end; the answer is lost.
+    pub fn decide(&mut self, id: TransactionId, fate: Ending) {
+        if let Some(transaction) = self.open.get_mut(&id) {
+            transaction.fate = fate;
+        }
+    }
+
+    /// How the coordinator ends a transaction that timed out, if it is open;
+    /// its producer is fenced.
+    pub fn time_out(&mut self, id: TransactionId) -> Option<Ending> {
+        let (name, epoch, fate) = self.open.get(&id).map(|t| (t.name, t.epoch, t.fate))?;
+        if self.is_epoch(name, epoch) {
+            self.next_epoch(name);
+        }
+        Some(fate)
     }
 
     /// Ends a transaction; `None` where that has happened before.
     pub fn end(&mut self, id: TransactionId, ending: Ending) -> Option<Written> {
-        let Transaction {
-            records, request, ..
-        } = self.open.remove(&id)?;
+        let transaction = self.open.remove(&id)?;
         let mut touched: Vec<Partition> = Vec::new();
-        for (_, position, _) in &records {
+        for (_, position, _) in &transaction.records {
             let log = self.log(position.partition);
-            let index = (position.offset.0 - log.start) as usize;
+            let index = (position.offset.0 - log.first) as usize;
             let entry = std::mem::replace(&mut log.entries[index], Entry::Gap);
             if let (Entry::Pending(record), Ending::Commit) = (entry, ending) {
                 log.entries[index] = Entry::Record(record);
@@ -204,27 +307,72 @@ impl Broker {
             log.settle();
         }
         Some(Written {
-            copies: records,
-            request,
+            copies: transaction.records,
+            request: transaction.request,
+            order: transaction.offsets.unwrap_or(0),
             touched,
         })
     }
 
-    /// Whether the committed offset of a partition cannot be read now.
-    pub fn has_pending_offsets(&self, partition: Partition) -> bool {
-        let mut all = self.open.values().flat_map(|t| &t.request.snapshots);
-        all.any(|snapshot| snapshot.partition == partition)
+    /// Whether no transaction is open.
+    pub fn is_quiet(&self) -> bool {
+        self.open.is_empty()
     }
 
-    /// Writes a committed offset.
-    pub fn commit(&mut self, snapshot: &Snapshot) {
-        let value = (snapshot.base, snapshot.metadata.clone());
-        self.committed.insert(snapshot.partition, value);
+    /// Whether the committed offset of a partition cannot be read now.
+    pub fn has_pending_offsets(&self, partition: Partition) -> bool {
+        let mut all = self.open.values().filter(|t| t.offsets.is_some());
+        all.any(|t| t.request.snapshots.iter().any(|s| s.partition == partition))
+    }
+
+    /// A place behind all offset writes so far.
+    pub fn next_offset_write(&mut self) -> u64 {
+        self.offset_writes += 1;
+        self.offset_writes
+    }
+
+    /// Writes a committed offset, unless a later write was there before.
+    /// Returns whether it counts.
+    pub fn commit(&mut self, snapshot: &Snapshot, order: u64, origin: Origin) -> bool {
+        let before = self.committed.get(&snapshot.partition);
+        if before.is_some_and(|before| before.order > order) {
+            return false;
+        }
+        let committed = Committed {
+            base: snapshot.base,
+            metadata: snapshot.metadata.clone(),
+            order,
+            origin,
+        };
+        self.committed.insert(snapshot.partition, committed);
+        true
+    }
+
+    /// Something other than the service writes a committed offset.
+    pub fn overwrite(&mut self, partition: Partition, base: NextOffset, metadata: String) {
+        let snapshot = Snapshot {
+            partition,
+            base,
+            metadata,
+        };
+        let order = self.next_offset_write();
+        self.commit(&snapshot, order, Origin::Other);
+    }
+
+    /// The committed offset of a partition is gone.
+    pub fn forget(&mut self, partition: Partition) {
+        self.committed.remove(&partition);
     }
 
     /// The committed offset of a partition.
     pub fn committed(&self, partition: Partition) -> Option<(NextOffset, String)> {
-        self.committed.get(&partition).cloned()
+        let committed = self.committed.get(&partition);
+        committed.map(|c| (c.base, c.metadata.clone()))
+    }
+
+    /// Who wrote the committed offset, if there is one.
+    pub fn origin(&self, partition: Partition) -> Option<Origin> {
+        self.committed.get(&partition).map(|c| c.origin)
     }
 
     /// Where the log begins, and where what can be read ends.
@@ -233,14 +381,46 @@ impl Broker {
         LogBounds {
             partition,
             start: NextOffset(log.start),
-            end: NextOffset(log.start + log.stable as i64),
+            end: NextOffset(log.first + log.stable as i64),
         }
     }
 
-    /// The next record that can be read from here on, and where the next read begins.
+    /// Deletes what lies before this offset.
+    pub fn delete_before(&mut self, partition: Partition, start: NextOffset) {
+        let log = self.log(partition);
+        log.start = log.start.max(start.0);
+    }
+
+    /// Deletes a topic and makes it again, with as many partitions, all empty;
+    /// Kafka drops their committed offsets. Returns them.
+    pub fn make_again(&mut self, topic: Topic) -> Vec<Partition> {
+        *self.incarnations.entry(topic).or_default() += 1;
+        let partitions = self.partitions(topic);
+        for partition in &partitions {
+            self.logs.insert(*partition, Log::new(0));
+            self.forget(*partition);
+        }
+        partitions
+    }
+
+    /// A topic gets one partition more.
+    pub fn grow(&mut self, topic: Topic) -> Partition {
+        let number = i32::try_from(self.partitions(topic).len()).expect("few partitions");
+        let partition = Partition { topic, number };
+        self.logs.insert(partition, Log::new(0));
+        partition
+    }
+
+    /// The partitions of a topic.
+    pub fn partitions(&self, topic: Topic) -> Vec<Partition> {
+        let all = self.logs.keys().copied();
+        all.filter(|p| p.topic == topic).collect()
+    }
+
+    /// The next record that can be read from here on.
     pub fn read(&self, partition: Partition, from: NextOffset) -> Option<&Record> {
         let log = &self.logs[&partition];
-        let first = usize::try_from(from.0 - log.start).ok()?;
+        let first = usize::try_from(from.0.max(log.start) - log.first).ok()?;
         let readable = log.entries.get(first..log.stable)?;
         readable.iter().find_map(|entry| match entry {
             Entry::Record(record) => Some(record),
@@ -248,34 +428,12 @@ impl Broker {
         })
     }
 
-    /// The record at a position.
-    pub fn record(&self, position: Position) -> Option<&Record> {
-        let record = self.read(position.partition, NextOffset::at(position.offset))?;
-        (record.position == position).then_some(record)
-    }
-
-    /// Whether a moved record has the key and the value that it had, or the
-    /// beginning of a value that is too large to keep.
-    pub fn is_copy(&self, moved: &MovedRecord) -> bool {
-        let Some(record) = self.record(moved.from) else {
-            return false;
-        };
-        let cut = match (&record.value, &moved.value) {
-            (Some(whole), Some(cut)) => cut.len() >= CUT_BYTES && whole.starts_with(cut),
-            _ => false,
-        };
-        let whole = record.value == moved.value;
-        record.key == moved.key && (whole || (cut && moved.to == Topic::DeadLetter))
-    }
-
     /// Whether every record of the partition lies below its committed base and
     /// no transaction is open.
     pub fn is_done(&self, partition: Partition) -> bool {
         let log = &self.logs[&partition];
-        let base = self
-            .committed
-            .get(&partition)
-            .map_or(NextOffset(log.start), |(base, _)| *base);
+        let committed = self.committed.get(&partition);
+        let base = committed.map_or(NextOffset(log.start), |c| c.base);
         log.stable == log.entries.len() && self.read(partition, base).is_none()
     }
 
@@ -284,9 +442,14 @@ impl Broker {
     }
 
     fn partition_of(&self, topic: Topic, key: Option<&[u8]>) -> Partition {
-        let count = self.logs.keys().filter(|p| p.topic == topic).count() as u64;
+        let range = Partition { topic, number: 0 }..=Partition {
+            topic,
+            number: i32::MAX,
+        };
+        let count = self.logs.range(range).count() as u64;
         assert!(count > 0, "no topic {topic:?}");
-        let hash = key.unwrap_or_default().iter().fold(7_u64, |hash, byte| {
+        let group = key.unwrap_or_default().iter().take_while(|b| **b != b'-');
+        let hash = group.fold(7_u64, |hash, byte| {
             hash.wrapping_mul(31).wrapping_add(u64::from(*byte))
         });
         let number = i32::try_from(hash % count).expect("few partitions");

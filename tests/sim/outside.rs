@@ -2,22 +2,35 @@
 //! receivers, the operators who change the tenants file.
 
 use crate::laws::offsets::Start;
+use crate::laws::residences::{Posted, number_of};
 use crate::laws::{Law, Verdict};
 use crate::plan::{SECOND, tenants_file};
 use crate::receivers;
 use crate::replica::Tag;
-use crate::world::{Happening, World};
+use crate::world::{Happening, Published, World};
+use bytes::Bytes;
 use ringback::engine::event::Event;
 use ringback::model::attempt::{Ended, Outcome};
-use ringback::model::position::Position;
+use ringback::model::position::{Position, Topic};
+use ringback::model::record::MovedRecord;
 use ringback::model::write::AttemptOrder;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What is kept of a dead letter that is too large.
+const CUT_BYTES: usize = 64 << 10;
 
 impl World {
     /// L3 and L4 where the engine decides; the POST itself may start later.
     pub fn order_attempt(&mut self, replica: usize, order: AttemptOrder) -> Verdict {
         let position = order.position;
+        let this = &self.replicas[replica];
+        let reading = this.reading.get(&position.partition);
+        let incarnation = self.broker.incarnation(position.partition.topic);
+        // What was read of a topic that was deleted since is sent all the same.
+        let former = reading.is_some_and(|r| r.incarnation != Some(incarnation));
+        let number = number_of_call(&order)
+            .ok_or_else(|| Law::L3.breach(format!("{:?} was never published", order.call)))?;
         let start = Start {
             position,
             attempt: order.attempt,
@@ -26,14 +39,17 @@ impl World {
             at: self.now_of(replica),
             start_by: order.start_by,
             broker_at: self.broker_now(),
-            skew_max: Duration::from_millis(self.replicas[replica].skew_ms.unsigned_abs()),
+            skew_max: Duration::from_millis(this.skew_ms.unsigned_abs()),
         };
-        self.offsets.started(&start, &self.residences)?;
-        let residence = self.residences.get(position).expect("started found it");
-        let tenant = self.replicas[replica].tenants.callback(&order.call.tenant);
-        let same = residence.call.as_ref() == Some(&order.call)
-            && tenant == Some(&order.tenant)
-            && self.broker.record(position).and_then(|r| r.value.as_ref()) == Some(&order.value);
+        if !former {
+            self.offsets.started(&start, &self.residences)?;
+            let residence = self.residences.get(position).expect("started found it");
+            let same = residence.number == number && residence.call.as_ref() == Some(&order.call);
+            Law::L3.check(same, || format!("the attempt is not of {position:?}"))?;
+        }
+        let tenant = this.tenants.callback(&order.call.tenant);
+        let value = self.published.get(number as usize).map(|p| &p.value);
+        let same = tenant == Some(&order.tenant) && value == Some(&Some(order.value.clone()));
         Law::L3.check(same, || {
             format!("the attempt from {position:?} is not of that record and tenant")
         })?;
@@ -54,41 +70,41 @@ impl World {
         let position = order.position;
         let now = self.now_of(tag.replica);
         if now > order.start_by {
+            self.count("lease_over");
             self.after(0, Happening::Tell(tag, Event::AttemptExpired { position }));
             return Ok(());
         }
-        let published = self.residences.get(position).map(|r| r.published);
-        let before = published.and_then(|p| self.residences.posts().get(&p).copied());
-        self.residences.posted(position, order.attempt)?;
+        let before = self.residences.posts_of(position);
+        let number = number_of_call(order).expect("it was ordered");
+        let posted = self.residences.posted(position, number, order.attempt)?;
         let name = order.tenant.id.as_str();
         let plan = self.tenants.iter().find(|t| t.name == name);
         let manner = plan.expect("a tenant of the file").manner;
-        let (us, outcome) =
-            receivers::answer(manner, before.unwrap_or(0), self.now_us, &mut self.chance);
+        let (us, outcome) = receivers::answer(manner, before, self.now_us, &mut self.chance);
         let ended = Ended {
             outcome,
             started_at: now,
             duration: Duration::from_micros(us),
         };
-        self.after(us, Happening::Answered(tag, position, ended));
+        self.after(us, Happening::Answered(tag, posted, position, ended));
         Ok(())
     }
 
     /// The receiver has answered, or the deadline has passed.
-    pub fn answered(&mut self, tag: Tag, position: Position, ended: Ended) {
+    pub fn answered(&mut self, tag: Tag, posted: Posted, position: Position, ended: Ended) {
         if matches!(ended.outcome, Outcome::Delivered { .. }) {
-            self.residences.delivered(position);
+            self.residences.delivered(posted);
         }
-        self.after(
-            0,
-            Happening::Tell(tag, Event::AttemptFinished { position, ended }),
-        );
+        let event = Event::AttemptFinished { position, ended };
+        self.after(0, Happening::Tell(tag, event));
     }
 
     /// The call platform publishes; some records are nonsense.
-    pub fn publish(&mut self, number: u64) {
+    pub fn publish(&mut self) {
+        let number = self.published.len() as u64;
         let tenant = match self.chance.below(30) {
             0 => "unknown".to_owned(),
+            _ if self.chance.permille(self.plan.flood_share) => self.tenants[0].name.clone(),
             _ => self.tenants[self.chance.index(self.tenants.len())]
                 .name
                 .clone(),
@@ -106,22 +122,50 @@ impl World {
                 "{{\"data\":{{\"id\":\"r{number}\",\"tenantId\":\"{tenant}\",\"x\":\"{filler}\"}}}}"
             )),
         };
-        let key = format!("k{}", self.chance.below(50));
+        let key = format!("k{}-{number}", self.chance.below(50));
         let at = self.broker_now();
-        let value = value.map(bytes::Bytes::from);
-        let record = self.broker.publish(key.as_bytes(), value, Vec::new(), at);
-        self.residences.published(&record);
+        let value = value.map(Bytes::from);
+        let record = self.broker.publish(key.as_bytes(), value.clone(), at);
+        let key = record.key.clone();
+        self.published.push(Published { key, value });
+        self.residences.published(&record, number);
         self.poke(record.position.partition);
+    }
+
+    /// Whether a moved record has the key and the value that it was published
+    /// with, or the beginning of a value that is too large to keep.
+    pub fn is_copy(&self, moved: &MovedRecord) -> bool {
+        let number = number_of(moved.key.as_deref());
+        let Some(whole) = number.and_then(|number| self.published.get(number as usize)) else {
+            return false;
+        };
+        let cut = match (&whole.value, &moved.value) {
+            (Some(whole), Some(cut)) => cut.len() >= CUT_BYTES && whole.starts_with(cut),
+            _ => false,
+        };
+        let same = whole.value == moved.value;
+        whole.key == moved.key && (same || (cut && moved.to == Topic::DeadLetter))
     }
 
     /// The tenants file changes, and every process sees it in its time.
     pub fn change_tenants(&mut self) {
         let index = self.chance.index(self.tenants.len());
-        if self.chance.permille(500) {
-            self.tenants[index].enabled = !self.tenants[index].enabled;
-        } else {
-            self.tenants[index].max_in_flight = self.chance.pick(&[1, 2, 32]);
-        }
+        let tenant = &mut self.tenants[index];
+        let what = match self.chance.below(4) {
+            0 => {
+                tenant.enabled = !tenant.enabled;
+                "tenant_switched"
+            }
+            1 => {
+                tenant.listed = !tenant.listed;
+                "tenant_removed_or_listed"
+            }
+            _ => {
+                tenant.max_in_flight = self.chance.pick(&[1, 2, 32]);
+                "tenant_limit_changed"
+            }
+        };
+        self.count(what);
         let file = Arc::new(tenants_file(&self.tenants));
         for replica in 0..self.replicas.len() {
             let tag = self.replicas[replica].tag;
@@ -130,4 +174,8 @@ impl World {
             self.after(late, Happening::Tell(tag, event));
         }
     }
+}
+
+fn number_of_call(order: &AttemptOrder) -> Option<u64> {
+    order.call.id.as_str().strip_prefix('r')?.parse().ok()
 }

@@ -1,11 +1,13 @@
 //! Planted breaches: a wrapper between an engine and its world that tampers
 //! with events or actions, to show that each law's checker sees it.
 
-use crate::laws::map;
+use crate::laws::map::{self, Map};
 use ringback::engine::event::{Action, Event};
-use ringback::model::position::{NextOffset, Offset, Partition};
-use ringback::model::write::{CommitOrder, Snapshot, WriteId};
-use std::collections::BTreeMap;
+use ringback::model::call::CallEnded;
+use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic};
+use ringback::model::tenant::TenantId;
+use ringback::model::write::{CommitOrder, Found, Snapshot, WriteId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A way to break a law.
@@ -29,6 +31,16 @@ pub enum Planted {
     Trust,
     /// L1: the copy of a moved record is not its bytes.
     Garble,
+    /// L3: a commit that was refused grants what it reserved.
+    GrantRefused,
+    /// L1: an aborted transaction counts as done.
+    MoveAborted,
+    /// L1: another program's map says that all is done.
+    TrustForeign,
+    /// L3: copies that may have been sent are taken for new ones.
+    SendTooOld,
+    /// L6: one tenant is passed by while another starts twice.
+    Starve,
     /// L4: delayed records look older than they are.
     Hurry,
     /// L5: metadata that Kafka would refuse.
@@ -47,6 +59,9 @@ pub enum Planted {
 pub struct Clumsy {
     planted: Option<Planted>,
     last: BTreeMap<Partition, Snapshot>,
+    tenants: BTreeMap<Position, TenantId>,
+    /// Reservations of one tenant that were held back.
+    withheld: BTreeSet<Position>,
 }
 
 impl Clumsy {
@@ -55,11 +70,34 @@ impl Clumsy {
         Self {
             planted,
             last: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            withheld: BTreeSet::new(),
         }
     }
 
     /// An event on its way to the engine.
     pub fn twist_event(&mut self, mut event: Event) -> Event {
+        match (self.planted, &mut event) {
+            (None, _) => return event,
+            (Some(Planted::GrantRefused), Event::CommitRefused { write }) => {
+                return Event::Committed { write: *write };
+            }
+            (Some(Planted::MoveAborted), Event::MoveRefused { write }) => {
+                return Event::Moved { write: *write };
+            }
+            (
+                Some(planted @ (Planted::TrustForeign | Planted::SendTooOld)),
+                Event::Found {
+                    partition, found, ..
+                },
+            ) => trust(planted, *partition, found),
+            (Some(Planted::Starve), Event::Record { record, .. }) => {
+                if let Ok(call) = CallEnded::read(record.value.as_deref().unwrap_or_default()) {
+                    self.tenants.insert(record.position, call.tenant);
+                }
+            }
+            _ => {}
+        }
         if let (Some(Planted::Hurry), Event::Record { record, .. }) = (self.planted, &mut event)
             && record.position.partition.topic.delay().is_some()
         {
@@ -92,6 +130,15 @@ impl Clumsy {
         match (planted, action) {
             (Planted::WriteTwice, Action::Commit(order)) => {
                 vec![Action::Commit(order.clone()), Action::Commit(order)]
+            }
+            (Planted::Starve, Action::Commit(mut order)) => {
+                self.starve(&mut order);
+                vec![Action::Commit(order)]
+            }
+            (Planted::Starve, Action::StartAttempt(order))
+                if self.withheld.contains(&order.position) =>
+            {
+                Vec::new()
             }
             (Planted::Swallow, Action::Commit(_)) => Vec::new(),
             (Planted::Stay, Action::Stop) => Vec::new(),
@@ -167,6 +214,80 @@ impl Clumsy {
             (_, action) => vec![action],
         }
     }
+}
+
+impl Clumsy {
+    /// Holds one tenant's reservations back where another one gets two starts.
+    fn starve(&mut self, order: &mut CommitOrder) {
+        let mut chosen: BTreeMap<TenantId, Vec<Position>> = BTreeMap::new();
+        for snapshot in &order.snapshots {
+            let partition = snapshot.partition;
+            let reserved = |snapshot: &Snapshot| {
+                let map = map::decode(snapshot, None).ok();
+                let all = map.into_iter().flat_map(|map| map.unfinished);
+                let reserved = all.filter(|(_, reserved)| *reserved);
+                reserved.map(|(offset, _)| offset).collect::<BTreeSet<_>>()
+            };
+            let before = self.last.insert(partition, snapshot.clone());
+            let before = before.map(|before| reserved(&before)).unwrap_or_default();
+            for offset in reserved(snapshot).difference(&before) {
+                let offset = *offset;
+                let position = Position { partition, offset };
+                if let Some(tenant) = self.tenants.get(&position) {
+                    chosen.entry(tenant.clone()).or_default().push(position);
+                }
+            }
+        }
+        let favoured = chosen.iter().find(|(_, starts)| starts.len() >= 2);
+        let favoured = favoured.map(|(tenant, _)| tenant.clone());
+        let victim = chosen
+            .into_iter()
+            .find(|(t, _)| Some(t) != favoured.as_ref());
+        if let (true, Some(_), Some((_, starts))) = (self.withheld.is_empty(), favoured, victim) {
+            self.withheld.extend(starts);
+            for snapshot in &mut order.snapshots {
+                let partition = snapshot.partition;
+                if let Ok(mut map) = map::decode(snapshot, None) {
+                    for (offset, reserved) in &mut map.unfinished {
+                        let offset = *offset;
+                        *reserved &= !self.withheld.contains(&Position { partition, offset });
+                    }
+                    snapshot.metadata = map::encode(&map, None);
+                }
+            }
+        }
+    }
+}
+
+/// Makes a usable map of one that is not.
+fn trust(planted: Planted, partition: Partition, found: &mut Found) {
+    let log_end = found.log_end;
+    let Some((base, metadata)) = &mut found.committed else {
+        return;
+    };
+    let snapshot = Snapshot {
+        partition,
+        base: *base,
+        metadata: metadata.clone(),
+    };
+    let honest = map::decode(&snapshot, None);
+    let mut made_up = Map::at(*base);
+    match (planted, honest) {
+        // A base that is the end needs no map.
+        (Planted::TrustForeign, Err(_)) if *base < log_end => {
+            *base = log_end;
+            made_up = Map::at(log_end);
+        }
+        (Planted::SendTooOld, Ok(map)) => {
+            made_up = Map {
+                began: made_up.began,
+                ..map
+            }
+        }
+        (Planted::SendTooOld, Err(_)) if partition.topic != Topic::Source => {}
+        _ => return,
+    }
+    *metadata = map::encode(&made_up, None);
 }
 
 fn falsify(planted: Planted, snapshot: &mut Snapshot, last: Option<&Snapshot>) {

@@ -4,6 +4,7 @@
 use crate::chance::Chance;
 use crate::plan::{MS, Manner, SECOND};
 use ringback::model::attempt::{ErrorClass, Outcome};
+use std::time::Duration;
 
 /// The shell's deadline for one attempt.
 pub const TIMEOUT_US: u64 = 5 * SECOND;
@@ -26,6 +27,11 @@ pub fn answer(
             (quick, status(201))
         }
         Manner::Flapping { .. } => (TIMEOUT_US, failed(ErrorClass::Timeout)),
+        Manner::Throttles if posts_before % 3 == 2 => (quick, status(200)),
+        Manner::Throttles => {
+            let asked = chance.pick(&[None, Some(0), Some(1), Some(30), Some(100_000)]);
+            (quick, throttled(chance.pick(&[429, 503]), asked))
+        }
         Manner::Refuses => (chance.between(50, 500), failed(ErrorClass::Connect)),
         Manner::Moody => match chance.below(6) {
             0 => (quick, status(500)),
@@ -47,6 +53,23 @@ fn status(status: u16) -> Outcome {
             retry_after: None,
             detail: String::new(),
         },
+    }
+}
+
+fn throttled(code: u16, asked_s: Option<u64>) -> Outcome {
+    match status(code) {
+        Outcome::Failed {
+            class,
+            status,
+            detail,
+            ..
+        } => Outcome::Failed {
+            class,
+            status,
+            retry_after: asked_s.map(Duration::from_secs),
+            detail,
+        },
+        delivered => delivered,
     }
 }
 

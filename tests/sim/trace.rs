@@ -9,19 +9,23 @@ use std::sync::{Arc, Mutex};
 /// How many lines are kept.
 const LINES: usize = 40;
 
+/// How much of each.
+const TEXT_MAX: usize = 240;
+
 /// The last lines; shared, so that they outlive a panic.
 #[derive(Clone, Default)]
-pub struct Trace(Option<Arc<Mutex<VecDeque<String>>>>);
+pub struct Trace(Option<Arc<Mutex<VecDeque<String>>>>, usize);
 
 impl Trace {
     /// Keeps nothing.
     pub fn off() -> Self {
-        Self(None)
+        Self(None, 0)
     }
 
-    /// Keeps the last lines.
-    pub fn on() -> Self {
-        Self(Some(Arc::default()))
+    /// Keeps the last lines, so many or the usual number.
+    pub fn on(lines: Option<u64>) -> Self {
+        let lines = lines.and_then(|lines| usize::try_from(lines).ok());
+        Self(Some(Arc::default()), lines.unwrap_or(LINES))
     }
 
     /// Notes an event or an action.
@@ -29,10 +33,14 @@ impl Trace {
         let Some(lines) = &self.0 else {
             return;
         };
-        let text: String = format!("{what:?}").chars().take(260).collect();
+        let text = short(&format!("{what:?}"));
+        if text.starts_with("LogBounds") {
+            return;
+        }
+        let text: String = text.chars().take(TEXT_MAX).collect();
         let (s, ms) = (now_us / 1_000_000, now_us / 1_000 % 1_000);
         let mut lines = lines.lock().expect("no one panics while noting");
-        if lines.len() == LINES {
+        if lines.len() == self.1 {
             lines.pop_front();
         }
         lines.push_back(format!("#{step} {s}.{ms:03} r{replica} {text}"));
@@ -47,6 +55,28 @@ impl Trace {
         let all: Vec<&str> = lines.iter().map(String::as_str).collect();
         all.join("\n")
     }
+}
+
+/// The text with the names of partitions as people write them.
+fn short(text: &str) -> String {
+    let mut out = text
+        .replace("topic: Source", "topic: source")
+        .replace("topic: DeadLetter", "topic: dead-letter")
+        .replace("topic: Delay(Delay { ms: ", "topic: delay-");
+    for (long, brief) in [
+        (" }), number: ", "/"),
+        ("source, number: ", "source/"),
+        ("dead-letter, number: ", "dead-letter/"),
+        ("Partition { topic: ", ""),
+        ("Position { partition: ", "("),
+        ("NextOffset", ""),
+        ("Generation", ""),
+        ("WriteId", ""),
+        ("Snapshot ", ""),
+    ] {
+        out = out.replace(long, brief);
+    }
+    out
 }
 
 /// What a run is counted by.

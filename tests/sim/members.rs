@@ -1,0 +1,451 @@
+//! The members of the group: how librdkafka joins, syncs, gives partitions
+//! back, and hears of what the coordinator decided; and how a process leaves,
+//! dies or is stopped.
+
+use crate::broker::Ending;
+use crate::coordinator::{Credentials, Join, Name, Refusal, Sync};
+use crate::laws::Verdict;
+use crate::plan::{MS, SECOND};
+use crate::reach::Way;
+use crate::replica::{Member, Reading, Tag};
+use crate::world::{Happening, World};
+use ringback::engine::event::{Event, Revocation};
+use ringback::model::fact::ReadoptReason;
+use ringback::model::position::Partition;
+use std::collections::BTreeSet;
+
+/// `session.timeout.ms`.
+pub const SESSION_TIMEOUT_US: u64 = 10 * SECOND;
+
+/// `heartbeat.interval.ms`.
+const HEARTBEAT_US: u64 = 500 * MS;
+
+/// How long a partition's new owner waits before it reads its map.
+const FIND_US: u64 = 30 * MS;
+
+impl World {
+    /// A consumer asks to join.
+    pub fn join(&mut self, tag: Tag) {
+        let this = &self.replicas[tag.replica];
+        if !this.is_current(tag) || this.member != Member::Joining {
+            return;
+        }
+        if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
+            return self.retry_at(at, Happening::Join(tag));
+        }
+        let this = &self.replicas[tag.replica];
+        let (name, id) = (this.name, this.credentials.map(|c| c.member));
+        let claims: BTreeSet<Partition> = this.reading.keys().copied().collect();
+        let was_preparing = self.coordinator.is_preparing();
+        match self.coordinator.join(name, tag, id, claims) {
+            Join::Fenced => return self.fenced(tag),
+            Join::Unknown => return self.lose(tag),
+            Join::AtOnce(credentials) => {
+                self.count("member_replaced");
+                let late = self.chance.between(100, 3 * MS);
+                self.after(late, Happening::JoinAnswered(tag, credentials));
+            }
+            Join::Waits => {
+                self.replicas[tag.replica].blocked = true;
+                if !was_preparing {
+                    self.rebalance_begins();
+                }
+            }
+        }
+        self.complete_join();
+    }
+
+    /// All members hear with their next heartbeat that they are to join.
+    pub fn rebalance_begins(&mut self) {
+        self.count("rebalance");
+        for tag in self.coordinator.tags() {
+            let late = self.chance.below(HEARTBEAT_US);
+            self.after(late, Happening::Heartbeat(tag));
+        }
+    }
+
+    /// The group is to be rebalanced, and partitions change their owners.
+    pub fn shuffle(&mut self) {
+        if self.coordinator.is_empty() || self.coordinator.is_preparing() {
+            return;
+        }
+        self.coordinator.shuffles += 1;
+        self.coordinator.prepare();
+        self.rebalance_begins();
+    }
+
+    /// If all have joined, each gets its answer, and what its connection held
+    /// back comes through.
+    fn complete_join(&mut self) {
+        let Some(told) = self.coordinator.complete_join() else {
+            return;
+        };
+        for (tag, credentials) in told {
+            let late = self.chance.between(100, 3 * MS);
+            self.after(late, Happening::JoinAnswered(tag, credentials));
+            self.unblock(tag.replica);
+        }
+    }
+
+    /// The coordinator answers what held the connection up.
+    pub fn unblock(&mut self, replica: usize) {
+        let this = &mut self.replicas[replica];
+        this.blocked = false;
+        for happening in std::mem::take(&mut this.queued) {
+            self.after(0, happening);
+        }
+    }
+
+    /// A consumer is a member of a new generation, and asks for its share.
+    pub fn join_answered(&mut self, tag: Tag, credentials: Credentials) {
+        let this = &mut self.replicas[tag.replica];
+        if !this.is_current(tag) || this.member != Member::Joining {
+            return;
+        }
+        this.credentials = Some(credentials);
+        this.member = Member::Syncing;
+        let late = self.chance.pick(&[MS, 20 * MS, 300 * MS]);
+        let late = self.chance.between(100, late);
+        self.after(late, Happening::Sync(tag));
+    }
+
+    /// A member's SyncGroup arrives.
+    pub fn sync(&mut self, tag: Tag) {
+        let this = &self.replicas[tag.replica];
+        let (true, Member::Syncing, Some(by)) =
+            (this.is_current(tag), this.member, this.credentials)
+        else {
+            return;
+        };
+        if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
+            return self.retry_at(at, Happening::Sync(tag));
+        }
+        let partitions = self.broker.consumed();
+        match self.coordinator.sync(&by, &partitions, &mut self.chance) {
+            Ok(Sync::Waits) => self.replicas[tag.replica].blocked = true,
+            Ok(Sync::Answered(others)) => {
+                for other in others.into_iter().filter(|other| *other != tag) {
+                    if self.replicas[other.replica].blocked {
+                        self.synced(other);
+                    }
+                }
+                self.synced(tag);
+            }
+            Err(Refusal::FencedInstance) => self.fenced(tag),
+            Err(refusal) => {
+                self.unblock(tag.replica);
+                let this = &mut self.replicas[tag.replica];
+                if refusal == Refusal::UnknownMember {
+                    this.credentials = None;
+                }
+                self.rejoin(tag);
+            }
+        }
+    }
+
+    fn synced(&mut self, tag: Tag) {
+        self.unblock(tag.replica);
+        let name = self.replicas[tag.replica].name;
+        let assignment = self.coordinator.assignment(name);
+        let late = self.chance.between(100, 3 * MS);
+        let partitions = assignment.into_iter().collect();
+        self.after(late, Happening::SyncAnswered(tag, partitions));
+    }
+
+    /// A consumer learns what it is to own: first it gives back, then it takes.
+    pub fn sync_answered(&mut self, tag: Tag, partitions: &[Partition]) {
+        let this = &mut self.replicas[tag.replica];
+        if !this.is_current(tag) || this.member != Member::Syncing {
+            return;
+        }
+        this.member = Member::In;
+        let new = |p: &&Partition| !this.reading.contains_key(p);
+        let added: Vec<Partition> = partitions.iter().filter(new).copied().collect();
+        let owned = this.reading.keys();
+        let gone: Vec<Partition> = owned.filter(|p| !partitions.contains(p)).copied().collect();
+        if gone.is_empty() {
+            return self.assign(tag.replica, added);
+        }
+        this.adding = Some(added);
+        self.take(tag.replica, gone, Revocation::Asked);
+    }
+
+    /// A rebalance callback brings partitions, perhaps none.
+    fn assign(&mut self, replica: usize, partitions: Vec<Partition>) {
+        let this = &mut self.replicas[replica];
+        let generation = this.next_generation();
+        let tag = this.tag;
+        for partition in &partitions {
+            this.reading.insert(*partition, Reading::new(generation));
+        }
+        for partition in &partitions {
+            let late = self.chance.between(MS, FIND_US);
+            self.after(late, Happening::Find(tag, *partition, generation));
+        }
+        let event = Event::Assigned {
+            generation,
+            partitions,
+        };
+        self.tell_consumer(replica, event);
+    }
+
+    /// A rebalance callback takes partitions.
+    fn take(&mut self, replica: usize, partitions: Vec<Partition>, how: Revocation) {
+        let this = &mut self.replicas[replica];
+        for partition in &partitions {
+            if let Some(reading) = this.reading.get_mut(partition) {
+                reading.revoking = true;
+            }
+        }
+        let event = Event::Revoked {
+            generation: this.next_generation(),
+            partitions,
+            how,
+        };
+        if how == Revocation::Lost {
+            self.count("lost");
+        }
+        self.tell_consumer(replica, event);
+    }
+
+    /// The engine gives partitions back.
+    pub fn finish_revoke(&mut self, replica: usize, partitions: &[Partition]) {
+        let this = &mut self.replicas[replica];
+        for partition in partitions {
+            this.reading.remove(partition);
+        }
+        let loses = this.credentials.is_none() && !this.reading.is_empty();
+        if this.is_revoking() || this.member == Member::Out || loses {
+            return;
+        }
+        if let Some(added) = this.adding.take().filter(|added| !added.is_empty()) {
+            self.assign(replica, added);
+        }
+        let tag = self.replicas[replica].tag;
+        self.rejoin(tag);
+    }
+
+    fn rejoin(&mut self, tag: Tag) {
+        self.replicas[tag.replica].member = Member::Joining;
+        let late = self.chance.between(100, 20 * MS);
+        self.after(late, Happening::Join(tag));
+    }
+
+    /// What the answer to a heartbeat says.
+    pub fn heartbeat(&mut self, tag: Tag) {
+        let this = &self.replicas[tag.replica];
+        if !this.is_current(tag) {
+            return;
+        }
+        if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
+            return self.retry_at(at, Happening::Heartbeat(tag));
+        }
+        let Some(by) = this.credentials else {
+            return;
+        };
+        match self.coordinator.check(&by) {
+            Err(Refusal::FencedInstance) => self.fenced(tag),
+            Err(_) => self.lose(tag),
+            Ok(()) if self.coordinator.is_preparing() => {
+                if this.member == Member::In && !this.is_revoking() {
+                    self.rejoin(tag);
+                } else if this.member == Member::Syncing {
+                    self.unblock(tag.replica);
+                    self.rejoin(tag);
+                }
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// A consumer finds that others own all it had.
+    pub fn lose(&mut self, tag: Tag) {
+        let this = &mut self.replicas[tag.replica];
+        if !this.is_current(tag) {
+            return;
+        }
+        this.credentials = None;
+        // librdkafka calls back again only once the last revocation is served.
+        if this.is_revoking() {
+            return self.after(50 * MS, Happening::Lose(tag));
+        }
+        this.adding = None;
+        self.unblock(tag.replica);
+        let this = &self.replicas[tag.replica];
+        let partitions: Vec<Partition> = this.reading.keys().copied().collect();
+        if partitions.is_empty() {
+            return self.rejoin(tag);
+        }
+        self.replicas[tag.replica].member = Member::In;
+        self.take(tag.replica, partitions, Revocation::Lost);
+    }
+
+    /// Its own session check: no heartbeat was answered for so long.
+    pub fn session_check(&mut self, tag: Tag) {
+        let member = self.replicas[tag.replica].member;
+        let cut_off = self.unreachable(tag.replica, Way::Coordinator).is_some();
+        if cut_off && member == Member::In {
+            self.lose(tag);
+        }
+    }
+
+    /// Another process joined under this one's name, or so it looks.
+    fn fenced(&mut self, tag: Tag) {
+        self.count("fenced");
+        let replica = tag.replica;
+        if self.chance.permille(300) {
+            let reason = ReadoptReason::ConsumerFault;
+            self.replicas[replica].credentials = None;
+            self.unblock(replica);
+            return self.tell_consumer(replica, Event::KafkaFault { reason });
+        }
+        self.unblock(replica);
+        self.end_life(replica);
+    }
+
+    /// The group goes on without a member that was not heard of.
+    pub fn session_timeout(&mut self, tag: Tag, name: Name) {
+        let away = self.away_until(Way::Coordinator);
+        if away > self.now_us {
+            let at = away + SESSION_TIMEOUT_US;
+            return self.at(at, Happening::SessionTimeout(tag, name));
+        }
+        let this = &self.replicas[tag.replica];
+        let silent = !this.is_current(tag)
+            || this.paused_until > self.now_us
+            || this.cut_until > self.now_us;
+        let is_its = self.coordinator.tags().contains(&tag);
+        if !silent || !is_its {
+            return;
+        }
+        if self.coordinator.awaits_join(name) {
+            return self.after(SECOND, Happening::SessionTimeout(tag, name));
+        }
+        self.count("session_timeout");
+        if self.coordinator.remove(name) {
+            self.rebalance_begins();
+        }
+        self.complete_join();
+        self.after(0, Happening::Heartbeat(tag));
+    }
+
+    /// From now on the coordinator hears nothing of this replica's consumer.
+    pub fn falls_silent(&mut self, replica: usize) {
+        let this = &self.replicas[replica];
+        let (tag, name) = (this.tag, this.name);
+        let since = self.chance.below(HEARTBEAT_US);
+        let late = SESSION_TIMEOUT_US - since;
+        self.after(late, Happening::SessionTimeout(tag, name));
+    }
+
+    /// A stopped process. After the session timeout it has lost its partitions
+    /// and does not know.
+    pub fn pause(&mut self, replica: usize, for_us: u64) {
+        let until = self.now_us + for_us;
+        let this = &mut self.replicas[replica];
+        if this.engine.is_none() || this.paused_until > self.now_us {
+            return;
+        }
+        self.count("paused");
+        let this = &mut self.replicas[replica];
+        this.paused_until = until;
+        this.desk.excuse(std::time::Duration::from_micros(for_us));
+        let tag = this.tag;
+        self.falls_silent(replica);
+        let late = self.chance.below(HEARTBEAT_US);
+        self.at(until + late, Happening::Heartbeat(tag));
+    }
+
+    /// kill -9: what is committed stays, what is in the network may arrive.
+    pub fn crash(&mut self, replica: usize, down_us: u64) {
+        if self.replicas[replica].engine.is_none() {
+            return;
+        }
+        self.count("crash");
+        self.end_life(replica);
+        self.after(down_us, Happening::Up(replica));
+    }
+
+    /// What is open now may have been committed without us knowing.
+    fn leave_open(&mut self, replica: usize) {
+        let name = self.replicas[replica].name;
+        let fate = self.chance.pick(&[Ending::Commit, Ending::Abort]);
+        let left = self
+            .broker
+            .leave_open(name, self.replicas[replica].epoch, fate);
+        if left {
+            self.count("left_open");
+        }
+    }
+
+    /// The process is gone.
+    pub fn end_life(&mut self, replica: usize) {
+        self.leave_open(replica);
+        self.falls_silent(replica);
+        self.unblock(replica);
+        let this = &mut self.replicas[replica];
+        this.engine = None;
+        this.tag.life += 1;
+        this.drop_consumer();
+        this.in_turn = false;
+        this.paused_until = 0;
+        this.cut_until = 0;
+    }
+
+    /// The engine drops its consumer and producer and takes new ones.
+    pub fn readopt(&mut self, replica: usize) {
+        self.leave_open(replica);
+        self.falls_silent(replica);
+        self.unblock(replica);
+        self.replicas[replica].drop_consumer();
+        self.connect(replica, 1_500 * MS);
+    }
+
+    /// A new consumer joins and a new producer initialises its transactions,
+    /// whichever comes first.
+    pub fn connect(&mut self, replica: usize, latest_us: u64) {
+        let this = &mut self.replicas[replica];
+        this.member = Member::Joining;
+        let tag = this.tag;
+        let late = self.chance.between(20 * MS, latest_us);
+        self.after(late, Happening::Join(tag));
+        let more = self.chance.below(600 * MS);
+        self.after(late + more, Happening::Initialise(tag));
+    }
+
+    /// `init_transactions`: what is open under this name ends, and its
+    /// producer is fenced.
+    pub fn initialise(&mut self, tag: Tag) -> Verdict {
+        if !self.replicas[tag.replica].is_current(tag) {
+            return Ok(());
+        }
+        if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
+            self.retry_at(at, Happening::Initialise(tag));
+            return Ok(());
+        }
+        let name = self.replicas[tag.replica].name;
+        if let Some((id, fate)) = self.broker.open_of(name) {
+            self.end_transaction(id, fate)?;
+        }
+        self.replicas[tag.replica].epoch = Some(self.broker.next_epoch(name));
+        Ok(())
+    }
+
+    /// Drained: the process leaves the group in order and ends.
+    pub fn leave(&mut self, replica: usize) {
+        let this = &self.replicas[replica];
+        let (name, id) = (this.name, this.credentials.map(|c| c.member));
+        let reachable = self.unreachable(replica, Way::Coordinator).is_none();
+        self.count("drained");
+        self.end_life(replica);
+        if reachable && id.is_some_and(|id| self.coordinator.is_member(name, id)) {
+            if self.coordinator.remove(name) {
+                self.rebalance_begins();
+            }
+            self.complete_join();
+        }
+        if let Some(down_us) = self.replicas[replica].down_us.take() {
+            self.after(down_us, Happening::Up(replica));
+        }
+    }
+}

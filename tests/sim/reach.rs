@@ -1,0 +1,85 @@
+//! Who reaches whom: brokers that are away, all or only the coordinator, and
+//! replicas that are cut off.
+
+use crate::members::SESSION_TIMEOUT_US;
+use crate::plan::{MS, SECOND};
+use crate::world::{Happening, World};
+
+/// What is wanted of Kafka.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// Logs: reading and writing records.
+    Logs,
+    /// The coordinator of the group and of the transactions.
+    Coordinator,
+}
+
+/// Until when brokers are away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Away {
+    pub all_us: u64,
+    pub coordinator_us: u64,
+}
+
+impl World {
+    /// From when on the brokers serve this again, whoever asks.
+    pub fn away_until(&self, way: Way) -> u64 {
+        match way {
+            Way::Logs => self.away.all_us,
+            Way::Coordinator => self.away.all_us.max(self.away.coordinator_us),
+        }
+    }
+
+    /// From when on a replica gets through, if it does not now.
+    pub fn unreachable(&self, replica: usize, way: Way) -> Option<u64> {
+        let at = self.away_until(way).max(self.replicas[replica].cut_until);
+        (at > self.now_us).then_some(at)
+    }
+
+    /// What could not be done is tried again soon after it can be.
+    pub fn retry_at(&mut self, at_us: u64, happening: Happening) {
+        let late = self.chance.between(MS, SECOND);
+        self.at(at_us + late, happening);
+    }
+
+    /// Brokers go away.
+    pub fn brokers_go(&mut self, way: Way, for_us: u64) {
+        let until = self.now_us + for_us;
+        match way {
+            Way::Logs => {
+                self.count("brokers_away");
+                self.away.all_us = self.away.all_us.max(until);
+            }
+            Way::Coordinator => {
+                self.count("coordinator_away");
+                self.away.coordinator_us = self.away.coordinator_us.max(until);
+            }
+        }
+        for replica in 0..self.replicas.len() {
+            self.no_heartbeats(replica, until);
+        }
+    }
+
+    /// A replica is cut off from Kafka; its process goes on.
+    pub fn cut(&mut self, replica: usize, for_us: u64) {
+        let until = self.now_us + for_us;
+        let this = &mut self.replicas[replica];
+        if this.engine.is_none() || this.cut_until > self.now_us {
+            return;
+        }
+        this.cut_until = until;
+        self.count("cut_off");
+        self.falls_silent(replica);
+        self.no_heartbeats(replica, until);
+    }
+
+    fn no_heartbeats(&mut self, replica: usize, until: u64) {
+        let this = &self.replicas[replica];
+        let tag = this.tag;
+        if this.engine.is_some() {
+            let late = self.chance.below(500 * MS);
+            self.after(SESSION_TIMEOUT_US + late, Happening::SessionCheck(tag));
+            self.at(until + late, Happening::Heartbeat(tag));
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! What becomes of offset writes and transactions on their way to Kafka and
+//! back: slow, refused, lost, late, unknown.
+
+use crate::broker::{Ending, Origin, TransactionId, Written};
+use crate::coordinator::{Credentials, Refusal};
+use crate::laws::offsets::Writer;
+use crate::laws::{Law, Verdict};
+use crate::plan::{MS, SECOND};
+use crate::reach::Way;
+use crate::replica::{Request, Tag};
+use crate::world::{Happening, World};
+use ringback::engine::event::Event;
+use ringback::model::position::{Generation, Partition};
+use ringback::model::write::{MoveOrder, Snapshot, WriteId};
+use std::sync::Arc;
+
+/// `transaction.timeout.ms`.
+const TRANSACTION_TIMEOUT_US: u64 = 10 * SECOND;
+
+/// `socket.timeout.ms`: by then a request has an answer or has failed.
+const SOCKET_TIMEOUT_US: u64 = 11 * SECOND;
+
+/// A plain commit on its way.
+#[derive(Clone, Debug)]
+pub struct Landing {
+    pub tag: Tag,
+    pub request: Arc<Request>,
+    /// Whether its sender hears the answer.
+    pub answer: bool,
+}
+
+impl World {
+    /// What is asked for, with who asks.
+    pub fn request(&self, replica: usize, write: WriteId, snapshots: Vec<Snapshot>) -> Request {
+        let this = &self.replicas[replica];
+        let incarnation = |s: &Snapshot| this.reading.get(&s.partition).and_then(|r| r.incarnation);
+        Request {
+            write,
+            writers: snapshots
+                .iter()
+                .map(|s| self.writer(replica, s.partition))
+                .collect(),
+            incarnations: snapshots.iter().map(incarnation).collect(),
+            snapshots,
+            requested_at: self.now_of(replica),
+            records: Vec::new(),
+            by: this.credentials,
+        }
+    }
+
+    /// Who writes for this partition now.
+    pub fn writer(&self, replica: usize, partition: Partition) -> Writer {
+        let this = &self.replicas[replica];
+        Writer {
+            replica,
+            life: this.tag.life,
+            generation: this.desk.generation(partition).unwrap_or_default(),
+        }
+    }
+
+    /// Sends a plain commit.
+    pub fn commit(&mut self, replica: usize, write: WriteId, snapshots: Vec<Snapshot>) {
+        let request = Arc::new(self.request(replica, write, snapshots));
+        let this = &mut self.replicas[replica];
+        let tag = this.tag;
+        this.requests.push(Arc::clone(&request));
+        let mut landing = Landing {
+            tag,
+            request,
+            answer: true,
+        };
+        if self.chance.permille(self.rates.commit_unsure) {
+            landing.answer = false;
+            let told = self.chance.pick(&[MS, 60 * MS, SECOND]);
+            self.after(told, Happening::Tell(tag, Event::WriteUnsure { write }));
+            if self.chance.permille(600) {
+                let late = self.chance.pick(&[MS, 100 * MS, 2 * SECOND, 12 * SECOND]);
+                self.count("commit_lands_late");
+                self.after(late, Happening::Landing(landing));
+            }
+            return;
+        }
+        let late = if self.chance.permille(self.rates.commit_slow) {
+            self.chance.between(20 * MS, 2 * SECOND)
+        } else {
+            self.chance.between(100, 2 * MS)
+        };
+        self.after(late, Happening::Landing(landing));
+    }
+
+    /// A plain commit reaches the coordinator.
+    pub fn landing(&mut self, mut landing: Landing) -> Verdict {
+        let tag = landing.tag;
+        if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
+            self.does_not_land(landing, at);
+            return Ok(());
+        }
+        let this = &mut self.replicas[tag.replica];
+        if this.blocked && this.is_current(tag) {
+            this.queued.push(Happening::Landing(landing));
+            self.count("commit_queued");
+            return Ok(());
+        }
+        let write = landing.request.write;
+        let taken = self.may_commit(landing.request.by.as_ref());
+        let event = match taken {
+            Ok(()) => {
+                let order = self.broker.next_offset_write();
+                self.write_offsets(&landing.request, order)?;
+                Event::Committed { write }
+            }
+            Err(Refusal::FencedInstance) => Event::WriteUnsure { write },
+            Err(_) => Event::CommitRefused { write },
+        };
+        // What a consumer that was dropped would have heard may still be on
+        // its way to the engine.
+        landing.answer &= self.replicas[tag.replica].is_current(tag) || self.chance.permille(300);
+        if landing.answer {
+            let slow = self.chance.permille(self.rates.commit_slow);
+            let late = if slow {
+                self.chance.between(20 * MS, 1_500 * MS)
+            } else {
+                self.chance.between(100, MS)
+            };
+            self.after(late, Happening::Tell(tag, event));
+        }
+        Ok(())
+    }
+
+    fn may_commit(&mut self, by: Option<&Credentials>) -> Result<(), Refusal> {
+        let taken = by.map_or(Err(Refusal::UnknownMember), |by| {
+            self.coordinator.may_commit(by, false)
+        });
+        match taken {
+            Ok(()) => {}
+            Err(Refusal::UnknownMember) => self.count("unknown_member"),
+            Err(Refusal::FencedInstance) => self.count("fenced_instance"),
+            Err(Refusal::IllegalGeneration) => self.count("illegal_generation"),
+            Err(Refusal::RebalanceInProgress) => self.count("rebalance_in_progress"),
+        }
+        taken
+    }
+
+    /// The coordinator is not reached before `at`: the commit is lost, or
+    /// waits for it; its sender gives up or is answered late.
+    fn does_not_land(&mut self, mut landing: Landing, at: u64) {
+        let give_up = self
+            .chance
+            .pick(&[60 * MS, SECOND, 5 * SECOND, SOCKET_TIMEOUT_US]);
+        let lands = self.chance.permille(600);
+        let late = at + self.chance.between(100, 50 * MS);
+        let in_time = late < self.now_us + give_up;
+        if landing.answer && !(lands && in_time) {
+            landing.answer = false;
+            let write = landing.request.write;
+            let event = Event::WriteUnsure { write };
+            self.after(give_up, Happening::Tell(landing.tag, event));
+        }
+        if lands {
+            self.at(late, Happening::Landing(landing));
+        }
+    }
+
+    /// Runs a transaction.
+    pub fn transact(&mut self, replica: usize, order: MoveOrder) {
+        let mut request = self.request(replica, order.write, order.snapshots);
+        request.records = order.records;
+        request.by = self.replicas[replica].metadata(order.generation);
+        let request = Arc::new(request);
+        let this = &mut self.replicas[replica];
+        this.requests.push(Arc::clone(&request));
+        let tag = this.tag;
+        let late = self.chance.between(MS, 5 * MS);
+        self.after(late, Happening::TransactionBegins(tag, request));
+    }
+
+    fn tell_of(&mut self, tag: Tag, event: Event) {
+        let late = self.chance.between(200, 5 * MS);
+        self.after(late, Happening::Tell(tag, event));
+    }
+
+    /// Its records are written, pending.
+    pub fn transaction_begins(&mut self, tag: Tag, request: Arc<Request>) {
+        let this = &self.replicas[tag.replica];
+        if !this.is_current(tag) {
+            return;
+        }
+        if let Some(at) = self.unreachable(tag.replica, Way::Logs) {
+            return self.retry_at(at, Happening::TransactionBegins(tag, request));
+        }
+        let (name, write) = (this.name, request.write);
+        let Some(epoch) = this.epoch else {
+            return self.tell_of(tag, Event::MoveRefused { write });
+        };
+        if !self.broker.is_epoch(name, epoch) {
+            self.count("producer_fenced");
+            return self.tell_of(tag, Event::WriteUnsure { write });
+        }
+        let now = self.broker_now();
+        let id = self.broker.begin(name, epoch, &request, now);
+        let scan = self.chance.below(self.plan.scan_us);
+        let timeout = TRANSACTION_TIMEOUT_US + scan;
+        self.after(timeout, Happening::TransactionTimesOut(id));
+        let late = self.chance.between(MS, 10 * MS);
+        self.after(late, Happening::OffsetsAdded(tag, request, id));
+    }
+
+    /// Its offsets are pending too, if the group takes them.
+    pub fn offsets_added(&mut self, tag: Tag, request: Arc<Request>, id: TransactionId) -> Verdict {
+        if !self.replicas[tag.replica].is_current(tag) {
+            return Ok(());
+        }
+        if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
+            self.retry_at(at, Happening::OffsetsAdded(tag, request, id));
+            return Ok(());
+        }
+        let write = request.write;
+        if !self.broker.is_open(id) {
+            self.tell_of(tag, Event::WriteUnsure { write });
+            return Ok(());
+        }
+        if self.broker.is_too_large(&request.records) {
+            self.end_transaction(id, Ending::Abort)?;
+            self.tell_of(tag, Event::MoveTooLarge { write });
+            return Ok(());
+        }
+        let by = request.by.as_ref();
+        let taken = by.is_some_and(|by| self.coordinator.may_commit(by, true).is_ok());
+        if !taken || self.chance.permille(self.rates.move_refused) {
+            self.end_transaction(id, Ending::Abort)?;
+            self.tell_of(tag, Event::MoveRefused { write });
+            return Ok(());
+        }
+        self.broker.add_offsets(id);
+        let late = if self.chance.permille(self.rates.move_slow) {
+            self.chance.between(50 * MS, 3 * SECOND)
+        } else {
+            self.chance.between(MS, 20 * MS)
+        };
+        self.after(late, Happening::TransactionEnds(tag, write, id));
+        Ok(())
+    }
+
+    /// The replica commits its transaction, or tries to.
+    pub fn transaction_ends(&mut self, tag: Tag, write: WriteId, id: TransactionId) -> Verdict {
+        if !self.replicas[tag.replica].is_current(tag) {
+            return Ok(());
+        }
+        if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
+            self.retry_at(at, Happening::TransactionEnds(tag, write, id));
+            return Ok(());
+        }
+        if !self.broker.is_open(id) {
+            self.count("transaction_timed_out");
+            self.tell_of(tag, Event::WriteUnsure { write });
+            return Ok(());
+        }
+        if self.chance.permille(self.rates.move_unsure) {
+            let ending = self.chance.pick(&[Ending::Commit, Ending::Abort]);
+            if self.chance.permille(500) {
+                self.end_transaction(id, ending)?;
+            } else {
+                self.broker.decide(id, ending);
+            }
+            self.tell_of(tag, Event::WriteUnsure { write });
+            return Ok(());
+        }
+        self.end_transaction(id, Ending::Commit)?;
+        self.tell_of(tag, Event::Moved { write });
+        Ok(())
+    }
+
+    /// The coordinator ends what nobody ended.
+    pub fn transaction_times_out(&mut self, id: TransactionId) -> Verdict {
+        let away = self.away_until(Way::Coordinator);
+        if away > self.now_us {
+            self.retry_at(away, Happening::TransactionTimesOut(id));
+            return Ok(());
+        }
+        match self.broker.time_out(id) {
+            Some(fate) => self.end_transaction(id, fate),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a transaction; what it wrote takes effect or never was.
+    pub fn end_transaction(&mut self, id: TransactionId, ending: Ending) -> Verdict {
+        let Some(written) = self.broker.end(id, ending) else {
+            return Ok(());
+        };
+        let Written {
+            copies,
+            request,
+            order,
+            touched,
+        } = written;
+        if ending == Ending::Commit {
+            for (moved, to, at) in &copies {
+                Law::L1.check(self.is_copy(moved), || {
+                    format!("the copy of {:?} is not its bytes", moved.from)
+                })?;
+                self.residences.moved(moved, *to, *at)?;
+            }
+            self.write_offsets(&request, order)?;
+        }
+        for partition in touched {
+            self.poke(partition);
+        }
+        Ok(())
+    }
+
+    /// Offsets take effect; L1 and L2 are asked of each.
+    fn write_offsets(&mut self, request: &Request, order: u64) -> Verdict {
+        let all = request.snapshots.iter().zip(&request.writers);
+        for ((snapshot, by), incarnation) in all.zip(&request.incarnations) {
+            let partition = snapshot.partition;
+            let topic = partition.topic;
+            let stale = incarnation.is_some_and(|i| i != self.broker.incarnation(topic));
+            let origin = match stale {
+                true => Origin::FormerTopic,
+                false => Origin::Service,
+            };
+            if !self.broker.commit(snapshot, order, origin) {
+                continue;
+            }
+            if stale {
+                self.count("commit_of_former_topic");
+                continue;
+            }
+            let topic_id = self.broker.topic_id(topic);
+            let end = self.broker.bounds(partition).end;
+            self.offsets
+                .committed(snapshot, topic_id.as_ref(), *by, &self.residences, end)?;
+        }
+        Ok(())
+    }
+
+    /// An acknowledged write grants what it reserves.
+    pub fn acknowledge(&mut self, replica: usize, event: &Event) {
+        let (write, granted) = match event {
+            Event::Committed { write } | Event::Moved { write } => (*write, true),
+            Event::CommitRefused { write }
+            | Event::MoveRefused { write }
+            | Event::MoveTooLarge { write }
+            | Event::WriteUnsure { write } => (*write, false),
+            _ => return,
+        };
+        let requests = &mut self.replicas[replica].requests;
+        let Some(index) = requests.iter().position(|r| r.write == write) else {
+            return;
+        };
+        let request = requests.swap_remove(index);
+        if granted {
+            for (snapshot, by) in request.snapshots.iter().zip(&request.writers) {
+                self.offsets
+                    .acknowledged(snapshot, *by, request.requested_at);
+            }
+        }
+    }
+
+    /// Whether this consumer reads the partition for that assignment.
+    pub fn reads(&self, tag: Tag, partition: Partition, generation: Generation) -> bool {
+        let this = &self.replicas[tag.replica];
+        let reading = this.reading.get(&partition);
+        this.is_current(tag) && reading.is_some_and(|r| r.generation == generation)
+    }
+}
