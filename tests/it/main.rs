@@ -3,8 +3,12 @@
 
 mod support;
 
+#[path = "../chaos/mod.rs"]
+mod chaos;
+
 mod attempts;
 mod bad_input;
+mod chaos_program;
 mod commands;
 mod contract;
 mod crash;

@@ -1,5 +1,6 @@
 //! A real Apache Kafka in one process (KRaft, broker and controller), and its
 //! own tools. One broker serves all tests; one that a test stops is its own.
+//! Several make a cluster (`cluster.rs`).
 
 use super::process::Process;
 use super::{ports, wait, workspace};
@@ -20,6 +21,8 @@ pub const WARM_UP_TOPIC: &str = "warm-up";
 pub const CONSUMER_GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 /// What `kafka-transactions.sh` runs.
 const TRANSACTIONS: &str = "org.apache.kafka.tools.TransactionsCommand";
+/// As the broker's own settings say: on every broker of the cluster.
+const REPLICATION: TopicReplication<'static> = TopicReplication::Fixed(-1);
 
 /// The least that keeps a broker small and its transactions quick to end.
 const HEAP: [&str; 4] = [
@@ -29,8 +32,33 @@ const HEAP: [&str; 4] = [
     "-XX:TieredStopAtLevel=1",
 ];
 
+/// Where one broker of a cluster stands.
+pub struct Node {
+    /// Its place among them, from 0.
+    pub index: usize,
+    /// The port for clients and the one for controllers, of each of them.
+    pub ports: Vec<(u16, u16)>,
+    /// Further ways in: where it listens, and what it tells clients that came
+    /// in there to connect to.
+    pub ways: Vec<(u16, u16)>,
+}
+
+impl Node {
+    /// A broker that is the whole cluster.
+    pub fn alone() -> Self {
+        Self {
+            index: 0,
+            ports: vec![(ports::free(), ports::free())],
+            ways: Vec::new(),
+        }
+    }
+}
+
 /// A broker, running or stopped.
 pub struct Broker {
+    /// Its own address.
+    own: String,
+    /// Those of the whole cluster, its own included.
     address: String,
     directory: PathBuf,
     process: Mutex<Option<Process>>,
@@ -49,18 +77,25 @@ impl Broker {
 
     /// A formatted broker that does not run yet.
     pub fn prepare(name: &str) -> Self {
+        Self::prepare_node(name, &Node::alone())
+    }
+
+    /// A formatted broker of a cluster that does not run yet.
+    pub fn prepare_node(name: &str, node: &Node) -> Self {
         let directory = workspace::directory(name);
-        let (port, controller) = (ports::free(), ports::free());
+        let addresses: Vec<String> = node
+            .ports
+            .iter()
+            .map(|(port, _)| format!("127.0.0.1:{port}"))
+            .collect();
         let broker = Self {
-            address: format!("127.0.0.1:{port}"),
+            own: addresses[node.index].clone(),
+            address: addresses.join(","),
             directory,
             process: Mutex::new(None),
         };
-        fs::write(
-            broker.properties(),
-            settings(port, controller, &broker.directory),
-        )
-        .expect("the build directory is writable");
+        fs::write(broker.properties(), settings(node, &broker.directory))
+            .expect("the build directory is writable");
         let properties = broker.properties();
         let properties = properties.to_str().expect("the build directory is UTF-8");
         let arguments = ["format", "-t", "TGxjc2hhZG93cmluZ2JhYw", "-c", properties];
@@ -70,20 +105,34 @@ impl Broker {
 
     /// Starts it, again on the same port and data, and waits until it serves.
     pub fn start(&self) {
+        self.launch();
+        self.until_serving();
+    }
+
+    /// Starts it, not waiting for anything.
+    pub fn launch(&self) {
         let mut command = java();
         command.args(HEAP).arg("-cp").arg(class_path());
         command.arg("kafka.Kafka").arg(self.properties());
         let log = self.directory.join("broker.log");
         let process = Process::start("the broker", &mut command, &log);
         *self.process.lock().expect("no holder panics") = Some(process);
-        let probe: BaseConsumer = self.client().create().expect("valid settings");
+    }
+
+    /// Waits until it serves, and with it enough others to make a topic.
+    pub fn until_serving(&self) {
+        let probe: BaseConsumer = self
+            .client()
+            .set("bootstrap.servers", &self.own)
+            .create()
+            .expect("valid settings");
         wait::until("the broker to serve", || {
             probe
                 .fetch_metadata(Some(WARM_UP_TOPIC), Duration::from_secs(1))
                 .is_ok_and(|metadata| !metadata.brokers().is_empty())
         });
         wait::until("the first topic", || {
-            let topic = NewTopic::new(WARM_UP_TOPIC, 1, TopicReplication::Fixed(1));
+            let topic = NewTopic::new(WARM_UP_TOPIC, 1, REPLICATION);
             self.try_create(&topic).is_ok()
         });
     }
@@ -113,7 +162,7 @@ impl Broker {
 
     /// Makes a topic with these settings.
     pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, REPLICATION);
         for (key, value) in settings {
             topic = topic.set(key, value);
         }
@@ -198,28 +247,48 @@ fn admin_options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)))
 }
 
-fn settings(port: u16, controller: u16, directory: &Path) -> String {
+fn settings(node: &Node, directory: &Path) -> String {
+    let (port, controller) = node.ports[node.index];
+    let id = node.index + 1;
+    let voters: Vec<String> = (1..)
+        .zip(&node.ports)
+        .map(|(id, (_, controller))| format!("{id}@127.0.0.1:{controller}"))
+        .collect();
+    let ways = |told: fn(&(u16, u16)) -> u16| {
+        let each = (0..).zip(&node.ways);
+        each.map(|(number, way)| format!(",WAY{number}://127.0.0.1:{}", told(way)))
+            .collect::<String>()
+    };
+    let (listeners, advertised) = (ways(|way| way.0), ways(|way| way.1));
+    let protocols: String = (0..node.ways.len())
+        .map(|number| format!(",WAY{number}:PLAINTEXT"))
+        .collect();
+    let replicas = node.ports.len();
+    let in_sync = if replicas >= 3 { 2 } else { 1 };
     format!(
         "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={id}
+controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
+log.dirs={data}
 auto.create.topics.enable=false
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=5000
 group.initial.rebalance.delay.ms=0
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replicas}
 transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 ",
-        directory.join("data").display()
+        voters = voters.join(","),
+        data = directory.join("data").display()
     )
 }
 

@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod browser;
+pub mod cluster;
 pub mod dead_letters;
 pub mod dns;
 pub mod hold;
@@ -17,6 +18,7 @@ pub mod proxy;
 pub mod publisher;
 pub mod readme;
 pub mod receiver;
+pub mod relay;
 pub mod ringback;
 pub mod sample;
 pub mod scene;

@@ -72,7 +72,20 @@ impl Publisher {
         value: Option<&[u8]>,
         headers: &[(&str, &str)],
     ) {
+        self.send_to(topic, None, key, value, headers);
+    }
+
+    /// The same, to this partition.
+    pub fn send_to(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, &str)],
+    ) {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        record.partition = partition;
         record.key = key;
         record.payload = value;
         if !headers.is_empty() {

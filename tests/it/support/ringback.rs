@@ -6,7 +6,7 @@ use super::process::Process;
 use super::wait::{self, PATIENCE};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -160,8 +160,18 @@ impl Ringback {
         self.process.signal(signal);
     }
 
+    /// How it ended, if it has.
+    pub fn over(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
     /// Kills it with SIGKILL.
     pub fn kill(mut self) {
+        self.kill_now();
+    }
+
+    /// The same, and keeps the handle.
+    pub fn kill_now(&mut self) {
         self.process.kill();
     }
 

@@ -1,0 +1,108 @@
+//! The program's arguments.
+
+use std::fmt::Write as _;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+usage: tests/chaos/run [--kills N] [--seed S] [--replicas R] [--brokers B] [--rate RECORDS]
+  --kills N       kill -9 of a replica, 1 to 10000, default 30; other faults come in proportion
+  --seed S        decides every fault, 0 to 18446744073709551615, default 1
+  --replicas R    replicas of ringback, 1 to 6, default 2
+  --brokers B     brokers of Kafka, 1 or 3, default 1
+  --rate RECORDS  published each second, 10 to 2000, default 400; 30 % of the attempts fail";
+
+/// What was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arguments {
+    /// kill -9 of a replica, in all.
+    pub kills: u64,
+    /// Decides every fault.
+    pub seed: u64,
+    /// Replicas of ringback.
+    pub replicas: u64,
+    /// Brokers of Kafka.
+    pub brokers: u64,
+    /// Records published each second.
+    pub rate: u64,
+    /// POSTs after a success that each sudden fault may cost at 400 records/s:
+    /// what was in flight, and what was answered while a commit or a
+    /// transaction was under way.
+    pub repeats: u64,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self {
+            kills: 30,
+            seed: 1,
+            replicas: 2,
+            brokers: 1,
+            rate: 400,
+            repeats: 40,
+        }
+    }
+}
+
+impl Arguments {
+    /// Reads them; all mistakes at once, each with what is allowed.
+    pub fn parse(given: &[String]) -> Result<Self, Vec<String>> {
+        let mut arguments = Self::default();
+        let mut mistakes = Vec::new();
+        let mut given = given.iter();
+        while let Some(name) = given.next() {
+            let (place, allowed): (&mut u64, &[std::ops::RangeInclusive<u64>]) = match name.as_str()
+            {
+                "--kills" => (&mut arguments.kills, &[1..=10_000]),
+                "--seed" => (&mut arguments.seed, &[0..=u64::MAX]),
+                "--replicas" => (&mut arguments.replicas, &[1..=6]),
+                "--brokers" => (&mut arguments.brokers, &[1..=1, 3..=3]),
+                "--rate" => (&mut arguments.rate, &[10..=2_000]),
+                _ => {
+                    mistakes.push(format!("{name}: not an argument of this program"));
+                    continue;
+                }
+            };
+            let value = given.next().map_or("", String::as_str);
+            match value.parse() {
+                Ok(number) if allowed.iter().any(|range| range.contains(&number)) => {
+                    *place = number;
+                }
+                _ => mistakes.push(format!("{name} {value}: allowed is {}", told(allowed))),
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(arguments)
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    /// How to run the same again.
+    pub fn command(&self) -> String {
+        let Self {
+            kills,
+            seed,
+            replicas,
+            brokers,
+            rate,
+            ..
+        } = self;
+        format!(
+            "tests/chaos/run --kills {kills} --seed {seed} --replicas {replicas} --brokers {brokers} --rate {rate}"
+        )
+    }
+}
+
+fn told(allowed: &[std::ops::RangeInclusive<u64>]) -> String {
+    let mut text = String::new();
+    for range in allowed {
+        let before = if text.is_empty() { "" } else { " or " };
+        let (low, high) = range.clone().into_inner();
+        if low == high {
+            write!(text, "{before}{low}").expect("strings take all");
+        } else {
+            write!(text, "{before}{low} to {high}").expect("strings take all");
+        }
+    }
+    text
+}
