@@ -145,9 +145,9 @@ impl Engine {
         if !matches!(entry, Entry::InFlight(_)) {
             return None;
         }
-        owned.active -= 1;
-        owned.cautious = false;
-        match std::mem::replace(entry, Entry::Listed(Mark::Reserved)) {
+        let taken = std::mem::replace(entry, Entry::Listed(Mark::Reserved));
+        owned.end_attempt(self.now);
+        match taken {
             Entry::InFlight(held) => Some(*held),
             _ => unreachable!("matched just above"),
         }

@@ -1,6 +1,7 @@
 //! Partitions come and go: assignment and adoption of what the last owner
 //! left, revocation, re-adoption after an unclear outcome, drain.
 
+use super::caution::Caution;
 use super::event::{Action, Revocation};
 use super::ledger::{Entry, Ledger};
 use super::offsets::{self, Began, Unusable};
@@ -118,7 +119,15 @@ impl Engine {
                 Ledger::at(base)
             }
         };
-        owned.cautious = owned.ledger.reserved() > 0;
+        // What this process reserved itself tells of no crash.
+        let strange = |offset: Offset| {
+            let position = Position { partition, offset };
+            !self.known.contains_key(&position) && !self.attempts.contains_key(&position)
+        };
+        let unclean = owned.ledger.entries().any(|(offset, entry)| {
+            matches!(entry, Entry::Listed(offsets::Mark::Reserved)) && strange(offset)
+        });
+        owned.caution = unclean.then(|| Caution::new(now));
         let (unfinished, in_doubt) = (owned.ledger.len(), owned.ledger.reserved());
         let lost = pass_lost(owned, found.log_start);
         let from = owned.ledger.base().max(found.log_start);

@@ -8,6 +8,7 @@
 //! arithmetic that these decide with; `failing` and `overview` are for operators.
 
 mod answers;
+mod caution;
 mod ends;
 pub mod event;
 mod failing;

@@ -1,6 +1,7 @@
 //! One partition that the group gave us: its ledger, what was read and not yet
 //! looked at, what waits to be moved, and the write that is outstanding.
 
+use super::caution::Caution;
 use super::ledger::Ledger;
 use super::offsets::Began;
 use crate::model::attempt::Ended;
@@ -103,8 +104,8 @@ pub struct Owned {
     /// The state must be written without delay.
     pub write_now: bool,
     pub in_write: Option<InWrite>,
-    /// Its last owner stopped in the middle, and no attempt has completed since.
-    pub cautious: bool,
+    /// Its last owner stopped in the middle, not long ago.
+    pub caution: Option<Caution>,
     /// Reserved, being reserved or in flight, by this life.
     pub active: usize,
     /// It was adopted with a valid map: the group's offsets are not lost.
@@ -141,7 +142,7 @@ impl Owned {
             dirty_since: None,
             write_now: false,
             in_write: None,
-            cautious: false,
+            caution: None,
             active: 0,
             had_map: false,
             began: Began {
@@ -257,8 +258,24 @@ impl Owned {
     }
 
     /// Whether one more record may be reserved.
-    pub fn may_reserve(&self) -> bool {
-        self.phase == Phase::Running && !(self.cautious && self.active > 0)
+    pub fn may_reserve(&self, now: UnixMillis) -> bool {
+        let window = self.caution.as_ref().map(|caution| caution.window(now));
+        self.phase == Phase::Running && window.is_none_or(|window| self.active < window)
+    }
+
+    /// An attempt from here has ended.
+    pub fn end_attempt(&mut self, now: UnixMillis) {
+        self.active -= 1;
+        if let Some(caution) = &mut self.caution {
+            caution.completed(now);
+        }
+        self.caution.take_if(|caution| caution.is_over(now));
+    }
+
+    /// Deliveries that no acknowledged write has told yet.
+    pub fn uncommitted(&self) -> usize {
+        let in_write = self.in_write.as_ref().map_or(0, |w| w.delivered.len());
+        self.delivered.len() + in_write
     }
 
     /// Whether everything that happened has been written.

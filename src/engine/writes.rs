@@ -43,6 +43,10 @@ const MOVE_OVERDUE: Duration = Duration::from_millis(40);
 /// After a refused commit the rebalance that caused it must show within this
 /// time: the session's, and then some.
 const REBALANCE_WAIT: Duration = Duration::from_secs(12);
+/// Nothing more is reserved while so many deliveries stand uncommitted: each is
+/// repeated if the process dies now. 25,000/s, more than one core can do, have
+/// some 100 uncommitted while commits take 2 ms.
+const UNCOMMITTED_MAX: usize = 256;
 /// What is kept of a record that is too large.
 const CUT_BYTES: usize = 64 << 10;
 
@@ -225,7 +229,9 @@ impl Engine {
                     .dirty_since
                     .is_some_and(|at| now.since(at) >= COMPLETION_WAIT)
         };
-        let is_urgent = !chosen.is_empty() || free.iter().any(|p| urgent(&self.partitions[p]));
+        let is_urgent = !chosen.is_empty()
+            || self.uncommitted() >= UNCOMMITTED_MAX
+            || free.iter().any(|p| urgent(&self.partitions[p]));
         if !is_urgent {
             return;
         }
@@ -234,6 +240,9 @@ impl Engine {
             owned.write_now || owned.dirty_since.is_some()
         };
         chosen.extend(free.iter().filter(dirty).copied());
+        if chosen.is_empty() {
+            return;
+        }
         let (snapshots, metadata_permille) = self.snapshots(&chosen);
         let write = self.writes.next_id();
         self.writes.last_commit_at = now;
@@ -254,10 +263,15 @@ impl Engine {
         if self.drain.is_some() || free.is_empty() {
             return chosen;
         }
+        let now = self.now;
+        if self.uncommitted() >= UNCOMMITTED_MAX {
+            return chosen;
+        }
         while self.fresh.has_room() {
             let partitions = &self.partitions;
-            let eligible =
-                |p: Position| free.contains(&p.partition) && partitions[&p.partition].may_reserve();
+            let eligible = |p: Position| {
+                free.contains(&p.partition) && partitions[&p.partition].may_reserve(now)
+            };
             let Some((lane, position)) = self.lanes.choose(eligible) else {
                 return chosen;
             };
@@ -288,6 +302,11 @@ impl Engine {
             chosen.insert(partition);
         }
         chosen
+    }
+
+    /// Deliveries that would be repeated if the process died now.
+    fn uncommitted(&self) -> usize {
+        self.partitions.values().map(Owned::uncommitted).sum()
     }
 
     /// The snapshots of these partitions, with the largest one's used share.
@@ -344,8 +363,14 @@ impl Engine {
             if let Some(at) = self.fresh.next().filter(|_| self.lanes.has_turns()) {
                 consider(at.max(not_before));
             }
+            let pressing = self.uncommitted() >= UNCOMMITTED_MAX;
             for owned in free.clone() {
-                if owned.write_now {
+                if self.lanes.has_turns()
+                    && let Some(caution) = &owned.caution
+                {
+                    consider(caution.next(self.now).max(not_before));
+                }
+                if owned.write_now || (pressing && owned.dirty_since.is_some()) {
                     consider(not_before);
                 } else if let Some(at) = owned.dirty_since {
                     consider(not_before.max(at.plus(COMPLETION_WAIT)));

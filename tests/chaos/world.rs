@@ -39,6 +39,7 @@ pub struct World {
     ways: Vec<Relay>,
     directory: PathBuf,
     starts: AtomicUsize,
+    outages: AtomicUsize,
 }
 
 /// A run from start to end.
@@ -125,6 +126,7 @@ impl World {
             ways: (0..replicas).map(way).collect(),
             directory: workspace::directory("chaos"),
             starts: AtomicUsize::new(1),
+            outages: AtomicUsize::new(0),
             started: Instant::now(),
             cluster,
             receiver,
@@ -174,6 +176,16 @@ impl World {
     /// The relay between a replica and the receivers.
     pub fn receivers_way(&self, replica: usize) -> &Relay {
         &self.ways[replica]
+    }
+
+    /// How often a broker has gone or come back: odd while one is away.
+    pub fn outages(&self) -> usize {
+        self.outages.load(Ordering::Relaxed)
+    }
+
+    /// A broker goes or has come back.
+    pub fn count_outage(&self) {
+        self.outages.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Starts a replica, not waiting for anything.

@@ -57,6 +57,7 @@ fn the_ledger_sees_every_kind_of_breach() {
     assert_eq!((account.early.len(), account.after_success.len()), (1, 1));
 
     let dead = Found {
+        at_ms: 0,
         key: None,
         value: Some(sample::record("b", "t")),
         headers: Vec::new(),

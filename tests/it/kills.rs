@@ -13,13 +13,18 @@ const TENANTS: usize = 20;
 const RECORDS_PER_SECOND: u32 = 500;
 const FAILING_PERMILLE: u64 = 300;
 /// Allowed for each kill: what was in flight, and what was answered in the
-/// 50 ms before it was committed.
+/// 50 ms before it was committed; and besides what was answered during one
+/// transaction, which takes 20 ms, and far longer on a busy machine.
 const AFTER_SUCCESS_MAX: usize = 40;
+/// Of all restarts half send again within this time, and a second for a busy machine.
+const FIRST_POST_MAX: Duration = Duration::from_secs(2);
 
 /// One kill: when, and how soon after its start the next process sent.
 struct Kill {
     at: Instant,
     first_post: Duration,
+    /// What one transaction took in the life before.
+    move_seconds: f64,
 }
 
 #[test]
@@ -57,10 +62,16 @@ fn kills_under_load_lose_nothing_and_exceed_no_budget() {
     let account = scene.account();
     report(&account, &log);
     account.assert_kept();
+    let moves: f64 = log.iter().map(|kill| kill.move_seconds).sum();
+    let during_moves = (moves * f64::from(RECORDS_PER_SECOND)) as usize;
     assert!(
-        account.after_success.len() <= AFTER_SUCCESS_MAX * kills,
-        "{account}"
+        account.after_success.len() <= AFTER_SUCCESS_MAX * kills + during_moves,
+        "and {during_moves} during transactions\n{account}"
     );
+    let mut first_posts: Vec<Duration> = log.iter().map(|kill| kill.first_post).collect();
+    first_posts.sort_unstable();
+    let median = first_posts[first_posts.len() / 2];
+    assert!(median <= FIRST_POST_MAX, "first POSTs after {median:?}");
     last.drain();
 }
 
@@ -94,18 +105,25 @@ fn publish(publisher: &Publisher, topic: &str, stop: &AtomicBool) -> Ledger {
 
 fn kill_and_restart(scene: &Scene<'_>, kills: usize) -> Vec<Kill> {
     let mut log = Vec::new();
-    let mut killed_at = None;
+    let mut killed = None;
     for _ in 0..=kills {
         let before = scene.receiver.count();
         let ringback = scene.start("a", &[]);
         wait::until("the first POST", || scene.receiver.count() > before);
-        if let Some(at) = killed_at {
+        if let Some((at, move_seconds)) = killed {
             let first_post = ringback.started.elapsed();
-            log.push(Kill { at, first_post });
+            log.push(Kill {
+                at,
+                first_post,
+                move_seconds,
+            });
         }
         // Some two seconds of work, so that retries of before are under way.
         wait::until("POSTs", || scene.receiver.count() > before + 1_400);
-        killed_at = Some(Instant::now());
+        let metrics = ringback.metrics();
+        let moves = metrics.sum("ringback_move_seconds_count", &[]).max(1.0);
+        let move_seconds = metrics.sum("ringback_move_seconds_sum", &[]) / moves;
+        killed = Some((Instant::now(), move_seconds));
         ringback.kill();
     }
     log

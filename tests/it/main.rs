@@ -3,15 +3,14 @@
 
 mod support;
 
-#[path = "../chaos/mod.rs"]
-mod chaos;
-
 mod attempts;
 mod bad_input;
+mod chaos;
 mod chaos_program;
 mod commands;
 mod contract;
 mod crash;
+mod crash_loop;
 mod deploy;
 mod drain;
 mod guide;
@@ -24,6 +23,7 @@ mod pages;
 mod ran;
 mod receive;
 mod replay;
+mod scaling;
 mod settings;
 mod signatures;
 mod tenants;

@@ -3,11 +3,12 @@
 
 use crate::support::dead_letters::{self, Found};
 use crate::support::ledger::Ledger;
+use crate::support::metrics::Metrics;
 use crate::support::proxy::{Api, Fate, Proxy, Wanted};
 use crate::support::receiver::{Behaviour, Posts};
 use crate::support::ringback::Ringback;
 use crate::support::scene::{Plan, Scene};
-use crate::support::{sample, wait};
+use crate::support::{http, sample, wait};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -114,11 +115,15 @@ fn idle_max(posts: &Posts, partitions: u32, until: Instant) -> Duration {
 /// Waits until these own all partitions between them, and each has some.
 fn until_shared(replicas: &[&Ringback], partitions: u64) {
     wait::until("every replica to own partitions", || {
-        let owned: Vec<u64> = replicas
-            .iter()
-            .map(|replica| replica.metrics().count("ringback_assigned_partitions", &[]))
-            .collect();
-        owned.iter().sum::<u64>() == partitions && !owned.contains(&0)
+        // One that has just been started answers nothing yet.
+        let assigned = |replica: &&Ringback| {
+            let (_, text) = http::get(replica.port(), "/metrics")?;
+            Some(Metrics::parse(&text).count("ringback_assigned_partitions", &[]))
+        };
+        let owned: Vec<u64> = replicas.iter().filter_map(assigned).collect();
+        owned.iter().sum::<u64>() == partitions
+            && owned.len() == replicas.len()
+            && !owned.contains(&0)
     });
 }
 
@@ -200,7 +205,6 @@ fn a_replica_killed_within_a_transaction_holds_the_others_delayed_records_no_lon
         let moves = traps.iter().position(|trap| trap.caught() > 0);
         let killed = replicas.remove(moves.expect("just seen"));
         killed.kill();
-        traps.iter().for_each(|trap| trap.release());
         let other = replicas.remove(0);
         until_shared(&[&other], 2);
         until_delivered_more(scene, 100);

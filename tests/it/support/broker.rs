@@ -41,6 +41,8 @@ pub struct Node {
     /// Further ways in: where it listens, and what it tells clients that came
     /// in there to connect to.
     pub ways: Vec<(u16, u16)>,
+    /// How often it looks for transactions that have timed out.
+    pub scan: Duration,
 }
 
 impl Node {
@@ -50,6 +52,7 @@ impl Node {
             index: 0,
             ports: vec![(ports::free(), ports::free())],
             ways: Vec::new(),
+            scan: Duration::from_secs(1),
         }
     }
 }
@@ -285,8 +288,9 @@ offsets.topic.replication.factor={replicas}
 transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr={in_sync}
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+transaction.abort.timed.out.transaction.cleanup.interval.ms={scan_ms}
 ",
+        scan_ms = node.scan.as_millis(),
         voters = voters.join(","),
         data = directory.join("data").display()
     )

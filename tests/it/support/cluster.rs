@@ -9,6 +9,12 @@ use super::{ports, wait};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::time::Duration;
 
+/// Kafka's own default. A broker alone that comes back after its transactions
+/// have timed out ends them before it can write their markers, if it looks for
+/// them within its first seconds; the next transaction of the same producer
+/// then commits what was aborted (seen on 4.3.0, with a look every second).
+const SCAN: Duration = Duration::from_secs(10);
+
 /// The cluster; its brokers end when it is dropped.
 pub struct Cluster {
     brokers: Vec<Broker>,
@@ -31,6 +37,7 @@ impl Cluster {
         let prepare = |index: usize| {
             let node = Node {
                 index,
+                scan: SCAN,
                 ports: all.clone(),
                 ways: inside
                     .iter()

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 /// A record as it was found.
 #[derive(Clone, Debug)]
 pub struct Found {
+    /// When it was written, epoch ms; by the broker's clock in our topics.
+    pub at_ms: i64,
     /// Its key.
     pub key: Option<Vec<u8>>,
     /// Its value.
@@ -75,6 +77,7 @@ pub fn read(broker: &Broker, topic: &str) -> Vec<Found> {
             }
             Some(Err(error)) => panic!("reading {topic}: {error}"),
             Some(Ok(message)) => found.push(Found {
+                at_ms: message.timestamp().to_millis().unwrap_or_default(),
                 key: message.key().map(<[u8]>::to_vec),
                 value: message.payload().map(<[u8]>::to_vec),
                 headers: message.headers().map_or_else(Vec::new, |headers| {

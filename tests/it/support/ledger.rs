@@ -72,10 +72,28 @@ impl Ledger {
 
     /// Whether every record was answered 2xx or is among the dead letters.
     pub fn settled(&self, posts: &Posts, dead: &[Found]) -> bool {
+        self.unsettled(posts, dead).next().is_none()
+    }
+
+    /// The records that are neither, each with its POSTs.
+    fn unsettled(&self, posts: &Posts, dead: &[Found]) -> impl Iterator<Item = String> {
         let dead = ids(dead);
-        self.ids().all(|id| {
-            dead.contains(id) || posts.get(id).is_some_and(|p| p.iter().any(Post::succeeded))
+        self.ids().filter_map(move |id| {
+            let posts = posts.get(id).map_or(&[][..], Vec::as_slice);
+            let told = || {
+                posts
+                    .iter()
+                    .map(|p| (p.attempt, p.status))
+                    .collect::<Vec<_>>()
+            };
+            let settled = dead.contains(id) || posts.iter().any(Post::succeeded);
+            (!settled).then(|| format!("{id}: {:?}", told()))
         })
+    }
+
+    /// The first of those that are not settled.
+    pub fn first_unsettled(&self, posts: &Posts, dead: &[Found]) -> Vec<String> {
+        self.unsettled(posts, dead).take(5).collect()
     }
 
     /// Draws up the account; `delay` is the shortest wait between attempts.
