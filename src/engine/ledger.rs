@@ -11,6 +11,7 @@ use crate::model::headers::History;
 use crate::model::position::{NextOffset, Offset, TopicId};
 use crate::model::record::Record;
 use crate::model::time::UnixMillis;
+use crate::model::write::METADATA_UNITS_MAX;
 use std::collections::BTreeMap;
 
 /// The most unfinished records of one partition.
@@ -126,15 +127,13 @@ impl Ledger {
     #[must_use]
     pub fn adopted(map: Map) -> Self {
         let mut ledger = Self::at(map.end);
-        if let Some((first, _)) = map.unfinished.first() {
-            ledger.listed_from = *first;
-        }
         ledger.entries = map
             .unfinished
             .into_iter()
             .map(|(o, mark)| (o, Entry::Listed(mark)))
             .collect();
         ledger.bytes = ledger.exact_bytes();
+        ledger.listed_from = Offset(ledger.base().0);
         ledger
     }
 
@@ -301,7 +300,7 @@ impl Ledger {
             .map_or(self.end, |(offset, _)| NextOffset::at(*offset));
         let metadata = offsets::encode(base, self.end, topic_id, began, unfinished);
         assert!(
-            metadata.len() <= offsets::METADATA_UNITS_MAX,
+            metadata.len() <= METADATA_UNITS_MAX,
             "L5: the map fits the commit's metadata"
         );
         (base, metadata)

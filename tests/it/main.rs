@@ -5,6 +5,7 @@ mod support;
 
 mod attempts;
 mod bad_input;
+#[path = "../chaos/mod.rs"]
 mod chaos;
 mod chaos_program;
 mod commands;
