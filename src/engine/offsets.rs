@@ -13,12 +13,6 @@ use crate::model::time::UnixMillis;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The largest metadata that Kafka takes.
-///
-/// Units: UTF-16 code units; our text is ASCII. Source: Kafka's
-/// `offset.metadata.max.bytes`, 4096 by default, checked on Java strings.
-pub const METADATA_UNITS_MAX: usize = 4096;
-
 /// The most bytes that the distances may take together: 4,096 units hold 3,069
 /// bytes after the prefix, less 89 for CRC, base, topic id, end and [`Began`].
 pub const ENTRY_BYTES_MAX: usize = 2_980;
@@ -223,6 +217,7 @@ fn take(bytes: &mut &[u8]) -> Result<u64, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::write::METADATA_UNITS_MAX;
     use proptest::prelude::*;
 
     const LONG_AGO: Began = Began {

@@ -23,7 +23,7 @@ use crate::model::headers;
 use crate::model::position::{Partition, Position};
 use crate::model::record::MovedRecord;
 use crate::model::time::UnixMillis;
-use crate::model::write::{CommitOrder, MoveOrder, Snapshot, WriteId};
+use crate::model::write::{CommitOrder, METADATA_UNITS_MAX, MoveOrder, Snapshot, WriteId};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -333,7 +333,7 @@ impl Engine {
             }
         });
         let snapshots = snapshots.collect();
-        let permille = largest * 1_000 / super::offsets::METADATA_UNITS_MAX;
+        let permille = largest * 1_000 / METADATA_UNITS_MAX;
         (snapshots, u16::try_from(permille).unwrap_or(1_000))
     }
 

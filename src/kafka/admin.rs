@@ -425,23 +425,27 @@ impl Admin {
         })
     }
 
-    /// What a new topic gets from the brokers.
-    fn defaults(&self) -> Result<BrokerDefaults, Error> {
+    /// The settings of one of the brokers; none where not everybody may read them.
+    pub(super) fn broker_settings(&self) -> Result<Config, Error> {
         let metadata = self.client.inner().fetch_metadata(None, TIMEOUT);
         let metadata = metadata.map_err(|source| Error::Request {
             tried: "list brokers within 10 s",
             source,
         })?;
-        let mut known = Config::new();
         if let Some(broker) = metadata.brokers().first() {
             let asked = [ResourceSpecifier::Broker(broker.id())];
-            // Not everybody may read a broker's settings.
             if let Ok(answers) = self.describe_resources(&asked)
                 && let Some(Ok(resource)) = answers.into_iter().next()
             {
-                known = config(resource);
+                return Ok(config(resource));
             }
         }
+        Ok(Config::new())
+    }
+
+    /// What a new topic gets from the brokers.
+    fn defaults(&self) -> Result<BrokerDefaults, Error> {
+        let known = self.broker_settings()?;
         Ok(BrokerDefaults {
             partitions: number(&known, "num.partitions").unwrap_or(1),
             replication: number(&known, "default.replication.factor").unwrap_or(1),

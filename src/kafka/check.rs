@@ -7,6 +7,7 @@ use super::admin::{
 };
 use super::settings::{HEADER_BYTES_MAX, KafkaSettings};
 use crate::model::position::Topic;
+use crate::model::write::METADATA_UNITS_MAX;
 use std::collections::BTreeMap;
 
 /// Topics of Kafka's own that our promises rest on.
@@ -69,8 +70,9 @@ fn check_connected(settings: &KafkaSettings) -> Result<Vec<Checked>, Error> {
         }
     }
     let known = admin.topic_settings(settings, &ours)?;
-    let wrong = judge_topics(settings, &known);
-    lines.extend(wrong.into_iter().map(|t| Checked::new(Level::Wrong, t)));
+    let wrong = judge_topics(settings, &known).into_iter();
+    let wrong = wrong.chain(judge_broker(&admin.broker_settings()?));
+    lines.extend(wrong.map(|t| Checked::new(Level::Wrong, t)));
     let names: Vec<String> = ours
         .iter()
         .map(|topic| settings.topics.name(*topic))
@@ -120,6 +122,18 @@ fn judge_topics(settings: &KafkaSettings, known: &BTreeMap<Topic, Config>) -> Ve
     wrong
 }
 
+/// What the brokers' own settings must be: maps that are refused for their
+/// length could not be written, and nothing would go on.
+fn judge_broker(config: &Config) -> Option<String> {
+    let max = number(config, "offset.metadata.max.bytes")?;
+    (max < METADATA_UNITS_MAX).then(|| {
+        format!(
+            "the brokers have offset.metadata.max.bytes={max}, too small for what is committed \
+             with an offset: set it to {METADATA_UNITS_MAX}, Kafka's default, or more"
+        )
+    })
+}
+
 /// Where a fail-over could forget what was acknowledged.
 fn judge_durability(name: &str, existing: &Existing, config: &Config) -> Vec<Checked> {
     let mut lines = Vec::new();
@@ -153,7 +167,7 @@ fn judge_durability(name: &str, existing: &Existing, config: &Config) -> Vec<Che
     lines
 }
 
-/// What is wrong with the topics' settings, each with what to do; nothing, if
+/// What is wrong with the brokers' and the topics' settings, each with what to do; nothing, if
 /// the service may run with them. The client comes back as well: its end takes
 /// 100 ms, which a starting service spends later.
 ///
@@ -164,7 +178,9 @@ pub(super) fn wrong_topics(
 ) -> Result<(Vec<String>, Admin), Error> {
     let admin = Admin::connect(settings)?;
     let known = admin.topic_settings(settings, topics)?;
-    Ok((judge_topics(settings, &known), admin))
+    let mut wrong = judge_topics(settings, &known);
+    wrong.extend(judge_broker(&admin.broker_settings()?));
+    Ok((wrong, admin))
 }
 
 #[cfg(test)]
@@ -217,6 +233,14 @@ mod tests {
         check(waits, &[("max.message.bytes", "66536")], 0);
         check(waits, &[("max.message.bytes", "66535")], 1);
         check(Topic::DeadLetter, &[("max.message.bytes", "66535")], 1);
+    }
+
+    #[test]
+    fn a_limit_for_metadata_that_is_too_small_is_named_and_an_unknown_one_is_not() {
+        let judge = |pairs: &[(&str, &str)]| judge_broker(&config(pairs)).is_some();
+        assert!(!judge(&[]));
+        assert!(!judge(&[("offset.metadata.max.bytes", "4096")]));
+        assert!(judge(&[("offset.metadata.max.bytes", "4095")]));
     }
 
     #[test]

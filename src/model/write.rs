@@ -13,6 +13,12 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct WriteId(pub u64);
 
+/// The longest metadata of a commit that Kafka takes.
+///
+/// Units: UTF-16 code units; our text is ASCII. Source: Kafka's
+/// `offset.metadata.max.bytes`, 4096 by default, checked on Java strings.
+pub const METADATA_UNITS_MAX: usize = 4096;
+
 /// One partition's offset and map as they will be once the write succeeds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snapshot {
