@@ -177,7 +177,7 @@ fn a_delayed_record_without_its_history_is_undecodable() {
         good.map(|(n, v)| if n == name { (n, text) } else { (n, v) })
     };
     let mut cases: Vec<Vec<(&str, &str)>> = vec![vec![], good[1..].to_vec()];
-    for text in ["nonsense", "", "0", "10", "-1", "256"] {
+    for text in ["nonsense", "", "0", "10", "11", "-1", "256", "NaN"] {
         cases.push(with("ringback-attempts-made", text).to_vec());
     }
     cases.push(with("ringback-confirmed", "2").to_vec());

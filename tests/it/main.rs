@@ -19,6 +19,7 @@ mod harness;
 mod hostile;
 mod kills;
 mod lanes;
+mod moved;
 mod outages;
 mod pages;
 mod ran;

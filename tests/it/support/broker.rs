@@ -4,10 +4,10 @@
 
 use super::process::Process;
 use super::{ports, wait, workspace};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -80,11 +80,20 @@ impl Broker {
 
     /// A formatted broker that does not run yet.
     pub fn prepare(name: &str) -> Self {
-        Self::prepare_node(name, &Node::alone())
+        Self::prepare_with(name, "")
+    }
+
+    /// The same with further lines of its settings.
+    pub fn prepare_with(name: &str, more: &str) -> Self {
+        Self::prepare_settings(name, &Node::alone(), more)
     }
 
     /// A formatted broker of a cluster that does not run yet.
     pub fn prepare_node(name: &str, node: &Node) -> Self {
+        Self::prepare_settings(name, node, "")
+    }
+
+    fn prepare_settings(name: &str, node: &Node, more: &str) -> Self {
         let directory = workspace::directory(name);
         let addresses: Vec<String> = node
             .ports
@@ -97,8 +106,8 @@ impl Broker {
             directory,
             process: Mutex::new(None),
         };
-        fs::write(broker.properties(), settings(node, &broker.directory))
-            .expect("the build directory is writable");
+        let settings = settings(node, &broker.directory) + more;
+        fs::write(broker.properties(), settings).expect("the build directory is writable");
         let properties = broker.properties();
         let properties = properties.to_str().expect("the build directory is UTF-8");
         let arguments = ["format", "-t", "TGxjc2hhZG93cmluZ2JhYw", "-c", properties];
@@ -173,12 +182,30 @@ impl Broker {
             .unwrap_or_else(|e| panic!("creating {name}: {e}"));
     }
 
+    /// Gives a topic more partitions.
+    pub fn grow_topic(&self, name: &str, partitions: usize) {
+        let wanted = NewPartitions::new(name, partitions);
+        let admin = self.admin();
+        let done = wait_for(admin.create_partitions([&wanted], &admin_options()));
+        let done = done.expect("the broker answers").remove(0);
+        done.unwrap_or_else(|e| panic!("growing: {e:?}"));
+    }
+
+    /// Deletes a partition's records before this offset.
+    pub fn delete_records(&self, (topic, partition): (&str, i32), before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before))
+            .expect("a valid offset");
+        let admin = self.admin();
+        let done = wait_for(admin.delete_records(&list, &admin_options()));
+        let done = done.expect("the broker answers");
+        done.elements()[0].error().expect("they are deleted");
+    }
+
     /// Deletes a topic, and waits until it is gone.
     pub fn delete_topic(&self, name: &str) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let done = runtime
-            .expect("a runtime can be made")
-            .block_on(self.admin().delete_topics(&[name], &admin_options()));
+        let admin = self.admin();
+        let done = wait_for(admin.delete_topics(&[name], &admin_options()));
         let done = done.expect("the broker answers").remove(0);
         done.unwrap_or_else(|e| panic!("deleting: {e:?}"));
         wait::until("the topic to be gone", || self.partitions(name) == 0);
@@ -189,10 +216,8 @@ impl Broker {
     }
 
     fn try_create(&self, topic: &NewTopic<'_>) -> Result<(), String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let made = runtime
-            .expect("a runtime can be made")
-            .block_on(self.admin().create_topics([topic], &admin_options()));
+        let admin = self.admin();
+        let made = wait_for(admin.create_topics([topic], &admin_options()));
         match made.map_err(|e| e.to_string())?.remove(0) {
             Ok(_) => Ok(()),
             Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
@@ -244,6 +269,11 @@ pub fn client(brokers: &str) -> ClientConfig {
         .set("bootstrap.servers", brokers)
         .set("log_level", "0");
     config
+}
+
+fn wait_for<T>(call: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime can be made").block_on(call)
 }
 
 fn admin_options() -> AdminOptions {

@@ -263,6 +263,11 @@ impl<'b> Scene<'b> {
         self.publisher.get_or_init(|| Publisher::new(self.broker))
     }
 
+    /// From now on publishes with a new producer, which knows the topics anew.
+    pub fn renew_publisher(&mut self) {
+        self.publisher = OnceLock::new();
+    }
+
     /// Waits until the broker has all that was published.
     pub fn flush(&self) {
         self.publisher().flush();
