@@ -21,6 +21,12 @@ const REVOKE_WRITE: Duration = Duration::from_secs(1);
 const DRAIN_RESERVE: Duration = Duration::from_millis(1_500);
 const STOP_RESERVE: Duration = Duration::from_millis(700);
 
+/// For so long at least a group stood empty whose offsets Kafka has dropped.
+///
+/// Source: Kafka's `offsets.retention.minutes`, 7 days by default; README asks
+/// for a day at least.
+const UNCOMMITTED: Duration = Duration::from_secs(60 * 60);
+
 const BEYOND_END: &str = "the committed offset lies beyond the log's end";
 
 /// Partitions on their way out.
@@ -156,21 +162,27 @@ impl Engine {
     }
 
     /// Since when a partition without a valid map cannot have been sent from
-    /// without one. A topic may be given more partitions: those of it that are
-    /// ours and have maps, all of a lower number, tell since when the group
-    /// commits. The first commit of a partition goes before all that is sent
-    /// from it, so nothing was sent from this one since then.
+    /// without one. The first commit of a partition goes before all that is
+    /// sent from it, so where nothing is committed there was either nothing
+    /// sent, as in a new group, in which others may move records here long
+    /// before somebody owns this partition; or the group stood empty until
+    /// Kafka dropped its offsets, and sent nothing for [`UNCOMMITTED`]. A topic
+    /// may also be given more partitions: those of it that are ours and have
+    /// maps, all of a lower number, tell since when the group commits.
     fn began_at(&self, partition: Partition, found: &Found) -> UnixMillis {
+        if found.committed.is_some() {
+            return self.now;
+        }
+        let recent = self.now.minus(UNCOMMITTED);
         let mapped = self.partitions.iter().filter(|(other, owned)| {
             other.topic == partition.topic && owned.had_map && **other != partition
         });
-        let may_be_new = found.committed.is_none();
         let lower = |other: &Partition| other.number < partition.number;
-        if !may_be_new || !mapped.clone().all(|(other, _)| lower(other)) {
-            return self.now;
+        if !mapped.clone().all(|(other, _)| lower(other)) {
+            return recent;
         }
         let began = mapped.map(|(_, owned)| owned.began.at).min();
-        began.unwrap_or(self.now)
+        began.map_or(recent, |began| began.min(recent))
     }
 
     pub(super) fn on_revoked(

@@ -12,7 +12,7 @@ use crate::support::wait;
 use ::ringback::engine::offsets as map;
 use ::ringback::model::position::{NextOffset, Offset, TopicId};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const REJECTED: &str = "ringback_commit_metadata_rejected_total";
 
@@ -207,6 +207,36 @@ fn a_delay_topic_reset_to_earliest_by_hand_sends_nothing_again_that_was_due() {
         "{account}"
     );
     assert!(account.after_success.is_empty(), "{account}");
+    ringback.drain();
+}
+
+/// In a new group a delay topic may get records before its own first owner has
+/// committed anything for it.
+#[test]
+fn copies_that_were_there_before_the_first_commit_of_their_partition_are_sent() {
+    let mut scene = Scene::new("moved-first-commit", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    let value = crate::support::sample::record("early", "t");
+    let headers = [
+        ("ringback-attempts-made", "1"),
+        ("ringback-confirmed", "1"),
+        ("ringback-diverts", "0"),
+        ("ringback-last-at", "1"),
+        ("ringback-origin", "elsewhere/0/0"),
+        ("ringback-published-at", "1"),
+    ];
+    scene.send(&scene.delay_topic("200ms"), None, Some(&value), &headers);
+    scene.flush();
+    // Due by now, for all that the service can see.
+    let began = Instant::now();
+    wait::until("it to be due", || {
+        began.elapsed() > Duration::from_millis(300)
+    });
+    let ringback = scene.run("a");
+    ringback.until("the delivery", |metrics| metrics.disposed("delivered") == 1);
+    let posts = scene.receiver.posts_of("early");
+    assert_eq!(posts.iter().map(|p| p.attempt).collect::<Vec<_>>(), [2]);
+    assert!(scene.dead_letters().is_empty());
     ringback.drain();
 }
 

@@ -8,6 +8,8 @@ use crate::support::receiver::Behaviour;
 use crate::support::ringback::Ringback;
 use crate::support::scene::{Plan, Scene};
 use crate::support::wait::{self, PATIENCE};
+use ::ringback::engine::offsets;
+use ::ringback::model::position::NextOffset;
 use std::time::{Duration, Instant};
 
 /// The shortest session that the broker allows, so that its end is soon, and a
@@ -42,6 +44,23 @@ fn until_no_lag(ringback: &Ringback) {
         metrics.count("ringback_unfinished_records", &[]) == 0
             && metrics.count("ringback_lag_records", &[]) == 0
     });
+}
+
+/// Waits until what is committed says that nothing is unfinished: a kill is
+/// then no news to anybody.
+fn until_written(scene: &Scene<'_>) {
+    let partitions = i32::try_from(scene.plan.partitions).expect("a few");
+    let source = scene.topic.clone();
+    for topic in [source, scene.delay_topic("200ms")] {
+        for number in 0..partitions {
+            wait::until_some("a map without unfinished records", PATIENCE, || {
+                let at = (topic.as_str(), number);
+                let (base, text) = now_committed(scene.broker, &scene.topic, at)?;
+                let map = offsets::decode(&text, NextOffset(base), None).ok()?;
+                map.unfinished.is_empty().then_some(())
+            });
+        }
+    }
 }
 
 #[test]
@@ -84,7 +103,7 @@ fn an_older_commit_that_lands_after_newer_ones_is_refused_and_changes_nothing() 
     held.until_caught();
     // Its connection stays mute past the session's end; the next life goes on.
     scene.until_delivered();
-    until_no_lag(&ringback);
+    until_written(&scene);
     let at = (scene.topic.as_str(), 0);
     let newer = now_committed(scene.broker, &scene.topic, at);
     let answered = proxy.seen(Way::Answer, Api::OFFSET_COMMIT);
@@ -227,7 +246,7 @@ fn a_cut_in_any_exchange_breaks_no_promise() {
         scene.publish("t", 20);
         scene.until_delivered();
         traps.iter().for_each(Trap::until_caught);
-        until_no_lag(&ringback);
+        until_written(&scene);
         ringback.kill();
     }
     let ringback = run(&scene, &proxy, "a");
@@ -284,7 +303,7 @@ fn a_schedule_with_one_more_delay_gets_the_new_topic_under_the_same_name() {
     let ringback = scene.run("a");
     scene.publish("t", 20);
     scene.until_delivered();
-    until_no_lag(&ringback);
+    until_written(&scene);
     ringback.kill();
     scene.plan.delays = "200ms,400ms";
     scene.create_topics();
