@@ -11,8 +11,15 @@ use crate::support::scene::{Plan, Scene};
 use crate::support::wait;
 use ::ringback::engine::offsets as map;
 use ::ringback::model::position::{NextOffset, Offset, TopicId};
+use ::ringback::model::time::UnixMillis;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use std::time::{Duration, Instant};
+
+/// The accounting of these maps goes back to the beginning.
+const BEGAN: map::Began = map::Began {
+    at: UnixMillis(0),
+    end: NextOffset(0),
+};
 
 const REJECTED: &str = "ringback_commit_metadata_rejected_total";
 
@@ -46,7 +53,7 @@ fn reset_to_earliest(scene: &Scene<'_>, topic: &str) {
 /// Metadata that no map of ours for offset 0 of this topic is.
 fn foreign() -> Vec<String> {
     let at = |base: i64, end: i64, id: Option<&TopicId>| {
-        map::encode(NextOffset(base), NextOffset(end), id, [].into_iter())
+        map::encode(NextOffset(base), NextOffset(end), id, BEGAN, [].into_iter())
     };
     let other_topic = TopicId("AAAAAAAAAAAAAAAAAAAAAQ".to_owned());
     // All of them say that everything is finished, had they a right to.
@@ -58,16 +65,22 @@ fn foreign() -> Vec<String> {
     vec![
         "another program's note".to_owned(),
         "{\"offset\": 5}".to_owned(),
-        whole.replace("rb1.", "rb2."),
+        whole.replace("rb2.", "rb3."),
         String::from_utf8(damaged).expect("still text"),
         whole[..8].to_owned(),
         at(0, 1_000_000, None),
-        map::encode(NextOffset(0), NextOffset(1_001), None, reserved.into_iter()),
+        map::encode(
+            NextOffset(0),
+            NextOffset(1_001),
+            None,
+            BEGAN,
+            reserved.into_iter(),
+        ),
         at(7, 8, None),
         at(0, 1, Some(&other_topic)),
         "漢".repeat(4_096),
         "x".repeat(4_096),
-        "rb1.".to_owned(),
+        "rb2.".to_owned(),
     ]
 }
 
@@ -286,7 +299,13 @@ fn a_base_below_the_logs_start_counts_what_is_gone_and_goes_on() {
     scene.flush();
     // Offsets 2, 5 and 20 are unfinished, and all from 25 on.
     let unfinished = [2, 5, 20].map(|at| (Offset(at), map::Mark::Open));
-    let text = map::encode(NextOffset(2), NextOffset(25), None, unfinished.into_iter());
+    let text = map::encode(
+        NextOffset(2),
+        NextOffset(25),
+        None,
+        BEGAN,
+        unfinished.into_iter(),
+    );
     commit(&scene, &scene.topic, &[(0, 2, &text)]);
     scene.broker.delete_records((&scene.topic, 0), 10);
     let ringback = scene.run("a");

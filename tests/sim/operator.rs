@@ -14,6 +14,10 @@ use ringback::model::write::{Found, Snapshot};
 /// So far beyond a log's end that it does not grow up to there.
 const FAR: i64 = 1_000_000;
 
+/// Longer than the engine takes for certain that a group stood empty whose
+/// offsets are gone; shorter than Kafka's least, a day.
+const EMPTY_US: u64 = 2 * 3_600 * SECOND;
+
 impl World {
     /// All replicas are drained and the group is empty: then the operator acts.
     pub fn maintain(&mut self, task: Task) {
@@ -44,7 +48,11 @@ impl World {
             return self.after(500 * MS, Happening::Maintain);
         }
         self.act(task);
-        let late = self.chance.between(2 * SECOND, 5 * SECOND);
+        let late = match task {
+            // Kafka drops offsets of a group that has long been empty.
+            Task::Expire => EMPTY_US,
+            _ => self.chance.between(2 * SECOND, 5 * SECOND),
+        };
         self.after(late, Happening::MaintenanceEnds);
     }
 
