@@ -86,12 +86,15 @@ pub fn run(shared: Arc<Shared>, notes: &Receiver<ReaderNote>, seat: &Seat) {
         if !shared.is_member() {
             return;
         }
-        if let Some(consumer) = shared.consumer() {
-            thread.turn(&consumer, notes);
-            // Where the life has ended, this may be the consumer's last use.
-            seat.begin("close", CLOSE);
-            drop(consumer);
-        }
+        let Some(consumer) = shared.consumer() else {
+            // There is none yet, which owes nothing.
+            thread.client.begin("log bounds", CLIENT_MAX);
+            continue;
+        };
+        thread.turn(&consumer, notes);
+        // Where the life has ended, this may be the consumer's last use.
+        seat.begin("close", CLOSE);
+        drop(consumer);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::support::broker::Broker;
 use crate::support::hold::Hold;
+use crate::support::proxy::{Api, Fate, Proxy, Wanted};
 use crate::support::receiver::Behaviour;
 use crate::support::ringback::Ringback;
 use crate::support::scene::{Plan, Scene};
@@ -74,6 +75,30 @@ fn a_client_whose_own_thread_hangs_ends_the_process_with_code_4() {
     drop(held);
     let ringback = scene.run("a");
     scene.until_settled();
+    scene.account().assert_kept();
+    ringback.drain();
+}
+
+#[test]
+fn a_call_that_hangs_in_a_life_that_was_given_up_stops_nothing_and_is_found_too() {
+    let mut scene = Scene::new("hung-left-behind", Plan::default());
+    scene.tenant("t", Behaviour::FailFirst(1));
+    let proxy = Proxy::start(&[scene.broker.address()]);
+    let ringback = scene.start_at(&proxy.address(), "a", &[]).ready();
+    let held = Hold::threads(ringback.pid(), "kafka-move");
+    let late = proxy.trap(Fate::Hold, Wanted::answer(&[Api::OFFSET_COMMIT]));
+    scene.publish("t", 50);
+    late.until_caught();
+    // A commit that took more than a second leads to re-adoption.
+    std::thread::sleep(Duration::from_millis(1_500));
+    late.release();
+    ringback.until("taken up again", |metrics| {
+        metrics.count("ringback_readoptions_total", &[]) > 0
+    });
+    scene.until_delivered();
+    assert_hung(ringback, "kafka-move", &[""]);
+    drop(held);
+    let ringback = scene.run("a");
     scene.account().assert_kept();
     ringback.drain();
 }
