@@ -5,6 +5,7 @@ use super::wait::PATIENCE;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use ringback::model::call::CallEnded;
 use std::collections::HashSet;
@@ -75,6 +76,10 @@ pub fn read(broker: &Broker, topic: &str) -> Vec<Found> {
             Some(Err(KafkaError::PartitionEOF(number))) => {
                 ended.insert(number);
             }
+            // A broker of several is away: its partitions move to another.
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown,
+            ))) => {}
             Some(Err(error)) => panic!("reading {topic}: {error}"),
             Some(Ok(message)) => found.push(Found {
                 at_ms: message.timestamp().to_millis().unwrap_or_default(),

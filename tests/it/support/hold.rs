@@ -18,13 +18,13 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Holds the threads of this name.
-    ///
-    /// Panics: where the process has no such thread.
+    /// Holds the threads of this name, once there are any.
     #[track_caller]
     pub fn threads(pid: u32, name: &str) -> Vec<Self> {
-        let threads = threads_named(pid, name);
-        assert!(!threads.is_empty(), "process {pid} has no thread {name}");
+        let what = format!("threads {name} of process {pid}");
+        let threads = wait::until_some(&what, wait::PATIENCE, || {
+            Some(threads_named(pid, name)).filter(|threads| !threads.is_empty())
+        });
         threads.into_iter().map(Self::thread).collect()
     }
 
@@ -53,7 +53,7 @@ impl Drop for Hold {
 }
 
 /// The threads of a process that have this name.
-pub fn threads_named(pid: u32, name: &str) -> Vec<Pid> {
+fn threads_named(pid: u32, name: &str) -> Vec<Pid> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     let named = tasks.flatten().filter(|task| {
         // A thread may end while we look.
