@@ -144,9 +144,9 @@ impl Desk {
             }
             Event::AttemptFinished { position, ended } => {
                 let delivered = matches!(ended.outcome, Outcome::Delivered { .. });
-                self.finished(position, delivered);
+                self.finished(position, Some(delivered));
             }
-            Event::AttemptExpired { position } => self.finished(position, true),
+            Event::AttemptExpired { position } => self.finished(position, None),
             Event::Committed { write }
             | Event::CommitRefused { write }
             | Event::Moved { write }
@@ -431,7 +431,7 @@ impl Desk {
         })
     }
 
-    fn finished(&mut self, position: &Position, delivered: bool) {
+    fn finished(&mut self, position: &Position, delivered: Option<bool>) {
         let Some(tenant) = self.in_flight.remove(position) else {
             return;
         };

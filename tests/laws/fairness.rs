@@ -5,8 +5,9 @@
 //! A lane is not seen from outside, so only what is certain counts: a record
 //! that a write lists as unfinished and not reserved, and that the same engine
 //! reserves from there later, was waiting in its lane all the time; its tenant
-//! may start where it has never failed and has fewer attempts than any lane is
-//! allowed. The breach is told when that later reservation comes.
+//! may start where it has answered well, has never failed and has fewer attempts
+//! than any such lane is allowed. The breach is told when that later reservation
+//! comes.
 
 use super::map::Map;
 use super::{Law, Verdict};
@@ -15,7 +16,7 @@ use ringback::model::tenant::TenantId;
 use ringback::model::write::WriteId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// A lane that has not failed may have at least so many attempts at once, or
+/// A lane whose tenant has not failed may have at least so many attempts at once, or
 /// its tenant's own limit.
 const ATTEMPTS_CERTAIN: usize = 8;
 
@@ -43,6 +44,7 @@ struct Chosen {
 pub struct Fairness {
     tenant_of: HashMap<Position, TenantId>,
     adopted: BTreeMap<Partition, Adopted>,
+    proven: HashSet<TenantId>,
     failed: HashSet<TenantId>,
     reserving: HashMap<WriteId, BTreeMap<TenantId, usize>>,
     /// Records that were passed by while others started twice.
@@ -73,13 +75,18 @@ impl Fairness {
         self.tenant_of.insert(position, tenant);
     }
 
-    /// An attempt ended.
-    pub fn ended(&mut self, position: Position, tenant: &TenantId, delivered: bool) {
+    /// An attempt ended, well or not, or did not start.
+    pub fn ended(&mut self, position: Position, tenant: &TenantId, delivered: Option<bool>) {
         if let Some(adopted) = self.adopted.get_mut(&position.partition) {
             adopted.cautious = false;
         }
-        if !delivered && !self.failed.contains(tenant) {
-            self.failed.insert(tenant.clone());
+        let known = match delivered {
+            None => return,
+            Some(true) => &mut self.proven,
+            Some(false) => &mut self.failed,
+        };
+        if !known.contains(tenant) {
+            known.insert(tenant.clone());
         }
     }
 
@@ -138,7 +145,8 @@ impl Fairness {
                 let free = in_flight(tenant).is_some_and(|(active, limit)| {
                     active + reserving + own < limit.min(ATTEMPTS_CERTAIN)
                 });
-                if free && own + 1 < *starts && !self.failed.contains(tenant) {
+                let healthy = self.proven.contains(tenant) && !self.failed.contains(tenant);
+                if free && healthy && own + 1 < *starts {
                     let what = format!(
                         "{position:?} of {tenant} waited in {write:?}, where {favoured} got {starts} starts and {tenant} {own}"
                     );

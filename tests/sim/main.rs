@@ -158,7 +158,8 @@ fn report(seed: u64, breach: &Breach) -> String {
         "\n(NOT the same when run again: something is not decided by the seed)"
     };
     format!(
-        "seed {seed}: {:?} {}{same}\n{}",
+        "seed {seed}, step {}: {:?} {}{same}\n{}",
+        trace.last_step(),
         breach.law,
         breach.what,
         trace.lines()

@@ -46,6 +46,13 @@ impl Trace {
         lines.push_back(format!("#{step} {s}.{ms:03} r{replica} {text}"));
     }
 
+    /// The number of the last step, as its line begins.
+    pub fn last_step(&self) -> String {
+        let lines = self.lines();
+        let last = lines.lines().next_back().unwrap_or_default();
+        last.split(' ').next().unwrap_or_default().to_owned()
+    }
+
     /// The lines, oldest first.
     pub fn lines(&self) -> String {
         let Some(lines) = &self.0 else {
