@@ -4,6 +4,8 @@
 #
 #   missing_build_packages    prints the packages that the build lacks
 #   install_packages NAME...  installs them, saying which; fails with what to do
+#   unpack_packages DIRECTORY NAME...
+#                             unpacks them into a new directory, installs nothing
 #   ensure_build_packages     both, and cargo
 
 # What is there is asked of the tools themselves, not of dpkg, so that other
@@ -33,27 +35,58 @@ has_header() {
         echo "#include <$1>" | cc $flags -E - >/dev/null 2>&1
 }
 
-install_packages() {
-    local as_root=()
-    echo "installing with apt-get: $*" >&2
-    if [ "$EUID" != 0 ]; then
-        as_root=(sudo)
+as_root() {
+    if [ "$EUID" = 0 ]; then
+        "$@"
+    else
+        sudo "$@"
     fi
+}
+
+install_packages() {
+    echo "installing with apt-get: $*" >&2
     if ! command -v apt-get >/dev/null; then
         echo "there is no apt-get here: install what these Debian packages hold: $*" >&2
         return 1
     fi
-    if [ "${#as_root[@]}" != 0 ] && ! command -v sudo >/dev/null; then
+    if [ "$EUID" != 0 ] && ! command -v sudo >/dev/null; then
         echo "neither root nor sudo: have somebody run: apt-get install $*" >&2
         return 1
     fi
     # Old lists may still do, so a failed update is not the end.
-    "${as_root[@]}" apt-get update -qq || echo "apt-get update failed, going on" >&2
-    if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    as_root apt-get update -qq || echo "apt-get update failed, going on" >&2
+    if ! as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "$@"; then
         echo "apt-get could not install them: run: apt-get install $*" >&2
         return 1
     fi
+}
+
+fetch_packages() {
+    # A new machine has no lists yet, an old one has too old ones.
+    apt-get download -qq -o APT::Sandbox::User=root "$@" 2>/dev/null || {
+        as_root apt-get update -qq || echo "apt-get update failed, going on" >&2
+        apt-get download -qq -o APT::Sandbox::User=root "$@"
+    }
+}
+
+unpack_packages() {
+    local directory=$1 new
+    shift
+    if ! command -v apt-get >/dev/null; then
+        echo "there is no apt-get here: put what these Debian packages hold into $directory: $*" >&2
+        return 1
+    fi
+    new=$(mktemp -d "$directory.XXXXXX")
+    if ! (cd "$new" && fetch_packages "$@" && for package in *.deb; do
+        dpkg-deb -x "$package" . || exit 1
+    done && rm -- *.deb); then
+        rm -rf "$new"
+        echo "these Debian packages could not be fetched: $*" >&2
+        return 1
+    fi
+    chmod 755 "$new"
+    mv "$new" "$directory"
 }
 
 ensure_build_packages() {

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod alerts;
 mod attempts;
 mod bad_input;
 #[path = "../chaos/mod.rs"]
@@ -12,6 +13,7 @@ mod commands;
 mod contract;
 mod crash;
 mod crash_loop;
+mod dashboards;
 mod deploy;
 mod drain;
 mod guide;
@@ -25,6 +27,7 @@ mod pages;
 mod ran;
 mod receive;
 mod replay;
+mod runbook;
 mod scaling;
 mod settings;
 mod signatures;

@@ -129,11 +129,10 @@ fn a_replay_by_the_book_sends_what_the_page_says() {
             10..20 => &[1, 1],
             _ => &[1, 1, 2],
         };
-        assert_eq!(
-            seen[&format!("{}-{number}", scene.topic)],
-            expected,
-            "{number}"
-        );
+        // Which of a copy that is due and its source comes first is open.
+        let mut numbers = seen[&format!("{}-{number}", scene.topic)].clone();
+        numbers.sort_unstable();
+        assert_eq!(numbers, expected, "{number}");
     }
 
     page.does(&["to-earliest"], &[]);

@@ -4,13 +4,19 @@
 pub mod broker;
 pub mod browser;
 pub mod cluster;
+#[allow(dead_code, reason = "each test program uses a part")]
+pub mod dashboards;
 pub mod dead_letters;
 pub mod dns;
 pub mod hold;
 pub mod http;
 pub mod http_parts;
+#[allow(dead_code, reason = "each test program uses a part")]
+pub mod json_schema;
 pub mod ledger;
 pub mod metrics;
+#[allow(dead_code, reason = "each test program uses a part")]
+pub mod monitoring;
 pub mod ports;
 pub mod process;
 #[allow(dead_code, reason = "each test program uses a part")]

@@ -43,26 +43,47 @@ pub struct Said {
     pub succeeded: bool,
 }
 
-/// A shell that has `kafka-consumer-groups.sh` on its path, as the machine of
-/// an operator has.
+/// A shell in a directory of its own that has Kafka's tools and ringback on its
+/// path, as the machine of an operator has.
 pub struct Shell {
-    path: PathBuf,
+    /// The directory.
+    pub path: PathBuf,
 }
+
+/// Kafka's tools, and what they run.
+const TOOLS: [(&str, &str); 3] = [
+    ("kafka-consumer-groups.sh", broker::CONSUMER_GROUPS),
+    (
+        "kafka-console-consumer.sh",
+        "org.apache.kafka.tools.consumer.ConsoleConsumer",
+    ),
+    (
+        "kafka-get-offsets.sh",
+        "org.apache.kafka.tools.GetOffsetShell",
+    ),
+];
 
 impl Shell {
     /// In a directory of this name.
     pub fn new(name: &str) -> Self {
         let path = workspace::directory(name);
-        let tool = path.join("kafka-consumer-groups.sh");
-        let java = broker::tool(broker::CONSUMER_GROUPS);
-        let words: Vec<String> = std::iter::once(java.get_program())
-            .chain(java.get_args())
-            .map(|word| format!("'{}'", word.to_str().expect("the build directory is UTF-8")))
-            .collect();
-        let script = format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" "));
-        fs::write(&tool, script).expect("the build directory is writable");
-        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        for (tool, class) in TOOLS {
+            put_tool(&path.join(tool), &broker::tool(class));
+        }
+        let ringback = Command::new(env!("CARGO_BIN_EXE_ringback"));
+        put_tool(&path.join("ringback"), &ringback);
         Self { path }
+    }
+
+    /// A command in its words.
+    pub fn command(&self, words: &str) -> Command {
+        let inherited = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", words])
+            .current_dir(&self.path)
+            .env("PATH", format!("{}:{inherited}", self.path.display()));
+        command
     }
 
     /// Runs a command of README with this test's broker, group and topic in
@@ -75,16 +96,23 @@ impl Shell {
         for (from, to) in more {
             command = command.replace(from, to);
         }
-        let inherited = std::env::var("PATH").unwrap_or_default();
-        let done = Command::new("sh")
-            .args(["-c", &command])
-            .env("PATH", format!("{}:{inherited}", self.path.display()))
-            .output()
-            .expect("every system has sh");
+        let done = self.command(&command).output();
+        let done = done.expect("every system has sh");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Said {
             text: text(&done.stdout) + &text(&done.stderr),
             succeeded: done.status.success(),
         }
     }
+}
+
+/// Puts a script there that runs this with further arguments.
+fn put_tool(path: &Path, command: &Command) {
+    let words: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| format!("'{}'", word.to_str().expect("the build directory is UTF-8")))
+        .collect();
+    let script = format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" "));
+    fs::write(path, script).expect("the build directory is writable");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
 }

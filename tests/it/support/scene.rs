@@ -139,7 +139,8 @@ impl<'b> Scene<'b> {
         self.write_tenants_text(&text);
     }
 
-    fn tenants_file(&self) -> PathBuf {
+    /// Where the tenants file is.
+    pub fn tenants_file(&self) -> PathBuf {
         self.directory.join("tenants.json")
     }
 
