@@ -258,3 +258,45 @@ fn a_page_is_asked_with_what_their_images_have() {
     }
     ringback.drain();
 }
+/// Prometheus and Alertmanager as the compose file starts them, by their
+/// programs of Debian.
+#[test]
+fn prometheus_and_alertmanager_are_ready_by_their_checks() {
+    let programs = workspace::target().join("monitoring/usr/bin");
+    let directory = workspace::directory("compose-monitoring");
+    for (service, program, file, home) in [
+        (
+            "prometheus",
+            "prometheus",
+            "prometheus.yml",
+            "--storage.tsdb.path",
+        ),
+        (
+            "alertmanager",
+            "prometheus-alertmanager",
+            "alertmanager.yml",
+            "--storage.path",
+        ),
+    ] {
+        let port = ports::free();
+        let config = repository("deploy/prometheus").join(file);
+        let mut command = Command::new(programs.join(program));
+        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!("{home}={}", directory.join(service).display()));
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        if service == "alertmanager" {
+            command.arg("--cluster.listen-address=");
+        }
+        let mut check = check(service);
+        let address = check.last_mut().expect("it has words");
+        *address = address
+            .replace("9090", &port.to_string())
+            .replace("9093", &port.to_string());
+        let asked = run(Command::new(&check[0]).args(&check[1..]), "");
+        assert!(!asked.status.success(), "nobody listens");
+        let log = directory.join(format!("{service}.log"));
+        let process = Process::start(service, &mut command, &log);
+        becomes(true, &check[0], &check[1..]);
+        drop(process);
+    }
+}

@@ -122,7 +122,8 @@ fn the_linter_for_security_finds_nothing() {
 #[test]
 fn the_rules_are_those_of_prometheus_word_for_word() {
     let rules = documents(&read("deploy/prometheus/rules.yml")).remove(0);
-    assert_eq!(at(resource("PrometheusRule"), "/spec"), &rules);
+    let told = "deploy/kubernetes/prometheus-operator/prometheusrule.yaml says how to renew it";
+    assert_eq!(at(resource("PrometheusRule"), "/spec"), &rules, "{told}");
 }
 
 #[test]
