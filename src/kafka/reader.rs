@@ -355,14 +355,12 @@ impl ReaderThread<'_> {
         }
     }
 
-    /// Makes sure that the ids of these partitions' topics are known, as far as
-    /// the brokers tell them.
+    /// Reads the ids of these partitions' topics as they are now, as far as the
+    /// brokers tell them: a topic that was away may be another one.
     fn learn_ids(&mut self, consumer: &Consumer, partitions: &[Partition]) {
         let topics: BTreeSet<Topic> = partitions.iter().map(|p| p.topic).collect();
-        if topics.iter().any(|topic| !self.ids.contains_key(topic)) {
-            let ids = self.read_ids(consumer, &topics);
-            self.compare_ids(ids);
-        }
+        let ids = self.read_ids(consumer, &topics);
+        self.compare_ids(ids);
     }
 
     fn watch_ids(&mut self, consumer: &Consumer) {

@@ -133,12 +133,10 @@ fn a_transaction_that_was_carried_out_and_whose_answer_is_lost_is_not_done_again
     lost.until_caught();
     scene.until_delivered();
     scene.account().assert_exact();
-    let attempts = |id: &str| -> Vec<u8> {
-        let posts = scene.receiver.posts_of(id);
-        posts.iter().map(|p| p.attempt).collect()
-    };
+    // A reservation in that transaction is over its lease when the answer
+    // comes: charged and not sent. So numbers may be left out, POSTs may not.
     for id in scene.ledger.ids() {
-        assert_eq!(attempts(id), [1, 2, 3], "{id}");
+        assert_eq!(scene.receiver.posts_of(id).len(), 3, "{id}");
     }
     until_no_lag(&ringback);
     ringback.drain();
