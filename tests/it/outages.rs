@@ -1,9 +1,11 @@
-//! Brokers that are not there, yet or for a while, or that are frozen; a
-//! process that was stopped; a transaction that took too long. The service goes
-//! on by itself each time. `IT_OUTAGE_SECONDS=300 tests/run --test it outages`
-//! makes the outages so long.
+//! Brokers that are not there, yet or for a while, or that are frozen, all or
+//! the one that coordinates; a process that was stopped; a transaction that
+//! took too long; names that nobody resolves. The service goes on by itself
+//! each time. `IT_OUTAGE_SECONDS=300 tests/run --test it outages` makes the
+//! outages so long.
 
 use crate::support::broker::Broker;
+use crate::support::cluster::Cluster;
 use crate::support::hold::Hold;
 use crate::support::proxy::{Api, Fate, Proxy, Wanted};
 use crate::support::receiver::Behaviour;
@@ -118,6 +120,47 @@ fn outage(ringback: &Ringback, name: &str, begin: impl FnOnce()) {
 fn signal(broker: &Broker, signal: Signal) {
     let pid = i32::try_from(broker.pid()).ok().and_then(Pid::from_raw);
     kill_process(pid.expect("a process id"), signal).expect("the broker runs");
+}
+
+#[test]
+fn a_cluster_that_loses_the_groups_coordinator_goes_on_with_another_by_itself() {
+    let cluster = Cluster::start("moved", 3, 0);
+    let mut scene = Scene::bare(cluster.broker(0), "moved", Plan::default());
+    scene.create_replicated_topics(3);
+    scene.tenant("t", Behaviour::FailFirst(1));
+    let ringback = scene.run("a");
+    for away in [Signal::KILL, Signal::STOP] {
+        let before = scene.receiver.count();
+        scene.publish("t", 1_000);
+        wait::until("work under way", || scene.receiver.count() > before + 100);
+        let coordinator = cluster.broker(coordinator(&scene));
+        match away {
+            Signal::STOP => signal(coordinator, Signal::STOP),
+            _ => coordinator.kill(),
+        }
+        scene.publish("t", 200);
+        assert_kept(&scene, &ringback);
+        let healthy = || ringback.page("/healthz") == Some(200);
+        wait::stays("healthy without one broker", span(1), healthy);
+        match away {
+            Signal::STOP => signal(coordinator, Signal::CONT),
+            _ => coordinator.start(),
+        }
+        wait::until("every copy to be in sync", || cluster.in_sync());
+    }
+    ringback.drain();
+}
+
+/// Which of the cluster's brokers coordinates the scene's group, from 0.
+fn coordinator(scene: &Scene<'_>) -> usize {
+    let state = ["--describe", "--state", "--group", &scene.topic];
+    let said = scene.broker.consumer_groups(&state);
+    let mut in_brackets = said
+        .split('(')
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'));
+    let id = in_brackets.find_map(|(id, _)| id.parse::<usize>().ok());
+    id.unwrap_or_else(|| panic!("no coordinator in {said}")) - 1
 }
 
 #[test]

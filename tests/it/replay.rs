@@ -60,10 +60,15 @@ impl<'s> Page<'s> {
     }
 }
 
-/// The attempts' numbers of each record, in the order of their POSTs.
+/// The attempts' numbers of each record, the least first: a copy may be due
+/// before or after its record is sent again.
 fn attempts(scene: &Scene<'_>) -> BTreeMap<String, Vec<u8>> {
     let posts = scene.receiver.posts();
-    let numbers = |posts: &Vec<Post>| posts.iter().map(|p| p.attempt).collect();
+    let numbers = |posts: &Vec<Post>| {
+        let mut numbers: Vec<u8> = posts.iter().map(|p| p.attempt).collect();
+        numbers.sort_unstable();
+        numbers
+    };
     posts
         .iter()
         .map(|(id, all)| (id.clone(), numbers(all)))
@@ -148,7 +153,7 @@ fn a_replay_by_the_book_sends_what_the_page_says() {
     ringback.drain();
     assert_eq!(scene.receiver.count(), before + 3);
     let last = &attempts(&scene)[&format!("{}-24", scene.topic)];
-    assert_eq!(last, &[1, 1, 2, 1, 1]);
+    assert_eq!(last, &[1, 1, 1, 1, 2]);
     assert!(scene.dead_letters().is_empty());
 }
 

@@ -49,6 +49,8 @@ impl Publisher {
         let producer = client
             .set("enable.idempotence", "true")
             .set("linger.ms", "0")
+            // A frozen broker's partitions go on with another's after this.
+            .set("socket.timeout.ms", "10000")
             .set("message.max.bytes", "10000000")
             .set("queue.buffering.max.kbytes", "524288")
             .set("queue.buffering.max.messages", "500000")

@@ -91,6 +91,12 @@ impl<'b> Scene<'b> {
     /// Makes the topics with `ringback topics create`.
     #[track_caller]
     pub fn create_topics(&self) {
+        self.create_replicated_topics(1);
+    }
+
+    /// The same, each partition on so many brokers.
+    #[track_caller]
+    pub fn create_replicated_topics(&self, replication: usize) {
         let partitions = self.plan.partitions.to_string();
         let made = ringback::output(&[
             "topics",
@@ -104,7 +110,7 @@ impl<'b> Scene<'b> {
             "--partitions",
             &partitions,
             "--replication-factor",
-            "1",
+            &replication.to_string(),
         ]);
         let text = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "topics create: {text}");
