@@ -226,11 +226,15 @@ impl Account {
         };
         let success = &posts[first];
         for after in &posts[first + 1..] {
-            match evidence
-                .faults
-                .iter()
-                .position(|f| f.explains(success, after))
-            {
+            let all = evidence.faults.iter().enumerate();
+            let explaining = all.filter(|(_, fault)| fault.explains(success, after));
+            // The replica's own fault, the nearest, before a broker's.
+            let nearest = explaining.min_by_key(|(_, fault)| {
+                let after = fault.at.saturating_duration_since(success.at);
+                let before = success.at.saturating_duration_since(fault.at);
+                (fault.replica != Some(success.replica), after.max(before))
+            });
+            match nearest.map(|(place, _)| place) {
                 Some(fault) => *self.after_success.entry(fault).or_default() += 1,
                 None => self.unexplained.push(number),
             }
