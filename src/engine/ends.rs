@@ -29,7 +29,8 @@ impl Engine {
                 self.failing.delivered(&running.tenant);
             }
             Outcome::Failed { class, detail, .. } => {
-                self.lanes.failed(running.lane, running.round, *class, now);
+                let failure = (*class, ended.duration);
+                self.lanes.failed(running.lane, running.round, failure, now);
                 self.failing.failed(&running.tenant, now, *class, detail);
             }
         }

@@ -2,7 +2,7 @@
 //! attempt's end on: read, due, tenant, lane; outcome, verdict, disposition.
 
 use super::event::Action;
-use super::lanes::{Crowd, Room};
+use super::lanes::Room;
 use super::ledger::{Entry, Held, Moving, Standing};
 use super::offsets::{Began, Mark};
 use super::owned::{Arrived, Delivered, Phase};
@@ -240,11 +240,7 @@ impl Engine {
             .partitions
             .get_mut(&partition)
             .expect("dispatch looked it up");
-        let crowd = match owned.ledger.is_crowded() {
-            true => Crowd::Crowded,
-            false => Crowd::Roomy,
-        };
-        let room = self.lanes.room(lane, crowd, now);
+        let room = self.lanes.room(lane, owned.ledger.crowd(), now);
         let light = self.lanes.is_light(lane);
         match room {
             Room::Yes => {
@@ -273,7 +269,9 @@ impl Engine {
             }
             Room::ProcessFull => (Step::Stays(None), Some(arrived)),
             Room::Hold => (Step::Stays(Some(now.plus(LOOK_AGAIN))), Some(arrived)),
-            Room::Soon if owned.full_streak >= FULL_STREAK => {
+            Room::Soon
+                if owned.full_streak >= FULL_STREAK || owned.only_waits_for(&call.tenant) =>
+            {
                 (Step::Stays(Some(now.plus(LOOK_AGAIN))), Some(arrived))
             }
             Room::Soon | Room::No if owned.is_full_of_moves() => (Step::Stays(None), Some(arrived)),

@@ -6,9 +6,9 @@
 //! commit and a transaction. All lanes together hold at most
 //! [`WAITING_MIN`] records or twice the process's slots, whichever is more:
 //! at 1.5 kB a record some 3 MiB, at 1 MiB a record [`WAITING_BYTES_MAX`].
-//! Lanes that their tenants' limits hold back share three quarters of that,
-//! each a quarter of what is left of them: one gets its 256, of 5,000 dead ones
-//! most get nothing, and their records are diverted.
+//! Lanes that their tenants' limits hold back share three quarters of that, the
+//! hanging among them half, each a quarter of what is left: one gets its 256,
+//! of 5,000 dead ones most get nothing, and their records are diverted.
 
 use super::limit::{Limit, Round, Standing};
 use super::slots::{Slots, Turn, Turns};
@@ -30,9 +30,13 @@ pub const WAITING_MIN: usize = 2_048;
 /// The most bytes that wait in all lanes.
 pub const WAITING_BYTES_MAX: usize = 32 << 20;
 
-/// How long a rate is measured, and how long a lane that has just come to its
-/// limit is given the benefit of the doubt.
+/// How long a rate is measured.
 const RATE_WINDOW: Duration = Duration::from_millis(100);
+/// How long a lane that has just come to its limit has the benefit of the
+/// doubt: time for a tenant that answers in 20 ms to show how fast it is.
+const GRACE: Duration = Duration::from_millis(150);
+/// A dead tenant is tried again after this at the latest.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// What counts as lately in [`Attempted`].
 const LATELY: Duration = Duration::from_secs(300);
 
@@ -63,6 +67,8 @@ pub enum Room {
 pub enum Crowd {
     /// Enough.
     Roomy,
+    /// No more is taken that would wait for a tenant that hangs.
+    Filling,
     /// What is left is for records that can start: none more is taken that
     /// would wait for its tenant.
     Crowded,
@@ -75,6 +81,8 @@ struct Lane {
     /// Reserved, being reserved or in flight.
     active: usize,
     limit: Limit,
+    /// Until then nothing starts.
+    paused_until: Option<UnixMillis>,
     turn: Option<Turn>,
     /// Since when its limit is seen to hold it back, and when last.
     limited: Option<(UnixMillis, UnixMillis)>,
@@ -95,12 +103,17 @@ pub struct Lanes {
     waiting: usize,
     waiting_bytes: usize,
     slots: Slots,
+    pause: Duration,
+    /// When pauses end, soonest first, with some that ended before their time.
+    pauses: VecDeque<(UnixMillis, LaneId)>,
 }
 
 impl Lanes {
-    /// No lane yet; at most `active_max` slots in all.
+    /// No lane yet; at most `active_max` slots in all. A dead tenant is tried
+    /// again after `shortest_delay`, when its record is, and not sooner with
+    /// others: so fewer of them spend an attempt, and fewer are moved.
     #[must_use]
-    pub fn new(active_max: usize) -> Self {
+    pub fn new(active_max: usize, shortest_delay: Duration) -> Self {
         Self {
             lanes: Vec::new(),
             by_tenant: HashMap::new(),
@@ -108,6 +121,8 @@ impl Lanes {
             waiting: 0,
             waiting_bytes: 0,
             slots: Slots::new(active_max),
+            pause: shortest_delay.min(PAUSE_MAX),
+            pauses: VecDeque::new(),
         }
     }
 
@@ -151,12 +166,21 @@ impl Lanes {
         }
         // A share of what is free beyond a quarter of all (Choudhury and Hahne's
         // dynamic threshold): however many lanes are at their limit, that
-        // quarter stays for the others.
-        let share = |free: usize, all: usize| free.saturating_sub(all / 4) / 4;
+        // quarter stays for the others. Those that hang leave another quarter,
+        // or who is not known yet would never be tried.
+        let kept = match lane.limit.standing() {
+            Standing::Hanging => 2,
+            Standing::Answering | Standing::Unknown => 4,
+        };
+        let share = |free: usize, all: usize| free.saturating_sub(all / kept) / 4;
         let records_max = LANE_RECORDS_MAX.min(share(free, waiting_max));
         let bytes_max = LANE_BYTES_MAX.min(share(free_bytes, WAITING_BYTES_MAX));
         let fits = lane.waiting.len() < records_max && lane.waiting_bytes < bytes_max;
-        if fits && crowd == Crowd::Roomy {
+        let crowded = match lane.limit.standing() {
+            Standing::Hanging => crowd != Crowd::Roomy,
+            Standing::Answering | Standing::Unknown => crowd == Crowd::Crowded,
+        };
+        if fits && !crowded {
             return Room::Yes;
         }
         let no_share = self.slots.is_share_taken(lane.limit.standing());
@@ -165,7 +189,7 @@ impl Lanes {
         }
         if lane
             .limited
-            .is_some_and(|(since, _)| now.since(since) < RATE_WINDOW)
+            .is_some_and(|(since, _)| now.since(since) < GRACE)
         {
             Room::Hold
         } else if lane.empties_fast(now) {
@@ -184,8 +208,8 @@ impl Lanes {
         let standing = lane.limit.standing();
         let full = self.slots.are_taken();
         let no_share = self.slots.is_share_taken(standing);
-        let held_back = !lane.limit.allows(lane.active)
-            || (no_share && (!full || standing == Standing::AtFloor));
+        let held_back =
+            !lane.may_start_more() || (no_share && (!full || standing == Standing::Hanging));
         if held_back {
             let since = lane.limited.map_or(now, |(since, _)| since);
             lane.limited = Some((since, now));
@@ -229,7 +253,7 @@ impl Lanes {
     fn offer_turn(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0];
         let standing = lane.limit.standing();
-        let may_start = !lane.waiting.is_empty() && lane.limit.allows(lane.active);
+        let may_start = !lane.waiting.is_empty() && lane.may_start_more();
         match lane.turn {
             None if may_start => lane.turn = Some(self.turns.join(id, standing)),
             Some(turn) if !may_start => {
@@ -290,16 +314,50 @@ impl Lanes {
     pub fn delivered(&mut self, id: LaneId, round: Round, now: UnixMillis) {
         let lane = &mut self.lanes[id.0];
         lane.failing = false;
+        lane.paused_until = None;
         lane.count_end(now);
         self.adapt(id, |limit| limit.delivered(round));
     }
 
     /// An attempt of this lane failed.
-    pub fn failed(&mut self, id: LaneId, round: Round, class: ErrorClass, now: UnixMillis) {
+    pub fn failed(
+        &mut self,
+        id: LaneId,
+        round: Round,
+        failure: (ErrorClass, Duration),
+        now: UnixMillis,
+    ) {
+        let (class, after) = failure;
         let lane = &mut self.lanes[id.0];
         lane.failing = true;
         lane.count_end(now);
-        self.adapt(id, |limit| limit.failed(round, class));
+        self.adapt(id, |limit| limit.failed(round, class, after));
+        let lane = &mut self.lanes[id.0];
+        if lane.limit.is_dead() {
+            let until = now.plus(self.pause);
+            lane.paused_until = Some(until);
+            self.pauses.push_back((until, id));
+            self.offer_turn(id);
+        }
+    }
+
+    /// Lanes whose pause is over may start again.
+    pub fn end_pauses(&mut self, now: UnixMillis) {
+        while let Some((until, id)) = self.pauses.front().copied() {
+            if until > now {
+                return;
+            }
+            self.pauses.pop_front();
+            let lane = &mut self.lanes[id.0];
+            lane.paused_until.take_if(|end| *end <= now);
+            self.offer_turn(id);
+        }
+    }
+
+    /// When the next pause ends.
+    #[must_use]
+    pub fn next_pause_end(&self) -> Option<UnixMillis> {
+        self.pauses.front().map(|(until, _)| *until)
     }
 
     /// Changes a lane's limit, and what hangs on it.
@@ -374,7 +432,7 @@ impl Lanes {
     pub fn limited(&self) -> Vec<TenantId> {
         let is_limited = |lane: &&Lane| {
             let no_share = self.slots.is_share_taken(lane.limit.standing());
-            let held_back = no_share || !lane.limit.allows(lane.active);
+            let held_back = no_share || !lane.may_start_more();
             held_back && !lane.failing && !lane.waiting.is_empty()
         };
         let mut limited: Vec<&Lane> = self.lanes.iter().filter(is_limited).collect();
@@ -404,6 +462,7 @@ impl Lane {
             waiting_bytes: 0,
             active: 0,
             limit: Limit::new(ceiling),
+            paused_until: None,
             turn: None,
             limited: None,
             window_start: UnixMillis(0),
@@ -414,10 +473,15 @@ impl Lane {
         }
     }
 
-    /// Whether its queue is empty within two windows at its present rate.
+    /// Whether its tenant may have one more attempt.
+    fn may_start_more(&self) -> bool {
+        self.paused_until.is_none() && self.limit.allows(self.active)
+    }
+
+    /// Whether its queue is empty within three windows at its present rate.
     fn empties_fast(&self, now: UnixMillis) -> bool {
         let recent = now.since(self.window_start) < 2 * RATE_WINDOW;
-        recent && self.window_before.max(self.window_count) * 2 >= self.waiting.len().max(2)
+        recent && self.window_before.max(self.window_count) * 3 >= self.waiting.len().max(3)
     }
 
     /// Counts an attempt that ended, well or not: either empties the lane.
@@ -459,7 +523,7 @@ mod tests {
 
     #[test]
     fn lanes_take_turns() {
-        let mut lanes = Lanes::new(100);
+        let mut lanes = Lanes::new(100, PAUSE_MAX);
         let (a, b) = (lanes.lane(&tenant("a"), 10), lanes.lane(&tenant("b"), 10));
         for offset in 0..4 {
             lanes.push(a, position(offset), 1);
@@ -473,7 +537,7 @@ mod tests {
 
     #[test]
     fn a_tenant_at_its_limit_fills_its_lane_and_no_more() {
-        let mut lanes = Lanes::new(1_024);
+        let mut lanes = Lanes::new(1_024, PAUSE_MAX);
         let dead = lanes.lane(&tenant("dead"), 2);
         for offset in 0..2 {
             lanes.push(dead, position(offset), 1);
@@ -485,13 +549,13 @@ mod tests {
         }
         assert_eq!(lanes.choose(|_| true), None);
         assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Hold);
-        let later = NOW.plus(RATE_WINDOW);
+        let later = NOW.plus(GRACE);
         assert_eq!(lanes.room(dead, Crowd::Roomy, later), Room::No);
     }
 
     #[test]
     fn many_dead_lanes_leave_room_for_the_healthy() {
-        let mut lanes = Lanes::new(2_048);
+        let mut lanes = Lanes::new(2_048, PAUSE_MAX);
         for index in 0..100 {
             let dead = lanes.lane(&tenant(&format!("dead{index}")), 1);
             lanes.push(dead, position(0), 1);
@@ -507,7 +571,7 @@ mod tests {
 
     #[test]
     fn the_process_limit_stops_reading_and_diverts_nothing() {
-        let mut lanes = Lanes::new(2);
+        let mut lanes = Lanes::new(2, PAUSE_MAX);
         let lane = lanes.lane(&tenant("a"), 64);
         for offset in 0..2 {
             lanes.push(lane, position(offset), 1);
@@ -523,7 +587,7 @@ mod tests {
 
     #[test]
     fn what_is_not_eligible_keeps_its_place() {
-        let mut lanes = Lanes::new(10);
+        let mut lanes = Lanes::new(10, PAUSE_MAX);
         let lane = lanes.lane(&tenant("a"), 10);
         lanes.push(lane, position(1), 1);
         lanes.push(lane, position(2), 1);
@@ -534,14 +598,14 @@ mod tests {
 
     #[test]
     fn tenants_are_told_as_limited_and_lately_attempted() {
-        let mut lanes = Lanes::new(100);
+        let mut lanes = Lanes::new(100, PAUSE_MAX);
         let [a, b] = ["a", "b"].map(|name| lanes.lane(&tenant(name), 1));
         let later = NOW.plus(LATELY);
         let first = Round::default();
-        lanes.failed(a, first, ErrorClass::Dns, NOW);
+        lanes.failed(a, first, (ErrorClass::Dns, Duration::ZERO), NOW);
         lanes.first_attempt(a, false, NOW);
-        lanes.failed(a, first, ErrorClass::Timeout, later);
-        lanes.failed(b, first, ErrorClass::Connect, later);
+        lanes.failed(a, first, (ErrorClass::Http5xx, Duration::ZERO), later);
+        lanes.failed(b, first, (ErrorClass::Connect, Duration::ZERO), later);
         lanes.first_attempt(b, false, later);
         assert_eq!(lanes.attempted(NOW).failed, 2);
         assert_eq!(lanes.attempted(later).failed, 1, "a's is long ago");
@@ -573,18 +637,24 @@ mod tests {
     fn time_out(lanes: &mut Lanes, id: LaneId) {
         let round = lanes.round(id);
         lanes.release(id);
-        lanes.failed(id, round, ErrorClass::Timeout, NOW);
+        lanes.failed(
+            id,
+            round,
+            (ErrorClass::Timeout, Duration::from_secs(5)),
+            NOW,
+        );
     }
 
     #[test]
     fn the_dead_together_hold_a_quarter_of_the_slots() {
-        let mut lanes = Lanes::new(64);
+        let mut lanes = Lanes::new(64, PAUSE_MAX);
         for number in 0..200 {
             let id = hanging(&mut lanes, &format!("dead{number}"), 1);
             for _ in 0..4 {
                 if lanes.lanes[id.0].active > 0 {
                     time_out(&mut lanes, id);
                     lanes.push(id, position(0), 1);
+                    lanes.end_pauses(NOW.plus(PAUSE_MAX));
                     while lanes.choose(|_| true).is_some() {}
                 }
             }
@@ -598,7 +668,7 @@ mod tests {
             lanes.map(|lane| lane.active).sum::<usize>()
         };
         assert_eq!(
-            (active(Standing::AtFloor), active(Standing::OnTrial)),
+            (active(Standing::Hanging), active(Standing::Unknown)),
             (16, 32)
         );
         let healthy = lanes.lane(&tenant("healthy"), 64);
@@ -606,14 +676,16 @@ mod tests {
         for offset in 0..8 {
             assert_eq!(lanes.room(healthy, Crowd::Roomy, NOW), Room::Yes);
             lanes.push(healthy, position(offset), 1);
-            let chosen = lanes.choose(|_| true).expect("a slot for the proven");
+            let chosen = lanes
+                .choose(|_| true)
+                .expect("a slot for those that answer");
             assert_eq!(chosen.0, healthy);
         }
     }
 
     #[test]
     fn a_tenant_at_the_floor_keeps_its_queue_and_diverts_without_delay() {
-        let mut lanes = Lanes::new(1_024);
+        let mut lanes = Lanes::new(1_024, PAUSE_MAX);
         let dead = hanging(&mut lanes, "dead", 300);
         assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Hold);
         for _ in 0..3 {
@@ -631,10 +703,10 @@ mod tests {
     /// no sign that reading should stop for all.
     #[test]
     fn one_answer_of_an_overloaded_tenant_stops_nobody() {
-        let mut lanes = Lanes::new(1_024);
+        let mut lanes = Lanes::new(1_024, PAUSE_MAX);
         let slow = hanging(&mut lanes, "slow", 8 + LANE_RECORDS_MAX as i64);
         lanes.room(slow, Crowd::Roomy, NOW);
-        let later = NOW.plus(RATE_WINDOW - Duration::from_millis(1));
+        let later = NOW.plus(GRACE);
         lanes.room(slow, Crowd::Roomy, later);
         let later = later.plus(Duration::from_millis(50));
         lanes.release(slow);
@@ -644,7 +716,7 @@ mod tests {
 
     #[test]
     fn waiting_lanes_get_a_turn_between_two_starts_of_one() {
-        let mut lanes = Lanes::new(1_000);
+        let mut lanes = Lanes::new(1_000, PAUSE_MAX);
         let ids: Vec<LaneId> = (0..9)
             .map(|n| lanes.lane(&tenant(&format!("t{n}")), 64))
             .collect();
@@ -653,7 +725,7 @@ mod tests {
                 0 => {}
                 1 => lanes.adapt(*id, |limit| limit.delivered(Round::default())),
                 _ => lanes.adapt(*id, |limit| {
-                    limit.failed(Round::default(), ErrorClass::Timeout)
+                    limit.failed(Round::default(), ErrorClass::Timeout, GRACE)
                 }),
             }
             for offset in 0..4 {
@@ -668,5 +740,28 @@ mod tests {
             started.sort();
             assert_eq!(started, ids);
         }
+    }
+
+    #[test]
+    fn a_dead_tenant_is_tried_again_when_its_record_would_be() {
+        let delay = Duration::from_millis(200);
+        let mut lanes = Lanes::new(64, delay);
+        let dead = hanging(&mut lanes, "dead", 8);
+        for _ in 0..7 {
+            time_out(&mut lanes, dead);
+        }
+        lanes.push(dead, position(9), 1);
+        time_out(&mut lanes, dead);
+        assert_eq!(lanes.choose(|_| true), None);
+        let until = lanes.next_pause_end().expect("it pauses");
+        assert_eq!(until, NOW.plus(delay));
+        lanes.end_pauses(NOW.plus(delay - Duration::from_millis(1)));
+        assert_eq!(lanes.choose(|_| true), None);
+        lanes.end_pauses(until);
+        assert_eq!(lanes.choose(|_| true), Some((dead, position(9))));
+        lanes.release(dead);
+        lanes.delivered(dead, lanes.round(dead), until);
+        lanes.push(dead, position(10), 1);
+        assert!(lanes.choose(|_| true).is_some(), "it answers again");
     }
 }

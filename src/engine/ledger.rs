@@ -2,7 +2,7 @@
 //! finished, and the record in hand for it. Answers what to commit; decides
 //! nothing about records.
 
-use super::lanes::LaneId;
+use super::lanes::{Crowd, LaneId};
 use super::offsets::{self, Began, ENTRY_BYTES_MAX, Map, Mark};
 use super::verdict::Verdict;
 use crate::model::attempt::Ended;
@@ -172,11 +172,18 @@ impl Ledger {
         self.entries.len() < UNFINISHED_MAX && self.bytes + ENTRY_BYTES_WORST <= ENTRY_BYTES_MAX
     }
 
-    /// Whether half of that is taken: from here on, what would only wait for
-    /// its tenant does not come in, and the other half stays for the healthy.
+    /// How much of that is taken: a half stays for what can start, and half of
+    /// the rest for what waits for tenants that answer.
     #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        self.entries.len() >= UNFINISHED_MAX / 2 || self.bytes >= ENTRY_BYTES_MAX / 2
+    pub fn crowd(&self) -> Crowd {
+        let beyond = |share: usize| {
+            self.entries.len() >= UNFINISHED_MAX / share || self.bytes >= ENTRY_BYTES_MAX / share
+        };
+        match (beyond(4), beyond(2)) {
+            (_, true) => Crowd::Crowded,
+            (true, false) => Crowd::Filling,
+            (false, false) => Crowd::Roomy,
+        }
     }
 
     /// What is known of an offset that was just read; `None` where its record

@@ -21,24 +21,30 @@
 //! come late halve twice; and it adapts nothing before a first success.
 
 use crate::model::attempt::ErrorClass;
+use std::time::Duration;
 
 /// Where a tenant begins of whom nothing is known.
 pub const START: usize = 8;
 
-/// What is known of a tenant.
+/// An attempt that fails later than this holds a slot as one that hangs does.
+const QUICK: Duration = Duration::from_secs(1);
+
+/// What a tenant is like, by how its last attempt ended: what a slot for its
+/// next one is likely to cost. Whatever is answered at once costs little, a
+/// refusal too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// Its last attempt that tells was delivered.
-    Proven,
-    /// Nothing was delivered yet, or not since it was overloaded.
-    OnTrial,
-    /// Overloaded, and down to one attempt at once: as good as dead.
-    AtFloor,
+    /// Delivered, or failed at once.
+    Answering,
+    /// None has ended yet.
+    Unknown,
+    /// Failed after a long wait: as good as dead.
+    Hanging,
 }
 
 impl Standing {
     /// Every standing.
-    pub const ALL: [Self; 3] = [Self::Proven, Self::OnTrial, Self::AtFloor];
+    pub const ALL: [Self; 3] = [Self::Answering, Self::Unknown, Self::Hanging];
 }
 
 /// The halvings before an attempt began, by which its outcome is heard or not.
@@ -76,7 +82,7 @@ impl Limit {
         Self {
             now,
             ceiling: ceiling.max(1),
-            standing: Standing::OnTrial,
+            standing: Standing::Unknown,
             round: Round::default(),
             to_go: now,
             used_up: false,
@@ -96,7 +102,13 @@ impl Limit {
         active < self.now
     }
 
-    /// What is known of the tenant.
+    /// Whether nothing answers at one attempt at a time.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.now == 1 && self.standing == Standing::Hanging
+    }
+
+    /// What the tenant is like.
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.standing
@@ -115,10 +127,10 @@ impl Limit {
 
     /// An attempt that began in this round was delivered.
     pub fn delivered(&mut self, round: Round) {
+        self.standing = Standing::Answering;
         if round != self.round {
             return;
         }
-        self.standing = Standing::Proven;
         self.to_go -= 1;
         if self.to_go > 0 {
             return;
@@ -132,17 +144,17 @@ impl Limit {
         self.open_window((self.now + more).min(self.ceiling));
     }
 
-    /// An attempt that began in this round failed.
-    pub fn failed(&mut self, round: Round, class: ErrorClass) {
+    /// An attempt that began in this round failed after so long.
+    pub fn failed(&mut self, round: Round, class: ErrorClass, after: Duration) {
+        self.standing = match after < QUICK && class != ErrorClass::Timeout {
+            true => Standing::Answering,
+            false => Standing::Hanging,
+        };
         if round != self.round || !tells_overload(class) {
             return;
         }
         self.round = Round(self.round.0.wrapping_add(1).max(1));
         self.open_window((self.now / 2).max(1));
-        self.standing = match self.now {
-            1 => Standing::AtFloor,
-            _ => Standing::OnTrial,
-        };
     }
 
     fn open_window(&mut self, limit: usize) {
@@ -170,7 +182,7 @@ mod tests {
     }
 
     fn overload(limit: &mut Limit) {
-        limit.failed(limit.round, ErrorClass::Timeout);
+        limit.failed(limit.round, ErrorClass::Timeout, QUICK);
     }
 
     #[test]
@@ -194,30 +206,34 @@ mod tests {
         let mut limit = Limit::new(64);
         let round = limit.round();
         for _ in 0..8 {
-            limit.failed(round, ErrorClass::Timeout);
+            limit.failed(round, ErrorClass::Timeout, QUICK);
         }
-        assert_eq!((limit.now, limit.standing()), (4, Standing::OnTrial));
-        limit.delivered(round);
-        assert_eq!(
-            limit.standing(),
-            Standing::OnTrial,
-            "it began before the failures"
-        );
+        assert_eq!(limit.now, 4);
+        for _ in 0..100 {
+            limit.delivered(round);
+        }
+        assert_eq!(limit.now, 4, "they began before the failures");
         let mut seen = Vec::new();
         for _ in 0..3 {
             overload(&mut limit);
-            seen.push((limit.now, limit.standing()));
+            seen.push(limit.now);
         }
-        let floor = (1, Standing::AtFloor);
-        assert_eq!(seen, [(2, Standing::OnTrial), floor, floor]);
+        assert_eq!(seen, [2, 1, 1]);
     }
 
     #[test]
-    fn the_dead_that_answer_again_are_proven_at_once() {
+    fn the_last_attempt_says_what_a_tenant_is_like() {
+        let quick = Duration::from_millis(20);
         let mut limit = Limit::new(64);
-        (0..5).for_each(|_| overload(&mut limit));
-        window(&mut limit, 1);
-        assert_eq!((limit.now, limit.standing()), (2, Standing::Proven));
+        assert_eq!(limit.standing(), Standing::Unknown);
+        limit.failed(limit.round, ErrorClass::Timeout, Duration::from_secs(5));
+        assert_eq!(limit.standing(), Standing::Hanging);
+        limit.failed(limit.round, ErrorClass::Http5xx, quick);
+        assert_eq!(limit.standing(), Standing::Answering);
+        limit.failed(limit.round, ErrorClass::Connect, Duration::from_secs(3));
+        assert_eq!(limit.standing(), Standing::Hanging);
+        limit.delivered(limit.round);
+        assert_eq!(limit.standing(), Standing::Answering);
     }
 
     #[test]
@@ -234,7 +250,7 @@ mod tests {
     fn what_is_answered_at_once_says_nothing_about_the_limit() {
         for class in ErrorClass::ALL {
             let mut limit = Limit::new(64);
-            limit.failed(limit.round, class);
+            limit.failed(limit.round, class, QUICK);
             let halves = ["timeout", "http_429", "http_5xx"].contains(&class.name());
             assert_eq!(limit.now, if halves { 4 } else { 8 }, "{class:?}");
         }
@@ -266,8 +282,8 @@ mod tests {
                 let (round, current) = (rounds[at], at + 1 == rounds.len());
                 match kind {
                     0 => limit.saw_active(active),
-                    1 => limit.failed(round, ErrorClass::Http5xx),
-                    2 => limit.failed(round, ErrorClass::Http4xx),
+                    1 => limit.failed(round, ErrorClass::Http5xx, QUICK),
+                    2 => limit.failed(round, ErrorClass::Http4xx, QUICK),
                     _ => {
                         successes += usize::from(current);
                         limit.delivered(round);
@@ -285,7 +301,6 @@ mod tests {
                 if halved || limit.now > before {
                     successes = 0;
                 }
-                prop_assert_eq!(limit.standing() == Standing::AtFloor, limit.now == 1 && limit.standing() != Standing::Proven && rounds.len() > 1);
             }
         }
     }

@@ -101,9 +101,10 @@ impl Engine {
     /// Panics: where the settings have no delay or no attempt.
     #[must_use]
     pub fn new(settings: EngineSettings) -> Self {
+        let schedule = Schedule::new(settings.attempts, settings.delays.clone());
         Self {
-            schedule: Schedule::new(settings.attempts, settings.delays.clone()),
-            lanes: Lanes::new(settings.in_flight_max),
+            lanes: Lanes::new(settings.in_flight_max, schedule.shortest().duration()),
+            schedule,
             writes: Writes::default(),
             settings,
             tenants: Arc::default(),
@@ -188,6 +189,7 @@ impl Engine {
     /// Once all events of a turn are in: everything that can go on, does.
     fn settle(&mut self) {
         self.age_attempts();
+        self.lanes.end_pauses(self.now);
         self.dispatch_all();
         self.ask_for_records();
         self.plan_writes();

@@ -10,6 +10,7 @@ use crate::model::fact::DeadLetterReason;
 use crate::model::headers::History;
 use crate::model::position::{Generation, NextOffset, Offset, TopicId};
 use crate::model::record::Record;
+use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,7 +24,7 @@ const INBOX_BYTES_AIM: usize = 512 << 10;
 pub const MOVE_RECORDS_MAX: usize = 500;
 pub const MOVE_BYTES_MAX: usize = 4 << 20;
 /// So many moves of one partition, by number or bytes, wait no longer.
-const MOVES_MANY: usize = 128;
+const MOVES_MANY: usize = 200;
 const MOVES_MANY_BYTES: usize = 1 << 20;
 
 /// A partition that waits for Kafka for this long, while the brokers answer
@@ -209,6 +210,12 @@ impl Owned {
         self.largest_bytes =
             (self.largest_bytes - self.largest_bytes / 64).max(arrived.record.size());
         self.inbox.push_back(arrived);
+    }
+
+    /// Whether all that was read and not yet looked at is for this tenant.
+    pub fn only_waits_for(&self, tenant: &TenantId) -> bool {
+        let theirs = |a: &Arrived| a.call.as_ref().is_ok_and(|call| call.tenant == *tenant);
+        self.inbox.iter().all(theirs)
     }
 
     /// How many more records to ask for: none while half of the last are

@@ -4,10 +4,11 @@
 //!
 //! Arithmetic: tenants that answer take few slots (1,000 records/s answered in
 //! 50 ms are 50), those that hang take all they get for 5 s each. So of 1,024
-//! slots those at the floor together hold at most a quarter, which still tries
-//! 51 dead tenants a second, and with those on trial at most three quarters.
-//! The last quarter, 256, is for the proven alone: as many as there are fresh
-//! slots. Fewer than four slots are not divided.
+//! slots tenants that hung when last tried hold at most a quarter together,
+//! which still tries 51 of them a second, and with those not yet known at most
+//! three quarters: of 5,000 dead ones each is known after 35 s. The last
+//! quarter, 256, is for those that answer, as many as there are fresh slots.
+//! Fewer than four slots are not divided.
 
 use super::limit::Standing;
 use std::collections::BTreeSet;
@@ -47,13 +48,13 @@ impl Slots {
     #[must_use]
     pub fn is_share_taken(&self, standing: Standing) -> bool {
         let quarter = self.max / 4;
-        let at_floor = self.held(Standing::AtFloor);
-        let doubtful = at_floor + self.held(Standing::OnTrial);
+        let hanging = self.held(Standing::Hanging);
+        let doubtful = hanging + self.held(Standing::Unknown);
         let doubtful_taken = doubtful >= self.max - quarter;
         match standing {
-            Standing::Proven => false,
-            Standing::OnTrial => doubtful_taken,
-            Standing::AtFloor => doubtful_taken || at_floor >= quarter.max(1),
+            Standing::Answering => false,
+            Standing::Unknown => doubtful_taken,
+            Standing::Hanging => doubtful_taken || hanging >= quarter.max(1),
         }
     }
 

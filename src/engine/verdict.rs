@@ -76,6 +76,12 @@ impl Schedule {
         &self.ladder
     }
 
+    /// The shortest delay.
+    #[must_use]
+    pub fn shortest(&self) -> Delay {
+        *self.ladder.first().expect("a schedule has a delay")
+    }
+
     /// Whether a record with this history may be tried again, or why not.
     pub fn may_try(&self, history: &History) -> Result<(), DeadLetterReason> {
         if history.attempts_made < self.attempts {

@@ -8,10 +8,10 @@
 //! them to 500/s at 2 ms. A transaction takes some 11 ms and holds up what is
 //! healthy in its partitions for that long, so what counts is in how many of
 //! them a second each partition is. Failed attempts wait [`MOVE_WAIT`] for
-//! others. Diverts, which come by the hundred for one overloaded tenant, wait a
-//! tenth of the delay they go to, up to [`DIVERT_WAIT`], and all partitions go
-//! at once: at 12 partitions 1 of 50 healthy records meets one, where with
-//! [`MOVE_WAIT`] it were every second one. 450 diverts/s fill one transaction.
+//! others. Diverts, which come by the hundred for one overloaded tenant, wait
+//! half of the delay they go to, up to [`DIVERT_WAIT`], and all partitions go
+//! at once: 1 of 250 healthy records meets a transaction of 20 ms, where with
+//! [`MOVE_WAIT`] it were every second one. 450 diverts/s are five transactions.
 
 use super::Engine;
 use super::event::Action;
@@ -36,7 +36,7 @@ const COMPLETION_WAIT: Duration = Duration::from_millis(50);
 /// Moves are gathered for this long.
 const MOVE_WAIT: Duration = Duration::from_millis(20);
 /// Diverts are gathered for at most this long.
-const DIVERT_WAIT: Duration = Duration::from_secs(1);
+const DIVERT_WAIT: Duration = Duration::from_secs(5);
 /// Moves that are due this long keep their partition out of plain commits, so
 /// that the next transaction finds it free.
 const MOVE_OVERDUE: Duration = Duration::from_millis(40);
@@ -360,6 +360,9 @@ impl Engine {
             if self.lanes.has_turns() && !self.writes.idle && self.drain.is_none() {
                 consider(not_before);
             }
+            if let Some(at) = self.lanes.next_pause_end() {
+                consider(at);
+            }
             if let Some(at) = self.fresh.next().filter(|_| self.lanes.has_turns()) {
                 consider(at.max(not_before));
             }
@@ -400,7 +403,7 @@ pub(super) fn move_due(verdict: Verdict, now: UnixMillis) -> UnixMillis {
     let Verdict::Divert(delay) = verdict else {
         return now.plus(MOVE_WAIT);
     };
-    let span = (delay.duration() / 10).clamp(MOVE_WAIT, DIVERT_WAIT);
+    let span = (delay.duration() / 2).clamp(MOVE_WAIT, DIVERT_WAIT);
     let span_ms = span.as_millis() as i64;
     UnixMillis((now.0.div_euclid(span_ms) + 1) * span_ms)
 }

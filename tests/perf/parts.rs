@@ -21,7 +21,8 @@ pub fn tenant(number: usize) -> String {
 
 /// The receiver's process: answers questions on its standard input, ends with it.
 pub fn receive(fail_first: usize) {
-    let receiver = Receiver::start(Keep::Checksum);
+    // All loopback addresses: tenants of a crowd have one each.
+    let receiver = Receiver::start_at("0.0.0.0:0", Keep::Checksum);
     for number in 0..TENANTS {
         receiver.behave(&tenant(number), Behaviour::FailFirst(fail_first));
     }
@@ -33,15 +34,30 @@ pub fn receive(fail_first: usize) {
     for question in std::io::stdin().lines().map_while(Result::ok) {
         match question.as_str() {
             "count" => say(&receiver.count().to_string()),
-            _ => {
+            "posts" => {
                 for (id, posts) in receiver.posts() {
                     let times: Vec<_> = posts.iter().map(|p| p.at_us.to_string()).collect();
                     say(&format!("{id} {}", times.join(" ")));
                 }
                 say("");
             }
+            _ => behave(&receiver, &question),
         }
     }
+}
+
+/// `hang` or `slow MILLISECONDS`, and the tenants that do so from now on.
+fn behave(receiver: &Receiver, order: &str) {
+    let mut words = order.split(' ');
+    let behaviour = match words.next() {
+        Some("hang") => Behaviour::Hang,
+        Some("slow") => {
+            let ms = words.next().and_then(|ms| ms.parse().ok());
+            Behaviour::Slow(Duration::from_millis(ms.expect("milliseconds")))
+        }
+        _ => panic!("{order} is no order"),
+    };
+    words.for_each(|tenant| receiver.behave(tenant, behaviour));
 }
 
 /// The receiver, from the side that measures.
@@ -74,6 +90,11 @@ impl ReceiverProcess {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Gives an order of those that `behave` reads.
+    pub fn order(&mut self, order: &str) {
+        self.ask(order);
     }
 
     /// How many POSTs have arrived.

@@ -5,6 +5,8 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod crowd;
+mod isolation;
 mod machine;
 mod parts;
 
@@ -22,6 +24,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 struct Sizes {
     records: usize,
     seconds: usize,
+    rounds: usize,
 }
 
 fn main() {
@@ -41,14 +44,24 @@ fn main() {
         let at = arguments.iter().position(|argument| argument == name);
         at.map_or(default, |at| number(at + 1))
     };
+    let mode = arguments.first().filter(|first| !first.starts_with("--"));
+    let mode = mode.map(String::as_str);
     let sizes = Sizes {
         records: sized("--records", 100_000),
-        seconds: sized("--seconds", 15),
+        seconds: sized("--seconds", if mode.is_some() { 60 } else { 15 }),
+        rounds: sized("--rounds", 3),
     };
     let bench = Bench::new();
-    bench.backlog(&sizes);
-    bench.steady(&sizes);
-    bench.lateness(&sizes);
+    match mode {
+        None => {
+            bench.backlog(&sizes);
+            bench.steady(&sizes);
+            bench.lateness(&sizes);
+        }
+        Some("isolation") => isolation::measure(&bench, &sizes),
+        Some("crowd") => crowd::measure(&bench, &sizes),
+        Some(other) => panic!("there is no {other} among isolation and crowd"),
+    }
 }
 
 /// The broker that all measurements share.
@@ -72,8 +85,22 @@ impl Bench {
         Self { broker, publisher }
     }
 
-    /// Topics, tenants file and receiver for one measurement.
+    /// Topics, tenants file and receiver for one measurement of [`TENANTS`].
     fn run(&self, topic: &str, delays: &str, fail_first: usize) -> Run {
+        self.run_of(topic, delays, fail_first, TENANTS, |_| {
+            "127.0.0.1".to_owned()
+        })
+    }
+
+    /// The same for so many tenants, each at a loopback address of its own.
+    fn run_of(
+        &self,
+        topic: &str,
+        delays: &str,
+        fail_first: usize,
+        tenants: usize,
+        address: impl Fn(usize) -> String,
+    ) -> Run {
         let mut create = ["topics", "create"].map(str::to_owned).to_vec();
         create.extend(self.settings(topic, delays));
         create.extend(["--partitions", "12", "--replication-factor", "1"].map(str::to_owned));
@@ -82,10 +109,11 @@ impl Bench {
         assert!(made.status.success(), "topics create: {error}");
         let receiver = ReceiverProcess::start(fail_first);
         let directory = workspace::directory(topic);
-        let tenants: HashMap<String, serde_json::Value> = (0..TENANTS)
+        let tenants: HashMap<String, serde_json::Value> = (0..tenants)
             .map(|n| {
-                let url = format!("http://127.0.0.1:{}/t/{}", receiver.port, tenant(n));
-                (tenant(n), serde_json::json!({ "url": url }))
+                let (name, address) = (format!("tenant-{n}"), address(n));
+                let url = format!("http://{address}:{}/t/{name}", receiver.port);
+                (name, serde_json::json!({ "url": url }))
             })
             .collect();
         let text = serde_json::to_string(&tenants).expect("plain JSON");
@@ -123,8 +151,12 @@ impl Bench {
     }
 
     fn publish(&self, topic: &str, number: usize) {
+        self.publish_to(topic, number, &tenant(number));
+    }
+
+    fn publish_to(&self, topic: &str, number: usize, tenant: &str) {
         let id = format!("{topic}-{number}");
-        let value = sample::record(&id, &tenant(number));
+        let value = sample::record(&id, tenant);
         self.publisher
             .send(topic, Some(id.as_bytes()), Some(&value), &[]);
     }
@@ -207,8 +239,7 @@ impl Bench {
         let cpu = machine::cpu(service.pid()) - cpu;
         let mut latencies: Vec<f64> = Vec::with_capacity(total);
         for (id, times) in run.receiver.posts() {
-            let number = id.rsplit('-').next().and_then(|n| n.parse::<usize>().ok());
-            let number = number.expect("an id of ours");
+            let number = number_of(&id);
             if number >= warm {
                 let latency = times[0].saturating_sub(published_us[number]);
                 latencies.push(latency as f64 / 1e3);
@@ -286,6 +317,12 @@ fn pace(rate: usize, total: usize, mut each: impl FnMut(usize)) {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         each(number);
     }
+}
+
+/// The number of a record by its id.
+fn number_of(id: &str) -> usize {
+    let number = id.rsplit('-').next().and_then(|n| n.parse().ok());
+    number.expect("an id of ours")
 }
 
 fn now_us() -> u64 {

@@ -305,7 +305,9 @@ impl Plan {
     /// as those of one dead tenant do, with all waits.
     pub fn patience(&self, records: u64) -> Duration {
         let attempts = u64::from(self.settings.attempts) * records;
-        let busy = Duration::from_secs(5 * attempts);
+        let pause = self.settings.delays.iter().min().expect("one at least");
+        let pause = pause.duration().min(Duration::from_secs(10));
+        let busy = (Duration::from_secs(5) + pause) * attempts as u32;
         let longest = self.settings.delays.iter().max().expect("one at least");
         let waits = longest.duration() * 20;
         2 * busy + 2 * waits + Duration::from_secs(300)

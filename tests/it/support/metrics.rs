@@ -21,6 +21,12 @@ impl Metrics {
         Self { samples }
     }
 
+    /// How many series there are.
+    #[allow(dead_code, reason = "the benchmark counts them")]
+    pub fn series(&self) -> usize {
+        self.samples.len()
+    }
+
     /// The sum of all series of this name that have these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let wanted: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();

@@ -110,12 +110,17 @@ pub struct Receiver {
 impl Receiver {
     /// Starts it on a port of its own.
     pub fn start(keep: Keep) -> Self {
+        Self::start_at("127.0.0.1:0", keep)
+    }
+
+    /// Starts it at this address.
+    pub fn start_at(address: &str, keep: Keep) -> Self {
         let shared = Arc::new(Shared {
             keep,
             behaviours: Mutex::default(),
             posts: Mutex::default(),
         });
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let listener = std::net::TcpListener::bind(address).expect("a port is free");
         listener.set_nonblocking(true).expect("a socket of ours");
         let address = listener.local_addr().expect("it is bound");
         let (stop, stopped) = oneshot::channel();

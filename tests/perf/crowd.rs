@@ -1,0 +1,103 @@
+//! 10,000 tenants, each at an address of its own, every second one dead: what
+//! they cost in memory, sockets, series and scrape time.
+
+use super::{Bench, Sizes, machine, number_of, pace};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const CROWD: usize = 10_000;
+const RATE: usize = 2_000;
+
+/// The most that was seen while it ran.
+#[derive(Clone, Copy, Default)]
+struct Most {
+    sockets: usize,
+    series: usize,
+    in_flight: u64,
+    scrape: Duration,
+}
+
+/// Runs it and prints what it took.
+pub fn measure(bench: &Bench, sizes: &Sizes) {
+    let seconds = sizes.seconds;
+    println!("crowd: {CROWD} tenants, half of them hang, {RATE} records/s for {seconds} s");
+    let delays = "10s,10s,1m,1m,10m,10m,1h,1h,6h";
+    let address = |n: usize| format!("127.1.{}.{}", n / 250, 1 + n % 250);
+    let mut run = bench.run_of("crowd", delays, 0, CROWD, address);
+    let dead: Vec<String> = (0..CROWD).step_by(2).map(name).collect();
+    run.receiver.order(&format!("hang {}", dead.join(" ")));
+    let service = bench.start(&run, delays).ready();
+    let total = RATE * seconds;
+    let over = AtomicBool::new(false);
+    let mut cpu = machine::cpu(service.pid());
+    let most = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(&service, &over));
+        pace(RATE, total, |number| {
+            bench.publish_to("crowd", number, &name(tenant_of(number)));
+        });
+        cpu = machine::cpu(service.pid()) - cpu;
+        let mut missing: HashSet<usize> = (0..total).filter(|n| tenant_of(*n) % 2 == 1).collect();
+        let healthy = missing.len();
+        let until = Instant::now() + Duration::from_secs(60);
+        while !missing.is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_secs(1));
+            for (id, _) in run.receiver.posts() {
+                missing.remove(&number_of(&id));
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        println!(
+            "  healthy records sent             {} of {healthy}",
+            healthy - missing.len()
+        );
+        watching.join().expect("the watch does not panic")
+    });
+    let metrics = service.metrics();
+    let moved = ["diverted", "delayed"].map(|how| metrics.disposed(how));
+    println!(
+        "  diverted, delayed                {}, {}",
+        moved[0], moved[1]
+    );
+    println!(
+        "  CPU                              {:.0} us a record",
+        cpu.as_secs_f64() * 1e6 / total as f64
+    );
+    let resident = machine::resident_max(service.pid());
+    println!("  resident at most                 {resident:.1} MiB (limit 400 MB)");
+    println!(
+        "  sockets at most                  {} with {} attempts in flight at most",
+        most.sockets, most.in_flight
+    );
+    println!(
+        "  series at most                   {} (limit 1500)",
+        most.series
+    );
+    println!(
+        "  scrape at most                   {:.1} ms (limit 50 ms)",
+        most.scrape.as_secs_f64() * 1e3
+    );
+}
+
+fn name(number: usize) -> String {
+    format!("tenant-{number}")
+}
+
+/// Each tenant in its turn, so that neighbours are dead and healthy.
+fn tenant_of(number: usize) -> usize {
+    number % CROWD
+}
+
+fn watch(service: &super::Ringback, over: &AtomicBool) -> Most {
+    let mut most = Most::default();
+    while !over.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(250));
+        let asked = Instant::now();
+        let metrics = service.metrics();
+        most.scrape = most.scrape.max(asked.elapsed());
+        most.series = most.series.max(metrics.series());
+        most.in_flight = most.in_flight.max(metrics.count("ringback_in_flight", &[]));
+        most.sockets = most.sockets.max(machine::sockets(service.pid()));
+    }
+    most
+}
