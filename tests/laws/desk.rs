@@ -438,7 +438,7 @@ impl Desk {
         if let Some(count) = self.per_tenant.get_mut(&tenant) {
             *count -= 1;
         }
-        self.fairness.ended(*position, &tenant, delivered);
+        self.fairness.ended(&tenant, delivered);
     }
 
     fn gives_back(&mut self, partitions: &[Partition]) -> Verdict {

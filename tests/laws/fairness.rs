@@ -24,7 +24,8 @@ const ATTEMPTS_CERTAIN: usize = 8;
 struct Adopted {
     /// What lies before it may have been listed by a former owner, unread.
     end: NextOffset,
-    /// Its last owner stopped in the middle: few starts until one has ended.
+    /// Its last owner stopped in the middle: starts are held back, and how many
+    /// is not seen from outside.
     cautious: bool,
     /// Its last write was refused: what it reserved is reserved again.
     refused: bool,
@@ -34,7 +35,8 @@ struct Adopted {
 #[derive(Default)]
 struct Chosen {
     starts: BTreeMap<TenantId, usize>,
-    waiting: BTreeMap<TenantId, Position>,
+    /// Some of them may be on their way to be moved: those are not reserved later.
+    waiting: BTreeMap<TenantId, Vec<Position>>,
     /// Whether it can be judged.
     refused_before: bool,
 }
@@ -76,10 +78,7 @@ impl Fairness {
     }
 
     /// An attempt ended, well or not, or did not start.
-    pub fn ended(&mut self, position: Position, tenant: &TenantId, delivered: Option<bool>) {
-        if let Some(adopted) = self.adopted.get_mut(&position.partition) {
-            adopted.cautious = false;
-        }
+    pub fn ended(&mut self, tenant: &TenantId, delivered: Option<bool>) {
         let known = match delivered {
             None => return,
             Some(true) => &mut self.proven,
@@ -138,7 +137,7 @@ impl Fairness {
         if let Some((favoured, starts)) = most.filter(|(_, n)| **n >= 2)
             && !chosen.refused_before
         {
-            for (tenant, position) in &chosen.waiting {
+            for (tenant, positions) in &chosen.waiting {
                 let own = chosen.starts.get(tenant).copied().unwrap_or(0);
                 let busy = self.reserving.values().filter_map(|of| of.get(tenant));
                 let reserving: usize = busy.sum();
@@ -148,9 +147,11 @@ impl Fairness {
                 let healthy = self.proven.contains(tenant) && !self.failed.contains(tenant);
                 if free && healthy && own + 1 < *starts {
                     let what = format!(
-                        "{position:?} of {tenant} waited in {write:?}, where {favoured} got {starts} starts and {tenant} {own}"
+                        "{tenant} waited in {write:?} and got {own} starts, where {favoured} got {starts}"
                     );
-                    self.passed_by.entry(*position).or_insert(what);
+                    for position in positions {
+                        self.passed_by.entry(*position).or_insert(what.clone());
+                    }
                 }
             }
         }
@@ -174,7 +175,7 @@ impl Fairness {
                 let was = before.as_ref().and_then(|b| b.unfinished.get(offset));
                 if *reserved && was != Some(&true) {
                     if let Some(what) = self.passed_by.remove(&at(*offset)) {
-                        return Err(Law::L6.breach(what));
+                        return Err(Law::L6.breach(format!("{:?}: {what}", at(*offset))));
                     }
                     if let Some(tenant) = self.tenant_of.get(&at(*offset)) {
                         *chosen.starts.entry(tenant.clone()).or_default() += 1;
@@ -184,10 +185,9 @@ impl Fairness {
                 }
             }
             for position in waiting {
-                if let Some(tenant) = self.tenant_of.get(&position)
-                    && !chosen.waiting.contains_key(tenant)
-                {
-                    chosen.waiting.insert(tenant.clone(), position);
+                if let Some(tenant) = self.tenant_of.get(&position) {
+                    let of_tenant = chosen.waiting.entry(tenant.clone());
+                    of_tenant.or_default().push(position);
                 }
             }
         }

@@ -44,9 +44,7 @@ pub struct Start {
     pub attempt: u8,
     pub attempts_max: u8,
     pub by: Writer,
-    /// By the process's clock.
-    pub at: UnixMillis,
-    /// When it must not start any more, by the same clock.
+    /// When it must not start any more, by the process's clock.
     pub start_by: UnixMillis,
     /// By the broker's clock.
     pub broker_at: UnixMillis,
@@ -204,9 +202,10 @@ impl Offsets {
                 "attempt from {position:?} before its reservation was acknowledged"
             ))
         })?;
-        let age = start.at.max(start.start_by).since(granted_at);
-        Law::L3.check(age <= LEASE, || {
-            format!("attempt from {position:?} {age:?} after its reservation was requested")
+        // Whoever starts it looks at this moment first, however late that is.
+        let lease = start.start_by.since(granted_at);
+        Law::L3.check(lease <= LEASE, || {
+            format!("attempt from {position:?} up to {lease:?} after its reservation was requested")
         })?;
         let due = residence.due;
         Law::L4.check(start.broker_at >= due.minus(start.skew_max), || {

@@ -226,7 +226,8 @@ impl World {
             };
             let now = self.now_of(replica);
             this.desk.deadlines(now)?;
-            let (shown, true_one) = (engine.overview(now).in_flight, this.desk.in_flight());
+            let true_one = this.desk.in_flight() + this.clumsy.swallowed;
+            let shown = engine.overview(now).in_flight;
             // Within a turn not all is performed that was decided.
             Law::L5.check(shown == true_one || this.in_turn, || {
                 format!("the overview shows {shown} attempts in flight: {true_one} are")

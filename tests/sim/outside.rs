@@ -36,7 +36,6 @@ impl World {
             attempt: order.attempt,
             attempts_max: self.plan.settings.attempts,
             by: self.writer(replica, position.partition),
-            at: self.now_of(replica),
             start_by: order.start_by,
             broker_at: self.broker_now(),
             skew_max: Duration::from_millis(this.skew_ms.unsigned_abs()),

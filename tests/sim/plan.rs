@@ -272,11 +272,11 @@ impl Plan {
         plan
     }
 
-    /// Several tenants that answer have something to do all the time.
+    /// Several tenants that answer at once, and several starts in most commits.
     pub fn busy(chance: &mut Chance) -> Self {
         let mut plan = Self::new(chance);
         plan.settings.in_flight_max = 1_024;
-        plan.settings.commit_interval = Duration::from_millis(20);
+        plan.settings.commit_interval = Duration::from_millis(200);
         plan.replicas = 1;
         plan.tenants = (0..3)
             .map(|number| TenantPlan {
@@ -287,9 +287,11 @@ impl Plan {
                 listed: true,
             })
             .collect();
+        plan.partitions
+            .retain(|(p, _)| p.topic != Topic::Source || p.number == 0);
         plan.records = 300;
         plan.flood_share = 0;
-        plan.publish_us = 2 * SECOND;
+        plan.publish_us = 10 * SECOND;
         plan.faults = Vec::new();
         plan.rates = Rates::CALM;
         plan

@@ -3,6 +3,7 @@
 
 use crate::laws::map::{self, Map};
 use ringback::engine::event::{Action, Event};
+use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
 use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic};
 use ringback::model::tenant::TenantId;
@@ -55,13 +56,22 @@ pub enum Planted {
     Stay,
 }
 
+/// A tenant is passed by from this commit on, when all have answered well and
+/// what the start brought is over.
+const STARVES_FROM: u32 = 20;
+
 /// What tampers with one engine's traffic, or does not.
 pub struct Clumsy {
     planted: Option<Planted>,
     last: BTreeMap<Partition, Snapshot>,
     tenants: BTreeMap<Position, TenantId>,
+    /// Tenants that have answered well.
+    proven: BTreeSet<TenantId>,
     /// Reservations of one tenant that were held back.
     withheld: BTreeSet<Position>,
+    commits: u32,
+    /// Attempts of those, which the world does not see.
+    pub swallowed: usize,
 }
 
 impl Clumsy {
@@ -71,7 +81,10 @@ impl Clumsy {
             planted,
             last: BTreeMap::new(),
             tenants: BTreeMap::new(),
+            proven: BTreeSet::new(),
             withheld: BTreeSet::new(),
+            commits: 0,
+            swallowed: 0,
         }
     }
 
@@ -91,6 +104,12 @@ impl Clumsy {
                     partition, found, ..
                 },
             ) => trust(planted, *partition, found),
+            (Some(Planted::Starve), Event::AttemptFinished { position, ended }) => {
+                let tenant = self.tenants.get(position);
+                if let (Outcome::Delivered { .. }, Some(tenant)) = (&ended.outcome, tenant) {
+                    self.proven.insert(tenant.clone());
+                }
+            }
             (Some(Planted::Starve), Event::Record { record, .. }) => {
                 if let Ok(call) = CallEnded::read(record.value.as_deref().unwrap_or_default()) {
                     self.tenants.insert(record.position, call.tenant);
@@ -138,6 +157,7 @@ impl Clumsy {
             (Planted::Starve, Action::StartAttempt(order))
                 if self.withheld.contains(&order.position) =>
             {
+                self.swallowed += 1;
                 Vec::new()
             }
             (Planted::Swallow, Action::Commit(_)) => Vec::new(),
@@ -238,6 +258,10 @@ impl Clumsy {
                 }
             }
         }
+        self.commits += 1;
+        if self.commits < STARVES_FROM {
+            return;
+        }
         let favoured = chosen.iter().find(|(_, starts)| starts.len() >= 2);
         let favoured = favoured.map(|(tenant, _)| tenant.clone());
         let victim = chosen
@@ -270,21 +294,26 @@ fn trust(planted: Planted, partition: Partition, found: &mut Found) {
         base: *base,
         metadata: metadata.clone(),
     };
-    let honest = map::decode(&snapshot, None);
+    let honest = map::decode(&snapshot, found.topic_id.as_ref());
+    let is_source = partition.topic == Topic::Source;
     let mut made_up = Map::at(*base);
     match (planted, honest) {
-        // A base that is the end needs no map.
-        (Planted::TrustForeign, Err(_)) if *base < log_end => {
-            *base = log_end;
-            made_up = Map::at(log_end);
+        // All but the last record is done.
+        (Planted::TrustForeign, Err(_)) if is_source && base.0 + 1 < log_end.0 => {
+            let last = Offset(log_end.0 - 1);
+            *base = NextOffset::at(last);
+            made_up = Map::at(*base);
+            made_up.end = log_end;
+            made_up.unfinished.insert(last, false);
         }
-        (Planted::SendTooOld, Ok(map)) => {
+        (Planted::SendTooOld, Ok(map)) if !is_source => {
             made_up = Map {
                 began: made_up.began,
                 ..map
-            }
+            };
         }
-        (Planted::SendTooOld, Err(_)) if partition.topic != Topic::Source => {}
+        // Reset by hand.
+        (Planted::SendTooOld, Err(_)) if !is_source && metadata.is_empty() => {}
         _ => return,
     }
     *metadata = map::encode(&made_up, None);
