@@ -333,6 +333,16 @@ impl Engine {
         }
     }
 
+    /// What was made anew may fail too, before it was assigned anything: only
+    /// what is said before a re-adoption is performed is of the former life.
+    pub(super) fn on_kafka_fault(&mut self, reason: ReadoptReason) {
+        let is_readopt = |action: &Action| matches!(action, Action::Readopt { .. });
+        if !self.actions.iter().any(is_readopt) {
+            self.readopting = false;
+        }
+        self.readopt(reason);
+    }
+
     /// The one way out of every unclear outcome: drop it all and read again
     /// what Kafka knows. Attempts in flight go on.
     pub(super) fn readopt(&mut self, reason: ReadoptReason) {
@@ -444,4 +454,35 @@ fn pass_lost(owned: &mut Owned, log_start: NextOffset) -> u64 {
     let untouched = (log_start.0 - owned.ledger.end().0).max(0);
     owned.ledger.reached(log_start);
     listed + untouched.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::{EngineSettings, Event};
+    use crate::model::position::TopicNames;
+
+    #[test]
+    fn a_consumer_that_fails_before_its_first_assignment_is_made_anew_too() {
+        let mut engine = Engine::new(EngineSettings {
+            topics: TopicNames::new("call-ended"),
+            attempts: 10,
+            delays: vec!["10s".parse().expect("valid delay")],
+            in_flight_max: 1,
+            commit_interval: Duration::ZERO,
+            record_bytes_max: 1,
+            drain_timeout: Duration::from_secs(1),
+        });
+        let fault = || Event::KafkaFault {
+            reason: ReadoptReason::ConsumerFault,
+        };
+        for _ in 0..2 {
+            engine.handle(UnixMillis(1), fault());
+            // Of the same life, before the runner has done what the first asks for.
+            engine.handle(UnixMillis(1), fault());
+            let actions = std::iter::from_fn(|| engine.next_action());
+            let readopts = actions.filter(|action| matches!(action, Action::Readopt { .. }));
+            assert_eq!(readopts.count(), 1);
+        }
+    }
 }

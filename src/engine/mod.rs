@@ -170,7 +170,7 @@ impl Engine {
             Event::MoveRefused { write } => self.on_move_refused(write),
             Event::MoveTooLarge { write } => self.on_move_too_large(write),
             Event::WriteUnsure { write } => self.on_write_unsure(write),
-            Event::KafkaFault { reason } => self.readopt(reason),
+            Event::KafkaFault { reason } => self.on_kafka_fault(reason),
             Event::TenantsReplaced(tenants) => self.on_tenants_replaced(tenants),
             Event::Wake => {}
             Event::Drain => self.on_drain(),
