@@ -411,7 +411,7 @@ impl Engine {
     /// From here on the record belongs to the next move.
     pub(super) fn begin_move(&mut self, moving: Moving) {
         let Position { partition, offset } = moving.record.position;
-        let due = writes::move_due(moving.verdict, self.now);
+        let by = writes::move_by(moving.verdict, self.now);
         let bytes = moving.record.size();
         let owned = self
             .partitions
@@ -425,7 +425,7 @@ impl Engine {
             }
             None => owned.ledger.take(offset, Entry::Moving(Box::new(moving))),
         }
-        owned.queue_move(offset, bytes, due, self.now);
+        owned.queue_move(offset, bytes, by, self.now);
     }
 
     /// The record was delivered.

@@ -35,6 +35,15 @@ pub const STALLED: Duration = Duration::from_secs(30);
 /// The most that one answer counts for; they come every second.
 const HEARD_MAX: Duration = Duration::from_secs(2);
 
+/// By when a move is to be done.
+#[derive(Clone, Copy)]
+pub struct MoveBy {
+    /// Until then it waits for others.
+    pub due: UnixMillis,
+    /// From then on it does not wait for a plain commit either.
+    pub overdue: UnixMillis,
+}
+
 /// How far along a partition is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -96,7 +105,7 @@ pub struct Owned {
     /// Failed, diverted or unreadable: to be moved. In no write.
     pub moves: VecDeque<Offset>,
     /// By when the first of them is to be moved.
-    pub moves_due: Option<UnixMillis>,
+    pub moves_by: Option<MoveBy>,
     pub moves_bytes: usize,
     /// Finished in memory, in no write.
     pub delivered: Vec<Delivered>,
@@ -137,7 +146,7 @@ impl Owned {
             head_due: None,
             full_streak: usize::MAX,
             moves: VecDeque::new(),
-            moves_due: None,
+            moves_by: None,
             moves_bytes: 0,
             delivered: Vec::new(),
             dirty_since: None,
@@ -239,23 +248,31 @@ impl Owned {
         self.dirty_since.get_or_insert(now);
     }
 
-    /// A record waits to be moved, until then at the latest.
-    pub fn queue_move(&mut self, offset: Offset, bytes: usize, due: UnixMillis, now: UnixMillis) {
+    /// A record waits to be moved.
+    pub fn queue_move(&mut self, offset: Offset, bytes: usize, by: MoveBy, now: UnixMillis) {
         self.moves.push_back(offset);
         self.moves_bytes += bytes;
         let many = self.moves.len() >= MOVES_MANY || self.moves_bytes >= MOVES_MANY_BYTES;
-        self.move_by(if many { now } else { due });
+        let due = if many { now } else { by.due };
+        self.move_by(MoveBy { due, ..by });
     }
 
     /// A record that was not moved waits before all others.
     pub fn requeue_move(&mut self, offset: Offset, bytes: usize, now: UnixMillis) {
         self.moves.push_front(offset);
         self.moves_bytes += bytes;
-        self.move_by(now);
+        self.move_by(MoveBy {
+            due: now,
+            overdue: now,
+        });
     }
 
-    fn move_by(&mut self, due: UnixMillis) {
-        self.moves_due = Some(self.moves_due.map_or(due, |before| before.min(due)));
+    fn move_by(&mut self, by: MoveBy) {
+        let before = self.moves_by.unwrap_or(by);
+        self.moves_by = Some(MoveBy {
+            due: before.due.min(by.due),
+            overdue: before.overdue.min(by.overdue),
+        });
     }
 
     /// Whether as much waits to be moved as one transaction takes, so that

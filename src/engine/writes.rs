@@ -16,7 +16,7 @@
 use super::Engine;
 use super::event::Action;
 use super::ledger::{Entry, Moving};
-use super::owned::{InWrite, MOVE_BYTES_MAX, MOVE_RECORDS_MAX, Owned, Phase};
+use super::owned::{InWrite, MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, Owned, Phase};
 use super::verdict::Verdict;
 use crate::model::fact::{DeadLetterReason, ReadoptReason};
 use crate::model::headers;
@@ -37,9 +37,12 @@ const COMPLETION_WAIT: Duration = Duration::from_millis(50);
 const MOVE_WAIT: Duration = Duration::from_millis(20);
 /// Diverts are gathered for at most this long.
 const DIVERT_WAIT: Duration = Duration::from_secs(5);
-/// Moves that are due this long keep their partition out of plain commits, so
-/// that the next transaction finds it free.
-const MOVE_OVERDUE: Duration = Duration::from_millis(40);
+/// Moves that are due since this many times of what they waited for others keep
+/// their partition out of plain commits, so that the next transaction finds it
+/// free.
+const OVERDUE_WAITS: u32 = 2;
+/// With so many waiting moves, none waits longer.
+const MOVES_WAITING_MAX: usize = 4 * MOVE_RECORDS_MAX;
 /// After a refused commit the rebalance that caused it must show within this
 /// time: the session's, and then some.
 const REBALANCE_WAIT: Duration = Duration::from_secs(12);
@@ -130,7 +133,7 @@ impl Engine {
             .collect();
         due.sort_unstable();
         let together = match due.first() {
-            Some(_) if waiting >= MOVE_RECORDS_MAX => UnixMillis(i64::MAX),
+            Some(_) if waiting >= MOVES_WAITING_MAX => UnixMillis(i64::MAX),
             Some((first, _)) if *first <= now => now.plus(MOVE_WAIT),
             _ => return,
         };
@@ -187,7 +190,7 @@ impl Engine {
                 }
             }
             if owned.moves.is_empty() {
-                owned.moves_due = None;
+                owned.moves_by = None;
                 owned.moves_bytes = 0;
             }
             if !moving.is_empty() {
@@ -212,8 +215,7 @@ impl Engine {
             return;
         }
         let overdue = |owned: &Owned| {
-            let since = owned.moves_due.filter(|_| self.writes.moving.is_some());
-            since.is_some_and(|at| now >= at.plus(MOVE_OVERDUE))
+            self.writes.moving.is_some() && owned.moves_by.is_some_and(|by| now >= by.overdue)
         };
         let free: BTreeSet<Partition> = self
             .partitions
@@ -399,21 +401,26 @@ impl Owned {
 
 /// By when a record is moved. Diverts wait for the end of a span of time that
 /// is the same for all partitions.
-pub(super) fn move_due(verdict: Verdict, now: UnixMillis) -> UnixMillis {
-    let Verdict::Divert(delay) = verdict else {
-        return now.plus(MOVE_WAIT);
+pub(super) fn move_by(verdict: Verdict, now: UnixMillis) -> MoveBy {
+    let (wait, due) = match verdict {
+        Verdict::Divert(delay) => {
+            let span = (delay.duration() / 2).clamp(MOVE_WAIT, DIVERT_WAIT);
+            let span_ms = span.as_millis() as i64;
+            let end = (now.0.div_euclid(span_ms) + 1) * span_ms;
+            (span, UnixMillis(end))
+        }
+        Verdict::Delay(_) | Verdict::DeadLetter(_) => (MOVE_WAIT, now.plus(MOVE_WAIT)),
     };
-    let span = (delay.duration() / 2).clamp(MOVE_WAIT, DIVERT_WAIT);
-    let span_ms = span.as_millis() as i64;
-    UnixMillis((now.0.div_euclid(span_ms) + 1) * span_ms)
+    let overdue = due.plus(wait * OVERDUE_WAITS);
+    MoveBy { due, overdue }
 }
 
 /// When the partition's waiting moves are due, if it has any.
 fn move_due_at(owned: &Owned) -> Option<UnixMillis> {
-    let due = owned.moves_due.filter(|_| !owned.moves.is_empty())?;
+    let by = owned.moves_by.filter(|_| !owned.moves.is_empty())?;
     Some(match owned.phase {
         Phase::Leaving => UnixMillis(0),
-        _ => due,
+        _ => by.due,
     })
 }
 
