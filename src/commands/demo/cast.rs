@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long the slow tenant takes.
-pub const SLOW_ANSWER: Duration = Duration::from_millis(300);
+pub const SLOW_ANSWER: Duration = Duration::from_millis(150);
 /// How long the failing tenant answers 503, from its first POST on.
 pub const FAILING_FOR: Duration = Duration::from_secs(5);
 
@@ -53,7 +53,7 @@ impl Role {
     pub const fn does(self) -> &'static str {
         match self {
             Self::Healthy => "answers at once",
-            Self::Slow => "answers after 300 ms",
+            Self::Slow => "answers after 150 ms",
             Self::Failing => "answers 503 for 5 s, then recovers",
             Self::Dead => "accepts and never answers",
             Self::NoCallback => "has configured no callback",
@@ -64,10 +64,13 @@ impl Role {
     #[must_use]
     pub const fn records(self) -> u64 {
         match self {
-            Self::Healthy => 300,
+            Self::Healthy => 317,
             Self::Slow => 80,
             Self::Failing => 80,
-            Self::Dead | Self::NoCallback => 20,
+            // One at a time, each attempt with its timeout and a pause: 30 of
+            // them fit into the demo's minute.
+            Self::Dead => 3,
+            Self::NoCallback => 20,
         }
     }
 
