@@ -14,7 +14,9 @@ use cases::{CASES, Case, ZONES};
 use receivers::Playing;
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Records for each hostile tenant.
@@ -69,6 +71,7 @@ fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
     let ringback = scene.start_with_names("a", &["--ca-file", ca], &names.resolv_conf());
     let ringback = ringback.ready();
 
+    let stalls = Stalls::watch();
     let alone = p99(&mut scene, ALONE);
     for (at, (case, _)) in theatre.playing.iter().enumerate() {
         for n in 0..RECORDS {
@@ -83,7 +86,7 @@ fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
         theatre.playing.len()
     );
     check_ends(&scene, &theatre, &ringback);
-    check_durations(&ringback);
+    check_durations(&ringback, stalls.longest());
     let peak = memory_peak_kib(&ringback);
     println!("memory at most {} MB", peak * 1_024 / 1_000_000);
     assert!(peak < MEMORY_MAX_KIB, "{peak} KiB of memory");
@@ -96,6 +99,35 @@ fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
     scene.until_settled();
     scene.account().assert_exact();
     ringback.drain();
+}
+
+/// How much later than asked this machine wakes a thread of ours at worst.
+struct Stalls {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Duration>,
+}
+
+impl Stalls {
+    fn watch() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            let nap = Duration::from_millis(5);
+            let mut longest = Duration::ZERO;
+            while !told.load(Ordering::Relaxed) {
+                let asleep = Instant::now();
+                std::thread::park_timeout(nap);
+                longest = longest.max(asleep.elapsed().saturating_sub(nap));
+            }
+            longest
+        });
+        Self { over, thread }
+    }
+
+    fn longest(self) -> Duration {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it only sleeps")
+    }
 }
 
 /// The receivers, on a thread of their own until dropped.
@@ -189,8 +221,10 @@ fn check_ends(scene: &Scene<'_>, theatre: &Theatre, ringback: &Ringback) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// No failed attempt took longer than the deadline and a little.
-fn check_durations(ringback: &Ringback) {
+/// No failed attempt took longer than the deadline and a little, but for what
+/// the machine, busy with other tests, took from everybody.
+fn check_durations(ringback: &Ringback, stall: Duration) {
+    let late_max_ms = LATE_MAX_MS + stall.as_millis() as u64;
     let log = ringback.log();
     assert!(!log.contains("hunter2"), "a URL's query is in the log");
     let mut longest = 0;
@@ -199,7 +233,7 @@ fn check_durations(ringback: &Ringback) {
         let line: serde_json::Value = serde_json::from_str(line).expect("lines are JSON");
         let fields = line.get("fields").unwrap_or(&line);
         let duration = fields["duration_ms"].as_u64().expect("a number");
-        assert!(duration <= TIMEOUT_MS + LATE_MAX_MS, "{line}");
+        assert!(duration <= TIMEOUT_MS + late_max_ms, "{stall:?}: {line}");
         longest = longest.max(duration);
         lines += 1;
     }
