@@ -115,6 +115,11 @@ impl Coordinator {
         self.members.values().map(|m| m.tag).collect()
     }
 
+    /// The consumer that has this name.
+    pub fn tag_of(&self, name: Name) -> Option<Tag> {
+        self.members.get(&name).map(|m| m.tag)
+    }
+
     /// Whether a member with these credentials exists.
     pub fn check(&self, by: &Credentials) -> Result<(), Refusal> {
         let member = self.members.get(&by.name).ok_or(Refusal::UnknownMember)?;

@@ -37,6 +37,11 @@ impl World {
         let (name, id) = (this.name, this.credentials.map(|c| c.member));
         let claims: BTreeSet<Partition> = this.reading.keys().copied().collect();
         let was_preparing = self.coordinator.is_preparing();
+        // Who had the name hears with its next heartbeat that it is fenced.
+        if let Some(former) = self.coordinator.tag_of(name).filter(|of| *of != tag) {
+            let late = self.chance.below(HEARTBEAT_US);
+            self.after(late, Happening::Heartbeat(former));
+        }
         match self.coordinator.join(name, tag, id, claims) {
             Join::Fenced => return self.fenced(tag),
             Join::Unknown => return self.lose(tag),
