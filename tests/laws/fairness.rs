@@ -165,14 +165,17 @@ impl Fairness {
             let Some(adopted) = self.adopted.get_mut(partition) else {
                 continue;
             };
-            chosen.refused_before |= std::mem::take(&mut adopted.refused);
+            // Then the map before it says of too much that it is reserved.
+            let refused = std::mem::take(&mut adopted.refused);
+            chosen.refused_before |= refused;
+            let before = before.as_ref().filter(|_| !refused);
             let at = |offset: Offset| Position {
                 partition: *partition,
                 offset,
             };
             let mut waiting = Vec::new();
             for (offset, reserved) in &map.unfinished {
-                let was = before.as_ref().and_then(|b| b.unfinished.get(offset));
+                let was = before.and_then(|b| b.unfinished.get(offset));
                 if *reserved && was != Some(&true) {
                     if let Some(what) = self.passed_by.remove(&at(*offset)) {
                         return Err(Law::L6.breach(format!("{:?}: {what}", at(*offset))));

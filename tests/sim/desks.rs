@@ -29,17 +29,7 @@ impl World {
         Law::L7.check(self.steps < STEPS_MAX, || {
             format!("{STEPS_MAX} events at {} s", self.now_us / SECOND)
         })?;
-        // What the desk would judge by the new state was decided by the old one.
-        let turning = matches!(
-            event,
-            Event::Assigned { .. }
-                | Event::Revoked { .. }
-                | Event::TenantsReplaced(_)
-                | Event::Drain
-        );
-        if turning && self.replicas[replica].in_turn {
-            self.perform_all(replica)?;
-        }
+        self.end_turn_before(replica, &event)?;
         let now = self.now_of(replica);
         let this = &mut self.replicas[replica];
         let event = this.clumsy.twist_event(event);
@@ -63,6 +53,21 @@ impl World {
         }
         self.perform_all(replica)?;
         self.plan_wake(replica)
+    }
+
+    /// What the desk would judge by the new state was decided by the old one.
+    pub fn end_turn_before(&mut self, replica: usize, event: &Event) -> Verdict {
+        let turning = matches!(
+            event,
+            Event::Assigned { .. }
+                | Event::Revoked { .. }
+                | Event::TenantsReplaced(_)
+                | Event::Drain
+        );
+        match turning && self.replicas[replica].in_turn {
+            true => self.perform_all(replica),
+            false => Ok(()),
+        }
     }
 
     /// The turn ends.

@@ -32,6 +32,9 @@ const EPOCH_MS: i64 = 1_700_000_000_000;
 /// Once faults have stopped, the run is looked at this often.
 const SETTLING_CHECK_US: u64 = 10 * SECOND;
 
+/// By then whatever waited for brokers that were away has been tried again.
+const SETTLING_MIN_US: u64 = 200 * SECOND;
+
 /// So long partitions may be without an owner in a stable group.
 const ORPHANED_US: u64 = 60 * SECOND;
 
@@ -118,7 +121,7 @@ impl Ord for Scheduled {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Faulty,
-    Settling { deadline_us: u64 },
+    Settling { since_us: u64, deadline_us: u64 },
     Draining,
 }
 
@@ -323,6 +326,10 @@ impl World {
             }
             Happening::TellConsumer(tag, event) => {
                 if self.replicas[tag.replica].is_current(tag) {
+                    self.end_turn_before(tag.replica, &event)?;
+                }
+                // The turn may have dropped the consumer.
+                if self.replicas[tag.replica].is_current(tag) {
                     self.keep_told(tag.replica, &event);
                     return self.tell(tag.replica, event);
                 }
@@ -442,7 +449,14 @@ impl World {
                     self.settle();
                 }
             }
-            Phase::Settling { deadline_us } => self.look_for_end(deadline_us)?,
+            Phase::Settling {
+                since_us,
+                deadline_us,
+            } => {
+                if self.now_us >= since_us + SETTLING_MIN_US {
+                    self.look_for_end(deadline_us)?;
+                }
+            }
             Phase::Draining => {}
         }
         let seldom = matches!(self.phase, Phase::Settling { .. });
@@ -472,7 +486,10 @@ impl World {
         let records = self.residences.budgets().max(self.plan.records);
         let patience = self.plan.patience(records);
         let deadline_us = self.now_us + patience.as_micros() as u64 + 60 * SECOND;
-        self.phase = Phase::Settling { deadline_us };
+        self.phase = Phase::Settling {
+            since_us: self.now_us,
+            deadline_us,
+        };
         for replica in 0..self.replicas.len() {
             self.replicas[replica].cut_until = 0;
             if replica < self.plan.replicas {
