@@ -2,8 +2,6 @@
 //! clock that also counts stopped and suspended time, and slewed towards the
 //! wall at most 500 ppm. So a step of the wall clock makes nothing due and
 //! freezes nothing. Never policy. Any thread may ask.
-//!
-//! Source: accounting, section 8.
 
 use crate::model::time::UnixMillis;
 use rustix::time::{ClockId, Timespec, clock_gettime};

@@ -2,7 +2,9 @@
 //! Decides nothing. Runs on a thread of its own, because librdkafka can hang
 //! there (librdkafka#5456, #5511).
 //!
-//! Source: accounting.md, "When an outcome is unknown".
+//! Once commit was called, only commit is called again until it answers: the
+//! marker may have been written and the answer lost, so that an abort or a
+//! second try would fork the record into two budgets.
 
 use super::admin::{self, Admin};
 use super::board::{CLIENT_MAX, CLOSE, Seat};
