@@ -34,8 +34,10 @@ const BESIDE: Duration = Duration::from_secs(13);
 const TIMEOUT_MS: u64 = 5_000;
 const LATE_MAX_MS: u64 = 200;
 const MEMORY_MAX_KIB: u64 = 200 * 1_000_000 / 1_024;
-/// What hostile receivers may add to the healthy tenants' p99.
-const P99_MAX: Duration = Duration::from_millis(100);
+/// What hostile receivers may add to the healthy tenants' p99. One that held
+/// the others up would do so for its 5 s; on a quiet machine what is printed
+/// stays below 100 ms in all, beside other tests only noise makes it more.
+const P99_MAX: Duration = Duration::from_secs(1);
 
 #[test]
 fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
