@@ -72,7 +72,6 @@ impl Engine {
     }
 
     pub(super) fn on_found(&mut self, generation: Generation, partition: Partition, found: Found) {
-        let now = self.now;
         let began = Began {
             at: self.began_at(partition, &found),
             end: found.log_end,
@@ -86,18 +85,11 @@ impl Engine {
         owned.progress();
         owned.topic_id = found.topic_id.clone();
         owned.log_end = found.log_end;
-        let committed = found
-            .committed
-            .as_ref()
-            .map(|(base, text)| (*base, text.as_str()));
-        let map = committed.map(|(base, text)| read_map(text, base, &found));
-        // The offset is as foreign to this topic as its map: in the new log it
-        // would pass over records that nobody has seen.
-        let former = map == Some(Err(Unusable::OtherTopic));
-        let base = match committed {
-            Some((base, _)) if !former => base,
-            _ => found.log_start,
-        };
+        let Committed {
+            base,
+            map,
+            rejected,
+        } = read_committed(&found);
         if base > found.log_end {
             owned.phase = Phase::Stopped(BEYOND_END);
             owned.ledger = Ledger::at(base);
@@ -107,24 +99,32 @@ impl Engine {
             });
             return;
         }
-        let rejected = match &map {
-            Some(Err(why)) if committed.is_some_and(|(_, text)| !text.is_empty()) => {
-                Some(why.why())
-            }
-            _ => None,
-        };
-        owned.had_map = matches!(map, Some(Ok(_)));
+        owned.had_map = map.is_some();
         owned.ledger = match map {
-            Some(Ok(map)) => {
+            Some(map) => {
                 owned.began = map.began;
                 Ledger::adopted(map)
             }
-            Some(Err(_)) | None => {
+            None => {
                 owned.began = began;
                 owned.write_now = true;
                 Ledger::at(base)
             }
         };
+        if let Some(why) = rejected {
+            self.report(Fact::MetadataRejected { partition, why });
+        }
+        self.begin_to_read(partition, found.log_start);
+    }
+
+    /// An adopted partition goes to work: caution after a crash, what the log
+    /// has lost, and where reading begins.
+    fn begin_to_read(&mut self, partition: Partition, log_start: NextOffset) {
+        let now = self.now;
+        let owned = self
+            .partitions
+            .get_mut(&partition)
+            .expect("adopted just now");
         // What this process reserved itself tells of no crash.
         let strange = |offset: Offset| {
             let position = Position { partition, offset };
@@ -135,8 +135,9 @@ impl Engine {
         });
         owned.caution = unclean.then(|| Caution::new(now));
         let (unfinished, in_doubt) = (owned.ledger.len(), owned.ledger.reserved());
-        let lost = pass_lost(owned, found.log_start);
-        let from = owned.ledger.base().max(found.log_start);
+        let lost = pass_lost(owned, log_start);
+        let from = owned.ledger.base().max(log_start);
+        let generation = owned.generation;
         owned.expected = from;
         owned.phase = Phase::Running;
         if lost > 0 {
@@ -145,9 +146,6 @@ impl Engine {
                 partition,
                 offsets: lost,
             });
-        }
-        if let Some(why) = rejected {
-            self.report(Fact::MetadataRejected { partition, why });
         }
         self.report(Fact::Adopted {
             partition,
@@ -436,6 +434,41 @@ impl Engine {
             drain.stopped = true;
             self.act(Action::Stop);
         }
+    }
+}
+
+/// What was found committed.
+struct Committed {
+    /// Where to go on, or the log's start.
+    base: NextOffset,
+    map: Option<offsets::Map>,
+    /// Why a text that is there is not a map for this log.
+    rejected: Option<&'static str>,
+}
+
+fn read_committed(found: &Found) -> Committed {
+    let Some((base, text)) = &found.committed else {
+        return Committed {
+            base: found.log_start,
+            map: None,
+            rejected: None,
+        };
+    };
+    let (map, why) = match read_map(text, *base, found) {
+        Ok(map) => (Some(map), None),
+        Err(why) => (None, Some(why)),
+    };
+    // An offset of a former topic is as foreign to this one as its map: it
+    // would pass over records that nobody has seen.
+    let base = match why {
+        Some(Unusable::OtherTopic) => found.log_start,
+        _ => *base,
+    };
+    let rejected = why.map(Unusable::why).filter(|_| !text.is_empty());
+    Committed {
+        base,
+        map,
+        rejected,
     }
 }
 
