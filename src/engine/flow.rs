@@ -274,15 +274,20 @@ impl Engine {
             {
                 (Step::Stays(Some(now.plus(LOOK_AGAIN))), Some(arrived))
             }
-            Room::Soon | Room::No if owned.is_full_of_moves() => (Step::Stays(None), Some(arrived)),
-            Room::Soon | Room::No => {
+            Room::Soon | Room::No | Room::NotTried if owned.is_full_of_moves() => {
+                (Step::Stays(None), Some(arrived))
+            }
+            Room::Soon | Room::No | Room::NotTried => {
                 owned.full_streak = owned.full_streak.saturating_add(1);
                 let Arrived {
                     record,
                     mut history,
                     ..
                 } = arrived;
-                let verdict = self.schedule.divert(&mut history, now);
+                let verdict = match room {
+                    Room::NotTried => self.schedule.divert_shortly(&mut history, now),
+                    _ => self.schedule.divert(&mut history, now),
+                };
                 let id = Some(call.id);
                 self.begin_move(Moving {
                     record,

@@ -58,6 +58,9 @@ pub enum Room {
     Soon,
     /// The tenant's own limit holds and there is no room behind it: divert.
     No,
+    /// So many of whom nothing is known hang that there is no slot to try this
+    /// one: divert, and try again soon.
+    NotTried,
     /// The process's own limit holds: reading stops.
     ProcessFull,
 }
@@ -185,7 +188,10 @@ impl Lanes {
         }
         let no_share = self.slots.is_share_taken(lane.limit.standing());
         if lane.failing || no_share {
-            return Room::No;
+            return match lane.limit.standing() {
+                Standing::Unknown => Room::NotTried,
+                Standing::Answering | Standing::Hanging => Room::No,
+            };
         }
         if lane
             .limited

@@ -154,9 +154,19 @@ impl Schedule {
     pub fn divert(&self, history: &mut History, now: UnixMillis) -> Verdict {
         let step = usize::try_from(history.diverts).unwrap_or(usize::MAX);
         let delay = self.ladder.get(step).or(self.ladder.last());
+        let delay = *delay.expect("a schedule has a delay");
+        self.divert_to(delay, history, now)
+    }
+
+    /// Judges a record that cannot be tried for others' sake: it waits shortly.
+    pub fn divert_shortly(&self, history: &mut History, now: UnixMillis) -> Verdict {
+        self.divert_to(self.shortest(), history, now)
+    }
+
+    fn divert_to(&self, delay: Delay, history: &mut History, now: UnixMillis) -> Verdict {
         history.diverts = history.diverts.saturating_add(1);
         history.last_at = Some(now);
-        Verdict::Divert(*delay.expect("a schedule has a delay"))
+        Verdict::Divert(delay)
     }
 }
 
