@@ -381,8 +381,8 @@ impl Desk {
         let (per_tenant, tenants) = (&self.per_tenant, &self.tenants);
         let changed = self.former.values().any(|(_, at)| now.since(*at) <= LEASE);
         self.fairness.written(write, &maps, |tenant| {
-            let limit = tenants.callback(tenant).filter(|_| !changed)?.max_in_flight;
-            Some((per_tenant.get(tenant).copied().unwrap_or(0), limit as usize))
+            tenants.callback(tenant).filter(|_| !changed)?;
+            Some(per_tenant.get(tenant).copied().unwrap_or(0))
         })?;
         Ok(partitions)
     }
@@ -395,7 +395,7 @@ impl Desk {
             self.former.insert(tenant.id.clone(), (limit, now));
         }
         self.tenants = Arc::clone(tenants);
-        self.fairness.limits_change();
+        self.fairness.limits_change(tenants);
     }
 
     fn former_limit(&self, now: UnixMillis, tenant: &TenantId) -> u32 {

@@ -12,7 +12,7 @@
 use super::map::Map;
 use super::{Law, Verdict};
 use ringback::model::position::{NextOffset, Offset, Partition, Position};
-use ringback::model::tenant::TenantId;
+use ringback::model::tenant::{TenantId, Tenants};
 use ringback::model::write::WriteId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -46,6 +46,7 @@ struct Chosen {
 pub struct Fairness {
     tenant_of: HashMap<Position, TenantId>,
     adopted: BTreeMap<Partition, Adopted>,
+    least_limits: HashMap<TenantId, usize>,
     proven: HashSet<TenantId>,
     failed: HashSet<TenantId>,
     reserving: HashMap<WriteId, BTreeMap<TenantId, usize>>,
@@ -104,9 +105,15 @@ impl Fairness {
         self.passed_by.clear();
     }
 
-    /// Limits change: what was passed by may have been at its limit.
-    pub fn limits_change(&mut self) {
+    /// Limits change: what was passed by may have been at its limit, and one
+    /// that is raised is reached only with time.
+    pub fn limits_change(&mut self, tenants: &Tenants) {
         self.passed_by.clear();
+        for tenant in tenants.iter() {
+            let limit = tenant.max_in_flight as usize;
+            let least = self.least_limits.entry(tenant.id.clone()).or_insert(limit);
+            *least = limit.min(*least);
+        }
     }
 
     /// A write was answered; where it was refused, all is as before it.
@@ -125,12 +132,12 @@ impl Fairness {
     }
 
     /// A write is ordered, with each partition's map before it and now.
-    /// `in_flight` tells the attempts and the limit of a tenant.
+    /// `in_flight` tells a tenant's attempts, where its limit has not just changed.
     pub fn written(
         &mut self,
         write: WriteId,
         maps: &[(Partition, Option<Map>, Map)],
-        in_flight: impl Fn(&TenantId) -> Option<(usize, usize)>,
+        in_flight: impl Fn(&TenantId) -> Option<usize>,
     ) -> Verdict {
         let chosen = self.chosen(maps)?;
         let most = chosen.starts.iter().max_by_key(|(_, starts)| **starts);
@@ -141,9 +148,9 @@ impl Fairness {
                 let own = chosen.starts.get(tenant).copied().unwrap_or(0);
                 let busy = self.reserving.values().filter_map(|of| of.get(tenant));
                 let reserving: usize = busy.sum();
-                let free = in_flight(tenant).is_some_and(|(active, limit)| {
-                    active + reserving + own < limit.min(ATTEMPTS_CERTAIN)
-                });
+                let least = self.least_limits.get(tenant).copied().unwrap_or(0);
+                let free = in_flight(tenant)
+                    .is_some_and(|active| active + reserving + own < least.min(ATTEMPTS_CERTAIN));
                 let healthy = self.proven.contains(tenant) && !self.failed.contains(tenant);
                 if free && healthy && own + 1 < *starts {
                     let what = format!(
