@@ -39,7 +39,7 @@
 //! | L3 tries | no attempt from a residence that is not reserved, whose lease is over, or that is in doubt; none after the last |
 //! | L4 not early | no delayed record is attempted before it is due |
 //! | L5 bounds | no queue, map or count of work exceeds its limit |
-//! | L6 fairness | between two starts of one ready lane every other ready lane gets one |
+//! | L6 fairness | between two starts of one ready lane every other ready lane gets one; none is ready while its records' partition waits for a write |
 //! | L7 liveness | once faults stop, every record reaches a disposition |
 //! | L8 fencing | an event of a revoked generation changes nothing of the present one |
 //! | L9 drain | after a drain begins no attempt starts, and the engine stops by the deadline |
@@ -47,16 +47,20 @@
 //! # Who may know whom
 //! [`model`] knows nobody. [`engine`] knows `model` and is a pure state machine:
 //! events and the time go in, actions come out. Each shell ([`kafka`], [`http`],
-//! [`admin`], [`config`], [`telemetry`]) knows `model` and its own library.
+//! [`admin`], [`config`], [`telemetry`]) knows `model` and its own library;
+//! `http` also asks [`clock`] how long a connection is idle.
 //! [`runner`] connects them all. `tests/tidy.rs` checks this.
 //!
 //! # Threads
 //! One OS thread owns the Kafka consumer and polls it; one commits; one runs
 //! the transactions; one reads committed maps, log ends and topic ids, which
 //! may take long. A watchdog's thread ends the process where one of them does
-//! not come back although the brokers answer others. The runner's loop and all HTTP attempts share one thread with
-//! a tokio runtime, the operators' pages have another. The seams are queues
-//! whose lengths the engine bounds by asking for every record it gets.
+//! not come back although the brokers answer others. The runner's loop and
+//! the attempts to tenants that are known to answer share one thread with a
+//! tokio runtime. Those to others have threads of their own, where one that
+//! floods holds up its like only, and the operators' pages have another. The
+//! seams are queues whose lengths the engine bounds by asking for every record
+//! it gets.
 //!
 //! # Deliberately absent
 //! Traits with one implementor, mocks, a database, ordering between records,

@@ -1,10 +1,17 @@
 //! The one loop: waits for an event, feeds the engine, performs its actions.
 //! The only spawner of threads and tasks; never decides anything about records.
-//! Runs on the main thread's runtime together with all attempts.
+//! Runs on the main thread's runtime together with the attempts to tenants that
+//! are known to answer. Those to others run on threads of their own: one of them
+//! may send as fast as it is read, and a single connection that always has more
+//! to read keeps its thread from all others for a second (measured with `103
+//! Early Hints` without end).
 //!
 //! Ends of attempts go before new records, and each turn takes a bounded batch
 //! of both, so that neither can keep the loop from the other.
 
+mod apart;
+
+use self::apart::Apart;
 use crate::admin::Status;
 use crate::clock::{self, Clock};
 use crate::config::name_files::NameFiles;
@@ -24,6 +31,7 @@ use crate::telemetry::Telemetry;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
@@ -68,6 +76,9 @@ pub struct Service {
     pub engine: EngineSettings,
     /// Sends the attempts.
     pub callbacks: Arc<Callbacks>,
+    /// Sends those that are kept apart. Shares nothing with the other, neither
+    /// connections nor lookups, which would live on the wrong thread.
+    pub callbacks_apart: Arc<Callbacks>,
     /// The tenants in force, and their file.
     pub tenants: TenantsWatch,
     /// What the callbacks' names are looked up in.
@@ -125,6 +136,9 @@ enum Attempted {
 
 struct Runner {
     service: Service,
+    /// This thread's.
+    runtime: Handle,
+    apart: Apart,
     engine: Engine,
     phase: watch::Receiver<Phase>,
     attempted: mpsc::UnboundedReceiver<Attempted>,
@@ -154,6 +168,8 @@ impl Runner {
         let across = Arc::new(AcrossLives::new(clock::elapsed));
         let now = service.clock.now();
         Self {
+            runtime: Handle::current(),
+            apart: Apart::begin(),
             hung: begin_watch(&service, &across),
             engine: Engine::new(service.engine.clone()),
             service,
@@ -208,7 +224,8 @@ impl Runner {
                 Err(_) => break,
             }
         }
-        self.engine.handle(now, Event::Wake);
+        let worked = self.worked();
+        self.engine.handle(now, Event::Wake { worked });
         self.perform_all(now);
         if now >= self.next_tick {
             self.tick(now);
@@ -222,6 +239,11 @@ impl Runner {
         if self.leave_by.is_some_and(|at| now >= at) {
             self.end = Some(End::Cut);
         }
+    }
+
+    /// For how long this thread has had something to do.
+    fn worked(&self) -> Duration {
+        self.runtime.metrics().worker_total_busy_duration(0)
     }
 
     async fn wait(&mut self) {
@@ -468,9 +490,13 @@ impl Runner {
 
     fn attempt(&self, order: AttemptOrder) {
         let clock = Arc::clone(&self.service.clock);
-        let callbacks = Arc::clone(&self.service.callbacks);
         let attempted = self.attempted_in.clone();
-        tokio::spawn(async move {
+        let (runtime, callbacks) = match order.apart {
+            true => (self.apart.runtime(), &self.service.callbacks_apart),
+            false => (&self.runtime, &self.service.callbacks),
+        };
+        let callbacks = Arc::clone(callbacks);
+        runtime.spawn(async move {
             let position = order.position;
             let started_at = clock.now();
             let answer = if started_at > order.start_by {
@@ -544,8 +570,9 @@ impl Runner {
             }
         }
         if let Some(new) = self.service.name_files.check() {
-            let callbacks = &self.service.callbacks;
-            callbacks.look_names_up_in(&new.resolv_conf, &new.hosts);
+            for callbacks in [&self.service.callbacks, &self.service.callbacks_apart] {
+                callbacks.look_names_up_in(&new.resolv_conf, &new.hosts);
+            }
         }
         let overview = self.engine.overview(now);
         self.service

@@ -133,7 +133,8 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "http",
-        to: &["model"],
+        // How long a connection is idle.
+        to: &["model", "clock"],
     },
     Arrow {
         from: "admin",
@@ -233,7 +234,8 @@ impl Source {
     }
 
     fn is_test(&self) -> bool {
-        self.path.starts_with("src/") && self.path.ends_with("/tests.rs")
+        let in_tests = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
+        self.path.starts_with("src/") && in_tests
     }
 }
 

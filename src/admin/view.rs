@@ -219,7 +219,7 @@ fn failing(failing: &FailingTenant) -> FailingView<'_> {
         tenant: failing.tenant.as_str(),
         class: failing.class.name(),
         error: &failing.detail,
-        advice: failing.class.advice(),
+        advice: failing.class.advice_on(failing.status),
         failures: failing.failures,
         since: failing.since.0,
         last_at: failing.last_at.0,

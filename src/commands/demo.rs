@@ -118,16 +118,21 @@ async fn demo() -> Result<bool, Error> {
     });
     let http = HttpSettings {
         timeout: ATTEMPT_TIMEOUT,
-        in_flight_max: 1_024,
         version: env!("CARGO_PKG_VERSION"),
         allow_networks: vec![IpNet::from(receiver.ip())],
         proxy: None,
         trust: Trust::Nobody,
+        keeps: true,
+    };
+    let apart = HttpSettings {
+        keeps: false,
+        ..http.clone()
     };
     let service = Service {
         kafka: Arc::new(kafka),
         engine: engine_settings(names.clone(), delays),
         callbacks: Arc::new(Callbacks::new(http).map_err(Error::Http)?),
+        callbacks_apart: Arc::new(Callbacks::new(apart).map_err(Error::Http)?),
         tenants: TenantsWatch::fixed(cast::tenants(receiver)),
         name_files: NameFiles::default(),
         telemetry: Arc::new(Telemetry::new(Arc::clone(&metrics), names.clone())),

@@ -9,9 +9,10 @@ use super::{Exit, fault, print, refuse, say};
 use crate::cli::PublishGiven;
 use crate::config::mistake::Mistake;
 use crate::config::settings::{self, Cluster, PropertyRule};
-use crate::kafka::admin::{self, Presence, Wish};
+use crate::kafka::admin;
 use crate::kafka::publish::{Error as KafkaError, Publisher};
 use crate::kafka::settings::KafkaSettings;
+use crate::kafka::topics::{self, Presence, Wish};
 use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
 use records::{BadLine, Lines, Outgoing, Samples};
@@ -224,7 +225,7 @@ fn publish(cluster: &Cluster, plan: Plan) -> Result<Sum, Error> {
 /// Says at once what the producer would only say after its message timeout.
 /// Who may publish need not be allowed to read the topics' settings.
 fn topic_exists(settings: &KafkaSettings, topic: &str) -> Result<(), Error> {
-    match admin::plan(settings, Wish::default()) {
+    match topics::plan(settings, Wish::default()) {
         Err(error) if error.is_denied() => Ok(()),
         Err(error) => Err(Error::Admin(error)),
         Ok(plan) => {

@@ -6,6 +6,7 @@
 mod body;
 mod escape;
 mod explain;
+pub mod field;
 pub mod fields;
 mod moment;
 mod seen;

@@ -9,6 +9,7 @@ use crate::config::name_files::NameFiles;
 use crate::config::settings::{self, Settings};
 use crate::engine::event::EngineSettings;
 use crate::http::callback::{Callbacks, HttpSettings, Trust};
+use crate::http::kept::KEPT_MAX;
 use crate::kafka::settings::KafkaSettings;
 use crate::kafka::{self, Job};
 use crate::runner::{self, End, Service};
@@ -21,6 +22,10 @@ use std::error::Error;
 use std::sync::Arc;
 use tracing::{error, info, warn};
 
+/// Files and sockets beside those of attempts: the operators' pages, Kafka's
+/// brokers, lookups of names.
+const OTHER_FILES_MAX: usize = 256;
+
 /// Runs the service until a signal or a fault ends it.
 pub fn run(configured: Configured) -> Exit {
     let log = match start_log(&configured.settings) {
@@ -30,7 +35,7 @@ pub fn run(configured: Configured) -> Exit {
     for warning in &configured.warnings {
         warn!("{warning}");
     }
-    raise_file_limit();
+    raise_file_limit(configured.settings.in_flight_max);
     for (setting, value) in configured.settings.effective() {
         info!(setting, value, "setting");
     }
@@ -52,11 +57,21 @@ pub fn run(configured: Configured) -> Exit {
 /// Attempts and kept connections are sockets: with the usual soft limit of
 /// 1,024 open files attempts would fail for want of them, as if the tenants
 /// could not be reached.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
+fn raise_file_limit(in_flight_max: usize) {
+    let before = getrlimit(Resource::Nofile);
+    let mut limit = before;
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         warn!(%error, "the limit of open files cannot be raised");
+        limit = before;
+    }
+    let needed = u64::try_from(in_flight_max + KEPT_MAX + OTHER_FILES_MAX);
+    let needed = needed.unwrap_or(u64::MAX);
+    if let Some(limit) = limit.current.filter(|limit| *limit < needed) {
+        warn!(
+            limit,
+            needed, "the limit of open files is low: with many tenants attempts may fail"
+        );
     }
 }
 
@@ -97,7 +112,12 @@ fn serve(configured: Configured) -> Result<End, Box<dyn Error>> {
         started_at: clock.now(),
     }));
     let listener = admin::bind(&settings.listen.to_string())?;
-    let callbacks = Arc::new(Callbacks::new(http_settings(&settings))?);
+    let http = http_settings(&settings);
+    let callbacks_apart = Arc::new(Callbacks::new(HttpSettings {
+        keeps: false,
+        ..http.clone()
+    })?);
+    let callbacks = Arc::new(Callbacks::new(http)?);
     let pages = {
         let (metrics, clock) = (Arc::clone(&metrics), Arc::clone(&clock));
         Pages::new(
@@ -121,6 +141,7 @@ fn serve(configured: Configured) -> Result<End, Box<dyn Error>> {
         kafka: Arc::new(kafka_settings(&settings)),
         engine: engine_settings(&settings),
         callbacks,
+        callbacks_apart,
         tenants,
         name_files: NameFiles::default(),
         telemetry: Arc::new(Telemetry::new(metrics, names)),
@@ -165,7 +186,6 @@ fn exit_of(end: &End) -> Exit {
 pub fn http_settings(settings: &Settings) -> HttpSettings {
     HttpSettings {
         timeout: settings.timeout,
-        in_flight_max: settings.in_flight_max,
         version: env!("CARGO_PKG_VERSION"),
         allow_networks: settings.allow_networks.clone(),
         proxy: settings.proxy.as_ref().map(|proxy| proxy.0.to_string()),
@@ -173,6 +193,7 @@ pub fn http_settings(settings: &Settings) -> HttpSettings {
             Some(file) => Trust::SystemAnd(file.pem.clone()),
             None => Trust::System,
         },
+        keeps: true,
     }
 }
 

@@ -5,8 +5,9 @@ use super::{Exit, fault, kafka_settings, print, refuse};
 use crate::cli::{CreateGiven, Topics};
 use crate::config::mistake::Mistake;
 use crate::config::settings::{self, PropertyRule};
-use crate::kafka::admin::{self, Error, Presence, TopicPlan, Wish};
+use crate::kafka::admin::Error;
 use crate::kafka::settings::KafkaSettings;
+use crate::kafka::topics::{self, Presence, TopicPlan, Wish};
 
 /// The most partitions that `--partitions` allows, and replicas.
 const PARTITIONS_MAX: usize = 10_000;
@@ -63,7 +64,7 @@ fn wish(given: &CreateGiven) -> Result<Wish, Vec<Mistake>> {
 }
 
 fn list(settings: &KafkaSettings) -> Result<Exit, Error> {
-    for topic in admin::plan(settings, Wish::default())? {
+    for topic in topics::plan(settings, Wish::default())? {
         let state = match topic.presence {
             Presence::Exists => "exists",
             Presence::Missing => "missing",
@@ -74,11 +75,11 @@ fn list(settings: &KafkaSettings) -> Result<Exit, Error> {
 }
 
 fn make(settings: &KafkaSettings, wish: Wish, dry_run: bool) -> Result<Exit, Error> {
-    let plan = admin::plan(settings, wish)?;
+    let plan = topics::plan(settings, wish)?;
     let made = if dry_run {
         Vec::new()
     } else {
-        admin::create(settings, &plan)?
+        topics::create(settings, &plan)?
     };
     for topic in &plan {
         let state = match topic.presence {

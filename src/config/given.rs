@@ -158,7 +158,8 @@ pub struct RunGiven {
     #[arg(default_value = "5s", help_heading = "Attempts")]
     pub timeout: String,
 
-    /// Attempts at once in this process, 1 to 65536
+    /// Attempts at once in this process, 1 to 65536; a record counts once for
+    /// each 64 KiB that it begins; some 1,024 more sockets to receivers may be open
     #[arg(
         long,
         env = "RINGBACK_IN_FLIGHT_MAX",

@@ -13,8 +13,8 @@ use std::time::Duration;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// The most that `--record-max-bytes` allows. A record is held once in memory
-/// while it is in flight, so the largest setting costs 64 MiB a slot.
+/// The most that `--record-max-bytes` allows. What large records in flight cost
+/// is bounded by the engine's slots (`engine::slots`).
 pub const RECORD_BYTES: RangeInclusive<u64> = KIB..=64 * MIB;
 
 /// A whole number within a range.

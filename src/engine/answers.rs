@@ -40,6 +40,7 @@ impl Engine {
             self.readopt(ReadoptReason::CommitUnsure);
             return;
         }
+        self.writes.commit_took = took;
         self.report(Fact::Committed {
             took,
             metadata_permille: done.metadata_permille,
@@ -56,6 +57,7 @@ impl Engine {
         let took = self.now.since(done.sent_at);
         let gap = (took / 4).clamp(MOVE_GAP_MIN, MOVE_GAP_MAX);
         self.writes.move_not_before = self.now.plus(gap);
+        self.writes.move_took = took;
         self.report(Fact::MovesWritten {
             records: done.records,
             took,
@@ -119,16 +121,16 @@ impl Engine {
             // Certainly not sent: the last snapshot takes the mark back.
             owned.active -= 1;
             owned.touch(now);
-            self.lanes.release(held.lane);
+            self.lanes.release(held.lane, held.record.size());
         } else if now > start_by {
             owned.active -= 1;
-            self.lanes.release(held.lane);
+            self.lanes.release(held.lane, held.record.size());
             self.move_in_doubt(*held);
         } else if let Some(tenant) = self.tenants.callback(&held.call.tenant).cloned() {
             self.start(position, held, tenant, start_by);
         } else {
             owned.active -= 1;
-            self.lanes.release(held.lane);
+            self.lanes.release(held.lane, held.record.size());
             self.skip(position);
         }
     }
@@ -161,6 +163,7 @@ impl Engine {
         }
         let running = Running {
             lane: held.lane,
+            bytes: held.record.size(),
             round: self.lanes.round(held.lane),
             tenant: held.call.tenant.clone(),
             record: held.call.id.clone(),
@@ -177,6 +180,7 @@ impl Engine {
             attempt,
             start_by,
             traceparent: traceparent(&held.record.headers),
+            apart: !self.lanes.answers(held.lane),
         };
         self.fresh.take();
         self.fresh.started(position, self.now);
@@ -234,6 +238,7 @@ impl Engine {
         if moving.verdict == too_large {
             let why = "the dead-letter topic refuses a record for its size";
             owned.phase = Phase::Stopped(why);
+            self.lanes.remove_partition(partition);
             self.report(Fact::PartitionStopped { partition, why });
         } else {
             moving.verdict = too_large;
@@ -297,7 +302,7 @@ impl Engine {
             self.lanes.put_back(held.lane, position, held.record.size());
             owned.ledger.replace(position.offset, Entry::Waiting(held));
         } else {
-            self.lanes.release(held.lane);
+            self.lanes.release(held.lane, held.record.size());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How attempts end, and what is remembered of those whose record is no longer
 //! in hand.
 
+use super::failing::Failure;
 use super::ledger::{Entry, Held, Moving};
 use super::offsets::Mark;
 use super::{Engine, Known, Running};
@@ -8,6 +9,8 @@ use crate::model::attempt::{Ended, Outcome};
 use crate::model::call::RecordId;
 use crate::model::fact::{Disposition, Fact};
 use crate::model::position::Position;
+use crate::model::tenant::TenantId;
+use crate::model::time::Delay;
 use std::time::Duration;
 
 /// How long outcomes are kept whose records have not been read again, and how
@@ -28,10 +31,9 @@ impl Engine {
                 self.lanes.delivered(running.lane, running.round, now);
                 self.failing.delivered(&running.tenant);
             }
-            Outcome::Failed { class, detail, .. } => {
+            Outcome::Failed { class, .. } => {
                 let failure = (*class, ended.duration);
                 self.lanes.failed(running.lane, running.round, failure, now);
-                self.failing.failed(&running.tenant, now, *class, detail);
             }
         }
         if running.first {
@@ -39,7 +41,7 @@ impl Engine {
         }
         let ended_at = ended.started_at.plus(ended.duration);
         self.report(Fact::AttemptEnded {
-            tenant: running.tenant,
+            tenant: running.tenant.clone(),
             record: running.record.clone(),
             position,
             attempt: running.attempt,
@@ -50,6 +52,7 @@ impl Engine {
             ended: ended.clone(),
         });
         let Some(held) = self.take_in_flight(position) else {
+            self.note_failure(&running.tenant, position, &ended.outcome, Duration::ZERO);
             let known = Known {
                 record: running.record,
                 ended,
@@ -73,6 +76,11 @@ impl Engine {
         let verdict = self
             .schedule
             .failed(&mut history, &ended.outcome, ended.started_at, now);
+        let wait = verdict
+            .topic()
+            .delay()
+            .map_or(Duration::ZERO, Delay::duration);
+        self.note_failure(&call.tenant, position, &ended.outcome, wait);
         let id = Some(call.id);
         self.begin_move(Moving {
             record,
@@ -84,10 +92,36 @@ impl Engine {
         });
     }
 
+    /// Tells operators of a failed attempt, whose record waits so long now.
+    fn note_failure(
+        &mut self,
+        tenant: &TenantId,
+        position: Position,
+        outcome: &Outcome,
+        wait: Duration,
+    ) {
+        if let Outcome::Failed {
+            class,
+            status,
+            detail,
+            ..
+        } = outcome
+        {
+            let failure = Failure {
+                class: *class,
+                status: *status,
+                detail,
+                partition: position.partition,
+                wait,
+            };
+            self.failing.failed(tenant, self.now, failure);
+        }
+    }
+
     /// Frees what an attempt held.
     fn end_running(&mut self, position: Position) -> Option<Running> {
         let running = self.attempts.remove(&position)?;
-        self.lanes.release(running.lane);
+        self.lanes.release(running.lane, running.bytes);
         if running.fresh {
             self.fresh.give_back();
         }

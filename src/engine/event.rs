@@ -115,7 +115,11 @@ pub enum Event {
     /// The tenants file was read anew.
     TenantsReplaced(Arc<Tenants>),
     /// Time has passed.
-    Wake,
+    Wake {
+        /// For how much of it since the start the process's one thread was at
+        /// work, in all.
+        worked: Duration,
+    },
     /// End in order, within [`EngineSettings::drain_timeout`].
     Drain,
 }

@@ -1,19 +1,47 @@
 //! Tenants whose last attempt failed: for operators, decides nothing.
 //!
+//! A tenant's next attempt may be another replica's, which then knows better:
+//! so one that fails is forgotten some time after the record should have been
+//! tried again, an hour after its last failure at the latest, or with the
+//! partition that its last record came from.
+//!
 //! Limit: one entry for each configured tenant at most, some 300 bytes each.
 
 use crate::model::attempt::ErrorClass;
 use crate::model::fact::FailingTenant;
+use crate::model::position::Partition;
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// The longest text of an error that is kept, in bytes.
 const DETAIL_BYTES_MAX: usize = 200;
+/// Longer than a record that is due waits for its tenant.
+const KEPT_FOR_MIN: Duration = Duration::from_secs(300);
+const KEPT_FOR_MAX: Duration = Duration::from_secs(3_600);
+
+/// A failed attempt.
+#[derive(Clone, Copy)]
+pub struct Failure<'a> {
+    pub class: ErrorClass,
+    pub status: Option<u16>,
+    pub detail: &'a str,
+    /// Where its record came from.
+    pub partition: Partition,
+    /// How long the record waits now.
+    pub wait: Duration,
+}
 
 #[derive(Default)]
 pub struct Failing {
-    tenants: HashMap<TenantId, FailingTenant>,
+    tenants: HashMap<TenantId, Known>,
+}
+
+struct Known {
+    shown: FailingTenant,
+    partition: Partition,
+    until: UnixMillis,
 }
 
 impl Failing {
@@ -26,20 +54,34 @@ impl Failing {
     }
 
     /// An attempt of this tenant failed.
-    pub fn failed(&mut self, tenant: &TenantId, now: UnixMillis, class: ErrorClass, detail: &str) {
-        let detail = beginning(detail);
-        match self.tenants.get_mut(tenant) {
-            Some(failing) => {
-                failing.last_at = now;
-                failing.class = class;
-                failing.failures += 1;
-                if failing.detail != detail {
-                    detail.clone_into(&mut failing.detail);
+    pub fn failed(&mut self, tenant: &TenantId, now: UnixMillis, failure: Failure<'_>) {
+        let detail = beginning(failure.detail);
+        let until = now.plus((failure.wait + KEPT_FOR_MIN).min(KEPT_FOR_MAX));
+        match self.tenants.get_mut(tenant).filter(|k| k.until > now) {
+            Some(known) => {
+                known.partition = failure.partition;
+                known.until = known.until.max(until);
+                let shown = &mut known.shown;
+                shown.last_at = now;
+                shown.class = failure.class;
+                shown.status = failure.status;
+                shown.failures += 1;
+                if shown.detail != detail {
+                    detail.clone_into(&mut shown.detail);
                 }
             }
             None => {
-                let failing = FailingTenant::first(tenant.clone(), now, class, detail);
-                self.tenants.insert(tenant.clone(), failing);
+                let (class, status) = (failure.class, failure.status);
+                let shown = FailingTenant {
+                    status,
+                    ..FailingTenant::first(tenant.clone(), now, class, detail)
+                };
+                let known = Known {
+                    shown,
+                    partition: failure.partition,
+                    until,
+                };
+                self.tenants.insert(tenant.clone(), known);
             }
         }
     }
@@ -49,18 +91,19 @@ impl Failing {
         self.tenants.retain(|tenant, _| has_callback(tenant));
     }
 
-    /// How many fail.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.tenants.len()
+    /// These partitions are another replica's now.
+    pub fn forget(&mut self, partitions: &[Partition]) {
+        self.tenants
+            .retain(|_, known| !partitions.contains(&known.partition));
     }
 
-    /// Those that have failed longest, at most so many.
+    /// How many fail, and those that have failed longest, at most so many.
     #[must_use]
-    pub fn worst(&self, most: usize) -> Vec<FailingTenant> {
-        let mut all: Vec<&FailingTenant> = self.tenants.values().collect();
+    pub fn worst(&self, most: usize, now: UnixMillis) -> (usize, Vec<FailingTenant>) {
+        let known = self.tenants.values().filter(|known| known.until > now);
+        let mut all: Vec<&FailingTenant> = known.map(|known| &known.shown).collect();
         all.sort_unstable_by(|a, b| (a.since, &a.tenant).cmp(&(b.since, &b.tenant)));
-        all.into_iter().take(most).cloned().collect()
+        (all.len(), all.into_iter().take(most).cloned().collect())
     }
 }
 
@@ -75,43 +118,87 @@ fn beginning(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::position::Topic;
 
     fn tenant(name: &str) -> TenantId {
         TenantId::new(name).expect("valid tenant id")
+    }
+
+    fn partition(number: i32) -> Partition {
+        let topic = Topic::Source;
+        Partition { topic, number }
+    }
+
+    fn failure(class: ErrorClass, detail: &str) -> Failure<'_> {
+        Failure {
+            class,
+            status: None,
+            detail,
+            partition: partition(0),
+            wait: Duration::from_secs(10),
+        }
+    }
+
+    fn names(failing: &Failing, now: UnixMillis) -> Vec<String> {
+        let (count, worst) = failing.worst(9, now);
+        assert_eq!(count, worst.len());
+        worst.iter().map(|f| f.tenant.as_str().to_owned()).collect()
     }
 
     #[test]
     fn a_tenant_fails_from_its_first_failure_to_its_next_success() {
         let mut failing = Failing::default();
         let (a, b) = (tenant("a"), tenant("b"));
-        failing.failed(&b, UnixMillis(5), ErrorClass::Timeout, "no answer");
-        failing.failed(&a, UnixMillis(5), ErrorClass::Dns, "no name");
-        failing.failed(&a, UnixMillis(9), ErrorClass::Http5xx, "503");
-        let worst = failing.worst(9);
-        assert_eq!(worst[0].tenant, a);
-        assert_eq!(worst[0].since, UnixMillis(5));
-        assert_eq!(worst[0].last_at, UnixMillis(9));
-        assert_eq!(
-            (worst[0].class, worst[0].failures),
-            (ErrorClass::Http5xx, 2)
-        );
-        assert_eq!(worst[0].detail, "503");
-        assert_eq!((failing.worst(1).len(), failing.len()), (1, 2));
+        let now = UnixMillis(9);
+        failing.failed(&b, UnixMillis(5), failure(ErrorClass::Timeout, "no answer"));
+        failing.failed(&a, UnixMillis(5), failure(ErrorClass::Dns, "no name"));
+        let mut unavailable = failure(ErrorClass::Http5xx, "503");
+        unavailable.status = Some(503);
+        failing.failed(&a, now, unavailable);
+        let (count, worst) = failing.worst(1, now);
+        assert_eq!((count, worst.len()), (2, 1));
+        let first = FailingTenant::first(a.clone(), UnixMillis(5), ErrorClass::Http5xx, "503");
+        let expected = FailingTenant {
+            status: Some(503),
+            last_at: now,
+            failures: 2,
+            ..first
+        };
+        assert_eq!(worst[0], expected);
 
         failing.delivered(&a);
+        assert_eq!(names(&failing, now), ["b"]);
         failing.retain(|tenant| *tenant != b);
-        assert_eq!(failing.worst(9), []);
+        assert!(names(&failing, now).is_empty());
+    }
+
+    #[test]
+    fn what_others_know_better_is_forgotten() {
+        let mut failing = Failing::default();
+        let (a, b) = (tenant("a"), tenant("b"));
+        let now = UnixMillis(0);
+        failing.failed(&a, now, failure(ErrorClass::Dns, ""));
+        let mut long = failure(ErrorClass::Dns, "");
+        (long.partition, long.wait) = (partition(1), Duration::from_secs(21_600));
+        failing.failed(&b, now, long);
+        let tried_again = now.plus(Duration::from_secs(10) + KEPT_FOR_MIN);
+        assert_eq!(names(&failing, UnixMillis(tried_again.0 - 1)), ["a", "b"]);
+        assert_eq!(names(&failing, tried_again), ["b"]);
+        assert!(names(&failing, now.plus(KEPT_FOR_MAX)).is_empty());
+
+        failing.failed(&a, tried_again, failure(ErrorClass::Dns, ""));
+        let (_, worst) = failing.worst(9, tried_again);
+        assert_eq!(worst[1].since, tried_again, "it fails anew");
+        failing.forget(&[partition(1)]);
+        assert_eq!(names(&failing, tried_again), ["a"]);
     }
 
     #[test]
     fn a_long_error_is_cut_between_characters() {
         let mut failing = Failing::default();
-        failing.failed(
-            &tenant("a"),
-            UnixMillis(5),
-            ErrorClass::Dns,
-            &"话".repeat(99),
-        );
-        assert_eq!(failing.worst(1)[0].detail, "话".repeat(66));
+        let long = "话".repeat(99);
+        failing.failed(&tenant("a"), UnixMillis(5), failure(ErrorClass::Dns, &long));
+        let (_, worst) = failing.worst(1, UnixMillis(5));
+        assert_eq!(worst[0].detail, "话".repeat(66));
     }
 }

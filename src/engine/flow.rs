@@ -197,7 +197,7 @@ impl Engine {
         if self.attempts.contains_key(&arrived.record.position) {
             return (Step::Stays(None), Some(arrived));
         }
-        if !owned.ledger.has_room() {
+        if !owned.ledger.has_room_for(offset) {
             return (Step::Stays(None), Some(arrived));
         }
         let Began { at, end } = owned.began;

@@ -166,9 +166,14 @@ impl Ledger {
             .count()
     }
 
-    /// Whether one more record fits window and map, wherever it lies.
+    /// Whether a record of this offset fits window and map: one that the map
+    /// lists has its place, however full they are.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub fn has_room_for(&self, offset: Offset) -> bool {
+        self.entries.contains_key(&offset) || self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
         self.entries.len() < UNFINISHED_MAX && self.bytes + ENTRY_BYTES_WORST <= ENTRY_BYTES_MAX
     }
 
@@ -212,7 +217,7 @@ impl Ledger {
             "L1: a record in hand has one owner"
         );
         assert!(
-            self.entries.len() <= UNFINISHED_MAX + 1,
+            before.is_some() || self.entries.len() <= UNFINISHED_MAX + 1,
             "L5: more unfinished records than allowed"
         );
     }

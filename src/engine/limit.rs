@@ -15,6 +15,13 @@
 //! before it, so that eight timeouts of one stall make 8 a 4 and not a 1. From
 //! 8 to the floor takes 3 rounds, 15 s of hanging; from 64, 30 s.
 //!
+//! A tenant that says 429 means a rate, which attempts at once do not bound: one
+//! at a time that is answered in 20 ms are still 50/s. So a 429 that halves also
+//! asks for a pause of [`PACE_MIN`], doubled by each further one up to
+//! [`PACE_MAX`], halved again by each [`EASE_AFTER`] successes, and as long as
+//! there is one the limit does not rise. A tenant that takes 8/s and says 429 to
+//! the rest so gets one attempt too many for each 8, a move each, instead of 40.
+//!
 //! Only outcomes count. Vector, from whom the windows are, also takes a longer
 //! answer time for back pressure, which a receiver with its own bad moments
 //! pays for; it ends windows by the clock, so that answers to one burst which
@@ -28,6 +35,12 @@ pub const START: usize = 8;
 
 /// An attempt that fails later than this holds a slot as one that hangs does.
 const QUICK: Duration = Duration::from_secs(1);
+
+/// The pauses that 429 asks for.
+const PACE_MIN: Duration = Duration::from_millis(50);
+const PACE_MAX: Duration = Duration::from_secs(1);
+/// So many successes halve the pause.
+const EASE_AFTER: usize = 8;
 
 /// What a tenant is like, by how its last attempt ended: what a slot for its
 /// next one is likely to cost. Whatever is answered at once costs little, a
@@ -62,6 +75,10 @@ pub struct Limit {
     to_go: usize,
     /// Whether it was reached in this window.
     used_up: bool,
+    /// The pause that the last 429 asked for, as eased since; zero is none.
+    pace: Duration,
+    /// Successes to go until it is halved.
+    to_ease: usize,
 }
 
 /// Whether a failure of this class says that fewer attempts at once would be
@@ -86,6 +103,8 @@ impl Limit {
             round: Round::default(),
             to_go: now,
             used_up: false,
+            pace: Duration::ZERO,
+            to_ease: EASE_AFTER,
         }
     }
 
@@ -131,6 +150,10 @@ impl Limit {
         if round != self.round {
             return;
         }
+        if self.is_paced() {
+            self.ease();
+            return;
+        }
         self.to_go -= 1;
         if self.to_go > 0 {
             return;
@@ -144,17 +167,41 @@ impl Limit {
         self.open_window((self.now + more).min(self.ceiling));
     }
 
-    /// An attempt that began in this round failed after so long.
-    pub fn failed(&mut self, round: Round, class: ErrorClass, after: Duration) {
+    /// An attempt that began in this round failed after so long. How long the
+    /// tenant asks to be left alone.
+    pub fn failed(&mut self, round: Round, class: ErrorClass, after: Duration) -> Duration {
         self.standing = match after < QUICK && class != ErrorClass::Timeout {
             true => Standing::Answering,
             false => Standing::Hanging,
         };
         if round != self.round || !tells_overload(class) {
-            return;
+            return Duration::ZERO;
         }
         self.round = Round(self.round.0.wrapping_add(1).max(1));
         self.open_window((self.now / 2).max(1));
+        if class != ErrorClass::Http429 {
+            return Duration::ZERO;
+        }
+        self.pace = (self.pace * 2).clamp(PACE_MIN, PACE_MAX);
+        self.to_ease = EASE_AFTER;
+        self.pace
+    }
+
+    /// Whether pauses are asked for.
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        !self.pace.is_zero()
+    }
+
+    fn ease(&mut self) {
+        self.to_ease -= 1;
+        if self.to_ease == 0 {
+            self.to_ease = EASE_AFTER;
+            self.pace = match self.pace / 2 {
+                less if less < PACE_MIN => Duration::ZERO,
+                less => less,
+            };
+        }
     }
 
     fn open_window(&mut self, limit: usize) {
@@ -257,6 +304,32 @@ mod tests {
     }
 
     #[test]
+    fn a_429_asks_for_a_pause_that_grows_and_is_eased_by_successes() {
+        let mut limit = Limit::new(64);
+        let heard = |limit: &mut Limit| {
+            limit
+                .failed(limit.round, ErrorClass::Http429, QUICK)
+                .as_millis()
+        };
+        let first = limit.round;
+        let asked: Vec<u128> = (0..6).map(|_| heard(&mut limit)).collect();
+        assert_eq!(asked, [50, 100, 200, 400, 800, 1_000]);
+        let late = limit.failed(first, ErrorClass::Http429, QUICK);
+        assert_eq!(late, Duration::ZERO, "of a burst that was heard");
+        for _ in 0..EASE_AFTER {
+            assert_eq!(limit.now, 1, "it does not rise");
+            limit.delivered(limit.round);
+        }
+        assert_eq!(heard(&mut limit), 1_000, "twice the half");
+        for _ in 0..5 * EASE_AFTER {
+            limit.delivered(limit.round);
+        }
+        assert_eq!(limit.now, 1);
+        limit.delivered(limit.round);
+        assert_eq!(limit.now, 2, "nothing is asked any more, and it rises");
+    }
+
+    #[test]
     fn a_lower_ceiling_holds_at_once() {
         let mut limit = Limit::new(64);
         window(&mut limit, 64);
@@ -282,8 +355,8 @@ mod tests {
                 let (round, current) = (rounds[at], at + 1 == rounds.len());
                 match kind {
                     0 => limit.saw_active(active),
-                    1 => limit.failed(round, ErrorClass::Http5xx, QUICK),
-                    2 => limit.failed(round, ErrorClass::Http4xx, QUICK),
+                    1 => _ = limit.failed(round, ErrorClass::Http5xx, QUICK),
+                    2 => _ = limit.failed(round, ErrorClass::Http4xx, QUICK),
                     _ => {
                         successes += usize::from(current);
                         limit.delivered(round);

@@ -194,6 +194,7 @@ impl Engine {
         self.report(Fact::Revoked {
             partitions: partitions.len(),
         });
+        self.failing.forget(&partitions);
         for partition in &partitions {
             let phase = match how {
                 Revocation::Asked => Phase::Leaving,
@@ -312,7 +313,7 @@ impl Engine {
         for (offset, entry) in owned.ledger.into_entries() {
             match entry {
                 Entry::Reserving(held) => {
-                    self.lanes.release(held.lane);
+                    self.lanes.release(held.lane, held.record.size());
                     self.fresh.give_back();
                 }
                 Entry::Moving(moving) => {
@@ -459,9 +460,10 @@ fn read_committed(found: &Found) -> Committed {
         Err(why) => (None, Some(why)),
     };
     // An offset of a former topic is as foreign to this one as its map: it
-    // would pass over records that nobody has seen.
+    // would pass over records that nobody has seen. A topic begins at 0: what
+    // was deleted since then is lost.
     let base = match why {
-        Some(Unusable::OtherTopic) => found.log_start,
+        Some(Unusable::OtherTopic) => NextOffset(0),
         _ => *base,
     };
     let rejected = why.map(Unusable::why).filter(|_| !text.is_empty());

@@ -85,6 +85,8 @@ struct Known {
 /// An attempt under way.
 struct Running {
     lane: LaneId,
+    /// The record's, by which its slots are counted.
+    bytes: usize,
     round: Round,
     tenant: TenantId,
     record: RecordId,
@@ -172,7 +174,7 @@ impl Engine {
             Event::WriteUnsure { write } => self.on_write_unsure(write),
             Event::KafkaFault { reason } => self.on_kafka_fault(reason),
             Event::TenantsReplaced(tenants) => self.on_tenants_replaced(tenants),
-            Event::Wake => {}
+            Event::Wake { worked } => self.fresh.worked(worked),
             Event::Drain => self.on_drain(),
         }
     }

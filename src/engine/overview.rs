@@ -48,8 +48,7 @@ impl Engine {
             topic.next_due = topic.next_due.into_iter().chain(next_due(owned)).min();
             overview.partitions.push(shown);
         }
-        overview.failing = self.failing.worst(NAMED_MAX);
-        overview.tenants_failing = self.failing.len();
+        (overview.tenants_failing, overview.failing) = self.failing.worst(NAMED_MAX, now);
         overview.limited = self.lanes.limited();
         overview.tenants_limited = overview.limited.len();
         overview.limited.truncate(NAMED_MAX);

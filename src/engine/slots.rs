@@ -6,12 +6,51 @@
 //! 50 ms are 50), those that hang take all they get for 5 s each. So of 1,024
 //! slots tenants that hung when last tried hold at most a quarter together,
 //! which still tries 51 of them a second, and with those not yet known at most
-//! three quarters: of 5,000 dead ones each is known after 35 s. The last
-//! quarter, 256, is for those that answer, as many as there are fresh slots.
-//! Fewer than four slots are not divided.
+//! three quarters. The last quarter, 256, is for those that answer, twice as many
+//! as there are fresh slots. Among those not known one attempt tells as much as
+//! eight, so further ones of a tenant get none of the second half, and while
+//! newcomers wait the hanging share is a sixteenth: of 5,000 dead ones each is
+//! known after 5,000 / 704 * 5 s = 36 s. Fewer than four slots are not divided.
+//!
+//! An attempt holds its record twice, as it was read and as it is sent. So a
+//! record takes one slot for each [`SLOT_BYTES`] begun: 1,024 slots are 64 MiB of
+//! records in flight, not 1,024 MiB where each is 1 MiB. But none takes more than
+//! a sixteenth of all, or one of a dead tenant would hold up the others: beyond
+//! 4 MiB a record, with 1,024 slots, sixteen of the largest are the bound.
 
 use super::limit::Standing;
 use std::collections::BTreeSet;
+
+/// What one slot carries.
+pub const SLOT_BYTES: usize = 64 << 10;
+
+/// What a lane's next attempt is: which slots are open to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Of a tenant that answers.
+    Answering,
+    /// The only one of a tenant of whom nothing is known.
+    First,
+    /// One more of a tenant of whom nothing is known yet.
+    Further,
+    /// Of a tenant that hangs.
+    Hanging,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Answering, Self::First, Self::Further, Self::Hanging];
+
+    /// That of a tenant like this beside so many under way.
+    #[must_use]
+    pub fn of(standing: Standing, active: usize) -> Self {
+        match standing {
+            Standing::Answering => Self::Answering,
+            Standing::Unknown if active == 0 => Self::First,
+            Standing::Unknown => Self::Further,
+            Standing::Hanging => Self::Hanging,
+        }
+    }
+}
 
 /// The process's slots.
 #[derive(Debug)]
@@ -38,43 +77,47 @@ impl Slots {
         self.held[standing as usize]
     }
 
+    /// How many a record of this size takes.
+    #[must_use]
+    pub fn of(&self, bytes: usize) -> usize {
+        bytes.div_ceil(SLOT_BYTES).min(self.max / 16).max(1)
+    }
+
     /// Whether all are taken.
     #[must_use]
     pub fn are_taken(&self) -> bool {
         self.held.iter().sum::<usize>() >= self.max
     }
 
-    /// Whether those of this standing hold as many as they may together.
+    /// Whether those of this kind hold as many as they may together.
     #[must_use]
-    pub fn is_share_taken(&self, standing: Standing) -> bool {
+    fn is_share_taken(&self, kind: Kind, newcomers_wait: bool) -> bool {
         let quarter = self.max / 4;
         let hanging = self.held(Standing::Hanging);
         let doubtful = hanging + self.held(Standing::Unknown);
-        let doubtful_taken = doubtful >= self.max - quarter;
-        match standing {
-            Standing::Answering => false,
-            Standing::Unknown => doubtful_taken,
-            Standing::Hanging => doubtful_taken || hanging >= quarter.max(1),
+        let hanging_max = match newcomers_wait {
+            true => self.max / 16,
+            false => quarter,
+        };
+        match kind {
+            Kind::Answering => false,
+            Kind::First => doubtful >= self.max - quarter,
+            Kind::Further => doubtful >= self.max - 2 * quarter,
+            Kind::Hanging => doubtful >= self.max - quarter || hanging >= hanging_max.max(1),
         }
     }
 
-    /// Whether a lane of this standing may take one.
-    #[must_use]
-    pub fn are_open(&self, standing: Standing) -> bool {
-        !self.are_taken() && !self.is_share_taken(standing)
-    }
-
-    /// One is taken.
-    pub fn take(&mut self, standing: Standing) {
+    /// A record takes so many, where one at least is free.
+    pub fn take(&mut self, count: usize, standing: Standing) {
         assert!(!self.are_taken(), "L5: more slots taken than there are");
-        self.held[standing as usize] += 1;
+        self.held[standing as usize] += count;
     }
 
-    /// One is free again.
-    pub fn give_back(&mut self, standing: Standing) {
+    /// So many are free again.
+    pub fn give_back(&mut self, count: usize, standing: Standing) {
         let held = &mut self.held[standing as usize];
         *held = held
-            .checked_sub(1)
+            .checked_sub(count)
             .expect("L5: a slot was given back twice");
     }
 
@@ -89,11 +132,11 @@ impl Slots {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Turn(u64);
 
-/// Whose turn it is: a ring for each standing, so that thousands of lanes whose
+/// Whose turn it is: a ring for each kind, so that thousands of lanes whose
 /// share is taken are not looked at, and one order over all.
 #[derive(Debug)]
 pub struct Turns<Id> {
-    rings: [BTreeSet<(Turn, Id)>; Standing::ALL.len()],
+    rings: [BTreeSet<(Turn, Id)>; Kind::ALL.len()],
     last: Turn,
 }
 
@@ -108,36 +151,54 @@ impl<Id: Copy + Ord> Turns<Id> {
     }
 
     /// Goes behind all others.
-    pub fn join(&mut self, id: Id, standing: Standing) -> Turn {
+    pub fn join(&mut self, id: Id, kind: Kind) -> Turn {
         self.last = Turn(self.last.0 + 1);
-        self.rings[standing as usize].insert((self.last, id));
+        self.rings[kind as usize].insert((self.last, id));
         self.last
     }
 
     /// Has no turn any more.
-    pub fn leave(&mut self, id: Id, turn: Turn, standing: Standing) {
-        let was = self.rings[standing as usize].remove(&(turn, id));
+    pub fn leave(&mut self, id: Id, turn: Turn, kind: Kind) {
+        let was = self.rings[kind as usize].remove(&(turn, id));
         assert!(was, "L6: a turn that was given out is in its ring");
     }
 
-    /// Keeps its turn with another standing.
-    pub fn change(&mut self, id: Id, turn: Turn, from: Standing, to: Standing) {
-        self.leave(id, turn, from);
-        self.rings[to as usize].insert((turn, id));
+    /// Keeps its turn with an attempt of another kind.
+    pub fn change(&mut self, id: Id, turn: Turn, from: Kind, to: Kind) {
+        if from != to {
+            self.leave(id, turn, from);
+            self.rings[to as usize].insert((turn, id));
+        }
     }
 
     /// Whether anyone has a turn for whom slots are open.
     #[must_use]
     pub fn any(&self, slots: &Slots) -> bool {
-        let waits = |s: &Standing| !self.rings[*s as usize].is_empty() && slots.are_open(*s);
-        Standing::ALL.iter().any(waits)
+        let waits = |kind: &Kind| self.has(*kind) && self.are_open(*kind, slots);
+        Kind::ALL.iter().any(waits)
+    }
+
+    /// Whether anyone has a turn for an attempt of this kind.
+    fn has(&self, kind: Kind) -> bool {
+        !self.rings[kind as usize].is_empty()
+    }
+
+    /// Whether those of this kind hold as many slots as they may together.
+    #[must_use]
+    pub fn is_share_taken(&self, kind: Kind, slots: &Slots) -> bool {
+        slots.is_share_taken(kind, self.has(Kind::First))
+    }
+
+    /// Whether an attempt of this kind may take a slot.
+    fn are_open(&self, kind: Kind, slots: &Slots) -> bool {
+        !slots.are_taken() && !self.is_share_taken(kind, slots)
     }
 
     /// Those for whom slots are open, in the order of their turns.
     pub fn in_order(&self, slots: &Slots) -> impl Iterator<Item = Id> {
-        let mut rings = Standing::ALL.map(|standing| {
-            let ring = self.rings[standing as usize].iter();
-            let open = slots.are_open(standing);
+        let mut rings = Kind::ALL.map(|kind| {
+            let ring = self.rings[kind as usize].iter();
+            let open = self.are_open(kind, slots);
             ring.take(if open { usize::MAX } else { 0 }).peekable()
         });
         std::iter::from_fn(move || {

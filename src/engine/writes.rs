@@ -37,9 +37,11 @@ const COMPLETION_WAIT: Duration = Duration::from_millis(50);
 const MOVE_WAIT: Duration = Duration::from_millis(20);
 /// Diverts are gathered for at most this long.
 const DIVERT_WAIT: Duration = Duration::from_secs(5);
-/// Moves that are due since this many times of what they waited for others keep
-/// their partition out of plain commits, so that the next transaction finds it
-/// free.
+/// Moves that are due since this many times of what they waited for others are
+/// overdue: once a transaction may begin, their partition is kept out of plain
+/// commits and one that holds it is waited for, so that the transaction finds it
+/// free. Not while another runs: of deliveries in partitions that waited for a
+/// transaction of 300 ms some 100 stood uncommitted.
 const OVERDUE_WAITS: u32 = 2;
 /// With so many waiting moves, none waits longer.
 const MOVES_WAITING_MAX: usize = 4 * MOVE_RECORDS_MAX;
@@ -49,7 +51,18 @@ const REBALANCE_WAIT: Duration = Duration::from_secs(12);
 /// Nothing more is reserved while so many deliveries stand uncommitted: each is
 /// repeated if the process dies now. 25,000/s, more than one core can do, have
 /// some 100 uncommitted while commits take 2 ms.
-const UNCOMMITTED_MAX: usize = 256;
+const UNCOMMITTED_MAX: usize = 128;
+/// The same together with what has just begun, while Kafka is slow: 64 in a
+/// commit of 60 ms are 1,000/s.
+const SLOW_UNCOMMITTED_MAX: usize = 64;
+/// Kafka is slow where the last transaction or commit took longer.
+const MOVE_SLOW: Duration = Duration::from_millis(100);
+const COMMIT_SLOW: Duration = Duration::from_millis(20);
+/// Partitions come to rest before a slow transaction where all that stands
+/// uncommitted, or has just begun, would do so for this long together if it
+/// took as long as the last one: 10 attempts for 300 ms. Less costs less when the
+/// process dies than the healthy would wait.
+const SETTLE_FROM: Duration = Duration::from_secs(3);
 /// What is kept of a record that is too large.
 const CUT_BYTES: usize = 64 << 10;
 
@@ -63,6 +76,9 @@ pub struct Writes {
     /// A commit was refused at this moment: nothing is written until the group says who owns what.
     pub refused_at: Option<UnixMillis>,
     pub move_not_before: UnixMillis,
+    /// How long the last transaction and the last commit took.
+    pub move_took: Duration,
+    pub commit_took: Duration,
     /// So many records are moved alone, for one of them is too large.
     pub alone: usize,
     /// Nothing that waits can be reserved until something changes.
@@ -93,6 +109,11 @@ impl Writes {
         self.move_not_before = UnixMillis(0);
     }
 
+    /// Whether Kafka takes so long that what stands uncommitted meanwhile counts.
+    fn are_slow(&self) -> bool {
+        self.move_took >= MOVE_SLOW || self.commit_took >= COMMIT_SLOW
+    }
+
     fn next_id(&mut self) -> WriteId {
         self.last = WriteId(self.last.0 + 1);
         self.last
@@ -116,7 +137,7 @@ impl Engine {
 
     fn plan_move(&mut self) {
         let now = self.now;
-        if self.writes.moving.is_some() || now < self.writes.move_not_before {
+        if !self.may_move() || self.is_overdue_in_commit() {
             return;
         }
         let waiting: usize = self
@@ -204,6 +225,33 @@ impl Engine {
         records
     }
 
+    /// Whether a transaction may begin.
+    fn may_move(&self) -> bool {
+        self.writes.moving.is_none() && self.now >= self.writes.move_not_before
+    }
+
+    /// The partitions that come to rest for the next transaction, so that few of
+    /// their deliveries stand uncommitted while that runs.
+    fn settling(&self) -> BTreeSet<Partition> {
+        let gap = self.writes.moving.is_none() && self.now < self.writes.move_not_before;
+        let outstanding = (self.uncommitted() + self.fresh.taken()) as u32;
+        let took = self.writes.move_took;
+        if !gap || took < MOVE_SLOW || took * outstanding < SETTLE_FROM {
+            return BTreeSet::new();
+        }
+        let due = self.partitions.iter().filter(|(_, owned)| {
+            move_due_at(owned).is_some_and(|at| at <= self.writes.move_not_before)
+        });
+        due.map(|(partition, _)| *partition).collect()
+    }
+
+    /// Whether the outstanding commit holds a partition with overdue moves.
+    fn is_overdue_in_commit(&self) -> bool {
+        let held = self.writes.commit.iter().flat_map(|o| &o.partitions);
+        let mut held = held.filter_map(|partition| self.partitions.get(partition));
+        held.any(|owned| owned.is_overdue(self.now))
+    }
+
     fn plan_commit(&mut self) {
         let now = self.now;
         self.writes.idle = false;
@@ -214,26 +262,28 @@ impl Engine {
         if self.writes.commit.is_some() || now < not_before {
             return;
         }
-        let overdue = |owned: &Owned| {
-            self.writes.moving.is_some() && owned.moves_by.is_some_and(|by| now >= by.overdue)
-        };
+        let may_move = self.may_move();
         let free: BTreeSet<Partition> = self
             .partitions
             .iter()
-            .filter(|(_, owned)| owned.may_write() && !overdue(owned))
+            .filter(|(_, owned)| owned.may_write() && !(may_move && owned.is_overdue(now)))
             .map(|(partition, _)| *partition)
             .collect();
-        let mut chosen = self.reserve(&free);
-        self.writes.idle = true;
-        let urgent = |owned: &Owned| {
-            owned.write_now
-                || owned
-                    .dirty_since
-                    .is_some_and(|at| now.since(at) >= COMPLETION_WAIT)
+        let settling = self.settling();
+        let mut chosen = match settling.is_empty() {
+            true => self.reserve(&free),
+            false => self.reserve(&(&free - &settling)),
         };
-        let is_urgent = !chosen.is_empty()
-            || self.uncommitted() >= UNCOMMITTED_MAX
-            || free.iter().any(|p| urgent(&self.partitions[p]));
+        self.writes.idle = true;
+        let urgent = |partition: &Partition| {
+            let owned = &self.partitions[partition];
+            let wait = match settling.contains(partition) {
+                true => Duration::ZERO,
+                false => COMPLETION_WAIT,
+            };
+            owned.write_now || owned.dirty_since.is_some_and(|at| now.since(at) >= wait)
+        };
+        let is_urgent = !chosen.is_empty() || self.is_pressing() || free.iter().any(urgent);
         if !is_urgent {
             return;
         }
@@ -266,9 +316,14 @@ impl Engine {
             return chosen;
         }
         let now = self.now;
-        if self.uncommitted() >= UNCOMMITTED_MAX {
+        if self.is_pressing() {
             return chosen;
         }
+        let fresh_max = match self.writes.are_slow() {
+            true => SLOW_UNCOMMITTED_MAX - self.uncommitted(),
+            false => usize::MAX,
+        };
+        self.fresh.hold_to(fresh_max);
         while self.fresh.has_room() {
             let partitions = &self.partitions;
             let eligible = |p: Position| {
@@ -289,7 +344,7 @@ impl Engine {
                 unreachable!("L3: only what waits is reserved");
             };
             if self.tenants.callback(&held.call.tenant).is_none() {
-                self.lanes.release(lane);
+                self.lanes.release(lane, held.record.size());
                 self.skip(position);
                 continue;
             }
@@ -309,6 +364,15 @@ impl Engine {
     /// Deliveries that would be repeated if the process died now.
     fn uncommitted(&self) -> usize {
         self.partitions.values().map(Owned::uncommitted).sum()
+    }
+
+    /// Whether so many stand uncommitted that nothing begins.
+    fn is_pressing(&self) -> bool {
+        let max = match self.writes.are_slow() {
+            true => SLOW_UNCOMMITTED_MAX,
+            false => UNCOMMITTED_MAX,
+        };
+        self.uncommitted() >= max
     }
 
     /// The snapshots of these partitions, with the largest one's used share.
@@ -365,10 +429,10 @@ impl Engine {
             if let Some(at) = self.lanes.next_pause_end() {
                 consider(at);
             }
-            if let Some(at) = self.fresh.next().filter(|_| self.lanes.has_turns()) {
+            if let Some(at) = self.fresh.next(self.now).filter(|_| self.lanes.has_turns()) {
                 consider(at.max(not_before));
             }
-            let pressing = self.uncommitted() >= UNCOMMITTED_MAX;
+            let pressing = self.is_pressing();
             for owned in free.clone() {
                 if self.lanes.has_turns()
                     && let Some(caution) = &owned.caution
@@ -382,7 +446,7 @@ impl Engine {
                 }
             }
         }
-        if self.writes.moving.is_none() {
+        if self.writes.moving.is_none() && !self.is_overdue_in_commit() {
             for at in free.filter_map(move_due_at) {
                 consider(at.max(self.writes.move_not_before));
             }
@@ -396,6 +460,11 @@ impl Owned {
     fn may_write(&self) -> bool {
         let phase = matches!(self.phase, Phase::Running | Phase::Leaving);
         phase && self.in_write.is_none()
+    }
+
+    /// Whether its moves have waited too long.
+    fn is_overdue(&self, now: UnixMillis) -> bool {
+        self.moves_by.is_some_and(|by| now >= by.overdue)
     }
 }
 

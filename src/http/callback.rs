@@ -13,10 +13,14 @@
 //! Limits, and the arithmetic behind them:
 //! - Idle connections live 4 s: below the 5 s after which common receivers
 //!   (Node's) close theirs, or a POST would now and then meet the closing.
-//! - Idle connections per host: as many as there may be attempts at once, for
-//!   tenants may share a host, and a connection that is not kept costs the next
-//!   attempt a new one (measured: 76 us of CPU a POST instead of 35). Sockets
-//!   are at most the attempts in flight and those that ended in the last 4 s.
+//! - A connection that is not kept costs the next attempt a new one (measured:
+//!   76 us of CPU a POST instead of 35), so all are, for whichever host, as long
+//!   as `kept` counts fewer than 1,024. Sockets to receivers are those and the
+//!   attempts in flight; an attempt that looks its name up holds the lookup's
+//!   instead, and one that tries addresses of both families may hold two for a
+//!   moment. Not counted is a connection that an attempt began and did not
+//!   wait for, because another one to the same host came free: there may be some
+//!   while a host that is slow to connect begins to get many records.
 //! - The body of an answer is read to 4 KiB and for 50 ms (longer than a
 //!   delayed acknowledgement, 40 ms), only so that its connection can be used
 //!   again. A body that is larger or slower loses its connection instead of
@@ -26,8 +30,10 @@
 use super::address_guard::{AddressGuard, RefusedAddress, Resolves};
 use super::class;
 use super::head;
+use super::kept::Kept;
 use super::names::Names;
 use super::signature::Keys;
+use crate::clock;
 use crate::model::attempt::{ErrorClass, Outcome};
 use crate::model::tenant::{Tenant, TenantId};
 use crate::model::time::UnixMillis;
@@ -44,6 +50,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 const IDLE_MAX: Duration = Duration::from_secs(4);
+/// Idle connections to one host: more are not needed where at most so many
+/// attempts begin at once.
+const HOST_IDLE_MAX: usize = 256;
+/// The pool looks for connections to close once in that time, so one may live
+/// twice as long.
+const IDLE_OPEN_MAX: Duration = IDLE_MAX.saturating_mul(2);
 const BODY_BYTES_MAX: usize = 4 * 1024;
 const BODY_WAIT_MAX: Duration = Duration::from_millis(50);
 /// A lookup's share of the deadline: what remains is little enough for a
@@ -82,8 +94,6 @@ pub enum Trust {
 pub struct HttpSettings {
     /// The one deadline.
     pub timeout: Duration,
-    /// Attempts at once.
-    pub in_flight_max: usize,
     /// Ours, for `user-agent`.
     pub version: &'static str,
     /// Networks that callbacks may reach although they are not public.
@@ -92,11 +102,26 @@ pub struct HttpSettings {
     pub proxy: Option<String>,
     /// Whom TLS trusts.
     pub trust: Trust,
+    /// Whether connections are kept for further attempts, or each is closed with
+    /// its own.
+    pub keeps: bool,
+}
+
+/// An attempt's claim on a kept connection, until it is dropped.
+struct Claim<'a> {
+    kept: &'a Mutex<Kept>,
+    host: &'a Arc<str>,
+    /// Whether the connection may be open afterwards.
+    open: bool,
 }
 
 /// Sends attempts. Built once; shared.
 pub struct Callbacks {
-    client: Client,
+    /// Keeps connections, where any are kept.
+    keeping: Option<Client>,
+    /// Closes each with its attempt.
+    closing: Client,
+    kept: Mutex<Kept>,
     timeout: Duration,
     guard: AddressGuard,
     names: Arc<Names>,
@@ -110,6 +135,8 @@ struct Prepared {
     /// The settings it was made from: others in their place make it stale.
     tenant: Arc<Tenant>,
     url: Result<Url, Outcome>,
+    /// By which connections are used again: the URL's scheme, host and port.
+    host: Arc<str>,
     keys: Keys,
     /// With an empty place for each header that differs between attempts, so
     /// that its copy need not grow.
@@ -136,7 +163,11 @@ impl Callbacks {
         guard: AddressGuard,
         names: Arc<Names>,
     ) -> Result<Self, HttpError> {
-        let client = client(&settings, guard.clone())?;
+        let keeping = match settings.keeps {
+            true => Some(client(&settings, guard.clone(), HOST_IDLE_MAX)?),
+            false => None,
+        };
+        let closing = client(&settings, guard.clone(), 0)?;
         let user_agent = format!("ringback/{}", settings.version);
         let mut common = HeaderMap::new();
         common.insert(
@@ -151,7 +182,9 @@ impl Callbacks {
             common.insert(name, HeaderValue::from_static(""));
         }
         Ok(Self {
-            client,
+            keeping,
+            closing,
+            kept: Mutex::new(Kept::new(IDLE_OPEN_MAX)),
             timeout: settings.timeout,
             guard,
             names,
@@ -174,39 +207,15 @@ impl Callbacks {
     ) -> impl Future<Output = Outcome> + Send + use<> {
         let callbacks = Arc::clone(self);
         async move {
-            let request = match callbacks.request(&order, started_at) {
+            let prepared = callbacks.prepared(&order.tenant);
+            let request = match request(&prepared, &order, started_at) {
                 Ok(request) => request,
                 Err(outcome) => return outcome,
             };
             // The body holds its own share of the value.
             drop(order);
-            callbacks.send(request, started_at).await
+            callbacks.send(request, &prepared.host, started_at).await
         }
-    }
-
-    /// The request of an order, or its outcome where none can be sent.
-    fn request(&self, order: &AttemptOrder, started_at: UnixMillis) -> Result<Request, Outcome> {
-        let prepared = self.prepared(&order.tenant);
-        let url = prepared.url.clone()?;
-        let mut headers = prepared.headers.clone();
-        let id =
-            HeaderValue::from_str(order.call.id.as_str()).expect("a record id is visible ASCII");
-        headers.insert(WEBHOOK_ID, id);
-        let timestamp = started_at.0.div_euclid(1_000);
-        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-        let body = order.call.body(&order.value);
-        if let Some(signature) = prepared.keys.sign(order.call.id.as_str(), timestamp, &body) {
-            headers.insert(WEBHOOK_SIGNATURE, signature);
-        }
-        headers.insert(ATTEMPT, HeaderValue::from(u16::from(order.attempt)));
-        if let Some(text) = &order.traceparent {
-            let value = HeaderValue::from_str(text).expect("a traceparent is hex and dashes");
-            headers.insert(TRACEPARENT, value);
-        }
-        let mut request = Request::new(Method::POST, url);
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(Body::from(body));
-        Ok(request)
     }
 
     fn prepared(&self, tenant: &Arc<Tenant>) -> Arc<Prepared> {
@@ -236,9 +245,15 @@ impl Callbacks {
         if !tenant.secrets.is_empty() {
             headers.insert(WEBHOOK_SIGNATURE, HeaderValue::from_static(""));
         }
+        let url = self.url(tenant);
+        let host = url.as_ref().map_or_else(
+            |_| Arc::from(""),
+            |url| Arc::from(url.origin().ascii_serialization()),
+        );
         Prepared {
             tenant: Arc::clone(tenant),
-            url: self.url(tenant),
+            url,
+            host,
             keys: Keys::read(&tenant.secrets).expect("config has checked secrets"),
             headers,
         }
@@ -260,15 +275,26 @@ impl Callbacks {
         }
     }
 
-    async fn send(&self, request: Request, started_at: UnixMillis) -> Outcome {
+    async fn send(&self, request: Request, host: &Arc<str>, started_at: UnixMillis) -> Outcome {
+        let mut claim = self.claim(host);
+        let client = match (&claim, &self.keeping) {
+            (Some(_), Some(keeping)) => keeping,
+            _ => &self.closing,
+        };
         let mut outcome = None;
         let whole = async {
-            match self.client.execute(request).await {
+            match client.execute(request).await {
                 Ok(mut response) => {
+                    if let Some(claim) = &mut claim {
+                        claim.open = true;
+                    }
                     outcome = Some(head::judge(&response, started_at));
                     finish_body(&mut response).await;
                 }
                 Err(error) => {
+                    if let Some(claim) = claim.as_mut().filter(|_| error.is_connect()) {
+                        claim.open = false;
+                    }
                     let (class, detail) = class::classify(&error);
                     outcome = Some(failed(class, detail));
                 }
@@ -284,6 +310,55 @@ impl Callbacks {
             ),
         }
     }
+
+    fn claim<'a>(&'a self, host: &'a Arc<str>) -> Option<Claim<'a>> {
+        self.keeping.as_ref()?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if !kept.begin(host, clock::elapsed()) {
+            return None;
+        }
+        Some(Claim {
+            kept: &self.kept,
+            host,
+            // An HTTP/2 connection, which only TLS offers, outlives its
+            // attempts however they end.
+            open: host.starts_with("https:"),
+        })
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.end(self.host, self.open, clock::elapsed());
+    }
+}
+
+/// The request of an order, or its outcome where none can be sent.
+fn request(
+    prepared: &Prepared,
+    order: &AttemptOrder,
+    started_at: UnixMillis,
+) -> Result<Request, Outcome> {
+    let url = prepared.url.clone()?;
+    let mut headers = prepared.headers.clone();
+    let id = HeaderValue::from_str(order.call.id.as_str()).expect("a record id is visible ASCII");
+    headers.insert(WEBHOOK_ID, id);
+    let timestamp = started_at.0.div_euclid(1_000);
+    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+    let body = order.call.body(&order.value);
+    if let Some(signature) = prepared.keys.sign(order.call.id.as_str(), timestamp, &body) {
+        headers.insert(WEBHOOK_SIGNATURE, signature);
+    }
+    headers.insert(ATTEMPT, HeaderValue::from(u16::from(order.attempt)));
+    if let Some(text) = &order.traceparent {
+        let value = HeaderValue::from_str(text).expect("a traceparent is hex and dashes");
+        headers.insert(TRACEPARENT, value);
+    }
+    let mut request = Request::new(Method::POST, url);
+    *request.headers_mut() = headers;
+    *request.body_mut() = Some(Body::from(body));
+    Ok(request)
 }
 
 impl fmt::Debug for Callbacks {
@@ -324,7 +399,12 @@ fn failed(class: ErrorClass, detail: String) -> Outcome {
     }
 }
 
-fn client(settings: &HttpSettings, guard: AddressGuard) -> Result<Client, HttpError> {
+/// A client that keeps at most so many idle connections to one host.
+fn client(
+    settings: &HttpSettings,
+    guard: AddressGuard,
+    idle_max: usize,
+) -> Result<Client, HttpError> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         let ring = rustls::crypto::ring::default_provider();
         // Another thread that was faster installed the same one.
@@ -339,7 +419,7 @@ fn client(settings: &HttpSettings, guard: AddressGuard) -> Result<Client, HttpEr
         // Also for connections that finish without the attempt that began them.
         .connect_timeout(settings.timeout)
         .pool_idle_timeout(IDLE_MAX)
-        .pool_max_idle_per_host(settings.in_flight_max)
+        .pool_max_idle_per_host(idle_max)
         .tcp_user_timeout(PEER_SILENT_MAX)
         .http2_keep_alive_interval(PEER_SILENT_MAX)
         .http2_keep_alive_timeout(PEER_SILENT_MAX)

@@ -5,6 +5,7 @@ pub mod address_guard;
 pub mod callback;
 pub mod class;
 mod head;
+pub mod kept;
 pub mod names;
 mod reachable;
 pub mod signature;

@@ -1,13 +1,11 @@
-//! What exists on the brokers, what should, and making it so: for
-//! `topics list|create`, and for the checks beside it.
+//! Asks the brokers what exists and how it is set, and has topics made. Knows no
+//! plan: `topics` and `check` say what should exist.
 //! Blocking; runs on the thread of a command or on the mover. Never deletes or
 //! alters anything.
 
-use super::settings::{HEADER_BYTES_MAX, KafkaSettings};
+use super::settings::KafkaSettings;
 use crate::model::position::Topic;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
@@ -21,11 +19,6 @@ use std::time::Duration;
 
 /// For one request.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a delay topic keeps records beyond its delay: a stop over a long
-/// weekend loses nothing.
-const KEPT_BEYOND: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long dead letters are kept.
-const DEAD_LETTERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// From this replication factor on, two replicas must have every write.
 pub(super) const REPLICATION_SAFE: usize = 3;
 /// Kafka's own default of `max.message.bytes`.
@@ -88,42 +81,6 @@ impl std::error::Error for Error {
     }
 }
 
-/// How far a topic of ours exists.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Presence {
-    /// On the brokers.
-    Exists,
-    /// To be made.
-    Missing,
-}
-
-/// A topic that the settings need, as it is or as it would be made.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TopicPlan {
-    /// Its part.
-    pub topic: Topic,
-    /// Its name.
-    pub name: String,
-    /// Whether it is there.
-    pub presence: Presence,
-    /// Its partitions, or how many it would get.
-    pub partitions: usize,
-    /// Its replication factor, or what it would get.
-    pub replication: usize,
-    /// With which settings it would be made; those of an existing one as far as
-    /// they matter here.
-    pub settings: Vec<(String, String)>,
-}
-
-/// What `topics create` was told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Wish {
-    /// Partitions of topics to be made; like the source's if not given.
-    pub partitions: Option<usize>,
-    /// Their replication factor; like the source's if not given.
-    pub replication: Option<usize>,
-}
-
 /// A topic as the brokers show it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Existing {
@@ -131,14 +88,8 @@ pub struct Existing {
     pub partitions: usize,
     /// The smallest replication factor among them.
     pub replication: usize,
-}
-
-/// What the brokers give to topics that are made without saying more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct BrokerDefaults {
-    partitions: usize,
-    replication: usize,
-    message_bytes: usize,
+    /// One of them that has no leader now.
+    pub leaderless: Option<i32>,
 }
 
 /// The topics of ours that exist, also those of an older schedule.
@@ -172,67 +123,11 @@ fn all_topics<C: ClientContext>(
             let existing = Existing {
                 partitions: partitions.len(),
                 replication: replication.unwrap_or(0),
+                leaderless: partitions.iter().find(|p| p.leader() < 0).map(|p| p.id()),
             };
             (topic.name().to_owned(), existing)
         })
         .collect())
-}
-
-/// The topics that the settings need, with what `topics create` would do.
-///
-/// Errors: the brokers cannot be reached, or refuse to show their topics.
-pub fn plan(settings: &KafkaSettings, wish: Wish) -> Result<Vec<TopicPlan>, Error> {
-    let admin = Admin::connect(settings)?;
-    let existing = admin.existing(settings)?;
-    let defaults = admin.defaults()?;
-    let topics: Vec<Topic> = existing.keys().copied().collect();
-    let known = admin.topic_settings(settings, &topics)?;
-    Ok(plan_topics(settings, wish, &existing, &known, defaults))
-}
-
-/// Makes those topics of a plan that are missing; returns their names. A topic
-/// that somebody else made meanwhile counts as there.
-///
-/// Errors: the first topic that cannot be made, with the brokers' reason.
-pub fn create(settings: &KafkaSettings, plan: &[TopicPlan]) -> Result<Vec<String>, Error> {
-    const TRIED: &str = "make the topic";
-    let admin = Admin::connect(settings)?;
-    let missing: Vec<&TopicPlan> = plan
-        .iter()
-        .filter(|topic| topic.presence == Presence::Missing)
-        .collect();
-    if missing.is_empty() {
-        return Ok(Vec::new());
-    }
-    let new: Vec<NewTopic<'_>> = missing
-        .iter()
-        .map(|topic| {
-            let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
-            let replication = i32::try_from(topic.replication).unwrap_or(i32::MAX);
-            let replication = TopicReplication::Fixed(replication);
-            let new = NewTopic::new(&topic.name, partitions, replication);
-            let settings = topic.settings.iter();
-            settings.fold(new, |new, (key, value)| new.set(key, value))
-        })
-        .collect();
-    let made = block_on(admin.client.create_topics(&new, &options())).map_err(|source| {
-        Error::Request {
-            tried: "make topics",
-            source,
-        }
-    })?;
-    for result in made {
-        if let Err((name, code)) = result
-            && code != RDKafkaErrorCode::TopicAlreadyExists
-        {
-            return Err(Error::Topic {
-                tried: TRIED,
-                name,
-                code,
-            });
-        }
-    }
-    Ok(missing.iter().map(|topic| topic.name.clone()).collect())
 }
 
 /// A topic's or broker's settings by name.
@@ -241,95 +136,6 @@ pub(super) type Config = BTreeMap<String, String>;
 /// A setting that is a number.
 pub(super) fn number(config: &Config, key: &str) -> Option<usize> {
     config.get(key)?.parse().ok()
-}
-
-fn plan_topics(
-    settings: &KafkaSettings,
-    wish: Wish,
-    existing: &BTreeMap<Topic, Existing>,
-    known: &BTreeMap<Topic, Config>,
-    defaults: BrokerDefaults,
-) -> Vec<TopicPlan> {
-    let source = existing.get(&Topic::Source);
-    let partitions = wish
-        .partitions
-        .or(source.map(|s| s.partitions))
-        .unwrap_or(defaults.partitions);
-    let replication = wish
-        .replication
-        .or(source.map(|s| s.replication))
-        .unwrap_or(defaults.replication);
-    let source_max = known
-        .get(&Topic::Source)
-        .and_then(|config| number(config, "max.message.bytes"))
-        .unwrap_or(defaults.message_bytes);
-    let plan_one = |topic: Topic| {
-        let name = settings.topics.name(topic);
-        match existing.get(&topic) {
-            Some(found) => TopicPlan {
-                topic,
-                name,
-                presence: Presence::Exists,
-                partitions: found.partitions,
-                replication: found.replication,
-                settings: shown(known.get(&topic)),
-            },
-            None => TopicPlan {
-                topic,
-                name,
-                presence: Presence::Missing,
-                partitions,
-                replication,
-                settings: new_topic_settings(topic, source_max, replication),
-            },
-        }
-    };
-    settings.needed_topics().into_iter().map(plan_one).collect()
-}
-
-/// Settings that matter here, of a topic that exists.
-fn shown(config: Option<&Config>) -> Vec<(String, String)> {
-    const SHOWN: [&str; 5] = [
-        "cleanup.policy",
-        "retention.ms",
-        "max.message.bytes",
-        "message.timestamp.type",
-        "min.insync.replicas",
-    ];
-    let Some(config) = config else {
-        return Vec::new();
-    };
-    SHOWN
-        .iter()
-        .filter_map(|key| Some(((*key).to_owned(), config.get(*key)?.clone())))
-        .collect()
-}
-
-fn new_topic_settings(
-    topic: Topic,
-    source_max: usize,
-    replication: usize,
-) -> Vec<(String, String)> {
-    let mut settings = Vec::new();
-    let mut set = |key: &str, value: String| settings.push((key.to_owned(), value));
-    let kept = match topic {
-        Topic::Source => None,
-        Topic::Delay(delay) => Some(delay.duration() + KEPT_BEYOND),
-        Topic::DeadLetter => Some(DEAD_LETTERS_KEPT),
-    };
-    if let Some(kept) = kept {
-        set("cleanup.policy", "delete".to_owned());
-        set("retention.ms", kept.as_millis().to_string());
-        let max = source_max + HEADER_BYTES_MAX;
-        set("max.message.bytes", max.to_string());
-    }
-    if topic.delay().is_some() {
-        set("message.timestamp.type", "LogAppendTime".to_owned());
-    }
-    if replication >= REPLICATION_SAFE {
-        set("min.insync.replicas", "2".to_owned());
-    }
-    settings
 }
 
 /// librdkafka's log lines during an admin call, at a level that only a debug
@@ -362,6 +168,38 @@ impl Admin {
         Ok(Self { client })
     }
 
+    /// Has topics made. One that somebody else made meanwhile is no error.
+    pub(super) fn make(&self, new: &[NewTopic<'_>]) -> Result<(), Error> {
+        let made = block_on(self.client.create_topics(new, &options()));
+        let made = made.map_err(|source| Error::Request {
+            tried: "make topics",
+            source,
+        })?;
+        let failed = made.into_iter().filter_map(Result::err);
+        let mut failed = failed.filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists);
+        match failed.next() {
+            None => Ok(()),
+            Some((name, code)) => Err(Error::Topic {
+                tried: "make the topic",
+                name,
+                code,
+            }),
+        }
+    }
+
+    /// Asks a partition's leader where its log ends.
+    pub(super) fn ask_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        timeout: Duration,
+    ) -> Result<(), KafkaError> {
+        let client = self.client.inner();
+        client
+            .fetch_watermarks(topic, partition, timeout)
+            .map(|_| ())
+    }
+
     /// Whether a broker answers within this time.
     pub(super) fn answers(&self, timeout: Duration) -> bool {
         self.client.inner().fetch_metadata(None, timeout).is_ok()
@@ -374,7 +212,10 @@ impl Admin {
         })
     }
 
-    fn existing(&self, settings: &KafkaSettings) -> Result<BTreeMap<Topic, Existing>, Error> {
+    pub(super) fn existing(
+        &self,
+        settings: &KafkaSettings,
+    ) -> Result<BTreeMap<Topic, Existing>, Error> {
         existing(settings, self.client.inner(), TIMEOUT).map_err(|source| Error::Request {
             tried: "list topics within 10 s",
             source,
@@ -442,16 +283,6 @@ impl Admin {
         }
         Ok(Config::new())
     }
-
-    /// What a new topic gets from the brokers.
-    fn defaults(&self) -> Result<BrokerDefaults, Error> {
-        let known = self.broker_settings()?;
-        Ok(BrokerDefaults {
-            partitions: number(&known, "num.partitions").unwrap_or(1),
-            replication: number(&known, "default.replication.factor").unwrap_or(1),
-            message_bytes: number(&known, "message.max.bytes").unwrap_or(MESSAGE_BYTES_DEFAULT),
-        })
-    }
 }
 
 fn config(resource: ConfigResource) -> Config {
@@ -483,98 +314,5 @@ fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Ready(output) => return output,
             Poll::Pending => thread::park(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::position::TopicNames;
-
-    fn settings() -> KafkaSettings {
-        KafkaSettings {
-            brokers: String::new(),
-            group: "g".to_owned(),
-            instance: "i".to_owned(),
-            topics: TopicNames::new("t"),
-            delays: vec![delay("10s"), delay("1h")],
-            record_bytes_max: 1 << 20,
-            properties: Vec::new(),
-            embedded: false,
-        }
-    }
-
-    fn delay(text: &str) -> crate::model::time::Delay {
-        text.parse().expect("a valid delay")
-    }
-
-    const DEFAULTS: BrokerDefaults = BrokerDefaults {
-        partitions: 5,
-        replication: 2,
-        message_bytes: 1_000,
-    };
-
-    fn config(pairs: &[(&str, &str)]) -> Config {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
-    }
-
-    #[test]
-    fn missing_topics_are_planned_like_the_source() {
-        let source = Existing {
-            partitions: 12,
-            replication: 3,
-        };
-        let existing = BTreeMap::from([(Topic::Source, source)]);
-        let known = BTreeMap::from([(Topic::Source, config(&[("max.message.bytes", "2000")]))]);
-        let plan = plan_topics(&settings(), Wish::default(), &existing, &known, DEFAULTS);
-        let names: Vec<&str> = plan.iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(names, ["t", "t.delay.10s", "t.delay.1h", "t.dead-letter"]);
-        assert_eq!(plan[0].presence, Presence::Exists);
-        for topic in &plan[1..] {
-            assert_eq!(topic.presence, Presence::Missing);
-            assert_eq!((topic.partitions, topic.replication), (12, 3));
-        }
-        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-        assert_eq!(
-            plan[2].settings,
-            [
-                pair("cleanup.policy", "delete"),
-                pair("retention.ms", "608400000"),
-                pair("max.message.bytes", "67536"),
-                pair("message.timestamp.type", "LogAppendTime"),
-                pair("min.insync.replicas", "2"),
-            ]
-        );
-        assert_eq!(plan[3].settings[1], pair("retention.ms", "2592000000"));
-        assert!(
-            !plan[3]
-                .settings
-                .iter()
-                .any(|(k, _)| k.contains("timestamp"))
-        );
-    }
-
-    #[test]
-    fn a_wish_wins_over_the_source_and_the_source_over_the_brokers() {
-        let none = BTreeMap::new();
-        let known = BTreeMap::new();
-        let plan = plan_topics(&settings(), Wish::default(), &none, &known, DEFAULTS);
-        assert_eq!((plan[0].partitions, plan[0].replication), (5, 2));
-        assert!(plan[0].settings.is_empty());
-        assert!(
-            !plan[1]
-                .settings
-                .iter()
-                .any(|(k, _)| k == "min.insync.replicas")
-        );
-        let wish = Wish {
-            partitions: Some(7),
-            replication: Some(1),
-        };
-        let plan = plan_topics(&settings(), wish, &none, &known, DEFAULTS);
-        assert!(plan.iter().all(|p| (p.partitions, p.replication) == (7, 1)));
     }
 }

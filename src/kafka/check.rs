@@ -250,6 +250,7 @@ mod tests {
             let existing = Existing {
                 partitions: 1,
                 replication,
+                leaderless: None,
             };
             let lines = judge_durability("t", &existing, &config(pairs));
             let found = lines.iter().filter(|l| l.level == Level::Warning).count();

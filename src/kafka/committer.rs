@@ -8,6 +8,7 @@ use super::convert::{self, CommitAnswer};
 use super::ffi;
 use super::life::{CommitterNote, Shared};
 use crate::model::write::CommitOrder;
+use rdkafka::error::RDKafkaErrorCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -67,7 +68,11 @@ fn commit(shared: &Shared, order: &CommitOrder, seat: &Seat) -> Report {
                 Report::CommitRefused { write }
             }
             CommitAnswer::Unsure => {
-                shared.across.trouble();
+                // Not trouble: it is how a namesake shows itself.
+                match code {
+                    RDKafkaErrorCode::FencedInstanceId => shared.fenced(),
+                    _ => shared.across.trouble(),
+                }
                 unsure(code.to_string())
             }
         },

@@ -55,7 +55,7 @@ pub fn run(shared: Arc<Shared>, seat: &Seat) {
         }
     }
     seat.begin("close", CLOSE);
-    thread.fetches.clear();
+    thread.give_all_back();
     shared.set_consumer(None);
 }
 
@@ -232,6 +232,18 @@ impl ConsumerThread<'_> {
         }
     }
 
+    /// Gives back whatever librdkafka was given. Also answers a revocation that
+    /// nobody will finish any more: closing would wait for that without an end.
+    fn give_all_back(&mut self) {
+        self.fetches.clear();
+        let Some(consumer) = &self.consumer else {
+            return;
+        };
+        if let Err(error) = self.shared.unassign_all(consumer) {
+            tracing::warn!(%error, "cannot give back all partitions");
+        }
+    }
+
     /// Serves rebalances, errors and log lines.
     fn serve_events(&self) {
         let Some(consumer) = &self.consumer else {
@@ -331,7 +343,7 @@ impl ConsumerThread<'_> {
         self.seat.begin("leave the group", LEAVE_MAX);
         self.shared.leave();
         self.shared.end_others();
-        self.fetches.clear();
+        self.give_all_back();
         self.shared.set_consumer(None);
         if let Some(consumer) = self.consumer.take() {
             let until = self.shared.now() + LEAVE_MAX;

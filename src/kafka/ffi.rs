@@ -224,12 +224,16 @@ pub fn commit_transaction(
     client: *mut rd::rd_kafka_t,
     timeout: Duration,
 ) -> Result<(), TransactionError> {
-    // SAFETY: the caller's producer is alive.
-    let error = unsafe { rd::rd_kafka_commit_transaction(client, millis(timeout)) };
+    // SAFETY: the caller's producer is alive; the error was just returned.
+    unsafe { transaction_answer(rd::rd_kafka_commit_transaction(client, millis(timeout))) }
+}
+
+/// SAFETY: `error` must be ours, or null. It is destroyed.
+unsafe fn transaction_answer(error: *mut rd::rd_kafka_error_t) -> Result<(), TransactionError> {
     if error.is_null() {
         return Ok(());
     }
-    // SAFETY: the error is ours; it is destroyed after the last use.
+    // SAFETY: promised by the caller; it is destroyed after the last use.
     unsafe {
         let answer = TransactionError {
             code: rd::rd_kafka_error_code(error).into(),
@@ -241,6 +245,34 @@ pub fn commit_transaction(
         rd::rd_kafka_error_destroy(error);
         Err(answer)
     }
+}
+
+/// Adds offsets of a group to the transaction, by nobody in particular: with the
+/// group's name alone.
+///
+/// Errors: what was answered; `None` where the group's name holds a NUL.
+pub fn send_offsets_of_group(
+    client: *mut rd::rd_kafka_t,
+    group: &str,
+    offsets: &TopicPartitionList,
+    timeout: Duration,
+) -> Result<(), Option<TransactionError>> {
+    let group = CString::new(group).map_err(|_| None)?;
+    // SAFETY: the caller's producer is alive; the metadata is ours and destroyed
+    // after its last use.
+    let error = unsafe {
+        let metadata = rd::rd_kafka_consumer_group_metadata_new(group.as_ptr());
+        let error = rd::rd_kafka_send_offsets_to_transaction(
+            client,
+            offsets.ptr(),
+            metadata,
+            millis(timeout),
+        );
+        rd::rd_kafka_consumer_group_metadata_destroy(metadata);
+        error
+    };
+    // SAFETY: the error was just returned.
+    unsafe { transaction_answer(error) }.map_err(Some)
 }
 
 /// Commits offsets and waits for the answer as long as `go_on` says so. The

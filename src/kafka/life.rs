@@ -7,7 +7,7 @@ use super::reader::ReaderNote;
 use super::settings::KafkaSettings;
 use super::wake::Waker;
 use super::{AcrossLives, Report, Request, convert};
-use crate::model::position::{Generation, Partition};
+use crate::model::position::{Generation, Partition, Topic};
 use crate::model::write::{CommitOrder, MoveOrder};
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::KafkaResult;
@@ -170,6 +170,20 @@ impl Shared {
         self.leaving.store(true, Ordering::Release);
     }
 
+    /// Remembers what a transaction that is not committed may leave open; with
+    /// no topics, that nothing is open. What a life finds after its end is not
+    /// news: the next one may have begun a transaction.
+    pub fn leave_open(&self, topics: BTreeSet<Topic>) {
+        if self.is_alive() {
+            self.across.leave_open(topics);
+        }
+    }
+
+    /// Topics in which something may be open.
+    pub fn left_open(&self) -> BTreeSet<Topic> {
+        self.across.left_open()
+    }
+
     /// Monotonic time.
     pub fn now(&self) -> Duration {
         self.across.now()
@@ -277,7 +291,13 @@ impl Shared {
         lock(&self.fetching).extend(partitions);
     }
 
-    /// Gives partitions back; completes a revocation. The list holds only what
+    /// Gives all partitions back; completes a revocation.
+    pub fn unassign_all(&self, consumer: &Consumer) -> KafkaResult<()> {
+        let all: Vec<Partition> = lock(&self.fetching).iter().copied().collect();
+        self.unassign(consumer, &all)
+    }
+
+    /// Gives these partitions back; completes a revocation. The list holds only what
     /// librdkafka was given, for it refuses others, and may be empty.
     pub fn unassign(&self, consumer: &Consumer, partitions: &[Partition]) -> KafkaResult<()> {
         let mut fetching = lock(&self.fetching);

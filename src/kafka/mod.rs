@@ -11,7 +11,9 @@
 
 pub mod admin;
 mod board;
+mod calls;
 pub mod check;
+mod clearing;
 mod committer;
 mod consumer;
 mod context;
@@ -23,6 +25,8 @@ pub mod publish;
 mod quiet;
 mod reader;
 pub mod settings;
+pub mod topics;
+mod transaction;
 mod unowned;
 mod wake;
 mod watchdog;
@@ -35,7 +39,7 @@ pub use ffi::end_process;
 use life::{Senders, Shared};
 use quiet::Quiet;
 use settings::KafkaSettings;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
@@ -217,6 +221,9 @@ pub struct AcrossLives {
     /// When our name in the group was taken. At most one for each life of a
     /// second, so 60.
     fenced_at: Mutex<VecDeque<Duration>>,
+    /// Topics in which records of a transaction that was not committed may still
+    /// be open.
+    left_open: Mutex<BTreeSet<Topic>>,
 }
 
 /// How long after trouble with the brokers a fence may be our own doing: what
@@ -239,6 +246,7 @@ impl AcrossLives {
             topics_fit: AtomicBool::new(false),
             troubled_ms: AtomicU64::new(0),
             fenced_at: Mutex::default(),
+            left_open: Mutex::default(),
         }
     }
 
@@ -280,6 +288,20 @@ impl AcrossLives {
         fenced.push_back(now);
         fenced.retain(|at| now.saturating_sub(*at) < TROUBLE);
         fenced.len() > FENCES_OF_OURS || !self.was_troubled()
+    }
+
+    /// See [`Shared::leave_open`].
+    pub(crate) fn leave_open(&self, topics: BTreeSet<Topic>) {
+        *self
+            .left_open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = topics;
+    }
+
+    /// See [`Shared::left_open`].
+    pub(crate) fn left_open(&self) -> BTreeSet<Topic> {
+        let left = self.left_open.lock();
+        left.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether there was trouble with the brokers not long ago.

@@ -282,6 +282,8 @@ pub struct FailingTenant {
     pub failures: u64,
     /// Why the last one failed.
     pub class: ErrorClass,
+    /// What it was answered, if anything.
+    pub status: Option<u16>,
     /// What happened in it, as in [`Outcome::Failed`].
     ///
     /// [`Outcome::Failed`]: super::attempt::Outcome::Failed
@@ -289,7 +291,7 @@ pub struct FailingTenant {
 }
 
 impl FailingTenant {
-    /// A tenant that failed just now and not the last time.
+    /// A tenant that failed just now, without an answer, and not the last time.
     #[must_use]
     pub fn first(tenant: TenantId, now: UnixMillis, class: ErrorClass, detail: &str) -> Self {
         Self {
@@ -298,6 +300,7 @@ impl FailingTenant {
             last_at: now,
             failures: 1,
             class,
+            status: None,
             detail: detail.to_owned(),
         }
     }

@@ -70,6 +70,9 @@ pub struct AttemptOrder {
     pub start_by: UnixMillis,
     /// The record's trace context.
     pub traceparent: Option<String>,
+    /// Whether it is to be kept from the others, for its tenant is not known to
+    /// answer: it may do anything.
+    pub apart: bool,
 }
 
 /// What a new owner finds of a partition.

@@ -5,6 +5,8 @@ use crate::support::receiver::Behaviour;
 use crate::support::ringback;
 use crate::support::scene::{Plan, Scene};
 use crate::support::wait;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
 
 #[test]
 fn topics_are_made_once_and_listed() {
@@ -42,6 +44,30 @@ fn topics_are_made_once_and_listed() {
             "{topic} is not listed in:\n{listed}"
         );
     }
+}
+
+#[test]
+fn topics_that_were_just_made_are_served_by_their_leaders() {
+    let plan = Plan {
+        partitions: 60,
+        delays: "1s,2s,3s,4s",
+        ..Plan::default()
+    };
+    let scene = Scene::bare(Broker::shared(), "served", plan);
+    let consumer: BaseConsumer = scene.broker.client().create().expect("valid settings");
+    scene.create_topics();
+    let mut ends = TopicPartitionList::new();
+    let delay_topics = ["1s", "2s", "3s", "4s"].map(|delay| scene.delay_topic(delay));
+    for topic in delay_topics.iter().chain([&scene.topic]) {
+        for number in 0..60 {
+            ends.add_partition_offset(topic, number, Offset::End)
+                .expect("a valid offset");
+        }
+    }
+    // Of one leader that does not serve yet the answer is an error for all.
+    let asked = consumer.offsets_for_times(ends, wait::PATIENCE);
+    let answered = asked.expect("every partition has a leader that serves it");
+    assert!(answered.elements().iter().all(|p| p.error().is_ok()));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! time and in its class, memory is bounded, and the healthy do not notice.
 
 mod cases;
+mod plain_reader;
 mod receivers;
 
 use crate::support::dns::NameServer;
@@ -11,8 +12,9 @@ use crate::support::sample;
 use crate::support::scene::{Plan, Scene};
 use crate::support::tls::Authority;
 use cases::{CASES, Case, ZONES};
+use plain_reader::PlainReader;
 use receivers::Playing;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -27,17 +29,21 @@ const HANGING_NAMES: usize = 40;
 const HEALTHY: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
 /// Between two records of the healthy tenants together.
 const PACE: Duration = Duration::from_millis(10);
-/// How long the healthy ones are alone first.
-const ALONE: Duration = Duration::from_secs(3);
+/// How long the healthy ones are alone first, so that they are known to answer.
+const ALONE: Duration = Duration::from_secs(1);
 /// Both attempts of the slowest and the wait between them.
 const BESIDE: Duration = Duration::from_secs(13);
+/// The one that takes all of a core, its own and the service's, for as long as
+/// it may: after the others, which would wait for a core and not for an answer.
+const FLOOD: &str = "1xx without end, as fast as they are taken";
 const TIMEOUT_MS: u64 = 5_000;
 const LATE_MAX_MS: u64 = 200;
 const MEMORY_MAX_KIB: u64 = 200 * 1_000_000 / 1_024;
-/// What hostile receivers may add to the healthy tenants' p99. One that held
-/// the others up would do so for its 5 s; on a quiet machine what is printed
-/// stays below 100 ms in all, beside other tests only noise makes it more.
-const P99_MAX: Duration = Duration::from_secs(1);
+/// The healthy tenants' p99 behind a consumer that only reads and commits: so
+/// nothing counts that the broker or the machine takes from both. One receiver
+/// that held the others up would do so for its 5 s; on a quiet machine the p99
+/// from publishing to POST stays below 100 ms, and this well below that.
+const BEHIND_MAX: Duration = Duration::from_secs(1);
 
 #[test]
 fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
@@ -73,26 +79,27 @@ fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
     let ringback = scene.start_with_names("a", &["--ca-file", ca], &names.resolv_conf());
     let ringback = ringback.ready();
 
-    let stalls = Stalls::watch();
-    let alone = p99(&mut scene, ALONE);
-    for (at, (case, _)) in theatre.playing.iter().enumerate() {
-        for n in 0..RECORDS {
-            let id = format!("{at}-{n}");
-            let value = sample::record(&id, case.name);
-            scene.send(&scene.topic, Some(id.as_bytes()), Some(&value), &[]);
-        }
+    publish_healthy(&mut scene, ALONE);
+    let reader = PlainReader::start(scene.broker, &scene.topic);
+    let stalls = Stalls::watch(ringback.pid());
+    publish_hostile(&scene, &theatre, |name| name != FLOOD);
+    let beside_table = publish_healthy(&mut scene, BESIDE);
+    // Not for the flood: its threads have each other to wait for.
+    let stall = stalls.longest();
+    let floods = theatre.playing.iter().filter(|(c, _)| c.name == FLOOD);
+    assert_eq!(floods.count(), 1, "{FLOOD}");
+    publish_hostile(&scene, &theatre, |name| name == FLOOD);
+    let beside_flood = publish_healthy(&mut scene, BESIDE);
+    let hostile = theatre.playing.len() * RECORDS;
+    let read = reader.stop(hostile + scene.ledger.len());
+    for published in [beside_table, beside_flood] {
+        check_healthy(&scene, &published, &read);
     }
-    let beside = p99(&mut scene, BESIDE);
-    println!(
-        "healthy p99: alone {alone:?}, beside {} hostile {beside:?}",
-        theatre.playing.len()
-    );
     check_ends(&scene, &theatre, &ringback);
-    check_durations(&ringback, stalls.longest());
+    check_durations(&ringback, stall);
     let peak = memory_peak_kib(&ringback);
     println!("memory at most {} MB", peak * 1_024 / 1_000_000);
     assert!(peak < MEMORY_MAX_KIB, "{peak} KiB of memory");
-    assert!(beside <= alone + P99_MAX, "p99 {beside:?}, alone {alone:?}");
     trap.set_nonblocking(true).expect("a socket of ours");
     assert!(
         trap.accept().is_err(),
@@ -103,23 +110,38 @@ fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
     ringback.drain();
 }
 
-/// How much later than asked this machine wakes a thread of ours at worst.
+/// What this machine, busy with other tests, takes at worst: how much later than
+/// asked it wakes a thread of ours, and for how long within [`Stalls::WINDOW`]
+/// one of the service's threads that make attempts waits for a core.
 struct Stalls {
     over: Arc<AtomicBool>,
     thread: JoinHandle<Duration>,
 }
 
 impl Stalls {
-    fn watch() -> Self {
+    const WINDOW: Duration = Duration::from_millis(300);
+
+    fn watch(pid: u32) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
-            let nap = Duration::from_millis(5);
+            let nap = Duration::from_millis(10);
+            let threads = attempting_threads(pid);
             let mut longest = Duration::ZERO;
+            let mut waited = VecDeque::new();
             while !told.load(Ordering::Relaxed) {
                 let asleep = Instant::now();
                 std::thread::park_timeout(nap);
-                longest = longest.max(asleep.elapsed().saturating_sub(nap));
+                let late = asleep.elapsed().saturating_sub(nap);
+                let now = Instant::now();
+                let waits = threads.iter().map(|thread| waited_for_core(pid, *thread));
+                waited.push_back((now, waits.collect::<Vec<Duration>>()));
+                while now.duration_since(waited[0].0) > Self::WINDOW {
+                    waited.pop_front();
+                }
+                let (before, after) = (&waited[0].1, &waited[waited.len() - 1].1);
+                let starved = before.iter().zip(after).map(|(b, a)| a.saturating_sub(*b));
+                longest = longest.max(late).max(starved.max().unwrap_or_default());
             }
             longest
         });
@@ -130,6 +152,34 @@ impl Stalls {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().expect("it only sleeps")
     }
+}
+
+/// The service's threads that make attempts: its first, and those for tenants
+/// that are not known to answer.
+fn attempting_threads(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the service runs");
+    let names = tasks.filter_map(|task| task.ok()?.file_name().into_string().ok());
+    let threads = names.filter_map(|name| name.parse().ok());
+    let makes_attempts = |thread: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/comm"));
+        *thread == pid || name.is_ok_and(|name| name.trim() == "attempts apart")
+    };
+    let found: Vec<u32> = threads.filter(makes_attempts).collect();
+    assert!(found.len() > 1, "both kinds of threads are found");
+    found
+}
+
+/// For how long a thread of a process was ready to run and did not; nothing once
+/// it has ended.
+///
+/// Source: Linux, Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`.
+fn waited_for_core(pid: u32, thread: u32) -> Duration {
+    let path = format!("/proc/{pid}/task/{thread}/schedstat");
+    let Ok(stat) = std::fs::read_to_string(path) else {
+        return Duration::ZERO;
+    };
+    let waited = stat.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+    Duration::from_nanos(waited.expect("time waited is the second number"))
 }
 
 /// The receivers, on a thread of their own until dropped.
@@ -166,8 +216,20 @@ impl Theatre {
     }
 }
 
-/// The healthy tenants' p99 from publishing to POST, over so long.
-fn p99(scene: &mut Scene<'_>, span: Duration) -> Duration {
+/// Publishes the records of these of the hostile tenants.
+fn publish_hostile(scene: &Scene<'_>, theatre: &Theatre, these: impl Fn(&str) -> bool) {
+    for (at, (case, _)) in theatre.playing.iter().enumerate() {
+        for n in (0..RECORDS).filter(|_| these(case.name)) {
+            let id = format!("{at}-{n}");
+            let value = sample::record(&id, case.name);
+            scene.send(&scene.topic, Some(id.as_bytes()), Some(&value), &[]);
+        }
+    }
+}
+
+/// Publishes to the healthy tenants for so long, until all is delivered: when
+/// each record was published, epoch us.
+fn publish_healthy(scene: &mut Scene<'_>, span: Duration) -> HashMap<String, u64> {
     let began = Instant::now();
     let mut published = HashMap::new();
     let mut next = began;
@@ -181,13 +243,27 @@ fn p99(scene: &mut Scene<'_>, span: Duration) -> Duration {
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     scene.until_delivered();
+    published
+}
+
+/// The healthy tenants' records are hardly later than the plain reader's.
+fn check_healthy(scene: &Scene<'_>, published: &HashMap<String, u64>, read: &HashMap<String, u64>) {
     let posts = scene.receiver.posts();
-    let mut latencies: Vec<u64> = published
-        .iter()
-        .map(|(id, at)| posts[id][0].at_us.saturating_sub(*at))
-        .collect();
-    latencies.sort_unstable();
-    Duration::from_micros(latencies[latencies.len() * 99 / 100])
+    let posted = |id: &str| posts[id][0].at_us;
+    let p99 = |since: &dyn Fn(&str) -> u64, until: &dyn Fn(&str) -> u64| {
+        let ids = published.keys();
+        let mut spans: Vec<u64> = ids.map(|id| until(id).saturating_sub(since(id))).collect();
+        spans.sort_unstable();
+        Duration::from_micros(spans[spans.len() * 99 / 100])
+    };
+    let to_post = p99(&|id| published[id], &posted);
+    let to_reader = p99(&|id| published[id], &|id| read[id]);
+    let behind = p99(&|id| read[id], &posted);
+    println!(
+        "healthy p99 of {}: to the POST {to_post:?}, to a plain reader {to_reader:?}, behind it {behind:?}",
+        published.len()
+    );
+    assert!(behind <= BEHIND_MAX, "p99 {behind:?} behind a plain reader");
 }
 
 /// Every record ends once, in one of its case's classes.
@@ -239,7 +315,9 @@ fn check_durations(ringback: &Ringback, stall: Duration) {
         longest = longest.max(duration);
         lines += 1;
     }
-    println!("{lines} failed attempts in the log, the longest {longest} ms");
+    println!(
+        "{lines} failed attempts in the log, the longest {longest} ms; the machine took {stall:?}"
+    );
     assert!(
         longest >= TIMEOUT_MS - LATE_MAX_MS,
         "some wait for the deadline"

@@ -1,8 +1,10 @@
 //! One tenant's trouble is its own.
 
-use crate::support::receiver::Behaviour;
+use crate::support::process;
+use crate::support::receiver::{Behaviour, Keep, Receiver};
 use crate::support::scene::{Plan, Scene};
 use crate::support::wait;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 #[test]
@@ -36,6 +38,49 @@ fn a_hanging_tenant_diverts_and_costs_the_others_nothing() {
     assert!(hanging < FLOOD, "the healthy ones waited for the flood");
 
     scene.receiver.behave("hangs", Behaviour::Ok);
+    scene.until_settled();
+    scene.account().assert_exact();
+    ringback.drain();
+}
+
+/// Each at an address of its own, whose connection nobody uses again.
+#[test]
+fn a_crowd_of_tenants_takes_neither_sockets_nor_series() {
+    const CROWD: usize = 3_000;
+    const IN_FLIGHT_MAX: usize = 64;
+    /// What `src/http/kept.rs` keeps, and what Kafka, pages and names may take.
+    const KEPT_MAX: usize = 1_024;
+    const OTHERS_MAX: usize = 64;
+    let mut scene = Scene::new("crowd", Plan::default());
+    scene.receiver = Receiver::start_at("0.0.0.0:0", Keep::All);
+    let port = scene.receiver.port();
+    let name = |n: usize| format!("t{n}");
+    let entry = |n: usize| {
+        let url = format!("http://127.1.{}.{}:{port}/t/t{n}", n / 250, 1 + n % 250);
+        (name(n), serde_json::json!({ "url": url }))
+    };
+    let tenants: BTreeMap<_, _> = (0..CROWD).map(entry).collect();
+    scene.write_tenants_text(&serde_json::to_string(&tenants).expect("plain JSON"));
+    let in_flight_max = IN_FLIGHT_MAX.to_string();
+    let ringback = scene
+        .start("a", &["--in-flight-max", &in_flight_max])
+        .ready();
+    // A connection is kept from the second record on, of a tenant that is known
+    // to answer.
+    let mut most = 0;
+    for round in 1..=2 {
+        (0..CROWD).for_each(|n| scene.publish(&name(n), 1));
+        wait::until("the crowd's records", || {
+            most = most.max(process::sockets(ringback.pid()));
+            scene.receiver.successes() == round * CROWD
+        });
+    }
+    assert!(
+        (KEPT_MAX..KEPT_MAX + IN_FLIGHT_MAX + OTHERS_MAX).contains(&most),
+        "{most} sockets"
+    );
+    let metrics = ringback.metrics();
+    assert!(metrics.series() < 1_500, "{} series", metrics.series());
     scene.until_settled();
     scene.account().assert_exact();
     ringback.drain();

@@ -93,6 +93,36 @@ fn a_bad_file_is_refused_whole_and_the_last_good_one_stays() {
 }
 
 #[test]
+fn a_removed_tenants_records_are_skipped_when_they_come_due() {
+    let plan = Plan {
+        delays: "3s",
+        ..Plan::default()
+    };
+    let mut scene = Scene::new("removed", plan);
+    for tenant in ["stays", "other"] {
+        scene.tenant(tenant, Behaviour::Ok);
+    }
+    let kept = std::fs::read_to_string(scene.tenants_file()).expect("it was written");
+    scene.tenant("goes", Behaviour::Always(503));
+    let ringback = scene.run("a");
+    scene.publish("goes", 5);
+    ringback.until("the first attempts", |metrics| {
+        metrics.disposed("delayed") == 5
+    });
+    scene.write_tenants_text(&kept);
+    ringback.until("the records to be skipped", |metrics| {
+        metrics.disposed("skipped") == 5
+    });
+    assert_eq!(scene.receiver.count(), 5);
+    assert!(scene.dead_letters().is_empty());
+    ringback.until("nobody who fails", |metrics| {
+        metrics.count("ringback_tenant_failing", &[]) == 0
+            && metrics.count("ringback_lag_records", &[]) == 0
+    });
+    ringback.drain();
+}
+
+#[test]
 fn a_corrected_url_helps_records_that_already_wait() {
     let plan = Plan {
         delays: "3s",

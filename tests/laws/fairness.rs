@@ -6,8 +6,9 @@
 //! that a write lists as unfinished and not reserved, and that the same engine
 //! reserves from there later, was waiting in its lane all the time; its tenant
 //! may start where it has answered well, has never failed and has fewer attempts
-//! than any such lane is allowed. The breach is told when that later reservation
-//! comes.
+//! than any such lane is allowed. A partition of which a write starts nothing at
+//! all may come to rest for a transaction, and none of its lanes counts. The
+//! breach is told when that later reservation comes.
 
 use super::map::Map;
 use super::{Law, Verdict};
@@ -181,18 +182,23 @@ impl Fairness {
                 offset,
             };
             let mut waiting = Vec::new();
+            let mut starts = 0;
             for (offset, reserved) in &map.unfinished {
                 let was = before.and_then(|b| b.unfinished.get(offset));
                 if *reserved && was != Some(&true) {
                     if let Some(what) = self.passed_by.remove(&at(*offset)) {
                         return Err(Law::L6.breach(format!("{:?}: {what}", at(*offset))));
                     }
+                    starts += 1;
                     if let Some(tenant) = self.tenant_of.get(&at(*offset)) {
                         *chosen.starts.entry(tenant.clone()).or_default() += 1;
                     }
                 } else if !*reserved && !adopted.cautious && !adopted.end.is_past(*offset) {
                     waiting.push(at(*offset));
                 }
+            }
+            if starts == 0 {
+                continue;
             }
             for position in waiting {
                 if let Some(tenant) = self.tenant_of.get(&position) {

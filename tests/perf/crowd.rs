@@ -1,13 +1,17 @@
 //! 10,000 tenants, each at an address of its own, every second one dead: what
 //! they cost in memory, sockets, series and scrape time.
 
-use super::{Bench, Sizes, machine, number_of, pace};
+use super::support::process;
+use super::{Bench, Sizes, machine, now_us, number_of, pace};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const CROWD: usize = 10_000;
 const RATE: usize = 2_000;
+/// By then each of the dead has been tried: 5,000, of whom three quarters of
+/// 1,024 are tried at a time, for 5 s each.
+const KNOWN_S: usize = 40;
 
 /// The most that was seen while it ran.
 #[derive(Clone, Copy, Default)]
@@ -31,25 +35,38 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
     let total = RATE * seconds;
     let over = AtomicBool::new(false);
     let mut cpu = machine::cpu(service.pid());
+    let mut published_us = Vec::with_capacity(total);
     let most = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch(&service, &over));
         pace(RATE, total, |number| {
+            published_us.push(now_us());
             bench.publish_to("crowd", number, &name(tenant_of(number)));
         });
         cpu = machine::cpu(service.pid()) - cpu;
         let mut missing: HashSet<usize> = (0..total).filter(|n| tenant_of(*n) % 2 == 1).collect();
         let healthy = missing.len();
+        let mut waits = Vec::new();
         let until = Instant::now() + Duration::from_secs(60);
         while !missing.is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_secs(1));
-            for (id, _) in run.receiver.posts() {
-                missing.remove(&number_of(&id));
+            for (id, times) in run.receiver.posts() {
+                let number = number_of(&id);
+                if missing.remove(&number) {
+                    let wait_us = times[0].saturating_sub(published_us[number]);
+                    waits.push((number >= RATE * KNOWN_S, wait_us as f64 / 1e3));
+                }
             }
         }
         over.store(true, Ordering::Relaxed);
         println!(
             "  healthy records sent             {} of {healthy}",
             healthy - missing.len()
+        );
+        tell("first POST, all", waits.iter().map(|(_, ms)| *ms));
+        let known = waits.iter().filter(|(known, _)| *known);
+        tell(
+            &format!("first POST, after {KNOWN_S} s"),
+            known.map(|(_, ms)| *ms),
         );
         watching.join().expect("the watch does not panic")
     });
@@ -79,6 +96,22 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
     );
 }
 
+/// Prints how long records waited for their first POST.
+fn tell(what: &str, waits_ms: impl Iterator<Item = f64>) {
+    let mut waits: Vec<f64> = waits_ms.collect();
+    waits.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = (waits.len() as f64 * share) as usize;
+        waits.get(place).copied().unwrap_or(f64::NAN)
+    };
+    println!(
+        "  {what:<32} p50 {:.1}, p99 {:.1}, p99.9 {:.1} ms",
+        at(0.5),
+        at(0.99),
+        at(0.999)
+    );
+}
+
 fn name(number: usize) -> String {
     format!("tenant-{number}")
 }
@@ -97,7 +130,7 @@ fn watch(service: &super::Ringback, over: &AtomicBool) -> Most {
         most.scrape = most.scrape.max(asked.elapsed());
         most.series = most.series.max(metrics.series());
         most.in_flight = most.in_flight.max(metrics.count("ringback_in_flight", &[]));
-        most.sockets = most.sockets.max(machine::sockets(service.pid()));
+        most.sockets = most.sockets.max(process::sockets(service.pid()));
     }
     most
 }

@@ -2,6 +2,7 @@
 //! load without and with them, in turns, and how the times compare.
 
 use super::parts::{TENANTS, tenant};
+use super::support::ringback::Ringback;
 use super::{Bench, Sizes, machine, now_us, number_of, pace};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -138,6 +139,7 @@ fn run(bench: &Bench, seconds: usize, round: usize, case: Case) -> Times {
         published_us.push(now_us());
         bench.publish_to(&topic, number, &tenant(case.tenant_of(number)));
     });
+    bench.publisher.flush();
     let cpu = machine::cpu(service.pid()) - cpu;
     let mut missing: HashSet<usize> = (0..total).filter(|n| case.is_healthy(*n)).collect();
     let healthy = missing.len();
@@ -160,6 +162,7 @@ fn run(bench: &Bench, seconds: usize, round: usize, case: Case) -> Times {
         p999: at(0.999),
     };
     let metrics = service.metrics();
+    tell_missing(&service, &topic, &missing);
     println!(
         "  {:<12} p50 {:>5.1}, p99 {:>6.1}, p99.9 {:>6.1}, max {:>6.1} ms; sent {} of {healthy}; moved: {} diverted, {} delayed; {:.0} us of CPU a record",
         case.name(),
@@ -173,6 +176,22 @@ fn run(bench: &Bench, seconds: usize, round: usize, case: Case) -> Times {
         cpu.as_secs_f64() * 1e6 / (RATE * seconds) as f64,
     );
     times
+}
+
+/// What the service says of healthy tenants' records that were not sent.
+fn tell_missing(service: &Ringback, topic: &str, missing: &HashSet<usize>) {
+    if missing.is_empty() {
+        return;
+    }
+    println!("  NOT SENT: {missing:?}");
+    let log = service.log();
+    for number in missing {
+        let id = format!("\"{topic}-{number}\"");
+        log.lines()
+            .filter(|line| line.contains(&id))
+            .for_each(|line| println!("    {line}"));
+    }
+    println!("    {}", service.says("/statusz"));
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -51,11 +51,3 @@ pub fn cores() -> (String, String, String) {
         ),
     }
 }
-
-/// How many sockets a process has open.
-pub fn sockets(pid: u32) -> usize {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs");
-    let targets = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
-    let is_socket = |path: &std::path::PathBuf| path.to_string_lossy().starts_with("socket:");
-    targets.filter(is_socket).count()
-}

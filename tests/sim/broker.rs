@@ -428,13 +428,14 @@ impl Broker {
         })
     }
 
-    /// Whether every record of the partition lies below its committed base and
-    /// no transaction is open.
+    /// Whether every record of the partition, also those that were deleted,
+    /// lies below its committed base and no transaction is open.
     pub fn is_done(&self, partition: Partition) -> bool {
         let log = &self.logs[&partition];
         let committed = self.committed.get(&partition);
         let base = committed.map_or(NextOffset(log.start), |c| c.base);
-        log.stable == log.entries.len() && self.read(partition, base).is_none()
+        let all_read = base.0 >= log.start && self.read(partition, base).is_none();
+        log.stable == log.entries.len() && all_read
     }
 
     fn log(&mut self, partition: Partition) -> &mut Log {

@@ -3,7 +3,7 @@
 
 use crate::laws::desk::Desk;
 use crate::laws::{Law, Verdict};
-use crate::plan::{MS, SECOND, tenants_file};
+use crate::plan::{MS, SECOND, WAKE, tenants_file};
 use crate::replica::Tag;
 use crate::trace;
 use crate::world::{Happening, World};
@@ -87,7 +87,7 @@ impl World {
             return Ok(());
         }
         this.wake_us = None;
-        self.tell(tag.replica, Event::Wake)
+        self.tell(tag.replica, WAKE)
     }
 
     fn perform_all(&mut self, replica: usize) -> Verdict {

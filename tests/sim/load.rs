@@ -1,8 +1,10 @@
 //! One engine under load, in virtual time, where Kafka does what it should: for
 //! what lanes and diverts do over minutes and hours. Faults are the world's.
 
+use crate::plan::WAKE;
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, EngineSettings, Event};
+use ringback::engine::offsets::{Began, Mark, encode};
 use ringback::model::attempt::{Ended, ErrorClass, Outcome};
 use ringback::model::fact::{Disposition, Fact};
 use ringback::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic};
@@ -116,6 +118,17 @@ pub struct Load {
 impl Load {
     /// So many partitions of each topic, all assigned and empty.
     pub fn new(settings: EngineSettings, partitions: u32, parties: Vec<Party>) -> Self {
+        Self::after_a_kill(settings, partitions, parties, 0)
+    }
+
+    /// The same, where each source partition holds so many records, for the
+    /// tenants in turn, that the last owner's map lists as unfinished.
+    pub fn after_a_kill(
+        settings: EngineSettings,
+        partitions: u32,
+        parties: Vec<Party>,
+        listed: usize,
+    ) -> Self {
         let delays = settings.delays.iter().map(|delay| Topic::Delay(*delay));
         let topics: Vec<Topic> = std::iter::once(Topic::Source).chain(delays).collect();
         let all = topics.into_iter().flat_map(|topic| {
@@ -140,11 +153,16 @@ impl Load {
             logs,
             parties,
         };
-        load.begin();
+        for number in 0..listed * partitions as usize {
+            let tenant = number / partitions as usize % load.parties.len();
+            load.told[tenant].published += 1;
+            load.append_new(tenant);
+        }
+        load.begin(listed);
         load
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, listed: usize) {
         let tenants: Tenants = self.parties.iter().enumerate().map(tenant).collect();
         self.tell(Event::TenantsReplaced(Arc::new(tenants)));
         let partitions: Vec<Partition> = self.logs.keys().copied().collect();
@@ -153,11 +171,18 @@ impl Load {
             partitions: partitions.clone(),
         });
         for partition in partitions {
+            let (base, end) = (NextOffset(0), NextOffset(listed as i64));
+            let began = Began {
+                at: UnixMillis(0),
+                end: base,
+            };
+            let unfinished = (0..end.0).map(|offset| (Offset(offset), Mark::Open));
+            let is_listed = listed > 0 && partition.topic == Topic::Source;
             let found = Found {
-                committed: None,
+                committed: is_listed.then(|| (base, encode(base, end, None, began, unfinished))),
                 topic_id: None,
-                log_start: NextOffset(0),
-                log_end: NextOffset(0),
+                log_start: base,
+                log_end: if is_listed { end } else { base },
             };
             self.tell(Event::Found {
                 generation: GENERATION,
@@ -229,7 +254,7 @@ impl Load {
             Happening::Wake => {
                 if self.wake.is_some_and(|at| at <= self.now) {
                     self.wake = None;
-                    self.tell(Event::Wake);
+                    self.tell(WAKE);
                 }
             }
         }
@@ -291,7 +316,7 @@ impl Load {
             self.engine
                 .handle(now, Event::Record { generation, record });
         }
-        self.tell(Event::Wake);
+        self.tell(WAKE);
     }
 
     fn moved(&mut self, order: MoveOrder) {

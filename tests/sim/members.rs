@@ -137,14 +137,13 @@ impl World {
                 self.synced(tag);
             }
             Err(Refusal::FencedInstance) => self.fenced(tag),
-            Err(refusal) => {
+            Err(Refusal::RebalanceInProgress) => {
                 self.unblock(tag.replica);
-                let this = &mut self.replicas[tag.replica];
-                if refusal == Refusal::UnknownMember {
-                    this.credentials = None;
-                }
                 self.rejoin(tag);
             }
+            // A generation went by without it: librdkafka gives all up as lost
+            // (rd_kafka_cgrp_handle_SyncGroup).
+            Err(Refusal::UnknownMember | Refusal::IllegalGeneration) => self.lose(tag),
         }
     }
 

@@ -151,7 +151,8 @@ impl World {
                 let Some(mut map) = honest else {
                     return;
                 };
-                map.end = NextOffset(bounds.end.0 + FAR);
+                // Of a topic that was made again the map may lie behind the log.
+                map.end = NextOffset(bounds.end.0.max(map.end.0) + FAR);
                 (base, map::encode(&map, topic_id.as_ref()))
             }
             Damage::BaseBeyondEnd => {

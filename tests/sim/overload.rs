@@ -79,7 +79,7 @@ fn a_tenant_that_gets_five_times_what_it_takes_costs_four_writes_a_record() {
 
 /// The same where it answers at once: 200 to eight a second, 429 to the rest.
 #[test]
-fn a_tenant_that_answers_429_to_what_is_too_much_gets_all_in_the_end() {
+fn a_tenant_that_answers_429_to_what_is_too_much_costs_four_writes_a_record() {
     let mut second = (0, 0);
     let answers = move |now_ms: i64, _| {
         let this = now_ms / 1_000;
@@ -91,10 +91,15 @@ fn a_tenant_that_answers_429_to_what_is_too_much_gets_all_in_the_end() {
         let status = if second.1 <= 8 { 200 } else { 429 };
         (Duration::from_millis(20), Some(status))
     };
-    five_times_too_much(Party {
+    let told = five_times_too_much(Party {
         max_in_flight: 64,
         answers: Box::new(answers),
     });
+    assert!(
+        told.writes() <= 4 * told.delivered,
+        "{} writes",
+        told.writes()
+    );
 }
 
 #[test]
@@ -195,5 +200,57 @@ fn a_burst_of_a_healthy_tenant_is_not_diverted() {
         println!("burst at {answer_ms} ms: {} diverted", told.diverted);
         assert_eq!(told.delivered, 1_000);
         assert_eq!(told.diverted, 0);
+    }
+}
+
+/// After a start nothing is known of anyone, and what was published meanwhile
+/// comes at once.
+#[test]
+fn a_backlog_of_many_healthy_tenants_is_not_diverted() {
+    const CROWD: usize = 4_000;
+    let parties = (0..CROWD).map(|_| Party::steady(20, Some(200))).collect();
+    let mut load = Load::new(settings(256), 4, parties);
+    (0..CROWD).for_each(|tenant| load.publish(1_000, tenant));
+    load.run(MINUTE);
+    let all = sum(&load.told);
+    println!(
+        "backlog of {CROWD} tenants: {} diverted, all tried within {} ms",
+        all.diverted,
+        all.wait_ms(1.0)
+    );
+    assert_eq!((all.delivered, all.diverted), (CROWD, 0));
+}
+
+/// All in one partition, where as many attempts as there may be of tenants that
+/// are not known leave no room to wait.
+#[test]
+fn a_wave_of_dead_newcomers_does_not_hold_those_behind_it() {
+    const HEALTHY: usize = 100;
+    const DEAD: usize = 3_000;
+    let healthy = (0..HEALTHY).map(|_| Party::steady(20, Some(200)));
+    let dead = (0..DEAD).map(|_| Party::steady(0, None));
+    let mut load = Load::new(settings(1_024), 1, healthy.chain(dead).collect());
+    publish(&mut load, 500, MINUTE / 2, |n| n as usize % HEALTHY);
+    for number in 0..DEAD {
+        load.publish(10_000 + 2 * number as i64, HEALTHY + number);
+    }
+    load.run(MINUTE);
+    let all = assert_untouched(&load.told[..HEALTHY], 50);
+    println!(
+        "behind {DEAD} dead newcomers: p99 {} ms, p99.9 {} ms",
+        all.wait_ms(0.99),
+        all.wait_ms(0.999)
+    );
+}
+
+/// What a map lists has its place in it, also where no other record has one.
+#[test]
+fn a_partition_whose_map_is_full_goes_on() {
+    for listed in [999, 1_000, 1_001, 1_500] {
+        let parties = (0..10).map(|_| Party::steady(20, Some(200))).collect();
+        let mut load = Load::after_a_kill(settings(1_024), 2, parties, listed);
+        load.run(MINUTE);
+        let all = sum(&load.told);
+        assert_eq!((all.published, all.delivered), (2 * listed, 2 * listed));
     }
 }

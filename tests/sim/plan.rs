@@ -3,7 +3,7 @@
 
 use crate::chance::Chance;
 use crate::reach::Way;
-use ringback::engine::event::EngineSettings;
+use ringback::engine::event::{EngineSettings, Event};
 use ringback::model::position::{Partition, Topic, TopicNames};
 use ringback::model::tenant::{Secret, Tenant, TenantId, Tenants};
 use ringback::model::time::Delay;
@@ -12,6 +12,11 @@ use std::time::Duration;
 
 pub const MS: u64 = 1_000;
 pub const SECOND: u64 = 1_000 * MS;
+
+/// Virtual time stands still while a process works.
+pub const WAKE: Event = Event::Wake {
+    worked: Duration::ZERO,
+};
 
 /// The default schedule.
 const LONG: &[u64] = &[

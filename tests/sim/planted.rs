@@ -5,7 +5,7 @@ use crate::laws::map::{self, Map};
 use ringback::engine::event::{Action, Event};
 use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
-use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic};
+use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic, TopicId};
 use ringback::model::tenant::TenantId;
 use ringback::model::write::{CommitOrder, Found, Snapshot, WriteId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,7 +135,13 @@ impl Clumsy {
                 base: *base,
                 metadata: std::mem::take(metadata),
             };
-            falsify(Planted::Unreserve, &mut snapshot, None);
+            // A map of another topic of this name stays one.
+            falsify(
+                Planted::Unreserve,
+                &mut snapshot,
+                None,
+                found.topic_id.as_ref(),
+            );
             *metadata = snapshot.metadata;
         }
         event
@@ -221,13 +227,13 @@ impl Clumsy {
                 for snapshot in &mut order.snapshots {
                     let honest = snapshot.clone();
                     let last = self.last.insert(honest.partition, honest);
-                    falsify(planted, snapshot, last.as_ref());
+                    falsify(planted, snapshot, last.as_ref(), None);
                 }
                 vec![Action::Commit(order)]
             }
             (planted, Action::Move(mut order)) => {
                 for snapshot in &mut order.snapshots {
-                    falsify(planted, snapshot, None);
+                    falsify(planted, snapshot, None, None);
                 }
                 vec![Action::Move(order)]
             }
@@ -319,8 +325,13 @@ fn trust(planted: Planted, partition: Partition, found: &mut Found) {
     *metadata = map::encode(&made_up, None);
 }
 
-fn falsify(planted: Planted, snapshot: &mut Snapshot, last: Option<&Snapshot>) {
-    let Ok(mut map) = map::decode(snapshot, None) else {
+fn falsify(
+    planted: Planted,
+    snapshot: &mut Snapshot,
+    last: Option<&Snapshot>,
+    topic_id: Option<&TopicId>,
+) {
+    let Ok(mut map) = map::decode(snapshot, topic_id) else {
         return;
     };
     match planted {
@@ -342,5 +353,5 @@ fn falsify(planted: Planted, snapshot: &mut Snapshot, last: Option<&Snapshot>) {
         _ => return,
     }
     snapshot.base = map.base;
-    snapshot.metadata = map::encode(&map, None);
+    snapshot.metadata = map::encode(&map, topic_id);
 }

@@ -6,7 +6,8 @@
 //! are counted, so that no object costs more than ten million comparisons; a
 //! body's size is the server's to bound.
 
-use super::fields::{FIELDS, Field, JsonType, find};
+use super::field::{Field, JsonType};
+use super::fields::{FIELDS, find};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;

@@ -5,7 +5,8 @@
 
 use super::body::{Member, Object};
 use super::escape::cut;
-use super::fields::{EXPANSION, FIELDS, Field, Holds, JsonType, RULES};
+use super::field::{Field, Holds, JsonType};
+use super::fields::{EXPANSION, FIELDS, RULES};
 use super::moment;
 use serde::Serialize;
 use serde_json::value::RawValue;

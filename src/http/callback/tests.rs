@@ -1,6 +1,10 @@
-//! Attempts against scripted receivers on loopback: every way to answer, and
-//! not to answer, has one outcome.
+//! Attempts against scripted receivers on loopback.
 
+mod answers;
+mod script;
+
+use self::answers::ended;
+use self::script::{Script, receiver};
 use super::*;
 use crate::http::names::Names;
 use crate::model::call::CallEnded;
@@ -8,9 +12,8 @@ use crate::model::position::{Offset, Partition, Position, Topic};
 use crate::model::tenant::Secret;
 use bytes::Bytes;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 const TIMEOUT: Duration = Duration::from_millis(400);
@@ -19,17 +22,21 @@ const VALUE: &[u8] = br#"{"id":"c-1","tenantId":"t-1","secretField":"personal"}"
 fn settings(proxy: Option<&str>, trust: Trust) -> HttpSettings {
     HttpSettings {
         timeout: TIMEOUT,
-        in_flight_max: 64,
         version: "9.9.9",
         allow_networks: Vec::new(),
         proxy: proxy.map(str::to_owned),
         trust,
+        keeps: true,
     }
 }
 
 fn callbacks(guard: AddressGuard) -> Arc<Callbacks> {
+    callbacks_of(settings(None, Trust::Nobody), guard)
+}
+
+fn callbacks_of(settings: HttpSettings, guard: AddressGuard) -> Arc<Callbacks> {
     let names = Arc::new(Names::new(TIMEOUT));
-    let callbacks = Callbacks::with_guard(settings(None, Trust::Nobody), guard, names);
+    let callbacks = Callbacks::with_guard(settings, guard, names);
     Arc::new(callbacks.expect("nothing is needed from outside"))
 }
 
@@ -63,121 +70,8 @@ fn order(url: &str) -> AttemptOrder {
         attempt: 3,
         start_by: UnixMillis(i64::MAX),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        apart: false,
     }
-}
-
-/// What a receiver does with each connection.
-#[derive(Clone, Copy)]
-enum Script {
-    /// Reads a request, writes this, and goes on with the next request.
-    Answer(&'static str),
-    /// Reads a request, writes this, and closes.
-    AnswerAndClose(&'static str),
-    /// Writes this at the first byte of a request, reads nothing more, closes.
-    AnswerEarly(&'static str),
-    /// Writes this before anything was asked.
-    Unasked(&'static str),
-    /// Closes at once.
-    Close,
-    /// Reads a request and closes.
-    ReadAndClose,
-    /// Writes this and closes with the request unread, which resets.
-    WriteAndReset(&'static str),
-    /// Reads and never answers.
-    Hang,
-    /// Writes this one byte each 50 ms.
-    Slowly(&'static str),
-    /// Writes the first, and after a long wait the second.
-    SlowBody(&'static str, &'static str),
-}
-
-/// Reads one request with its body; `None` where the peer has closed.
-async fn read_request(stream: &mut TcpStream) -> Option<String> {
-    let mut text = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let n = stream.read(&mut piece).await.ok().filter(|n| *n > 0)?;
-        text.extend_from_slice(&piece[..n]);
-        let so_far = String::from_utf8_lossy(&text).into_owned();
-        if let Some((head, body)) = so_far.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "))
-                .and_then(|length| length.parse().ok());
-            if length.is_some_and(|length: usize| body.len() >= length) {
-                return Some(so_far);
-            }
-        }
-    }
-}
-
-async fn play(script: Script, mut stream: TcpStream, seen: &mpsc::UnboundedSender<String>) {
-    let write = async |stream: &mut TcpStream, text: &str| {
-        // The peer may be gone by now; that is part of some scripts.
-        let (Ok(()) | Err(_)) = stream.write_all(text.as_bytes()).await;
-    };
-    let mut first = [0; 1];
-    match script {
-        Script::Answer(text) | Script::SlowBody(text, _) => {
-            while let Some(request) = read_request(&mut stream).await {
-                seen.send(request).expect("the test listens");
-                write(&mut stream, text).await;
-                if let Script::SlowBody(_, rest) = script {
-                    sleep(Duration::from_millis(200)).await;
-                    write(&mut stream, rest).await;
-                }
-            }
-        }
-        Script::AnswerAndClose(text) => {
-            if let Some(request) = read_request(&mut stream).await {
-                seen.send(request).expect("the test listens");
-            }
-            write(&mut stream, text).await;
-        }
-        Script::AnswerEarly(text) => {
-            stream.read_exact(&mut first).await.expect("a request");
-            write(&mut stream, text).await;
-            sleep(Duration::from_millis(100)).await;
-        }
-        Script::Unasked(text) => {
-            write(&mut stream, text).await;
-            read_request(&mut stream).await;
-        }
-        Script::Close => {}
-        Script::ReadAndClose => {
-            read_request(&mut stream).await;
-        }
-        Script::WriteAndReset(text) => {
-            stream.peek(&mut first).await.expect("a request");
-            write(&mut stream, text).await;
-        }
-        Script::Hang => {
-            read_request(&mut stream).await;
-            sleep(TIMEOUT * 3).await;
-        }
-        Script::Slowly(text) => {
-            read_request(&mut stream).await;
-            for at in 0..text.len() {
-                write(&mut stream, &text[at..=at]).await;
-                sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
-/// A receiver's address, the requests that it reads, and its connections.
-async fn receiver(script: Script) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let address = listener.local_addr().expect("bound");
-    let (seen, requests) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Ok((stream, from)) = listener.accept().await {
-            seen.send(format!("connection {from}")).expect("listening");
-            let seen = seen.clone();
-            tokio::spawn(async move { play(script, stream, &seen).await });
-        }
-    });
-    (address, requests)
 }
 
 async fn attempt(url: &str) -> Outcome {
@@ -185,255 +79,6 @@ async fn attempt(url: &str) -> Outcome {
     callbacks
         .attempt(order(url), UnixMillis(1_700_000_000_999))
         .await
-}
-
-/// Whether this script ends with this status and class.
-#[track_caller]
-fn ended(name: &str, outcome: &Outcome, status: Option<u16>, class: Option<ErrorClass>) {
-    match (outcome, class) {
-        (Outcome::Delivered { status: is }, None) => assert_eq!(Some(*is), status, "{name}"),
-        (
-            Outcome::Failed {
-                class: is,
-                status: is_status,
-                detail,
-                ..
-            },
-            Some(expected),
-        ) => {
-            assert_eq!((*is, *is_status), (expected, status), "{name}: {detail}");
-            for private in ["token", "personal", "blue", "garbage"] {
-                assert!(!detail.contains(private), "{name}: {detail}");
-            }
-        }
-        _ => panic!("{name}: {outcome:?}, expected {status:?} {class:?}"),
-    }
-}
-
-#[tokio::test]
-async fn every_way_to_answer_has_one_outcome() {
-    use ErrorClass::{Http3xx, Http4xx, Http5xx, Http429, Protocol, Reset, Timeout};
-    use Script::*;
-    let cases: &[(&str, Script, Option<u16>, Option<ErrorClass>)] = &[
-        (
-            "200",
-            Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
-            Some(200),
-            None,
-        ),
-        (
-            "204",
-            Answer("HTTP/1.1 204 No Content\r\n\r\n"),
-            Some(204),
-            None,
-        ),
-        (
-            "200, body is garbage",
-            Answer("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\ngarbage"),
-            Some(200),
-            None,
-        ),
-        (
-            "200, says it failed",
-            Answer("HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{\"code\":500 }"),
-            Some(200),
-            None,
-        ),
-        (
-            "503",
-            Answer("HTTP/1.1 503 No\r\ncontent-length: 7\r\n\r\ngarbage"),
-            Some(503),
-            Some(Http5xx),
-        ),
-        (
-            "404",
-            Answer("HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"),
-            Some(404),
-            Some(Http4xx),
-        ),
-        (
-            "429",
-            Answer("HTTP/1.1 429 No\r\ncontent-length: 0\r\n\r\n"),
-            Some(429),
-            Some(Http429),
-        ),
-        (
-            "301",
-            Answer("HTTP/1.1 301 Moved\r\nlocation: /new?token=1\r\ncontent-length: 0\r\n\r\n"),
-            Some(301),
-            Some(Http3xx),
-        ),
-        (
-            "307",
-            Answer("HTTP/1.1 307 Moved\r\nlocation: /new\r\ncontent-length: 0\r\n\r\n"),
-            Some(307),
-            Some(Http3xx),
-        ),
-        (
-            "302 to no url",
-            Answer("HTTP/1.1 302 F\r\nlocation: http://[token\r\ncontent-length: 0\r\n\r\n"),
-            Some(302),
-            Some(Http3xx),
-        ),
-        (
-            "302 to no host",
-            Answer("HTTP/1.1 302 F\r\nlocation: mailto:a?token\r\ncontent-length: 0\r\n\r\n"),
-            Some(302),
-            Some(Http3xx),
-        ),
-        (
-            "304",
-            Answer("HTTP/1.1 304 Not Modified\r\n\r\n"),
-            Some(304),
-            Some(Http3xx),
-        ),
-        (
-            "103, then 200",
-            Answer("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
-            Some(200),
-            None,
-        ),
-        (
-            "100, then 500",
-            Answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"),
-            Some(500),
-            Some(Http5xx),
-        ),
-        (
-            "101",
-            Answer("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"),
-            Some(101),
-            Some(Protocol),
-        ),
-        (
-            "103 and no more",
-            AnswerAndClose("HTTP/1.1 103 Early Hints\r\n\r\n"),
-            None,
-            Some(Reset),
-        ),
-        (
-            "600",
-            Answer("HTTP/1.1 600 What\r\ncontent-length: 0\r\n\r\n"),
-            Some(600),
-            Some(Protocol),
-        ),
-        (
-            "999",
-            Answer("HTTP/1.1 999 What\r\ncontent-length: 0\r\n\r\n"),
-            Some(999),
-            Some(Protocol),
-        ),
-        (
-            "status 42",
-            Answer("HTTP/1.1 42 What\r\ncontent-length: 0\r\n\r\n"),
-            None,
-            Some(Protocol),
-        ),
-        (
-            "garbage",
-            Answer("garbage garbage garbage\r\n\r\n"),
-            None,
-            Some(Protocol),
-        ),
-        (
-            "HTTP/0.9",
-            AnswerAndClose("<html>garbage</html>"),
-            None,
-            Some(Protocol),
-        ),
-        (
-            "http/2 in clear text",
-            Answer("HTTP/2.0 200 OK\r\n\r\n"),
-            None,
-            Some(Protocol),
-        ),
-        (
-            "bad header",
-            Answer("HTTP/1.1 200 OK\r\ngarbage garbage\r\n\r\n"),
-            None,
-            Some(Protocol),
-        ),
-        (
-            "two lengths",
-            Answer("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"),
-            None,
-            Some(Protocol),
-        ),
-        (
-            "length too long",
-            AnswerAndClose("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\nab"),
-            Some(200),
-            None,
-        ),
-        (
-            "length too short",
-            Answer("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nabcdef"),
-            Some(200),
-            None,
-        ),
-        (
-            "HTTP/1.0 with no length",
-            AnswerAndClose("HTTP/1.0 200 OK\r\n\r\nabc"),
-            Some(200),
-            None,
-        ),
-        (
-            "broken chunks",
-            Answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
-            Some(200),
-            None,
-        ),
-        (
-            "early 413",
-            AnswerEarly("HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
-            Some(413),
-            Some(Http4xx),
-        ),
-        (
-            "early 200",
-            AnswerEarly("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
-            Some(200),
-            None,
-        ),
-        ("closes at once", Close, None, Some(Reset)),
-        ("reads and closes", ReadAndClose, None, Some(Reset)),
-        (
-            "half a head, then closes",
-            AnswerAndClose("HTTP/1.1 200 OK\r\ncont"),
-            None,
-            Some(Reset),
-        ),
-        (
-            "half a head, then resets",
-            WriteAndReset("HTTP/1.1 200 OK\r\ncont"),
-            None,
-            Some(Reset),
-        ),
-        ("resets", WriteAndReset(""), None, Some(Reset)),
-        ("hangs after accept", Hang, None, Some(Timeout)),
-        (
-            "slow head",
-            Slowly("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
-            None,
-            Some(Timeout),
-        ),
-        (
-            "endless 1xx",
-            Slowly("HTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\n"),
-            None,
-            Some(Timeout),
-        ),
-    ];
-    for &(name, script, status, class) in cases {
-        let (address, _requests) = receiver(script).await;
-        let began = Instant::now();
-        let outcome = attempt(&format!("http://{address}/path?token=1")).await;
-        ended(name, &outcome, status, class);
-        assert!(
-            began.elapsed() < TIMEOUT + Duration::from_millis(150),
-            "{name}"
-        );
-    }
 }
 
 #[tokio::test]
@@ -557,26 +202,6 @@ async fn literal_addresses_that_are_not_public_are_refused_in_every_form() {
 }
 
 #[tokio::test]
-async fn every_final_status_has_its_class_on_the_wire() {
-    let callbacks = callbacks(loopback(&[]));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let url = format!("http://{}/", listener.local_addr().expect("bound"));
-    tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.expect("a connection");
-        for status in 200..=999 {
-            read_request(&mut stream).await.expect("a request");
-            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
-            stream.write_all(head.as_bytes()).await.expect("open");
-        }
-    });
-    for status in 200..=999 {
-        let outcome = callbacks.attempt(order(&url), UnixMillis(0)).await;
-        let expected = ErrorClass::of_status(status);
-        ended("status", &outcome, Some(status), expected);
-    }
-}
-
-#[tokio::test]
 async fn the_request_is_as_the_interface_says() {
     let (address, mut requests) = receiver(Script::Answer(
         "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
@@ -611,8 +236,12 @@ async fn the_request_is_as_the_interface_says() {
 }
 
 /// How many connections ten attempts in a row take.
-async fn connections(script: Script) -> usize {
-    let callbacks = callbacks(loopback(&[]));
+async fn connections(script: Script, keeps: bool) -> usize {
+    let settings = HttpSettings {
+        keeps,
+        ..settings(None, Trust::Nobody)
+    };
+    let callbacks = callbacks_of(settings, loopback(&[]));
     let (address, mut requests) = receiver(script).await;
     for _ in 0..10 {
         let order = order(&format!("http://{address}/"));
@@ -629,14 +258,20 @@ async fn connections(script: Script) -> usize {
 #[tokio::test]
 async fn connections_are_used_again_where_the_body_is_short() {
     let empty = Script::Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-    assert_eq!(connections(empty).await, 1);
+    assert_eq!(connections(empty, true).await, 1);
     let short = Script::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-    assert_eq!(connections(short).await, 1);
+    assert_eq!(connections(short, true).await, 1);
     let chunked =
         Script::Answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
-    assert_eq!(connections(chunked).await, 1);
+    assert_eq!(connections(chunked, true).await, 1);
     let long = Script::Answer("HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\nok");
-    assert_eq!(connections(long).await, 10);
+    assert_eq!(connections(long, true).await, 10);
+}
+
+#[tokio::test]
+async fn where_none_are_kept_each_attempt_has_a_connection_of_its_own() {
+    let empty = Script::Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(connections(empty, false).await, 10);
 }
 
 #[tokio::test]
@@ -719,7 +354,8 @@ async fn a_changed_tenant_is_prepared_anew() {
         (&second, "/b"),
         (&first, "/a"),
     ] {
-        let request = callbacks.request(order, UnixMillis(0)).expect("a url");
+        let prepared = callbacks.prepared(&order.tenant);
+        let request = request(&prepared, order, UnixMillis(0)).expect("a url");
         assert_eq!(request.url().path(), path);
     }
     let prepared = callbacks.prepared.lock().expect("not poisoned");

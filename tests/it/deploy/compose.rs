@@ -107,6 +107,16 @@ fn what_services_mount_is_there_and_what_they_wait_for_can_say_that_it_is_well()
             }
         }
     }
+    let kafka = &services()["kafka"];
+    let data = at(kafka, "/environment/KAFKA_LOG_DIRS");
+    let mounted = kafka["volumes"].as_array().into_iter().flatten();
+    let target = |volume: &Value| {
+        let short = volume.as_str().and_then(|text| text.split(':').nth(1));
+        let long = volume.get("target").and_then(Value::as_str);
+        short.or(long).map(str::to_owned)
+    };
+    let mut mounted = mounted.filter_map(target);
+    assert!(mounted.any(|target| *data == *target), "{kafka}");
     let home = at(
         &services()["grafana"],
         "/environment/GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH",

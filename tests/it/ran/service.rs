@@ -3,6 +3,7 @@
 
 use super::member::{committed, now_committed};
 use crate::support::broker::Broker;
+use crate::support::hold::threads_named;
 use crate::support::proxy::{Api, Fate, Proxy, Trap, Wanted, Way};
 use crate::support::receiver::Behaviour;
 use crate::support::ringback::Ringback;
@@ -142,18 +143,30 @@ fn a_transaction_that_was_carried_out_and_whose_answer_is_lost_is_not_done_again
     ringback.drain();
 }
 
-/// The coordinator ends a transaction that takes too long; that looks like a
-/// namesake, and is none: the process goes on.
-#[test]
-fn a_transaction_that_the_coordinator_timed_out_ends_in_readoption_and_never_the_process() {
-    let mut scene = Scene::new("ran-coordinator-timeout", ONE_PARTITION);
+/// A replica behind a proxy, with a tenant that fails each record once.
+fn behind_a_proxy(name: &str) -> (Scene<'static>, Proxy, Ringback) {
+    let mut scene = Scene::new(name, ONE_PARTITION);
     scene.tenant("t", Behaviour::FailFirst(1));
     let proxy = Proxy::start(&[scene.broker.address()]);
     let ringback = run(&scene, &proxy, "a");
+    (scene, proxy, ringback)
+}
+
+/// Makes its next transaction one that cannot end until the trap is released.
+fn hold_a_commit<'p>(scene: &mut Scene<'_>, proxy: &'p Proxy) -> Trap<'p> {
     // Each of them: it is sent again before the transaction's time is over.
     let held = proxy.trap(Fate::Hold, Wanted::request(&[Api::END_TXN]).all());
     scene.publish("t", 20);
     held.until_caught();
+    held
+}
+
+/// The coordinator ends a transaction that takes too long; that looks like a
+/// namesake, and is none: the process goes on.
+#[test]
+fn a_transaction_that_the_coordinator_timed_out_ends_in_readoption_and_never_the_process() {
+    let (mut scene, proxy, ringback) = behind_a_proxy("ran-coordinator-timeout");
+    let held = hold_a_commit(&mut scene, &proxy);
     let at = (scene.topic.as_str(), 0);
     let look = || committed(scene.broker, &scene.topic, at, Duration::from_millis(500));
     assert!(look().is_err(), "its offsets are pending");
@@ -168,6 +181,37 @@ fn a_transaction_that_the_coordinator_timed_out_ends_in_readoption_and_never_the
     scene.publish("t", 20);
     scene.until_delivered();
     scene.account().assert_exact();
+    ringback.drain();
+}
+
+/// A life that is given up while it owes the group an answer still closes: it
+/// would else stay for good, and the watchdog would end the process for it.
+#[test]
+fn a_life_given_up_within_a_revocation_closes() {
+    let (mut scene, proxy, ringback) = behind_a_proxy("ran-revocation-open");
+    let held = hold_a_commit(&mut scene, &proxy);
+    // What is in a transaction without an end is not given back yet.
+    let lost = proxy.trap(Fate::Lose, Wanted::answer(&[Api::HEARTBEAT]).all());
+    wait::until("the session to be lost", || {
+        ringback.log().contains("partitions revoked")
+    });
+    let id = format!("{}-a", scene.topic);
+    wait::until("the coordinator to end the transaction", || {
+        scene.broker.transaction(&id).as_deref() != Some("Ongoing")
+    });
+    held.release();
+    lost.release();
+    ringback.until("the re-adoption", |_| {
+        readoptions(&ringback, "move_unsure") > 0
+    });
+    for name in ["kafka-consumer", "kafka-commit", "kafka-move", "kafka-read"] {
+        wait::until("the old life to close", || {
+            threads_named(ringback.pid(), name).len() == 1
+        });
+    }
+    scene.until_delivered();
+    scene.account().assert_exact();
+    until_no_lag(&ringback);
     ringback.drain();
 }
 

@@ -52,8 +52,8 @@ impl Drop for Hold {
     }
 }
 
-/// The threads of a process that have this name.
-fn threads_named(pid: u32, name: &str) -> Vec<Pid> {
+/// The threads of a process that have this name now.
+pub fn threads_named(pid: u32, name: &str) -> Vec<Pid> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     let named = tasks.flatten().filter(|task| {
         // A thread may end while we look.

@@ -89,8 +89,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            let tail: Vec<&str> = log.lines().rev().take(25).collect();
-            eprintln!("--- end of {}'s log ({}):", self.name, self.log.display());
+            let lines = log.lines().rev().filter(|line| !is_of_a_record(line));
+            let tail: Vec<&str> = lines.take(25).collect();
+            let (name, log) = (&self.name, self.log.display());
+            eprintln!("--- end of {name}'s log, without failed attempts ({log}):");
             for line in tail.iter().rev() {
                 eprintln!("{line}");
             }
@@ -101,6 +103,11 @@ impl Drop for Process {
             REAPER.forget(self.pid());
         }
     }
+}
+
+/// A line of ringback's log about a single record, of which there are many.
+fn is_of_a_record(line: &str) -> bool {
+    line.contains("\"attempt failed\"") || line.contains("\"log lines were left out\"")
 }
 
 /// The shell that ends what the tests could not.
@@ -145,4 +152,12 @@ impl Reaper {
         let input = shell.stdin.as_mut().expect("standard input is piped");
         writeln!(input, "{what} {pid}").expect("the shell reads until we end");
     }
+}
+
+/// How many sockets a process has open.
+pub fn sockets(pid: u32) -> usize {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs");
+    let targets = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    let is_socket = |path: &std::path::PathBuf| path.to_string_lossy().starts_with("socket:");
+    targets.filter(is_socket).count()
 }

@@ -1,0 +1,36 @@
+//! How much happened lately, in windows of a fixed length.
+
+use crate::model::time::UnixMillis;
+use std::time::Duration;
+
+/// The length of a window.
+pub const WINDOW: Duration = Duration::from_millis(100);
+
+/// A count for this window and the one before.
+#[derive(Debug, Default)]
+pub struct Rate {
+    begun: UnixMillis,
+    count: usize,
+    before: usize,
+}
+
+impl Rate {
+    /// So many now.
+    pub fn add(&mut self, count: usize, now: UnixMillis) {
+        let age = now.since(self.begun);
+        if age >= WINDOW {
+            self.before = if age < 2 * WINDOW { self.count } else { 0 };
+            self.count = 0;
+            self.begun = now;
+        }
+        self.count += count;
+    }
+
+    /// How many in a window, of the last two the one with more.
+    pub fn lately(&self, now: UnixMillis) -> usize {
+        match now.since(self.begun) < 2 * WINDOW {
+            true => self.before.max(self.count),
+            false => 0,
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Lanes by themselves, without the engine around them.
+
+use super::*;
+use crate::engine::slots::SLOT_BYTES;
+use crate::model::position::{Offset, Topic};
+
+const NOW: UnixMillis = UnixMillis(1_000);
+
+fn position(offset: i64) -> Position {
+    Position {
+        partition: Partition {
+            topic: Topic::Source,
+            number: 0,
+        },
+        offset: Offset(offset),
+    }
+}
+
+fn tenant(name: &str) -> TenantId {
+    TenantId::new(name).expect("valid tenant id")
+}
+
+#[test]
+fn lanes_take_turns() {
+    let mut lanes = Lanes::new(100, PAUSE_MAX);
+    let (a, b) = (lanes.lane(&tenant("a"), 10), lanes.lane(&tenant("b"), 10));
+    for offset in 0..4 {
+        lanes.push(a, position(offset), 1);
+    }
+    lanes.push(b, position(10), 1);
+    let order: Vec<i64> = std::iter::from_fn(|| lanes.choose(|_| true))
+        .map(|(_, p)| p.offset.0)
+        .collect();
+    assert_eq!(order, [0, 10, 1, 2, 3]);
+}
+
+#[test]
+fn a_tenant_at_its_limit_fills_its_lane_and_no_more() {
+    let mut lanes = Lanes::new(1_024, PAUSE_MAX);
+    let dead = lanes.lane(&tenant("dead"), 2);
+    for offset in 0..2 {
+        lanes.push(dead, position(offset), 1);
+        lanes.choose(|_| true).expect("a free slot");
+    }
+    for offset in 0..LANE_RECORDS_MAX as i64 {
+        assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Yes);
+        lanes.push(dead, position(10 + offset), 1);
+    }
+    assert_eq!(lanes.choose(|_| true), None);
+    assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Hold);
+    let later = NOW.plus(GRACE);
+    assert_eq!(lanes.room(dead, Crowd::Roomy, later), Room::No);
+}
+
+#[test]
+fn many_dead_lanes_leave_room_for_the_healthy() {
+    let mut lanes = Lanes::new(2_048, PAUSE_MAX);
+    for index in 0..100 {
+        let dead = lanes.lane(&tenant(&format!("dead{index}")), 1);
+        lanes.push(dead, position(0), 1);
+        lanes.choose(|_| true).expect("a free slot");
+        while lanes.room(dead, Crowd::Roomy, NOW) == Room::Yes {
+            lanes.push(dead, position(1), 1);
+        }
+    }
+    let healthy = lanes.lane(&tenant("healthy"), 64);
+    assert_eq!(lanes.room(healthy, Crowd::Roomy, NOW), Room::Yes);
+    assert_eq!(lanes.room(healthy, Crowd::Crowded, NOW), Room::Yes);
+}
+
+#[test]
+fn the_process_limit_stops_reading_and_diverts_nothing() {
+    let mut lanes = Lanes::new(2, PAUSE_MAX);
+    let lane = lanes.lane(&tenant("a"), 64);
+    for offset in 0..2 {
+        lanes.push(lane, position(offset), 1);
+        lanes.choose(|_| true).expect("a free slot");
+    }
+    for offset in 0..2 {
+        assert_eq!(lanes.room(lane, Crowd::Roomy, NOW), Room::Yes);
+        lanes.push(lane, position(offset + 2), 1);
+    }
+    assert_eq!(lanes.room(lane, Crowd::Roomy, NOW), Room::ProcessFull);
+    assert_eq!(lanes.choose(|_| true), None);
+}
+
+#[test]
+fn what_is_not_eligible_keeps_its_place() {
+    let mut lanes = Lanes::new(10, PAUSE_MAX);
+    let lane = lanes.lane(&tenant("a"), 10);
+    lanes.push(lane, position(1), 1);
+    lanes.push(lane, position(2), 1);
+    assert_eq!(lanes.choose(|p| p.offset.0 == 2), Some((lane, position(2))));
+    assert_eq!(lanes.choose(|p| p.offset.0 == 2), None);
+    assert_eq!(lanes.choose(|_| true), Some((lane, position(1))));
+}
+
+#[test]
+fn tenants_are_told_as_limited_and_lately_attempted() {
+    let mut lanes = Lanes::new(100, PAUSE_MAX);
+    let [a, b] = ["a", "b"].map(|name| lanes.lane(&tenant(name), 1));
+    let later = NOW.plus(LATELY);
+    let first = Round::default();
+    lanes.failed(a, first, (ErrorClass::Dns, Duration::ZERO), NOW);
+    lanes.first_attempt(a, false, NOW);
+    lanes.failed(a, first, (ErrorClass::Http5xx, Duration::ZERO), later);
+    lanes.failed(b, first, (ErrorClass::Connect, Duration::ZERO), later);
+    lanes.first_attempt(b, false, later);
+    assert_eq!(lanes.attempted(NOW).failed, 2);
+    assert_eq!(lanes.attempted(later).failed, 1, "a's is long ago");
+    lanes.delivered(b, first, later);
+    lanes.first_attempt(b, true, later);
+    assert_eq!(lanes.attempted(later).delivered, 1);
+
+    assert_eq!(lanes.limited(), []);
+    for (id, offset) in [(a, 1), (a, 2), (b, 3), (b, 4), (b, 5)] {
+        lanes.push(id, position(offset), 1);
+    }
+    lanes.choose(|_| true).expect("a's turn");
+    lanes.choose(|_| true).expect("b's turn");
+    assert_eq!(lanes.limited(), [tenant("b")], "a fails, and is told so");
+    lanes.delivered(a, lanes.round(a), later);
+    assert_eq!(lanes.limited(), [tenant("b"), tenant("a")]);
+}
+
+/// A lane whose tenant hangs, with so many attempts that hang.
+fn hanging(lanes: &mut Lanes, name: &str, attempts: i64) -> LaneId {
+    let id = lanes.lane(&tenant(name), 64);
+    for offset in 0..attempts {
+        lanes.push(id, position(offset), 1);
+    }
+    while lanes.choose(|_| true).is_some() {}
+    id
+}
+
+fn time_out(lanes: &mut Lanes, id: LaneId) {
+    let round = lanes.round(id);
+    lanes.release(id, 1);
+    lanes.failed(
+        id,
+        round,
+        (ErrorClass::Timeout, Duration::from_secs(5)),
+        NOW,
+    );
+}
+
+#[test]
+fn the_dead_together_hold_a_quarter_of_the_slots() {
+    let mut lanes = Lanes::new(64, PAUSE_MAX);
+    for number in 0..200 {
+        let id = hanging(&mut lanes, &format!("dead{number}"), 1);
+        for _ in 0..4 {
+            if lanes.lanes[id.0].active > 0 {
+                time_out(&mut lanes, id);
+                lanes.push(id, position(0), 1);
+                lanes.end_pauses(NOW.plus(PAUSE_MAX));
+                while lanes.choose(|_| true).is_some() {}
+            }
+        }
+    }
+    for number in 0..200 {
+        hanging(&mut lanes, &format!("new{number}"), 1);
+    }
+    let active = |standing| {
+        let of = |lane: &&Lane| lane.limit.standing() == standing;
+        let lanes = lanes.lanes.iter().filter(of);
+        lanes.map(|lane| lane.active).sum::<usize>()
+    };
+    assert_eq!(
+        (active(Standing::Hanging), active(Standing::Unknown)),
+        (16, 32)
+    );
+    let healthy = lanes.lane(&tenant("healthy"), 64);
+    lanes.adapt(healthy, NOW, |limit| limit.delivered(Round::default()));
+    for offset in 0..8 {
+        assert_eq!(lanes.room(healthy, Crowd::Roomy, NOW), Room::Yes);
+        lanes.push(healthy, position(offset), 1);
+        let chosen = lanes
+            .choose(|_| true)
+            .expect("a slot for those that answer");
+        assert_eq!(chosen.0, healthy);
+    }
+}
+
+#[test]
+fn a_tenant_at_the_floor_keeps_its_queue_and_diverts_without_delay() {
+    let mut lanes = Lanes::new(1_024, PAUSE_MAX);
+    let dead = hanging(&mut lanes, "dead", 300);
+    assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Hold);
+    for _ in 0..3 {
+        time_out(&mut lanes, dead);
+    }
+    assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::No);
+    let in_partition = lanes.lane(&tenant("other"), 1);
+    lanes.push(in_partition, position(0), 1);
+    lanes.choose(|_| true).expect("a free slot");
+    assert_eq!(lanes.room(in_partition, Crowd::Roomy, NOW), Room::Yes);
+    assert_eq!(lanes.room(in_partition, Crowd::Crowded, NOW), Room::Hold);
+}
+
+/// The slow tenant's queue is full, and one of its attempts ends: that is
+/// no sign that reading should stop for all.
+#[test]
+fn one_answer_of_an_overloaded_tenant_stops_nobody() {
+    let mut lanes = Lanes::new(1_024, PAUSE_MAX);
+    let slow = hanging(&mut lanes, "slow", 8 + LANE_RECORDS_MAX as i64);
+    lanes.room(slow, Crowd::Roomy, NOW);
+    let later = NOW.plus(GRACE);
+    lanes.room(slow, Crowd::Roomy, later);
+    let later = later.plus(Duration::from_millis(50));
+    lanes.release(slow, 1);
+    lanes.delivered(slow, Round::default(), later);
+    assert_eq!(lanes.room(slow, Crowd::Roomy, later), Room::No);
+}
+
+#[test]
+fn waiting_lanes_get_a_turn_between_two_starts_of_one() {
+    let mut lanes = Lanes::new(1_000, PAUSE_MAX);
+    let ids: Vec<LaneId> = (0..9)
+        .map(|n| lanes.lane(&tenant(&format!("t{n}")), 64))
+        .collect();
+    for (n, id) in ids.iter().enumerate() {
+        match n % 3 {
+            0 => {}
+            1 => lanes.adapt(*id, NOW, |limit| limit.delivered(Round::default())),
+            _ => lanes.adapt(*id, NOW, |limit| {
+                limit.failed(Round::default(), ErrorClass::Timeout, GRACE);
+            }),
+        }
+        for offset in 0..4 {
+            lanes.push(*id, position(offset), 1);
+        }
+    }
+    for _ in 0..4 {
+        let mut started: Vec<LaneId> = ids
+            .iter()
+            .map(|_| lanes.choose(|_| true).expect("a free slot").0)
+            .collect();
+        started.sort();
+        assert_eq!(started, ids);
+    }
+}
+
+#[test]
+fn a_dead_tenant_is_tried_again_when_its_record_would_be() {
+    let delay = Duration::from_millis(200);
+    let mut lanes = Lanes::new(64, delay);
+    let dead = hanging(&mut lanes, "dead", 8);
+    for _ in 0..7 {
+        time_out(&mut lanes, dead);
+    }
+    lanes.push(dead, position(9), 1);
+    time_out(&mut lanes, dead);
+    assert_eq!(lanes.choose(|_| true), None);
+    let until = lanes.next_pause_end().expect("it pauses");
+    assert_eq!(until, NOW.plus(delay));
+    lanes.end_pauses(NOW.plus(delay - Duration::from_millis(1)));
+    assert_eq!(lanes.choose(|_| true), None);
+    lanes.end_pauses(until);
+    assert_eq!(lanes.choose(|_| true), Some((dead, position(9))));
+    lanes.release(dead, 1);
+    lanes.delivered(dead, lanes.round(dead), until);
+    lanes.push(dead, position(10), 1);
+    assert!(lanes.choose(|_| true).is_some(), "it answers again");
+}
+
+#[test]
+fn a_large_record_takes_the_slots_of_its_bytes() {
+    let mut lanes = Lanes::new(32, PAUSE_MAX);
+    let [a, b, c] = ["a", "b", "c"].map(|name| lanes.lane(&tenant(name), 64));
+    let all = [a, b, c];
+    for id in all {
+        lanes.adapt(id, NOW, |limit| limit.delivered(Round::default()));
+    }
+    // Two slots are a sixteenth: no record takes more.
+    let large = 64 << 20;
+    for offset in 0..8 {
+        lanes.push(a, position(offset), 2 * SLOT_BYTES);
+        lanes.push(b, position(10 + offset), large);
+    }
+    for _ in 0..16 {
+        lanes.choose(|_| true).expect("there are 32 slots");
+    }
+    lanes.push(c, position(20), 1);
+    assert_eq!(lanes.choose(|_| true), None, "all are held");
+    lanes.put_back(b, position(17), large);
+    assert_eq!(lanes.choose(|_| true), Some((c, position(20))));
+    assert_eq!(lanes.choose(|_| true), Some((b, position(17))), "one more");
+    lanes.failed(b, Round::default(), (ErrorClass::Timeout, GRACE), NOW);
+    for _ in 0..8 {
+        lanes.release(a, 2 * SLOT_BYTES);
+        lanes.release(b, large);
+    }
+    lanes.release(c, 1);
+    assert!(all.iter().all(|id| lanes.lanes[id.0].slots == 0));
+    assert!(!lanes.slots.are_taken());
+}
+
+#[test]
+fn a_429_pauses_a_lane_that_goes_on_in_the_order_of_the_pauses() {
+    let mut lanes = Lanes::new(1_024, PAUSE_MAX);
+    let ids = ["a", "b"].map(|name| lanes.lane(&tenant(name), 64));
+    let too_many = (ErrorClass::Http429, Duration::from_millis(20));
+    for id in ids {
+        lanes.push(id, position(1), 1);
+        lanes.push(id, position(2), 1);
+    }
+    for id in ids {
+        assert_eq!(lanes.choose(|_| true), Some((id, position(1))));
+    }
+    let [a, b] = ids;
+    for _ in 0..2 {
+        lanes.failed(a, lanes.round(a), too_many, NOW);
+    }
+    lanes.failed(b, lanes.round(b), too_many, NOW);
+    assert_eq!(lanes.choose(|_| true), None);
+    lanes.delivered(a, Round::default(), NOW);
+    assert_eq!(lanes.choose(|_| true), None, "that one began before");
+    let ends = [50, 100].map(|ms| NOW.plus(Duration::from_millis(ms)));
+    for (end, id) in ends.into_iter().zip([b, a]) {
+        while lanes.next_pause_end().is_some_and(|next| next < end) {
+            lanes.end_pauses(lanes.next_pause_end().expect("just seen"));
+        }
+        assert_eq!(lanes.choose(|_| true), None);
+        lanes.end_pauses(end);
+        assert_eq!(lanes.choose(|_| true), Some((id, position(2))));
+    }
+}
+
+/// After a start nothing is known of anyone.
+#[test]
+fn newcomers_wait_for_those_that_answer_and_not_for_those_that_hang() {
+    let mut lanes = Lanes::new(64, PAUSE_MAX);
+    let fill = |lanes: &mut Lanes, now| {
+        for n in 0.. {
+            while lanes.choose(|_| true).is_some() {}
+            let id = lanes.lane(&tenant(&format!("t{}", lanes.lanes.len())), 64);
+            match lanes.room(id, Crowd::Roomy, now) {
+                Room::Yes => lanes.push(id, position(n), 1),
+                other => return other,
+            }
+        }
+        unreachable!("the lanes are bounded");
+    };
+    let answer = |lanes: &mut Lanes, count, now| {
+        for _ in 0..count {
+            let tried = lanes.lanes.iter().position(|lane| lane.active > 0);
+            let id = LaneId(tried.expect("some are tried"));
+            lanes.release(id, 1);
+            lanes.delivered(id, Round::default(), now);
+            while lanes.choose(|_| true).is_some() {}
+        }
+    };
+    assert_eq!(fill(&mut lanes, NOW), Room::Hold);
+    let now = NOW.plus(GRACE);
+    assert_eq!(fill(&mut lanes, now), Room::NotTried, "none has answered");
+    answer(&mut lanes, 100, now);
+    assert_eq!(fill(&mut lanes, now), Room::NotTried, "too few");
+    answer(&mut lanes, 100, now);
+    assert_eq!(fill(&mut lanes, now), Room::Hold);
+    let later = now.plus(2 * rate::WINDOW);
+    assert_eq!(fill(&mut lanes, later), Room::NotTried);
+    let much_later = later.plus(ONE_CROWD);
+    assert_eq!(fill(&mut lanes, much_later), Room::Hold, "another crowd");
+}
+
+/// It may not use the half that is for those not tried yet, and nobody else
+/// wants it.
+#[test]
+fn a_newcomer_alone_keeps_its_queue() {
+    let mut lanes = Lanes::new(8, PAUSE_MAX);
+    let alone = hanging(&mut lanes, "alone", 8);
+    assert_eq!(lanes.lanes[alone.0].active, 4);
+    let later = NOW.plus(GRACE);
+    for now in [NOW, later] {
+        assert_eq!(lanes.room(alone, Crowd::Roomy, now), Room::Yes);
+        lanes.push(alone, position(8), 1);
+    }
+    lanes.release(alone, 1);
+    lanes.delivered(alone, Round::default(), later);
+    while lanes.choose(|_| true).is_some() {}
+    assert_eq!(lanes.lanes[alone.0].active, 8, "its limit");
+}

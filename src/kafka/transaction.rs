@@ -1,0 +1,219 @@
+//! One move: a transaction that writes records to their next residence and
+//! completes the old one. Decides nothing. Runs on the mover's thread.
+//!
+//! Once commit was called, only commit is called again until it answers: the
+//! marker may have been written and the answer lost, so that an abort or a
+//! second try would fork the record into two budgets.
+
+use super::board::Seat;
+use super::calls::{Calls, Stop, fenced, transaction_error};
+use super::ffi::{self, TransactionError};
+use super::life::Shared;
+use super::mover::{BREATH, CALL, Seated, serve};
+use super::{Report, convert};
+use crate::model::write::MoveOrder;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseRecord, Producer as _};
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+/// How long offsets may be tried for before the transaction is aborted.
+const OFFSETS_MAX: Duration = Duration::from_secs(8);
+
+/// One move.
+pub struct Transaction<'a> {
+    calls: Calls<'a>,
+    order: &'a MoveOrder,
+}
+
+impl<'a> Transaction<'a> {
+    pub fn new(shared: &'a Shared, producer: &'a Seated<'a>, order: &'a MoveOrder) -> Self {
+        let calls = Calls { shared, producer };
+        Self { calls, order }
+    }
+
+    /// Its report; `None` when the life ends.
+    pub fn run(&self) -> Option<Report> {
+        let write = self.order.write;
+        let metadata = self.calls.shared.group_metadata(self.order.generation);
+        if metadata.is_none() && !self.order.snapshots.is_empty() {
+            let why = "its generation is long over".to_owned();
+            return Some(Report::MoveRefused { write, why });
+        }
+        let filled = match self.calls.begin() {
+            Ok(()) => self.fill(metadata.as_deref()),
+            Err(stop) => return self.stopped(stop),
+        };
+        let why = match filled {
+            Ok(()) => return self.commit(),
+            Err(Stop::Refused(why)) => Report::MoveRefused { write, why },
+            Err(Stop::TooLarge) => Report::MoveTooLarge { write },
+            Err(stop) => return self.stopped(stop),
+        };
+        match self.calls.abort() {
+            Ok(()) => {
+                if !self.calls.shared.across.was_troubled() {
+                    self.calls.shared.leave_open(BTreeSet::new());
+                }
+                Some(why)
+            }
+            Err(stop) => self.stopped(stop),
+        }
+    }
+
+    /// The report of what cannot be aborted.
+    fn stopped(&self, stop: Stop) -> Option<Report> {
+        match stop {
+            Stop::Fatal(why, code) => Some(self.fatal(&why, code)),
+            Stop::Refused(why) => Some(self.fatal(&why, None)),
+            Stop::TooLarge => Some(self.fatal("too large", None)),
+            Stop::LifeEnds => None,
+        }
+    }
+
+    /// The offsets come first: they are taken only once the transaction before
+    /// has its markers everywhere. So what is left open from here on is of this
+    /// one, and not of one that was committed.
+    fn fill(&self, metadata: Option<&ConsumerGroupMetadata>) -> Result<(), Stop> {
+        if let Some(metadata) = metadata
+            && !self.order.snapshots.is_empty()
+        {
+            self.send_offsets(metadata)?;
+            let topics = self.order.records.iter().map(|record| record.to);
+            self.calls.shared.leave_open(topics.collect());
+        }
+        self.calls.produce_all(|| self.produce())
+    }
+
+    fn produce(&self) -> Result<(), Stop> {
+        for record in &self.order.records {
+            let topic = self.calls.shared.settings.topics.name(record.to);
+            let mut wire = BaseRecord::<[u8], [u8]>::to(&topic);
+            wire = wire.headers(convert::headers(&record.headers));
+            if let Some(key) = &record.key {
+                wire = wire.key(&key[..]);
+            }
+            if let Some(value) = &record.value {
+                wire = wire.payload(&value[..]);
+            }
+            self.calls.send(wire)?;
+        }
+        Ok(())
+    }
+
+    fn send_offsets(&self, metadata: &ConsumerGroupMetadata) -> Result<(), Stop> {
+        let offsets = convert::snapshots(&self.calls.shared.settings.topics, &self.order.snapshots)
+            .map_err(|error| Stop::Refused(error.to_string()))?;
+        let until = self.calls.shared.now() + OFFSETS_MAX;
+        loop {
+            self.calls.go_on()?;
+            self.seat().begin("send_offsets_to_transaction", CALL);
+            let sent = self
+                .calls
+                .producer
+                .send_offsets_to_transaction(&offsets, metadata, CALL);
+            let Err(error) = sent else {
+                return Ok(());
+            };
+            let again = transaction_error(&error)
+                .is_some_and(|a| a.is_retriable() && !a.txn_requires_abort() && !a.is_fatal());
+            if !again || self.calls.shared.now() >= until {
+                return Err(error.into());
+            }
+            thread::sleep(BREATH);
+        }
+    }
+
+    /// Once it was called, only this is called again until it answers: the
+    /// marker may have been written and the answer lost. An answer that asks
+    /// for an abort proves nothing either: librdkafka gives it also when the
+    /// transaction failed locally while the request to commit was under way,
+    /// and an abort that only bumps the epoch succeeds after a commit too.
+    fn commit(&self) -> Option<Report> {
+        let write = self.order.write;
+        loop {
+            if !self.calls.shared.is_alive() {
+                return None;
+            }
+            let client = self.calls.producer.client().native_ptr();
+            self.seat().begin("commit_transaction", CALL);
+            let answer = match ffi::commit_transaction(client, CALL) {
+                Ok(()) => {
+                    self.seat().answered();
+                    self.calls.shared.leave_open(BTreeSet::new());
+                    return Some(Report::Moved { write });
+                }
+                Err(answer) => answer,
+            };
+            match commit_step(&answer) {
+                CommitStep::Again => {
+                    serve(self.calls.producer);
+                    thread::sleep(BREATH);
+                    self.calls
+                        .shared
+                        .unreachable(format!("a move cannot be committed: {}", answer.text));
+                }
+                CommitStep::Unsure => return Some(self.fatal(&answer.text, Some(answer.code))),
+            }
+        }
+    }
+
+    fn fatal(&self, why: &str, code: Option<RDKafkaErrorCode>) -> Report {
+        let underlying = self
+            .calls
+            .producer
+            .client()
+            .fatal_error()
+            .map(|(code, _)| code);
+        fenced(self.calls.shared, underlying.or(code));
+        Report::MoveUnsure {
+            write: self.order.write,
+            why: why.to_owned(),
+        }
+    }
+
+    fn seat(&self) -> &Seat {
+        self.calls.producer.seat
+    }
+}
+
+/// What follows an answer to `commit_transaction`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum CommitStep {
+    Again,
+    Unsure,
+}
+
+fn commit_step(answer: &TransactionError) -> CommitStep {
+    match answer.retriable && !answer.fatal && !answer.abortable {
+        true => CommitStep::Again,
+        false => CommitStep::Unsure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_called_again_or_unsure_and_never_aborted() {
+        for (retriable, abortable, fatal, step) in [
+            (true, false, false, CommitStep::Again),
+            (false, true, false, CommitStep::Unsure),
+            (false, false, true, CommitStep::Unsure),
+            (true, true, false, CommitStep::Unsure),
+            (false, false, false, CommitStep::Unsure),
+        ] {
+            let answer = TransactionError {
+                code: RDKafkaErrorCode::OperationTimedOut,
+                retriable,
+                abortable,
+                fatal,
+                text: String::new(),
+            };
+            assert_eq!(commit_step(&answer), step, "{answer:?}");
+        }
+    }
+}
