@@ -313,16 +313,15 @@ impl<'b> Scene<'b> {
     #[track_caller]
     pub fn until_settled(&self) {
         let began = Instant::now();
-        loop {
-            let posts = self.receiver.posts();
-            if self.ledger.settled(&posts, &[]) {
-                return;
-            }
-            let open = self.ledger.first_unsettled(&posts, &self.dead_letters());
+        while !self.ledger.settled(&self.receiver.posts(), &[]) {
+            // The posts are read last: reading dead letters may take long.
+            let dead = self.dead_letters();
+            let open = self.ledger.first_unsettled(&self.receiver.posts(), &dead);
             if open.is_empty() {
                 return;
             }
             assert!(began.elapsed() < wait::PATIENCE, "not settled: {open:?}");
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
 
