@@ -3,11 +3,12 @@
 //! Blocking; runs on the thread of a command or on the mover. Never deletes or
 //! alters anything.
 
+use super::context::AskingContext;
 use super::settings::KafkaSettings;
 use crate::model::position::Topic;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier};
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -138,29 +139,15 @@ pub(super) fn number(config: &Config, key: &str) -> Option<usize> {
     config.get(key)?.parse().ok()
 }
 
-/// librdkafka's log lines during an admin call, at a level that only a debug
-/// log shows: what matters is in the call's answer.
-struct AdminContext;
-
-impl ClientContext for AdminContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        tracing::debug!(?level, facility, text, "librdkafka");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka client error");
-    }
-}
-
 /// A client for admin calls.
 pub(super) struct Admin {
-    client: AdminClient<AdminContext>,
+    client: AdminClient<AskingContext>,
 }
 
 impl Admin {
     pub(super) fn connect(settings: &KafkaSettings) -> Result<Self, Error> {
         let config = settings.admin_config();
-        let client = AdminClient::from_config_and_context(&config, AdminContext);
+        let client = AdminClient::from_config_and_context(&config, AskingContext);
         let client = client.map_err(|source| Error::Request {
             tried: "make an admin client",
             source,
@@ -198,11 +185,6 @@ impl Admin {
         client
             .fetch_watermarks(topic, partition, timeout)
             .map(|_| ())
-    }
-
-    /// Whether a broker answers within this time.
-    pub(super) fn answers(&self, timeout: Duration) -> bool {
-        self.client.inner().fetch_metadata(None, timeout).is_ok()
     }
 
     pub(super) fn all_topics(&self) -> Result<BTreeMap<String, Existing>, Error> {

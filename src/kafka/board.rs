@@ -3,8 +3,10 @@
 //! the threads of all lives, looked at by the watchdog.
 //!
 //! A thread is charged only for time in which the brokers answer others, so an
-//! outage of any length charges nothing; and for at most [`LOOK_EVERY`] at each
-//! look, so that a process that was stopped finds nothing hung when it goes on.
+//! outage of any length charges nothing, and what waits for the group's
+//! coordinator only for time in which that one does; and for at most
+//! [`LOOK_EVERY`] at each look, so that a process that was stopped finds nothing
+//! hung when it goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -39,6 +41,7 @@ struct State {
     seats: BTreeMap<u64, Held>,
     last_seat: u64,
     answered: Option<Duration>,
+    coordinator_answered: Option<Duration>,
     looked: Duration,
 }
 
@@ -49,6 +52,8 @@ struct Held {
     since: Duration,
     bound: Duration,
     charged: Duration,
+    /// It waits for the group's coordinator.
+    for_coordinator: bool,
     left_behind: bool,
     /// It stands for a client and not for a thread: nothing of it can hang.
     is_client: bool,
@@ -118,6 +123,7 @@ impl Board {
             since: now,
             bound: SLACK,
             charged: Duration::ZERO,
+            for_coordinator: false,
             left_behind: false,
             is_client,
         };
@@ -132,6 +138,12 @@ impl Board {
     pub fn answered(&self) {
         let now = (self.now)();
         self.lock().answered = Some(now);
+    }
+
+    /// The group's coordinator has answered somebody just now.
+    pub fn coordinator_answered(&self) {
+        let now = (self.now)();
+        self.lock().coordinator_answered = Some(now);
     }
 
     /// This life was given up: its threads are to end.
@@ -164,12 +176,18 @@ impl Board {
         let mut state = self.lock();
         let passed = now.saturating_sub(state.looked).min(LOOK_EVERY);
         state.looked = now;
-        let answered = state.answered?;
-        if now.saturating_sub(answered) > FRESH {
+        let is_fresh = |answered: Option<Duration>| {
+            answered.is_some_and(|answered| now.saturating_sub(answered) <= FRESH)
+        };
+        if !is_fresh(state.answered) {
             return None;
         }
+        let coordinated = is_fresh(state.coordinator_answered);
         let mut hung = None;
         for held in state.seats.values_mut() {
+            if held.for_coordinator && !coordinated {
+                continue;
+            }
             held.charged += passed;
             if held.charged > held.bound && !held.is_client {
                 hung.get_or_insert(Hung {
@@ -194,6 +212,16 @@ pub struct Seat {
 impl Seat {
     /// The thread begins something that ends within `own_limit` by itself.
     pub fn begin(&self, doing: &'static str, own_limit: Duration) {
+        self.hold(doing, own_limit, false);
+    }
+
+    /// It begins something that ends within `own_limit` by itself once the
+    /// group's coordinator answers.
+    pub fn begin_for_coordinator(&self, doing: &'static str, own_limit: Duration) {
+        self.hold(doing, own_limit, true);
+    }
+
+    fn hold(&self, doing: &'static str, own_limit: Duration, for_coordinator: bool) {
         let now = (self.board.now)();
         let mut state = self.board.lock();
         if let Some(held) = state.seats.get_mut(&self.id) {
@@ -201,6 +229,7 @@ impl Seat {
             held.since = now;
             held.bound = own_limit + SLACK;
             held.charged = Duration::ZERO;
+            held.for_coordinator = for_coordinator;
         }
     }
 
@@ -283,6 +312,26 @@ mod tests {
             after < CALL + SLACK,
             "what was charged before the outage counts"
         );
+    }
+
+    #[test]
+    fn what_waits_for_the_coordinator_is_charged_only_while_that_one_answers() {
+        let board = board();
+        let seat = board.seat(1, "kafka-move");
+        seat.begin_for_coordinator("send_offsets_to_transaction", CALL);
+        assert!(watch(&board, HOUR, true).is_none());
+        let began = NOW.get();
+        let hung = loop {
+            board.coordinator_answered();
+            if let Some((hung, _)) = watch(&board, LOOK_EVERY, true) {
+                break hung;
+            }
+        };
+        assert_eq!(hung.doing, "send_offsets_to_transaction");
+        assert!(NOW.get() - began > CALL + SLACK);
+        // What follows in the same seat waits for any broker.
+        seat.begin("commit_transaction", CALL);
+        assert!(watch(&board, HOUR, true).is_some());
     }
 
     #[test]

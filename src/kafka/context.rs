@@ -48,6 +48,22 @@ pub fn log(across: &AcrossLives, level: RDKafkaLogLevel, facility: &str, text: &
     }
 }
 
+/// Of a client that only asks: its log lines, at a level that only a debug log
+/// shows, for what matters is in the answer.
+pub struct AskingContext;
+
+impl ClientContext for AskingContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        tracing::debug!(?level, facility, text, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client error");
+    }
+}
+
+impl ConsumerContext for AskingContext {}
+
 fn client_error(shared: &Shared, error: &KafkaError, reason: &str) {
     let code = error.rdkafka_error_code();
     match code {

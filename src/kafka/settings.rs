@@ -12,6 +12,7 @@ use crate::model::time::Delay;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use std::fmt;
+use std::time::Duration;
 
 /// What our headers may add to a record.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
@@ -25,6 +26,16 @@ const SESSION_TIMEOUT_MS: u64 = 10_000;
 /// `socket.timeout.ms` unless the user sets it: above the session timeout, so
 /// that an older commit cannot land after a newer one.
 const SOCKET_TIMEOUT_MS: u64 = 15_000;
+
+/// `socket.timeout.ms` of the transactional producer, where librdkafka allows no
+/// more than the transaction's timeout: half of it, so that what a frozen broker
+/// took can still be asked of another one.
+pub const TRANSACTION_SOCKET: Duration = Duration::from_secs(5);
+/// `connections.max.idle.ms` of the transactional producer. Adding offsets to a
+/// transaction waits in librdkafka without a limit once it was told three times
+/// within some 50 ms that the group has no coordinator; it looks again only when
+/// a connection comes or goes. So idle ones go.
+const TRANSACTION_IDLE_MS: &str = "5000";
 
 /// How to reach Kafka and what to use there.
 #[derive(Clone, PartialEq, Eq)]
@@ -272,7 +283,12 @@ impl KafkaSettings {
         let mut config = self.idempotent_config();
         config
             .set("transactional.id", self.transactional_id())
-            .set("transaction.timeout.ms", "10000");
+            .set("transaction.timeout.ms", "10000")
+            .set(
+                "socket.timeout.ms",
+                TRANSACTION_SOCKET.as_millis().to_string(),
+            )
+            .set("connections.max.idle.ms", TRANSACTION_IDLE_MS);
         config
     }
 
@@ -285,6 +301,18 @@ impl KafkaSettings {
             .set("message.max.bytes", bytes.to_string())
             .set("acks", "all")
             .set("enable.idempotence", "true");
+        config
+    }
+
+    /// The configuration of a consumer that reads what is committed, also where
+    /// an open transaction is about to change it, and never joins the group.
+    #[must_use]
+    pub fn probe_config(&self) -> ClientConfig {
+        let mut config = self.base(&[]);
+        config
+            .set("group.id", &self.group)
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_uncommitted");
         config
     }
 
@@ -327,6 +355,7 @@ fn unusable(key: &str, value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdkafka::producer::BaseProducer;
 
     fn settings(properties: &[(&str, &str)]) -> KafkaSettings {
         KafkaSettings {
@@ -395,12 +424,27 @@ mod tests {
             s.consumer_config(&["t".to_owned()]),
             s.producer_config(),
             s.idempotent_config(),
+            s.probe_config(),
             s.admin_config(),
         ] {
             config
                 .create_native_config()
                 .expect("a valid configuration");
         }
+    }
+
+    #[test]
+    fn a_users_socket_timeout_above_what_a_transaction_allows_makes_no_wrong_producer() {
+        let longer = [
+            ("session.timeout.ms", "20000"),
+            ("socket.timeout.ms", "25000"),
+        ];
+        let s = settings(&longer);
+        let consumer = s.consumer_config(&["t".to_owned()]);
+        assert_eq!(consumer.get("socket.timeout.ms"), Some("25000"));
+        // Only a client that is made shows whether its settings fit together.
+        let made: Result<BaseProducer, _> = s.producer_config().create();
+        made.expect("a valid configuration");
     }
 
     #[test]

@@ -7,10 +7,14 @@
 //! something is suspect.
 
 use super::AcrossLives;
-use super::admin::Admin;
 use super::board::LOOK_EVERY;
+use super::context::AskingContext;
 use super::ffi;
 use super::settings::KafkaSettings;
+use crate::model::position::Topic;
+use rdkafka::TopicPartitionList;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -54,7 +58,7 @@ pub fn watch(across: &Weak<AcrossLives>, tell: impl FnOnce(), exit_code: u8) {
 /// Asks the brokers for as long as something is suspect, until the service has
 /// ended. May hang itself: then other calls' answers alone decide.
 pub fn probe(settings: &KafkaSettings, across: &Weak<AcrossLives>) {
-    let mut asking: Option<Admin> = None;
+    let mut asking: Option<BaseConsumer<AskingContext>> = None;
     loop {
         thread::sleep(PROBE_EVERY);
         let Some(board) = across.upgrade().map(|across| Arc::clone(&across.board)) else {
@@ -64,14 +68,26 @@ pub fn probe(settings: &KafkaSettings, across: &Weak<AcrossLives>) {
             asking = None;
             continue;
         }
+        let config = settings.probe_config();
         if asking.is_none() {
-            asking = Admin::connect(settings).ok();
+            asking = BaseConsumer::from_config_and_context(&config, AskingContext).ok();
         }
-        if asking
-            .as_ref()
-            .is_some_and(|admin| admin.answers(PROBE_LIMIT))
-        {
+        let Some(client) = &asking else {
+            continue;
+        };
+        if client.fetch_metadata(None, PROBE_LIMIT).is_ok() {
             board.answered();
         }
+        if coordinator_answers(client, &settings.topics.name(Topic::Source)) {
+            board.coordinator_answered();
+        }
     }
+}
+
+/// Asks the group's coordinator what is committed for the topic's first partition.
+fn coordinator_answers(client: &BaseConsumer<AskingContext>, topic: &str) -> bool {
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(topic, 0);
+    let answer = client.committed_offsets(asked, PROBE_LIMIT);
+    answer.is_ok_and(|list| list.elements().iter().all(|e| e.error().is_ok()))
 }

@@ -151,6 +151,40 @@ fn a_cluster_that_loses_the_groups_coordinator_goes_on_with_another_by_itself() 
     ringback.drain();
 }
 
+/// Its offsets partition has one replica only: the group has no coordinator
+/// until that broker is back, while all else has its leaders. librdkafka waits
+/// in the middle of a transactional call then.
+#[test]
+fn a_coordinator_that_nobody_replaces_is_waited_for_and_never_ends_the_process() {
+    let cluster = Cluster::start("unreplaced", 3, 0);
+    let broker = cluster.broker(0);
+    let one_replica = "--create --topic __consumer_offsets --partitions 4 --replication-factor 1 \
+                       --config cleanup.policy=compact --config min.insync.replicas=1";
+    let mut arguments = vec!["--bootstrap-server", broker.address()];
+    arguments.extend(one_replica.split_whitespace());
+    broker.topics(&arguments);
+    let mut scene = Scene::bare(broker, "unreplaced", Plan::default());
+    scene.create_replicated_topics(3);
+    scene.tenant("t", Behaviour::FailFirst(1));
+    let addresses: Vec<&str> = broker.address().split(',').collect();
+    let proxy = Proxy::start(&addresses);
+    let mut ringback = scene.start_at(&proxy.address(), "a", &[]).ready();
+    let coordinator = cluster.broker(coordinator(&scene));
+    let move_under_way = Wanted::request(&[Api::TXN_OFFSET_COMMIT]);
+    let held = proxy.trap(Fate::Hold, move_under_way);
+    scene.publish("t", 2_000);
+    held.until_caught();
+    coordinator.kill();
+    held.release();
+    // Longer than any call may take while brokers answer others.
+    wait::stays("alive and healthy without a coordinator", span(45), || {
+        ringback.is_running() && ringback.page("/healthz") == Some(200)
+    });
+    coordinator.start();
+    assert_kept(&scene, &ringback);
+    ringback.drain();
+}
+
 /// Kafka may end a transaction without its marker in a partition that has no
 /// leader just then, as after a start of its only broker: the next commit would
 /// bring back what was aborted.
