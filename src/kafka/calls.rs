@@ -5,6 +5,7 @@ use super::Report;
 use super::convert;
 use super::life::Shared;
 use super::mover::{BREATH, CALL, Seated, serve};
+use super::settings::TRANSACTION_SOCKET;
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use std::thread;
@@ -12,6 +13,12 @@ use std::time::Duration;
 
 /// `message.timeout.ms`, which librdkafka takes from the transaction's timeout.
 const MESSAGE_MAX: Duration = Duration::from_secs(10);
+
+/// What one call that adds offsets may take while the group's coordinator answers:
+/// its own limit bounds only the first of its requests; finding the coordinator
+/// and the offsets themselves may each meet a frozen broker, and what waits for a
+/// connection to go does so for as long.
+const OFFSETS_CALL: Duration = CALL.saturating_add(TRANSACTION_SOCKET.saturating_mul(3));
 
 /// librdkafka's answer, where the error is one of a transactional call.
 pub fn transaction_error(error: &KafkaError) -> Option<&RDKafkaError> {
@@ -69,6 +76,13 @@ impl Calls<'_> {
         self.producer
             .begin_transaction()
             .map_err(|error| Stop::Fatal(error.to_string(), error.rdkafka_error_code()))
+    }
+
+    /// Offsets are added next, with one call that gets [`CALL`].
+    pub fn begin_offsets(&self) {
+        self.producer
+            .seat
+            .begin_for_coordinator("send_offsets_to_transaction", OFFSETS_CALL);
     }
 
     /// Hands a record to the producer. Errors: those of librdkafka, but for a

@@ -79,10 +79,7 @@ fn fill(calls: Calls<'_>, targets: &[Partition]) -> Result<(), Stop> {
     offsets
         .add_partition_offset(&dead_letters, 0, Offset::Offset(0))
         .map_err(|error| Stop::Refused(error.to_string()))?;
-    calls
-        .producer
-        .seat
-        .begin("send_offsets_to_transaction", CALL);
+    calls.begin_offsets();
     let client = calls.producer.client().native_ptr();
     let group = &calls.shared.settings.group;
     match ffi::send_offsets_of_group(client, group, &offsets, CALL) {

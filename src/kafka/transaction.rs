@@ -10,7 +10,6 @@ use super::calls::{Calls, Stop, fenced, transaction_error};
 use super::ffi::{self, TransactionError};
 use super::life::Shared;
 use super::mover::{BREATH, CALL, Seated, serve};
-use super::settings::TRANSACTION_SOCKET;
 use super::{Report, convert};
 use crate::model::write::MoveOrder;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -22,11 +21,6 @@ use std::time::Duration;
 
 /// How long offsets may be tried for before the transaction is aborted.
 const OFFSETS_MAX: Duration = Duration::from_secs(8);
-/// What one call for them may take while the group's coordinator answers: its
-/// own limit bounds only the first of its requests; finding the coordinator and
-/// the offsets themselves may each meet a frozen broker, and what waits for a
-/// connection to go does so for as long.
-const OFFSETS_CALL: Duration = CALL.saturating_add(TRANSACTION_SOCKET.saturating_mul(3));
 
 /// One move.
 pub struct Transaction<'a> {
@@ -115,8 +109,7 @@ impl<'a> Transaction<'a> {
         let until = self.calls.shared.now() + OFFSETS_MAX;
         loop {
             self.calls.go_on()?;
-            self.seat()
-                .begin_for_coordinator("send_offsets_to_transaction", OFFSETS_CALL);
+            self.calls.begin_offsets();
             let sent = self
                 .calls
                 .producer
