@@ -186,19 +186,9 @@ pub(super) fn wrong_topics(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::position::TopicNames;
 
     fn settings() -> KafkaSettings {
-        KafkaSettings {
-            brokers: String::new(),
-            group: "g".to_owned(),
-            instance: "i".to_owned(),
-            topics: TopicNames::new("t"),
-            delays: vec![delay("10s")],
-            record_bytes_max: 1 << 20,
-            properties: Vec::new(),
-            embedded: false,
-        }
+        KafkaSettings::of_a_test(&["10s"])
     }
 
     fn delay(text: &str) -> crate::model::time::Delay {

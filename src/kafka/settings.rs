@@ -353,23 +353,35 @@ fn unusable(key: &str, value: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+impl KafkaSettings {
+    /// Settings with these delays, and brokers that nobody is at.
+    pub fn of_a_test(delays: &[&str]) -> Self {
+        let delays = delays.iter();
+        Self {
+            brokers: "127.0.0.1:1".to_owned(),
+            group: "g".to_owned(),
+            instance: "i".to_owned(),
+            topics: TopicNames::new("t"),
+            delays: delays.map(|d| d.parse().expect("a delay")).collect(),
+            record_bytes_max: 1 << 20,
+            properties: Vec::new(),
+            embedded: false,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use rdkafka::producer::BaseProducer;
 
     fn settings(properties: &[(&str, &str)]) -> KafkaSettings {
+        let properties = properties.iter();
         KafkaSettings {
-            brokers: "127.0.0.1:1".to_owned(),
-            group: "g".to_owned(),
-            instance: "i".to_owned(),
-            topics: TopicNames::new("t"),
-            delays: vec!["10s".parse().expect("valid")],
-            record_bytes_max: 1 << 20,
             properties: properties
-                .iter()
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect(),
-            embedded: false,
+            ..KafkaSettings::of_a_test(&["10s"])
         }
     }
 

@@ -233,23 +233,9 @@ fn new_topic_settings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::position::TopicNames;
 
     fn settings() -> KafkaSettings {
-        KafkaSettings {
-            brokers: String::new(),
-            group: "g".to_owned(),
-            instance: "i".to_owned(),
-            topics: TopicNames::new("t"),
-            delays: vec![delay("10s"), delay("1h")],
-            record_bytes_max: 1 << 20,
-            properties: Vec::new(),
-            embedded: false,
-        }
-    }
-
-    fn delay(text: &str) -> crate::model::time::Delay {
-        text.parse().expect("a valid delay")
+        KafkaSettings::of_a_test(&["10s", "1h"])
     }
 
     const DEFAULTS: BrokerDefaults = BrokerDefaults {

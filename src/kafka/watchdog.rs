@@ -68,8 +68,8 @@ pub fn probe(settings: &KafkaSettings, across: &Weak<AcrossLives>) {
             asking = None;
             continue;
         }
-        let config = settings.probe_config();
         if asking.is_none() {
+            let config = settings.probe_config();
             asking = BaseConsumer::from_config_and_context(&config, AskingContext).ok();
         }
         let Some(client) = &asking else {
