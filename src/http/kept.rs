@@ -6,9 +6,10 @@
 //!
 //! Arithmetic: connections that are idle, or in use and left open afterwards,
 //! are at most [`KEPT_MAX`]; all others are closed with their attempt. So the
-//! process has that many sockets to receivers beside its attempts in flight. Without the bound it were those of the last 4 to 8 s: 8,000 idle
-//! ones at 1,000 attempts/s to as many hosts, each of which is next called when
-//! its connection has long been closed.
+//! process has that many sockets to receivers beside its attempts in flight.
+//! Without the bound it were those of the last 4 to 8 s: 8,000 idle ones at
+//! 1,000 attempts/s to as many hosts, each of which is next called when its
+//! connection has long been closed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
