@@ -11,45 +11,91 @@
 //! for timed-out transactions every second: after 8 of 13 restarts; with the
 //! look every 10 s that is Kafka's default, after none of 9.
 //!
-//! So where this process knows that a transaction of its own was not committed
-//! and may have left records in some topics, its next producer begins with a
-//! transaction that has a record in every partition of them, and aborts it: its
-//! markers end what is still open there. The group's offsets are in it too, for
-//! what the old transaction left pending there would be committed just so.
+//! So a producer of ours begins with a transaction that it aborts, wherever one
+//! before it may have left something open: its markers end that. What is in it
+//! depends on what is known of the old one.
 //!
-//! Also where a commit was asked for and not answered: then its offsets and its
-//! records lack their markers together, for all brokers were away. Only where
-//! the offsets' marker was written and a record's was not, the records of that
-//! move would be lost; that takes all brokers of the record's partition to die
-//! in the milliseconds between the two, while the others live.
+//! - Its offsets were taken, and it was not committed: it may have left records
+//!   in the topics that it was for. A record goes to every partition of them,
+//!   and the group's offsets are added, for what was left pending there would be
+//!   committed just so. Also where its commit was asked for and not answered:
+//!   then its offsets and its records lack their markers together, for all
+//!   brokers were away. Only where the offsets' marker was written and a
+//!   record's was not, the records of that move would be lost; that takes all
+//!   brokers of the record's partition to die in the milliseconds between the
+//!   two, while the others live.
+//! - Whether its offsets were taken is not known: it has written no record, but
+//!   the next commit could complete offsets whose records were written nowhere.
+//!   The group's offsets alone are added. So it is at the start of a process,
+//!   whose predecessor may have died at any point of a transaction: of records
+//!   it may not end any, for those of a transaction that was committed can lack
+//!   their markers in the same way, and an abort would lose them.
 //!
-//! A process that starts knows nothing of its predecessor's, and must not do
-//! this: a transaction that was committed can miss its markers in the same way,
-//! and an abort would lose its records.
+//! To abort offsets loses nothing: if they were of a committed move, its records
+//! live twice, here and where they were moved to. That is avoided where it can
+//! be seen: the offsets of the last move of ours are then still behind.
 
 use super::admin;
 use super::calls::{Calls, Stop};
-use super::ffi;
+use super::context::AskingContext;
+use super::leftover::Open;
 use super::mover::CALL;
-use crate::model::position::{Partition, Topic};
+use super::{convert, ffi};
+use crate::model::position::{NextOffset, Partition, Topic};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The key of the records that are never to be read.
 const KEY: &[u8] = b"void";
 
-/// Ends what is open in these topics. Errors: why that is not certain; the
-/// producer is then of no further use.
-pub fn clear(calls: Calls<'_>, topics: &BTreeSet<Topic>) -> Result<(), Stop> {
-    let targets = targets(calls, topics)?;
+/// Ends what is open. Errors: why that is not certain; the producer is then of
+/// no further use.
+pub fn clear(calls: Calls<'_>, open: &Open) -> Result<(), Stop> {
+    let targets = match open {
+        Open::Nothing => return Ok(()),
+        Open::Offsets if is_last_move_unfinished(calls)? => {
+            tracing::info!("the last move's offsets are committed with the next one's");
+            calls.shared.leave_open(Open::Nothing);
+            return Ok(());
+        }
+        Open::Offsets => Vec::new(),
+        Open::All(topics) => targets(calls, topics)?,
+    };
     calls.begin()?;
     let filled = fill(calls, &targets);
     calls.abort()?;
     filled?;
-    calls.shared.leave_open(BTreeSet::new());
+    calls.shared.leave_open(Open::Nothing);
     Ok(())
+}
+
+/// Whether the offsets of the last move, which was committed, are still pending.
+fn is_last_move_unfinished(calls: Calls<'_>) -> Result<bool, Stop> {
+    let settings = &calls.shared.settings;
+    let asked = {
+        let leftover = calls.shared.across.leftover();
+        convert::list(&settings.topics, leftover.moved.keys())
+    };
+    if asked.count() == 0 {
+        return Ok(false);
+    }
+    calls.producer.seat.begin("committed offsets", CALL);
+    let client: BaseConsumer<AskingContext> =
+        BaseConsumer::from_config_and_context(&settings.probe_config(), AskingContext)?;
+    let answer = client.committed_offsets(asked, CALL)?;
+    let committed: BTreeMap<Partition, NextOffset> = ffi::elements(&answer)
+        .into_iter()
+        .filter(|element| element.error.is_none() && element.offset >= 0)
+        .filter_map(|element| {
+            let partition = convert::partition(&settings.topics, &element)?;
+            Some((partition, NextOffset(element.offset)))
+        })
+        .collect();
+    Ok(calls.shared.across.leftover().is_unfinished(&committed))
 }
 
 /// All partitions of the topics. Not before all of them have a leader: a

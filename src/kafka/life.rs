@@ -3,12 +3,13 @@
 //! holds the life.
 
 use super::context::Consumer;
+use super::leftover::{Leftover, Open};
 use super::reader::ReaderNote;
 use super::settings::KafkaSettings;
 use super::wake::Waker;
 use super::{AcrossLives, Report, Request, convert};
-use crate::model::position::{Generation, Partition, Topic};
-use crate::model::write::{CommitOrder, MoveOrder};
+use crate::model::position::{Generation, Partition};
+use crate::model::write::{CommitOrder, MoveOrder, Snapshot};
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::KafkaResult;
 use std::collections::{BTreeSet, VecDeque};
@@ -170,18 +171,30 @@ impl Shared {
         self.leaving.store(true, Ordering::Release);
     }
 
-    /// Remembers what a transaction that is not committed may leave open; with
-    /// no topics, that nothing is open. What a life finds after its end is not
-    /// news: the next one may have begun a transaction.
-    pub fn leave_open(&self, topics: BTreeSet<Topic>) {
+    /// Remembers what a transaction that is not committed may leave open. What a
+    /// life finds after its end is not news: the next one may have begun a
+    /// transaction.
+    pub fn leave_open(&self, open: Open) {
         if self.is_alive() {
-            self.across.leave_open(topics);
+            self.across.leftover().open = open;
         }
     }
 
-    /// Topics in which something may be open.
-    pub fn left_open(&self) -> BTreeSet<Topic> {
-        self.across.left_open()
+    /// What may be open.
+    pub fn left_open(&self) -> Open {
+        self.across.leftover().open.clone()
+    }
+
+    /// Remembers that a move was committed: nothing is open, and where the
+    /// offsets of its partitions are now.
+    pub fn moved(&self, snapshots: &[Snapshot]) {
+        if self.is_alive() {
+            let bases = snapshots.iter().map(|s| (s.partition, s.base));
+            *self.across.leftover() = Leftover {
+                open: Open::Nothing,
+                moved: bases.collect(),
+            };
+        }
     }
 
     /// Monotonic time.

@@ -19,6 +19,7 @@ mod consumer;
 mod context;
 mod convert;
 mod ffi;
+mod leftover;
 mod life;
 mod mover;
 pub mod publish;
@@ -36,14 +37,15 @@ use crate::model::record::Record;
 use crate::model::write::{CommitOrder, Found, LogBounds, MoveOrder, WriteId};
 use board::Board;
 pub use ffi::end_process;
+use leftover::Leftover;
 use life::{Senders, Shared};
 use quiet::Quiet;
 use settings::KafkaSettings;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Something that happened.
@@ -221,9 +223,7 @@ pub struct AcrossLives {
     /// When our name in the group was taken. At most one for each life of a
     /// second, so 60.
     fenced_at: Mutex<VecDeque<Duration>>,
-    /// Topics in which records of a transaction that was not committed may still
-    /// be open.
-    left_open: Mutex<BTreeSet<Topic>>,
+    leftover: Mutex<Leftover>,
 }
 
 /// How long after trouble with the brokers a fence may be our own doing: what
@@ -246,7 +246,7 @@ impl AcrossLives {
             topics_fit: AtomicBool::new(false),
             troubled_ms: AtomicU64::new(0),
             fenced_at: Mutex::default(),
-            left_open: Mutex::default(),
+            leftover: Mutex::default(),
         }
     }
 
@@ -290,18 +290,9 @@ impl AcrossLives {
         fenced.len() > FENCES_OF_OURS || !self.was_troubled()
     }
 
-    /// See [`Shared::leave_open`].
-    pub(crate) fn leave_open(&self, topics: BTreeSet<Topic>) {
-        *self
-            .left_open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = topics;
-    }
-
-    /// See [`Shared::left_open`].
-    pub(crate) fn left_open(&self) -> BTreeSet<Topic> {
-        let left = self.left_open.lock();
-        left.unwrap_or_else(PoisonError::into_inner).clone()
+    /// What transactions may have left open.
+    pub(crate) fn leftover(&self) -> MutexGuard<'_, Leftover> {
+        self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there was trouble with the brokers not long ago.

@@ -7,6 +7,7 @@ use super::board::{CLIENT_MAX, CLOSE, Seat};
 use super::calls::{Calls, Stop, fenced, transaction_error};
 use super::clearing;
 use super::context::{MoveContext, Producer};
+use super::leftover::Open;
 use super::life::{ConsumerNote, MoverNote, Shared};
 use super::transaction::Transaction;
 use super::{Report, check};
@@ -111,7 +112,7 @@ fn move_all(shared: &Arc<Shared>, notes: &Receiver<MoverNote>, seat: &Seat) {
             return until_end(notes, seat);
         }
         let slow = shared.now().saturating_sub(began) > SLOW;
-        if slow || !shared.left_open().is_empty() {
+        if slow || shared.left_open() != Open::Nothing {
             drop(producer);
             let made = make(shared, seat).and_then(|made| connect(shared, made, notes));
             match made {
@@ -262,12 +263,12 @@ enum Cleared {
 }
 
 fn clear(shared: &Shared, producer: &Seated<'_>) -> Cleared {
-    let topics = shared.left_open();
-    if topics.is_empty() {
+    let open = shared.left_open();
+    if open == Open::Nothing {
         return Cleared::Yes;
     }
     let began = shared.now();
-    let why = match clearing::clear(Calls { shared, producer }, &topics) {
+    let why = match clearing::clear(Calls { shared, producer }, &open) {
         Ok(()) if shared.now().saturating_sub(began) < LATER_CALLS => return Cleared::Yes,
         Ok(()) => return Cleared::Slowly,
         Err(Stop::LifeEnds) => return Cleared::No,
@@ -279,7 +280,7 @@ fn clear(shared: &Shared, producer: &Seated<'_>) -> Cleared {
         }
     };
     shared.waiting(format!(
-        "an earlier transaction's records cannot be cleared away: {why}"
+        "what an earlier transaction left open cannot be cleared away: {why}"
     ));
     Cleared::No
 }

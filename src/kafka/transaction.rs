@@ -8,6 +8,7 @@
 use super::board::Seat;
 use super::calls::{Calls, Stop, fenced, transaction_error};
 use super::ffi::{self, TransactionError};
+use super::leftover::Open;
 use super::life::Shared;
 use super::mover::{BREATH, CALL, Seated, serve};
 use super::{Report, convert};
@@ -15,7 +16,6 @@ use crate::model::write::MoveOrder;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseRecord, Producer as _};
-use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl<'a> Transaction<'a> {
         match self.calls.abort() {
             Ok(()) => {
                 if !self.calls.shared.across.was_troubled() {
-                    self.calls.shared.leave_open(BTreeSet::new());
+                    self.calls.shared.leave_open(Open::Nothing);
                 }
                 Some(why)
             }
@@ -80,9 +80,11 @@ impl<'a> Transaction<'a> {
         if let Some(metadata) = metadata
             && !self.order.snapshots.is_empty()
         {
+            // Taken, perhaps, also where that is never heard.
+            self.calls.shared.leave_open(Open::Offsets);
             self.send_offsets(metadata)?;
             let topics = self.order.records.iter().map(|record| record.to);
-            self.calls.shared.leave_open(topics.collect());
+            self.calls.shared.leave_open(Open::All(topics.collect()));
         }
         self.calls.produce_all(|| self.produce())
     }
@@ -142,7 +144,7 @@ impl<'a> Transaction<'a> {
             let answer = match ffi::commit_transaction(client, CALL) {
                 Ok(()) => {
                     self.seat().answered();
-                    self.calls.shared.leave_open(BTreeSet::new());
+                    self.calls.shared.moved(&self.order.snapshots);
                     return Some(Report::Moved { write });
                 }
                 Err(answer) => answer,

@@ -212,6 +212,44 @@ fn a_broker_that_dies_within_a_transaction_brings_nothing_of_it_back() {
     ringback.drain();
 }
 
+/// Its move's offsets are taken, what says so is not heard and the broker gone:
+/// the next commit would complete records that were written nowhere. By the
+/// process that lives on, and by the one that follows one that died with it.
+#[test]
+fn a_broker_that_dies_with_the_offsets_of_a_move_taken_loses_no_record() {
+    let broker = Broker::prepare("died-offsets-broker");
+    broker.start();
+    let mut scene = Scene::bare(&broker, "died-offsets", Plan::default());
+    scene.create_topics();
+    scene.tenant("t", Behaviour::FailFirst(2));
+    let proxy = Proxy::start(&[broker.address()]);
+    let start = |scene: &Scene<'_>| scene.start_at(&proxy.address(), "a", &[]).ready();
+    let mut ringback = start(&scene);
+    let id = format!("{}-a", scene.topic);
+    for dies_too in [false, true] {
+        let taken = proxy.trap(Fate::Hold, Wanted::answer(&[Api::TXN_OFFSET_COMMIT]));
+        scene.publish("t", 500);
+        taken.until_caught();
+        proxy.cut();
+        broker.kill();
+        if dies_too {
+            ringback.kill_now();
+        }
+        // What is not observed from outside: the transaction's timeout, 10 s.
+        std::thread::sleep(span(12));
+        broker.start();
+        let ongoing = || broker.transaction(&id).as_deref() == Some("Ongoing");
+        wait::until("the coordinator to end it", || !ongoing());
+        taken.release();
+        proxy.mend();
+        if dies_too {
+            ringback = start(&scene);
+        }
+        assert_kept(&scene, &ringback);
+    }
+    ringback.drain();
+}
+
 /// Which of the cluster's brokers coordinates the scene's group, from 0.
 fn coordinator(scene: &Scene<'_>) -> usize {
     let state = ["--describe", "--state", "--group", &scene.topic];

@@ -72,11 +72,11 @@ impl Ledger {
 
     /// Whether every record was answered 2xx or is among the dead letters.
     pub fn settled(&self, posts: &Posts, dead: &[Found]) -> bool {
-        self.unsettled(posts, dead).next().is_none()
+        self.unsettled_now(posts, dead).next().is_none()
     }
 
     /// The records that are neither, each with its POSTs.
-    fn unsettled(&self, posts: &Posts, dead: &[Found]) -> impl Iterator<Item = String> {
+    fn unsettled_now(&self, posts: &Posts, dead: &[Found]) -> impl Iterator<Item = String> {
         let dead = ids(dead);
         self.ids().filter_map(move |id| {
             let posts = posts.get(id).map_or(&[][..], Vec::as_slice);
@@ -91,9 +91,9 @@ impl Ledger {
         })
     }
 
-    /// The first of those that are not settled.
-    pub fn first_unsettled(&self, posts: &Posts, dead: &[Found]) -> Vec<String> {
-        self.unsettled(posts, dead).take(5).collect()
+    /// The records that are not settled, each with its POSTs.
+    pub fn unsettled(&self, posts: &Posts, dead: &[Found]) -> Vec<String> {
+        self.unsettled_now(posts, dead).collect()
     }
 
     /// Draws up the account; `delay` is the shortest wait between attempts.

@@ -316,11 +316,17 @@ impl<'b> Scene<'b> {
         while !self.ledger.settled(&self.receiver.posts(), &[]) {
             // The posts are read last: reading dead letters may take long.
             let dead = self.dead_letters();
-            let open = self.ledger.first_unsettled(&self.receiver.posts(), &dead);
+            let open = self.ledger.unsettled(&self.receiver.posts(), &dead);
             if open.is_empty() {
                 return;
             }
-            assert!(began.elapsed() < wait::PATIENCE, "not settled: {open:?}");
+            assert!(
+                began.elapsed() < wait::PATIENCE,
+                "{} of {} records not settled, among them {:?}",
+                open.len(),
+                self.ledger.len(),
+                &open[..open.len().min(5)]
+            );
             std::thread::sleep(Duration::from_millis(200));
         }
     }
