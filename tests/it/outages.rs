@@ -168,7 +168,7 @@ fn a_coordinator_that_nobody_replaces_is_waited_for_and_never_ends_the_process()
     scene.tenant("t", Behaviour::FailFirst(1));
     let addresses: Vec<&str> = broker.address().split(',').collect();
     let proxy = Proxy::start(&addresses);
-    let mut ringback = scene.start_at(&proxy.address(), "a", &[]).ready();
+    let mut ringback = scene.start_behind(&proxy, "a", &[]);
     let coordinator = cluster.broker(coordinator(&scene));
     let move_under_way = Wanted::request(&[Api::TXN_OFFSET_COMMIT]);
     let held = proxy.trap(Fate::Hold, move_under_way);
@@ -196,6 +196,9 @@ fn a_broker_that_dies_within_a_transaction_brings_nothing_of_it_back() {
     scene.create_topics();
     scene.tenant("t", Behaviour::FailFirst(2));
     let ringback = scene.run("a");
+    // Its first transaction ends what a predecessor left open.
+    scene.publish("t", 1);
+    scene.until_delivered();
     let id = format!("{}-a", scene.topic);
     let held = wait::until_some("a hold in the middle of one", 3 * wait::PATIENCE, || {
         scene.publish("t", 500);
@@ -223,7 +226,7 @@ fn a_broker_that_dies_with_the_offsets_of_a_move_taken_loses_no_record() {
     scene.create_topics();
     scene.tenant("t", Behaviour::FailFirst(2));
     let proxy = Proxy::start(&[broker.address()]);
-    let start = |scene: &Scene<'_>| scene.start_at(&proxy.address(), "a", &[]).ready();
+    let start = |scene: &Scene<'_>| scene.start_behind(&proxy, "a", &[]);
     let mut ringback = start(&scene);
     let id = format!("{}-a", scene.topic);
     for dies_too in [false, true] {
@@ -285,6 +288,9 @@ fn a_transaction_that_timed_out_at_the_coordinator_is_taken_up_again() {
     let mut scene = Scene::new("timed-out", Plan::default());
     scene.tenant("t", Behaviour::FailFirst(2));
     let ringback = scene.run("a");
+    // Its first transaction ends what a predecessor left open.
+    scene.publish("t", 1);
+    scene.until_delivered();
     let id = format!("{}-a", scene.topic);
     let ongoing = || scene.broker.transaction(&id).as_deref() == Some("Ongoing");
     let readopted = || {

@@ -192,7 +192,7 @@ fn a_replica_killed_within_a_transaction_holds_the_others_delayed_records_no_lon
     let mut scene = scene("frozen", 1, |_| Behaviour::FailFirst(1));
     let broker = scene.broker.address();
     let ways = [Proxy::start(&[broker]), Proxy::start(&[broker])];
-    let start = |name: &str, way: &Proxy| scene.start_at(&way.address(), name, &[]).ready();
+    let start = |name: &str, way: &Proxy| scene.start_behind(way, name, &[]);
     let mut replicas = vec![start("a", &ways[0]), start("b", &ways[1])];
     until_shared(&[&replicas[0], &replicas[1]], 2);
     let (other, until) = under_load(&mut scene, |scene| {

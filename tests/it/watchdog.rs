@@ -69,6 +69,9 @@ fn a_client_whose_own_thread_hangs_ends_the_process_with_code_4() {
     let mut scene = Scene::new("hung-client", Plan::default());
     scene.tenant("t", Behaviour::FailFirst(1));
     let ringback = scene.run("a");
+    // Clients that only the start needs are closed by then.
+    scene.publish("t", 1);
+    scene.until_delivered();
     // librdkafka's own: calls that need it wait for it without a limit, and
     // which of them comes first is chance.
     let held = Hold::threads(ringback.pid(), "rdk:main");
@@ -93,7 +96,7 @@ fn a_call_that_hangs_in_a_life_that_was_given_up_stops_nothing_and_is_found_too(
     let mut scene = Scene::new("hung-left-behind", Plan::default());
     scene.tenant("t", Behaviour::FailFirst(1));
     let proxy = Proxy::start(&[scene.broker.address()]);
-    let ringback = scene.start_at(&proxy.address(), "a", &[]).ready();
+    let ringback = scene.start_behind(&proxy, "a", &[]);
     let held = Hold::threads(ringback.pid(), "kafka-move");
     let late = proxy.trap(Fate::Hold, Wanted::answer(&[Api::OFFSET_COMMIT]));
     scene.publish("t", 50);

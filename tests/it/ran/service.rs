@@ -31,8 +31,7 @@ const ONE_PARTITION: Plan = Plan {
 
 /// A replica whose Kafka is the proxy.
 fn run(scene: &Scene<'_>, proxy: &Proxy, instance: &str) -> Ringback {
-    let ringback = scene.start_at(&proxy.address(), instance, &SHORT_SESSION);
-    ringback.ready()
+    scene.start_behind(proxy, instance, &SHORT_SESSION)
 }
 
 fn readoptions(ringback: &Ringback, reason: &str) -> u64 {

@@ -5,6 +5,7 @@ use super::broker::Broker;
 use super::dead_letters::{self, Found};
 use super::ledger::{Account, Ledger};
 use super::ports;
+use super::proxy::{Api, Proxy, Way};
 use super::publisher::Publisher;
 use super::receiver::{Behaviour, Keep, Receiver};
 use super::ringback::{self, Ringback};
@@ -191,6 +192,16 @@ impl<'b> Scene<'b> {
     pub fn start_at(&self, brokers: &str, instance: &str, more: &[&str]) -> Ringback {
         let (arguments, log) = self.next(brokers, instance, more);
         Ringback::start(&self.named(instance), &arguments, ports::free(), &log)
+    }
+
+    /// Starts one that reaches Kafka through a proxy, and waits until it is ready
+    /// and its first transaction is over: it ends what a predecessor left open.
+    pub fn start_behind(&self, proxy: &Proxy, instance: &str, more: &[&str]) -> Ringback {
+        let ended = || proxy.seen(Way::Answer, Api::END_TXN);
+        let before = ended();
+        let ringback = self.start_at(&proxy.address(), instance, more).ready();
+        wait::until("its first transaction to end", || ended() > before);
+        ringback
     }
 
     /// The same, started by another program that becomes it.
