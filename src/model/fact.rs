@@ -248,8 +248,7 @@ pub enum Fact {
         /// Why.
         reason: ReadoptReason,
     },
-    /// Our clock minus the broker's and the time that its write took, from a
-    /// record just appended.
+    /// Our clock minus the broker's, from a record just appended.
     ClockSkew {
         /// Milliseconds; negative where ours is behind.
         ms: i64,

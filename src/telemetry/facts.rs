@@ -4,7 +4,6 @@
 use super::gauges::TenantCounts;
 use super::log_limit::LogLimit;
 use super::metrics::{Metrics, Reload};
-use super::skew::Skew;
 use crate::model::attempt::{Ended, ErrorClass, Outcome};
 use crate::model::call::RecordId;
 use crate::model::fact::{Fact, Overview};
@@ -24,7 +23,6 @@ pub struct Telemetry {
     metrics: Arc<Metrics>,
     names: TopicNames,
     limit: Mutex<LogLimit>,
-    skew: Mutex<Skew>,
 }
 
 impl Telemetry {
@@ -35,7 +33,6 @@ impl Telemetry {
             metrics,
             names,
             limit: Mutex::default(),
-            skew: Mutex::default(),
         }
     }
 
@@ -89,11 +86,8 @@ impl Telemetry {
             } => self.metrics.committed(*took, *metadata_permille),
             Fact::MovesWritten { took, .. } => self.metrics.moved(*took),
             Fact::ClockSkew { ms } => {
-                let mut skew = self.skew.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(ms) = skew.observe(now, *ms) {
-                    self.metrics.clock_skew(ms);
-                    self.log_skew(now, ms);
-                }
+                self.metrics.clock_skew(*ms);
+                self.log_skew(now, *ms);
             }
             Fact::Readopting { reason } => {
                 self.metrics.readopting(*reason);

@@ -326,7 +326,7 @@ impl Accounting {
             ),
             clock_skew: make.gauge(
                 "ringback_clock_skew_seconds",
-                "Our clock minus the broker's, by the fastest write of 10 s.",
+                "Our clock minus the broker's.",
             ),
             rebalances: make.counter(
                 "ringback_rebalances_total",

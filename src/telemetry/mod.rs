@@ -7,7 +7,6 @@ mod log_limit;
 pub mod logging;
 mod maker;
 pub mod metrics;
-mod skew;
 
 pub use facts::Telemetry;
 pub use gauges::TenantCounts;
