@@ -31,23 +31,19 @@
 //!   it may not end any, for those of a transaction that was committed can lack
 //!   their markers in the same way, and an abort would lose them.
 //!
-//! To abort offsets loses nothing: if they were of a committed move, its records
-//! live twice, here and where they were moved to. That is avoided where it can
-//! be seen: the offsets of the last move of ours are then still behind.
+//! To abort offsets loses nothing: were they of a move that was committed and
+//! lacks its markers, its records are moved once more, and may live twice.
 
 use super::admin;
 use super::calls::{Calls, Stop};
-use super::context::AskingContext;
+use super::ffi;
 use super::leftover::Open;
 use super::mover::CALL;
-use super::{convert, ffi};
-use crate::model::position::{NextOffset, Partition, Topic};
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use crate::model::position::{Partition, Topic};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The key of the records that are never to be read.
 const KEY: &[u8] = b"void";
@@ -57,11 +53,6 @@ const KEY: &[u8] = b"void";
 pub fn clear(calls: Calls<'_>, open: &Open) -> Result<(), Stop> {
     let targets = match open {
         Open::Nothing => return Ok(()),
-        Open::Offsets if is_last_move_unfinished(calls)? => {
-            tracing::info!("the last move's offsets are committed with the next one's");
-            calls.shared.leave_open(Open::Nothing);
-            return Ok(());
-        }
         Open::Offsets => Vec::new(),
         Open::All(topics) => targets(calls, topics)?,
     };
@@ -71,31 +62,6 @@ pub fn clear(calls: Calls<'_>, open: &Open) -> Result<(), Stop> {
     filled?;
     calls.shared.leave_open(Open::Nothing);
     Ok(())
-}
-
-/// Whether the offsets of the last move, which was committed, are still pending.
-fn is_last_move_unfinished(calls: Calls<'_>) -> Result<bool, Stop> {
-    let settings = &calls.shared.settings;
-    let asked = {
-        let leftover = calls.shared.across.leftover();
-        convert::list(&settings.topics, leftover.moved.keys())
-    };
-    if asked.count() == 0 {
-        return Ok(false);
-    }
-    calls.producer.seat.begin("committed offsets", CALL);
-    let client: BaseConsumer<AskingContext> =
-        BaseConsumer::from_config_and_context(&settings.probe_config(), AskingContext)?;
-    let answer = client.committed_offsets(asked, CALL)?;
-    let committed: BTreeMap<Partition, NextOffset> = ffi::elements(&answer)
-        .into_iter()
-        .filter(|element| element.error.is_none() && element.offset >= 0)
-        .filter_map(|element| {
-            let partition = convert::partition(&settings.topics, &element)?;
-            Some((partition, NextOffset(element.offset)))
-        })
-        .collect();
-    Ok(calls.shared.across.leftover().is_unfinished(&committed))
 }
 
 /// All partitions of the topics. Not before all of them have a leader: a

@@ -3,13 +3,13 @@
 //! holds the life.
 
 use super::context::Consumer;
-use super::leftover::{Leftover, Open};
+use super::leftover::Open;
 use super::reader::ReaderNote;
 use super::settings::KafkaSettings;
 use super::wake::Waker;
 use super::{AcrossLives, Report, Request, convert};
 use crate::model::position::{Generation, Partition};
-use crate::model::write::{CommitOrder, MoveOrder, Snapshot};
+use crate::model::write::{CommitOrder, MoveOrder};
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::KafkaResult;
 use std::collections::{BTreeSet, VecDeque};
@@ -176,25 +176,13 @@ impl Shared {
     /// transaction.
     pub fn leave_open(&self, open: Open) {
         if self.is_alive() {
-            self.across.leftover().open = open;
+            *self.across.left_open() = open;
         }
     }
 
     /// What may be open.
     pub fn left_open(&self) -> Open {
-        self.across.leftover().open.clone()
-    }
-
-    /// Remembers that a move was committed: nothing is open, and where the
-    /// offsets of its partitions are now.
-    pub fn moved(&self, snapshots: &[Snapshot]) {
-        if self.is_alive() {
-            let bases = snapshots.iter().map(|s| (s.partition, s.base));
-            *self.across.leftover() = Leftover {
-                open: Open::Nothing,
-                moved: bases.collect(),
-            };
-        }
+        self.across.left_open().clone()
     }
 
     /// Monotonic time.

@@ -37,7 +37,7 @@ use crate::model::record::Record;
 use crate::model::write::{CommitOrder, Found, LogBounds, MoveOrder, WriteId};
 use board::Board;
 pub use ffi::end_process;
-use leftover::Leftover;
+use leftover::Open;
 use life::{Senders, Shared};
 use quiet::Quiet;
 use settings::KafkaSettings;
@@ -223,7 +223,8 @@ pub struct AcrossLives {
     /// When our name in the group was taken. At most one for each life of a
     /// second, so 60.
     fenced_at: Mutex<VecDeque<Duration>>,
-    leftover: Mutex<Leftover>,
+    /// What transactions may have left open.
+    left_open: Mutex<Open>,
 }
 
 /// How long after trouble with the brokers a fence may be our own doing: what
@@ -246,7 +247,8 @@ impl AcrossLives {
             topics_fit: AtomicBool::new(false),
             troubled_ms: AtomicU64::new(0),
             fenced_at: Mutex::default(),
-            leftover: Mutex::default(),
+            // A predecessor may have died in the middle of a transaction.
+            left_open: Mutex::new(Open::Offsets),
         }
     }
 
@@ -290,9 +292,10 @@ impl AcrossLives {
         fenced.len() > FENCES_OF_OURS || !self.was_troubled()
     }
 
-    /// What transactions may have left open.
-    pub(crate) fn leftover(&self) -> MutexGuard<'_, Leftover> {
-        self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
+    /// See [`Shared::left_open`].
+    pub(crate) fn left_open(&self) -> MutexGuard<'_, Open> {
+        let left = self.left_open.lock();
+        left.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there was trouble with the brokers not long ago.

@@ -5,13 +5,14 @@
 //! marker may have been written and the answer lost, so that an abort or a
 //! second try would fork the record into two budgets.
 
+use super::Report;
 use super::board::Seat;
 use super::calls::{Calls, Stop, fenced, transaction_error};
+use super::convert::{self, CommitAnswer};
 use super::ffi::{self, TransactionError};
 use super::leftover::Open;
 use super::life::Shared;
 use super::mover::{BREATH, CALL, Seated, serve};
-use super::{Report, convert};
 use crate::model::write::MoveOrder;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::RDKafkaErrorCode;
@@ -54,8 +55,9 @@ impl<'a> Transaction<'a> {
         };
         match self.calls.abort() {
             Ok(()) => {
-                if !self.calls.shared.across.was_troubled() {
-                    self.calls.shared.leave_open(Open::Nothing);
+                let shared = self.calls.shared;
+                if !shared.across.was_troubled() && shared.left_open() != Open::Offsets {
+                    shared.leave_open(Open::Nothing);
                 }
                 Some(why)
             }
@@ -80,11 +82,10 @@ impl<'a> Transaction<'a> {
         if let Some(metadata) = metadata
             && !self.order.snapshots.is_empty()
         {
-            // Taken, perhaps, also where that is never heard.
-            self.calls.shared.leave_open(Open::Offsets);
             self.send_offsets(metadata)?;
             let topics = self.order.records.iter().map(|record| record.to);
             self.calls.shared.leave_open(Open::All(topics.collect()));
+            self.calls.go_on()?;
         }
         self.calls.produce_all(|| self.produce())
     }
@@ -109,6 +110,9 @@ impl<'a> Transaction<'a> {
         let offsets = convert::snapshots(&self.calls.shared.settings.topics, &self.order.snapshots)
             .map_err(|error| Stop::Refused(error.to_string()))?;
         let until = self.calls.shared.now() + OFFSETS_MAX;
+        // They may be taken although that is never heard.
+        let mut unsure = false;
+        self.calls.shared.leave_open(Open::Offsets);
         loop {
             self.calls.go_on()?;
             self.calls.begin_offsets();
@@ -121,7 +125,12 @@ impl<'a> Transaction<'a> {
             };
             let again = transaction_error(&error)
                 .is_some_and(|a| a.is_retriable() && !a.txn_requires_abort() && !a.is_fatal());
+            let answer = error.rdkafka_error_code().map(convert::commit_answer);
+            unsure |= answer != Some(CommitAnswer::Refused);
             if !again || self.calls.shared.now() >= until {
+                if !unsure {
+                    self.calls.shared.leave_open(Open::Nothing);
+                }
                 return Err(error.into());
             }
             thread::sleep(BREATH);
@@ -144,7 +153,7 @@ impl<'a> Transaction<'a> {
             let answer = match ffi::commit_transaction(client, CALL) {
                 Ok(()) => {
                     self.seat().answered();
-                    self.calls.shared.moved(&self.order.snapshots);
+                    self.calls.shared.leave_open(Open::Nothing);
                     return Some(Report::Moved { write });
                 }
                 Err(answer) => answer,
