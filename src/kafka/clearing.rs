@@ -37,7 +37,6 @@
 use super::admin;
 use super::calls::{Calls, Stop};
 use super::ffi;
-use super::leftover::Open;
 use super::mover::CALL;
 use crate::model::position::{Partition, Topic};
 use rdkafka::error::RDKafkaErrorCode;
@@ -47,6 +46,18 @@ use std::collections::BTreeSet;
 
 /// The key of the records that are never to be read.
 const KEY: &[u8] = b"void";
+
+/// What transactions of ours may have left open, as far as this process knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Open {
+    /// Nothing.
+    Nothing,
+    /// The group's offsets: they were asked for, and whether they were taken is
+    /// not known.
+    Offsets,
+    /// The group's offsets, and records in these topics.
+    All(BTreeSet<Topic>),
+}
 
 /// Ends what is open. Errors: why that is not certain; the producer is then of
 /// no further use.

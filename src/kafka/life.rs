@@ -2,8 +2,8 @@
 //! Used by the consumer, committer, mover and reader threads and by whoever
 //! holds the life.
 
+use super::clearing::Open;
 use super::context::Consumer;
-use super::leftover::Open;
 use super::reader::ReaderNote;
 use super::settings::KafkaSettings;
 use super::wake::Waker;

@@ -5,9 +5,8 @@
 use super::admin::{self, Admin};
 use super::board::{CLIENT_MAX, CLOSE, Seat};
 use super::calls::{Calls, Stop, fenced, transaction_error};
-use super::clearing;
+use super::clearing::{self, Open};
 use super::context::{MoveContext, Producer};
-use super::leftover::Open;
 use super::life::{ConsumerNote, MoverNote, Shared};
 use super::transaction::Transaction;
 use super::{Report, check};
@@ -264,9 +263,6 @@ enum Cleared {
 
 fn clear(shared: &Shared, producer: &Seated<'_>) -> Cleared {
     let open = shared.left_open();
-    if open == Open::Nothing {
-        return Cleared::Yes;
-    }
     let began = shared.now();
     let why = match clearing::clear(Calls { shared, producer }, &open) {
         Ok(()) if shared.now().saturating_sub(began) < LATER_CALLS => return Cleared::Yes,

@@ -8,9 +8,9 @@
 use super::Report;
 use super::board::Seat;
 use super::calls::{Calls, Stop, fenced, transaction_error};
+use super::clearing::Open;
 use super::convert::{self, CommitAnswer};
 use super::ffi::{self, TransactionError};
-use super::leftover::Open;
 use super::life::Shared;
 use super::mover::{BREATH, CALL, Seated, serve};
 use crate::model::write::MoveOrder;
