@@ -3,6 +3,7 @@
 
 use super::records::{self, Kind};
 use crate::support::http_parts::{Request, read_request};
+use crate::support::lateness::Lateness;
 use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
 use std::sync::{Arc, Mutex};
@@ -52,6 +53,7 @@ pub struct Noted {
 pub struct Receiver {
     port: u16,
     noted: Arc<Mutex<Noted>>,
+    lateness: Lateness,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -65,12 +67,15 @@ impl Receiver {
         let port = listener.local_addr().expect("it is bound").port();
         let (stop, stopped) = oneshot::channel();
         let for_thread = noted.clone();
+        let lateness = Lateness::default();
+        let watched = lateness.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .expect("a runtime can be made");
             runtime.block_on(async {
+                tokio::spawn(watched.watch());
                 tokio::spawn(accept(listener, seed, for_thread));
                 stopped.await.ok();
             });
@@ -78,6 +83,7 @@ impl Receiver {
         Self {
             port,
             noted,
+            lateness,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -86,6 +92,11 @@ impl Receiver {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How late it was at times.
+    pub fn lateness(&self) -> &Lateness {
+        &self.lateness
     }
 
     /// What was noted until now.

@@ -19,6 +19,8 @@ pub struct Report {
     /// Records to show the POSTs of.
     examples: Vec<u64>,
     traces: Vec<String>,
+    /// How late this program itself was.
+    late: Vec<String>,
     arguments: Arguments,
     took: Duration,
 }
@@ -37,6 +39,7 @@ impl Report {
             breaches: Vec::new(),
             examples: Vec::new(),
             traces: Vec::new(),
+            late: Vec::new(),
             arguments: *arguments,
             took: Duration::ZERO,
         };
@@ -53,6 +56,11 @@ impl Report {
     /// Adds what is not in the ledger.
     pub fn add_breach(&mut self, breach: String) {
         self.breaches.push(breach);
+    }
+
+    /// Adds how late this program itself was at worst: POSTs seem so late then.
+    pub fn add_lateness(&mut self, late: Vec<String>) {
+        self.late = late;
     }
 
     /// Adds the story of each record that is an example of a breach.
@@ -146,6 +154,9 @@ impl fmt::Display for Report {
             f,
             "longest time without a first attempt from one partition: {idle} ms"
         )?;
+        for late in &self.late {
+            writeln!(f, "late itself at worst: {late}")?;
+        }
         writeln!(f, "again: {}", self.arguments.command())?;
         if self.breaches.is_empty() {
             return writeln!(f, "every promise was kept");

@@ -82,6 +82,7 @@ pub fn run(arguments: &Arguments) -> Report {
     let account = world.account(published, &faults);
     let mut report = Report::judged(account, faults, arguments).after(began.elapsed());
     report.add_traces(|number| world.story(number));
+    report.add_lateness(world.lateness());
     if let Err(why) = settled {
         report.add_breach(format!("not settled after {SETTLE_MAX:?}: {why}"));
     }
@@ -229,6 +230,22 @@ impl World {
             faults,
             delays: &delays,
         })
+    }
+
+    /// When the threads that POSTs pass were latest, and by how much.
+    fn lateness(&self) -> Vec<String> {
+        let relays = self.ways.iter().enumerate().map(|(replica, way)| {
+            let who = format!("the relay of replica {replica}");
+            (who, way.lateness())
+        });
+        let receiver = ("the receiver".to_owned(), self.receiver.lateness());
+        let all = relays.chain([receiver]);
+        all.filter_map(|(who, lateness)| {
+            let (until, late) = lateness.worst()?;
+            let until = until.duration_since(self.started).as_secs_f64();
+            Some(format!("{who}, {} ms until {until:.3} s", late.as_millis()))
+        })
+        .collect()
     }
 
     /// The POSTs of a record.

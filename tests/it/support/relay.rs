@@ -2,6 +2,7 @@
 //! knows of Kafka's protocol only where a request begins and what kind it is,
 //! so that a process can be killed in the middle of a transaction.
 
+use super::lateness::Lateness;
 use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -63,6 +64,7 @@ struct Control {
 pub struct Relay {
     ports: Vec<u16>,
     control: Arc<Control>,
+    lateness: Lateness,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -87,12 +89,15 @@ impl Relay {
         let ports = ways.iter().map(port).collect();
         let (stop, stopped) = oneshot::channel();
         let for_thread = control.clone();
+        let lateness = Lateness::default();
+        let watched = lateness.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .expect("a runtime can be made");
             runtime.block_on(async {
+                tokio::spawn(watched.watch());
                 for (listener, target) in ways {
                     tokio::spawn(accept(listener, target, for_thread.clone()));
                 }
@@ -102,6 +107,7 @@ impl Relay {
         Self {
             ports,
             control,
+            lateness,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -146,6 +152,11 @@ impl Relay {
     /// Takes the trap away.
     pub fn disarm(&self) {
         self.control.trap.lock().expect("no holder panics").take();
+    }
+
+    /// How late what passes was at times.
+    pub fn lateness(&self) -> &Lateness {
+        &self.lateness
     }
 
     /// How many bytes came from the clients.
