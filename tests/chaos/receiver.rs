@@ -4,6 +4,7 @@
 use super::records::{self, Kind};
 use crate::support::http_parts::{Request, read_request};
 use crate::support::lateness::Lateness;
+use crate::support::ports;
 use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
 use std::sync::{Arc, Mutex};
@@ -62,8 +63,7 @@ impl Receiver {
     /// Starts it.
     pub fn start(seed: u64) -> Self {
         let noted = Arc::<Mutex<Noted>>::default();
-        let listener = StdListener::bind("127.0.0.1:0").expect("a port is free");
-        listener.set_nonblocking(true).expect("a socket of ours");
+        let listener = ports::listen("127.0.0.1:0");
         let port = listener.local_addr().expect("it is bound").port();
         let (stop, stopped) = oneshot::channel();
         let for_thread = noted.clone();

@@ -1,12 +1,18 @@
-//! Free ports for processes that must be told one. They lie below the range
-//! from which the system takes ports for outgoing connections, so none is
-//! taken between the look and the use.
+//! Free ports for processes that must be told one, and listeners of our own. The
+//! ports lie below the range from which the system takes ports for outgoing
+//! connections, so none is taken between the look and the use.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
+
+/// Connections that may wait to be taken: far more than a replica opens at once.
+/// The 128 of the standard library are fewer than it opens at its start, and
+/// one that finds no place is tried again only after a second, which makes its
+/// POST so late.
+const WAITING_MAX: i32 = 4_096;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
@@ -21,4 +27,13 @@ pub fn free() -> u16 {
         }
     }
     panic!("no free port between {FIRST} and {}", FIRST + COUNT);
+}
+
+/// A listener at this address for a runtime: it does not block.
+pub fn listen(address: &str) -> TcpListener {
+    let listener = TcpListener::bind(address).expect("a port is free");
+    // Once more, for its length: the standard library has no say in it.
+    rustix::net::listen(&listener, WAITING_MAX).expect("a socket of ours");
+    listener.set_nonblocking(true).expect("a socket of ours");
+    listener
 }

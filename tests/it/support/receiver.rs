@@ -2,6 +2,7 @@
 //! every tenant under its own path `/t/<tenant>`. It notes every POST.
 
 use super::http_parts::{Request, read_request};
+use super::ports;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -120,8 +121,7 @@ impl Receiver {
             behaviours: Mutex::default(),
             posts: Mutex::default(),
         });
-        let listener = std::net::TcpListener::bind(address).expect("a port is free");
-        listener.set_nonblocking(true).expect("a socket of ours");
+        let listener = ports::listen(address);
         let address = listener.local_addr().expect("it is bound");
         let (stop, stopped) = oneshot::channel();
         let for_thread = shared.clone();

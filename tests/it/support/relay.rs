@@ -3,6 +3,7 @@
 //! so that a process can be killed in the middle of a transaction.
 
 use super::lateness::Lateness;
+use super::ports;
 use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -80,8 +81,7 @@ impl Relay {
         });
         let mut ways = Vec::new();
         for target in targets {
-            let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-            listener.set_nonblocking(true).expect("a socket of ours");
+            let listener = ports::listen("127.0.0.1:0");
             ways.push((listener, *target));
         }
         let port =
