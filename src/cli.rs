@@ -1,8 +1,8 @@
 //! The commands and their flags (clap). The settings themselves, with their
-//! help texts, are [`crate::config::given`]'s. Never checks a value: clap would
+//! help texts, are [`crate::config::args`]'s. Never checks a value: clap would
 //! stop at the first bad one. Runs on the main thread.
 
-use crate::config::given::{KafkaGiven, ListenGiven, RunGiven, TopicsGiven};
+use crate::config::args::{KafkaArgs, ListenArgs, RunArgs, TopicsArgs};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::ffi::OsString;
@@ -35,20 +35,20 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Run the service
-    Run(Box<RunGiven>),
+    Run(Box<RunArgs>),
     /// Show everything in one process on an embedded broker; exits 0 only if the numbers add up
-    Demo(DemoGiven),
+    Demo(DemoArgs),
     /// Check the settings and the tenants file, and report every mistake
-    CheckConfig(Box<CheckConfigGiven>),
+    CheckConfig(Box<CheckConfigArgs>),
     /// Show or make the topics that the settings need
     #[command(subcommand)]
     Topics(Topics),
     /// Publish sample records, or records from JSON lines on standard input
-    Publish(Box<PublishGiven>),
+    Publish(Box<PublishArgs>),
     /// Receive callbacks as a tenant would: show each, verify its signature, answer as told
-    Receive(ReceiveGiven),
+    Receive(ReceiveArgs),
     /// Ask a running service whether it is well; exits 0 or 1
-    Health(HealthGiven),
+    Health(HealthArgs),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -58,14 +58,14 @@ pub enum Command {
 
 /// What `demo` takes.
 #[derive(Args, Clone)]
-pub struct DemoGiven {}
+pub struct DemoArgs {}
 
 /// What `check-config` takes: all of `run`'s, and `--connect`.
 #[derive(Args, Clone)]
-pub struct CheckConfigGiven {
+pub struct CheckConfigArgs {
     /// The settings of `run`.
     #[command(flatten)]
-    pub run: RunGiven,
+    pub run: RunArgs,
     /// Also connect, and check brokers, topics and their settings
     #[arg(long)]
     pub connect: bool,
@@ -75,17 +75,17 @@ pub struct CheckConfigGiven {
 #[derive(Subcommand)]
 pub enum Topics {
     /// Show the topics that the settings need, and what they lack
-    List(TopicsGiven),
+    List(TopicsArgs),
     /// Make the topics that are missing; those that exist stay as they are
-    Create(CreateGiven),
+    Create(CreateArgs),
 }
 
 /// What `topics create` takes.
 #[derive(Args, Clone)]
-pub struct CreateGiven {
+pub struct CreateArgs {
     /// The settings.
     #[command(flatten)]
-    pub settings: TopicsGiven,
+    pub settings: TopicsArgs,
     /// Partitions of a new topic, 1 to 10000 [default: like the source topic, else the brokers' default]
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     pub partitions: Option<String>,
@@ -99,10 +99,10 @@ pub struct CreateGiven {
 
 /// What `publish` takes.
 #[derive(Args, Clone)]
-pub struct PublishGiven {
+pub struct PublishArgs {
     /// How to reach Kafka.
     #[command(flatten)]
-    pub kafka: KafkaGiven,
+    pub kafka: KafkaArgs,
     /// Sample records in all, 1 to 1000000000
     #[arg(
         long,
@@ -141,7 +141,7 @@ pub struct PublishGiven {
 where personal data may be. It answers any path, and as told whether or not a signature fits.
 Standard error has what is no callback. SIGTERM or SIGINT ends it."
 )]
-pub struct ReceiveGiven {
+pub struct ReceiveArgs {
     /// Address and port for callbacks over http; port 0 lets the system choose one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: String,
@@ -168,10 +168,10 @@ pub struct ReceiveGiven {
 
 /// What `health` takes.
 #[derive(Args, Clone)]
-pub struct HealthGiven {
+pub struct HealthArgs {
     /// Where the service listens.
     #[command(flatten)]
-    pub listen: ListenGiven,
+    pub listen: ListenArgs,
     /// URL to ask, http only [default: /healthz of --listen]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,

@@ -20,13 +20,13 @@ use crate::engine::Engine;
 use crate::engine::event::{Action, EngineSettings, Event, Revocation};
 use crate::http::callback::Callbacks;
 use crate::kafka::settings::KafkaSettings;
-use crate::kafka::{self, AcrossLives, Job, Life, Report, Request};
-use crate::model::attempt::{Ended, Outcome};
+use crate::kafka::{self, Job, KafkaEvent, KafkaRequest, Session, Sessions};
+use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::fact::ReadoptReason;
+use crate::model::message::AttemptRequest;
 use crate::model::position::Position;
 use crate::model::time::UnixMillis;
-use crate::model::write::AttemptOrder;
-use crate::shutdown::Phase;
+use crate::shutdown::ShutdownPhase;
 use crate::telemetry::Telemetry;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ pub struct Service {
 /// future of a current-thread runtime.
 pub async fn serve(
     service: Service,
-    phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<ShutdownPhase>,
     signals: impl Future<Output = ()> + Send + 'static,
 ) -> End {
     tokio::spawn(signals);
@@ -116,7 +116,7 @@ pub fn spawn(job: Job) {
 }
 
 /// Starts the watchdog; what it finds hung is told by the receiver.
-fn begin_watch(service: &Service, across: &Arc<AcrossLives>) -> oneshot::Receiver<()> {
+fn begin_watch(service: &Service, across: &Arc<Sessions>) -> oneshot::Receiver<()> {
     let (told, hung) = oneshot::channel();
     let tell = move || {
         // Nobody listens once the service has ended.
@@ -130,7 +130,7 @@ fn begin_watch(service: &Service, across: &Arc<AcrossLives>) -> oneshot::Receive
 
 /// What comes back from an attempt's task.
 enum Attempted {
-    Finished(Position, Ended),
+    Finished(Position, AttemptResult),
     Expired(Position),
 }
 
@@ -140,14 +140,14 @@ struct Runner {
     runtime: Handle,
     apart: Apart,
     engine: Engine,
-    phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<ShutdownPhase>,
     attempted: mpsc::UnboundedReceiver<Attempted>,
     attempted_in: mpsc::UnboundedSender<Attempted>,
-    reports: mpsc::UnboundedReceiver<(u64, Report)>,
-    reports_in: mpsc::UnboundedSender<(u64, Report)>,
+    reports: mpsc::UnboundedReceiver<(u64, KafkaEvent)>,
+    reports_in: mpsc::UnboundedSender<(u64, KafkaEvent)>,
     hung: oneshot::Receiver<()>,
-    across: Arc<AcrossLives>,
-    life: Option<Life>,
+    across: Arc<Sessions>,
+    life: Option<Session>,
     /// Numbers the lives; what an earlier one still says is not heard.
     life_number: u64,
     life_began: UnixMillis,
@@ -162,10 +162,10 @@ struct Runner {
 }
 
 impl Runner {
-    fn new(service: Service, phase: watch::Receiver<Phase>) -> Self {
+    fn new(service: Service, phase: watch::Receiver<ShutdownPhase>) -> Self {
         let (attempted_in, attempted) = mpsc::unbounded_channel();
         let (reports_in, reports) = mpsc::unbounded_channel();
-        let across = Arc::new(AcrossLives::new(clock::elapsed));
+        let across = Arc::new(Sessions::new(clock::elapsed));
         let now = service.clock.now();
         Self {
             runtime: Handle::current(),
@@ -272,14 +272,14 @@ impl Runner {
     fn phase_changed(&mut self) {
         let phase = *self.phase.borrow_and_update();
         match phase {
-            Phase::Running => {}
-            Phase::Draining => {
+            ShutdownPhase::Running => {}
+            ShutdownPhase::Draining => {
                 self.service.status.draining();
                 let now = self.service.clock.now();
                 self.drain_by = Some(now.plus(self.service.engine.drain_timeout));
                 self.engine.handle(now, Event::Drain);
             }
-            Phase::Closed => self.end = Some(End::Cut),
+            ShutdownPhase::Closed => self.end = Some(End::Cut),
         }
     }
 
@@ -292,9 +292,9 @@ impl Runner {
     }
 
     /// Hands on what the Kafka side says; returns how many records were in it.
-    fn report(&mut self, now: UnixMillis, report: Report) -> usize {
+    fn report(&mut self, now: UnixMillis, report: KafkaEvent) -> usize {
         let event = match report {
-            Report::Records(records) => {
+            KafkaEvent::Records(records) => {
                 let count = records.len();
                 for (generation, record) in records {
                     self.engine
@@ -302,7 +302,7 @@ impl Runner {
                 }
                 return count;
             }
-            Report::Assigned {
+            KafkaEvent::Assigned {
                 generation,
                 partitions,
             } => {
@@ -312,7 +312,7 @@ impl Runner {
                     partitions,
                 }
             }
-            Report::Revoked {
+            KafkaEvent::Revoked {
                 generation,
                 partitions,
                 lost,
@@ -328,16 +328,16 @@ impl Runner {
                     how,
                 }
             }
-            Report::Found {
+            KafkaEvent::CommittedState {
                 generation,
                 partition,
                 found,
-            } => Event::Found {
+            } => Event::CommittedState {
                 generation,
                 partition,
                 found,
             },
-            Report::ReachedEnd {
+            KafkaEvent::ReachedEnd {
                 generation,
                 partition,
                 next,
@@ -346,42 +346,42 @@ impl Runner {
                 partition,
                 next,
             },
-            Report::OutOfRange {
+            KafkaEvent::OutOfRange {
                 generation,
                 partition,
             } => Event::OutOfRange {
                 generation,
                 partition,
             },
-            Report::LogBounds(bounds) => {
+            KafkaEvent::LogBounds(bounds) => {
                 // The brokers answer, again or still.
                 self.service.status.answered(now);
                 Event::LogBounds(bounds)
             }
-            Report::Committed { write } => Event::Committed { write },
-            Report::CommitRefused { write } => Event::CommitRefused { write },
-            Report::CommitUnsure { write, why } => {
+            KafkaEvent::Committed { write } => Event::Committed { write },
+            KafkaEvent::CommitRefused { write } => Event::CommitRefused { write },
+            KafkaEvent::CommitUnsure { write, why } => {
                 warn!(why, "a commit's outcome is not known");
                 Event::WriteUnsure { write }
             }
-            Report::Moved { write } => Event::Moved { write },
-            Report::MoveRefused { write, why } => {
+            KafkaEvent::Moved { write } => Event::Moved { write },
+            KafkaEvent::MoveRefused { write, why } => {
                 info!(why, "a transaction was aborted and is decided again");
                 Event::MoveRefused { write }
             }
-            Report::MoveTooLarge { write } => Event::MoveTooLarge { write },
-            Report::MoveUnsure { write, why } => {
+            KafkaEvent::MoveTooLarge { write } => Event::MoveTooLarge { write },
+            KafkaEvent::MoveUnsure { write, why } => {
                 warn!(why, "a transaction's outcome is not known");
                 Event::WriteUnsure { write }
             }
-            Report::TopicRecreated { topic } => {
+            KafkaEvent::TopicRecreated { topic } => {
                 let topic = self.service.engine.topics.name(topic);
                 error!(topic, "the topic was deleted and made again");
                 Event::KafkaFault {
                     reason: ReadoptReason::TopicRecreated,
                 }
             }
-            Report::ConsumerFault { why } => {
+            KafkaEvent::ConsumerFault { why } => {
                 warn!(why, "the consumer failed");
                 Event::KafkaFault {
                     reason: ReadoptReason::ConsumerFault,
@@ -397,23 +397,23 @@ impl Runner {
     }
 
     /// What concerns the process and not the engine.
-    fn heard(&mut self, now: UnixMillis, report: Report) {
+    fn heard(&mut self, now: UnixMillis, report: KafkaEvent) {
         match report {
-            Report::Waiting { why, say } => {
+            KafkaEvent::Waiting { why, say } => {
                 if say {
                     warn!(why, "waiting for Kafka");
                 }
                 self.service.status.waiting(why);
             }
-            Report::Ready => {
+            KafkaEvent::Ready => {
                 info!("subscribed");
                 self.service.status.answered(now);
             }
-            Report::Namesake => {
+            KafkaEvent::Namesake => {
                 error!("another process uses this replica's name");
                 self.end = Some(End::Fenced);
             }
-            Report::ProducerFenced => {
+            KafkaEvent::ProducerFenced => {
                 self.fenced_at.push_back(now);
                 self.fenced_at.retain(|at| now.since(*at) < FENCED_WINDOW);
                 if self.fenced_at.len() > FENCED_MAX {
@@ -423,8 +423,8 @@ impl Runner {
                     self.end = Some(End::Fenced);
                 }
             }
-            Report::WrongSettings { why } => self.end = Some(End::WrongSettings(why)),
-            Report::Left => {
+            KafkaEvent::WrongSettings { why } => self.end = Some(End::WrongSettings(why)),
+            KafkaEvent::Left => {
                 if self.leave_by.is_some() {
                     self.end = Some(End::Drained);
                 }
@@ -438,14 +438,14 @@ impl Runner {
             match action {
                 Action::Report(fact) => self.service.telemetry.observe(now, &fact),
                 Action::StartAttempt(order) => self.attempt(order),
-                Action::Commit(order) => self.request(Request::Commit(order)),
-                Action::Move(order) => self.request(Request::Move(order)),
+                Action::Commit(order) => self.request(KafkaRequest::Commit(order)),
+                Action::Move(order) => self.request(KafkaRequest::Move(order)),
                 Action::Fetch {
                     generation,
                     partition,
                     records,
                 } => {
-                    self.request(Request::Fetch {
+                    self.request(KafkaRequest::Fetch {
                         generation,
                         partition,
                         records,
@@ -456,7 +456,7 @@ impl Runner {
                     partition,
                     from,
                 } => {
-                    self.request(Request::StartFetch {
+                    self.request(KafkaRequest::StartFetch {
                         generation,
                         partition,
                         from,
@@ -466,7 +466,7 @@ impl Runner {
                     generation,
                     partitions,
                 } => {
-                    self.request(Request::FinishRevoke {
+                    self.request(KafkaRequest::FinishRevoke {
                         generation,
                         partitions,
                     });
@@ -482,13 +482,13 @@ impl Runner {
         }
     }
 
-    fn request(&self, request: Request) {
+    fn request(&self, request: KafkaRequest) {
         if let Some(life) = &self.life {
             life.request(request);
         }
     }
 
-    fn attempt(&self, order: AttemptOrder) {
+    fn attempt(&self, order: AttemptRequest) {
         let clock = Arc::clone(&self.service.clock);
         let attempted = self.attempted_in.clone();
         let (runtime, callbacks) = match order.apart {
@@ -506,7 +506,7 @@ impl Runner {
                 let duration = clock.now().since(started_at);
                 Attempted::Finished(
                     position,
-                    Ended {
+                    AttemptResult {
                         outcome,
                         started_at,
                         duration,
@@ -547,7 +547,7 @@ impl Runner {
     fn leave(&mut self, now: UnixMillis) {
         match &self.life {
             Some(life) => {
-                life.request(Request::Leave);
+                life.request(KafkaRequest::Leave);
                 let least = now.plus(LEAVE_MIN);
                 self.leave_by = Some(self.drain_by.map_or(least, |by| by.max(least)));
             }

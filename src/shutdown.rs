@@ -1,4 +1,4 @@
-//! Signals become a [`Phase`]. The runner spawns the future and watches the
+//! Signals become a [`ShutdownPhase`]. The runner spawns the future and watches the
 //! phase; nothing here ends anything. Runs as a task of the runner's runtime.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// What the process is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Phase {
+pub enum ShutdownPhase {
     /// Nothing: work.
     Running,
     /// End in order, within the drain timeout.
@@ -17,7 +17,7 @@ pub enum Phase {
     Closed,
 }
 
-impl Phase {
+impl ShutdownPhase {
     /// The phase after one more signal.
     #[must_use]
     pub const fn after_signal(self) -> Self {
@@ -50,15 +50,21 @@ impl std::error::Error for Error {
 /// process by themselves.
 ///
 /// Errors: the signals cannot be listened to.
-pub fn listen() -> Result<(watch::Receiver<Phase>, impl Future<Output = ()> + Send), Error> {
+pub fn listen() -> Result<
+    (
+        watch::Receiver<ShutdownPhase>,
+        impl Future<Output = ()> + Send,
+    ),
+    Error,
+> {
     let terminate = signal(SignalKind::terminate()).map_err(Error)?;
     let interrupt = signal(SignalKind::interrupt()).map_err(Error)?;
-    let (sender, receiver) = watch::channel(Phase::Running);
+    let (sender, receiver) = watch::channel(ShutdownPhase::Running);
     Ok((receiver, follow(terminate, interrupt, sender)))
 }
 
-async fn follow(mut terminate: Signal, mut interrupt: Signal, phase: watch::Sender<Phase>) {
-    while *phase.borrow() != Phase::Closed {
+async fn follow(mut terminate: Signal, mut interrupt: Signal, phase: watch::Sender<ShutdownPhase>) {
+    while *phase.borrow() != ShutdownPhase::Closed {
         tokio::select! {
             received = terminate.recv() => received.expect("a listener's stream never ends"),
             received = interrupt.recv() => received.expect("a listener's stream never ends"),
@@ -82,8 +88,11 @@ mod tests {
         runtime.block_on(async {
             let (mut phase, follow) = listen().unwrap();
             let follow = tokio::spawn(follow);
-            assert_eq!(*phase.borrow(), Phase::Running);
-            for (name, expected) in [("-TERM", Phase::Draining), ("-INT", Phase::Closed)] {
+            assert_eq!(*phase.borrow(), ShutdownPhase::Running);
+            for (name, expected) in [
+                ("-TERM", ShutdownPhase::Draining),
+                ("-INT", ShutdownPhase::Closed),
+            ] {
                 let kill = Command::new("kill")
                     .args([name, &id().to_string()])
                     .status();

@@ -91,7 +91,7 @@ fn numbers(view: &View<'_>, now_ms: i64) -> Markup {
         dl {
             (entry("Version", html! { (view.version) }))
             (entry("Up for", html! { (span(view.uptime_ms)) }))
-            (entry("Phase", html! { (view.phase) }))
+            (entry("ShutdownPhase", html! { (view.phase) }))
             (entry("Group", html! { (view.group) }))
             (entry("In flight", html! { (view.in_flight) " of " (view.in_flight_max) }))
             (entry("In hand", html! { (view.unfinished) }))

@@ -2,7 +2,7 @@
 //! follows for health and readiness. Never asks anything of anyone.
 
 use super::view::View;
-use crate::model::fact::Overview;
+use crate::model::overview::Overview;
 use crate::model::position::{Partition, TopicNames};
 use crate::model::time::UnixMillis;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::attempt::ErrorClass;
-use crate::model::fact::{
-    FailingTenant, Overview, PartitionOverview, PartitionState, TopicOverview,
+use crate::model::overview::{
+    FailingTenant, Overview, PartitionOverview, PartitionStatus, TopicOverview,
 };
 use crate::model::position::{NextOffset, Partition, Topic, TopicNames};
 use crate::model::tenant::TenantId;
@@ -97,7 +97,7 @@ fn partitions(stopped: Partition) -> Vec<PartitionOverview> {
             number: 0,
             ..stopped
         },
-        state: PartitionState::Running,
+        state: PartitionStatus::Running,
         base: NextOffset(5),
         next: NextOffset(9),
         log_end: NextOffset(12),
@@ -106,7 +106,7 @@ fn partitions(stopped: Partition) -> Vec<PartitionOverview> {
     };
     let stopped = PartitionOverview {
         partition: stopped,
-        state: PartitionState::Stopped("the committed offset is beyond the log"),
+        state: PartitionStatus::Stopped("the committed offset is beyond the log"),
         ..running.clone()
     };
     vec![running, stopped]

@@ -3,7 +3,7 @@
 //! milliseconds, durations milliseconds.
 
 use super::status::{About, Shown};
-use crate::model::fact::{FailingTenant, Overview, PartitionOverview, PartitionState};
+use crate::model::overview::{FailingTenant, Overview, PartitionOverview, PartitionStatus};
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::UnixMillis;
 use serde::Serialize;
@@ -172,10 +172,10 @@ fn partition(shown: &PartitionOverview, names: &TopicNames) -> PartitionView {
         topic: names.name(shown.partition.topic),
         partition: shown.partition.number,
         state: match shown.state {
-            PartitionState::Adopting => "adopting",
-            PartitionState::Running => "running",
-            PartitionState::Leaving => "leaving",
-            PartitionState::Stopped(_) => "stopped",
+            PartitionStatus::Adopting => "adopting",
+            PartitionStatus::Running => "running",
+            PartitionStatus::Leaving => "leaving",
+            PartitionStatus::Stopped(_) => "stopped",
         },
         base: shown.base.0,
         next: shown.next.0,
@@ -186,7 +186,7 @@ fn partition(shown: &PartitionOverview, names: &TopicNames) -> PartitionView {
 }
 
 fn topics(overview: &Overview, names: &TopicNames) -> BTreeMap<String, TopicView> {
-    let view = |(topic, state): (&Topic, &crate::model::fact::TopicOverview)| {
+    let view = |(topic, state): (&Topic, &crate::model::overview::TopicOverview)| {
         let view = TopicView {
             lag: state.lag,
             oldest_unfinished_age_ms: millis(state.oldest_unfinished_age),

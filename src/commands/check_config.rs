@@ -2,7 +2,7 @@
 //! connects to nothing unless asked.
 
 use super::{Exit, kafka_settings, print, refuse, warn};
-use crate::cli::CheckConfigGiven;
+use crate::cli::CheckConfigArgs;
 use crate::config;
 use crate::config::settings::{PropertyRule, Settings};
 use crate::kafka::check::{self, Level};
@@ -10,7 +10,7 @@ use crate::kafka::check::{self, Level};
 /// Checks; `variables` are the warnings about the environment.
 #[must_use]
 pub fn run(
-    given: &CheckConfigGiven,
+    given: &CheckConfigArgs,
     rule: PropertyRule,
     variables: &[config::mistake::Warning],
 ) -> Exit {

@@ -15,7 +15,7 @@ mod view;
 
 use super::{Exit, fault, say};
 use crate::admin::{About, Status};
-use crate::cli::DemoGiven;
+use crate::cli::DemoArgs;
 use crate::clock::Clock;
 use crate::commands::publish::records::Outgoing;
 use crate::config::name_files::NameFiles;
@@ -24,11 +24,11 @@ use crate::engine::event::EngineSettings;
 use crate::http::callback::{Callbacks, HttpError, HttpSettings, Trust};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::call::CallEnded;
-use crate::model::fact::Disposition;
+use crate::model::disposition::Disposition;
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::{Delay, UnixMillis};
 use crate::runner::{self, End, Service};
-use crate::shutdown::Phase;
+use crate::shutdown::ShutdownPhase;
 use crate::telemetry::{Metrics, Telemetry};
 use cast::Role;
 use ipnet::IpNet;
@@ -69,7 +69,7 @@ const PUBLISH_TIMEOUT_MS: &str = "20000";
 
 /// Runs the demo.
 #[must_use]
-pub fn run(_given: &DemoGiven) -> Exit {
+pub fn run(_given: &DemoArgs) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -151,14 +151,14 @@ async fn demo() -> Result<bool, Error> {
         producer,
     };
     let receivers = Receivers::new(ledger, clock);
-    let (phase, phases) = watch::channel(Phase::Running);
+    let (phase, phases) = watch::channel(ShutdownPhase::Running);
     let mut running = std::pin::pin!(runner::serve(service, phases, std::future::ready(())));
     let right = tokio::select! {
         end = &mut running => return Err(Error::ServiceEnded(end)),
         served = receivers.serve(listener) => return Err(served.err().map_or(Error::ReceiverEnded, Error::Io)),
         right = stage.play() => right?,
     };
-    phase.send_replace(Phase::Draining);
+    phase.send_replace(ShutdownPhase::Draining);
     let drained = timeout(DRAIN_MAX, running).await;
     let drained = drained == Ok(End::Drained);
     let verdict = if drained { "ok   " } else { "WRONG" };

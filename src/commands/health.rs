@@ -3,7 +3,7 @@
 //! would cost more to start than the question is worth.
 
 use super::{Exit, fault, print, refuse};
-use crate::cli::HealthGiven;
+use crate::cli::HealthArgs;
 use crate::config::mistake::Mistake;
 use crate::config::settings;
 use crate::model::time::{DurationText, parse_duration};
@@ -19,7 +19,7 @@ const ANSWER_BYTES_MAX: u64 = 4_096;
 
 /// Asks, and prints the answer's first line of text.
 #[must_use]
-pub fn run(given: &HealthGiven) -> Exit {
+pub fn run(given: &HealthArgs) -> Exit {
     let (target, timeout) = match target(given) {
         Ok(read) => read,
         Err(mistakes) => return refuse(&mistakes),
@@ -94,7 +94,7 @@ impl std::error::Error for Error {
     }
 }
 
-fn target(given: &HealthGiven) -> Result<(Target, Duration), Vec<Mistake>> {
+fn target(given: &HealthArgs) -> Result<(Target, Duration), Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let timeout = parse_duration(&given.timeout)
         .ok()

@@ -6,7 +6,7 @@
 pub(super) mod records;
 
 use super::{Exit, fault, print, refuse, say};
-use crate::cli::PublishGiven;
+use crate::cli::PublishArgs;
 use crate::config::mistake::Mistake;
 use crate::config::settings::{self, Cluster, PropertyRule};
 use crate::kafka::admin;
@@ -29,7 +29,7 @@ const STEPS_PER_SECOND: u64 = 1_000;
 
 /// Publishes, and prints how many were acknowledged.
 #[must_use]
-pub fn run(given: &PublishGiven, rule: PropertyRule) -> Exit {
+pub fn run(given: &PublishArgs, rule: PropertyRule) -> Exit {
     let (cluster, plan) = match (settings::read_cluster(&given.kafka, rule), plan(given)) {
         (Ok(cluster), Ok(plan)) => (cluster, plan),
         (cluster, plan) => {
@@ -63,7 +63,7 @@ enum Source {
     StandardInput,
 }
 
-fn plan(given: &PublishGiven) -> Result<Plan, Vec<Mistake>> {
+fn plan(given: &PublishArgs) -> Result<Plan, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut number = |name: &str, text: &str, max: u64| {
         let number = text.parse::<u64>().ok().filter(|n| (1..=max).contains(n));

@@ -15,7 +15,7 @@ mod show;
 mod signed;
 
 use super::{Exit, fault, refuse, say};
-use crate::cli::ReceiveGiven;
+use crate::cli::ReceiveArgs;
 use crate::config::mistake::Mistake;
 use crate::http::signature::Keys;
 use crate::model::tenant::Secret;
@@ -35,7 +35,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Receives until SIGTERM or SIGINT.
 #[must_use]
-pub fn run(given: &ReceiveGiven) -> Exit {
+pub fn run(given: &ReceiveArgs) -> Exit {
     let plan = match plan(given) {
         Ok(plan) => plan,
         Err(mistakes) => return refuse(&mistakes),
@@ -73,7 +73,7 @@ enum Form {
     Json,
 }
 
-fn plan(given: &ReceiveGiven) -> Result<Plan, Vec<Mistake>> {
+fn plan(given: &ReceiveArgs) -> Result<Plan, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut wrong = |name: &str, text: String| mistakes.push(Mistake::new(name, text));
     let listen = given.listen.parse();
@@ -202,8 +202,8 @@ impl std::error::Error for Error {
 mod tests {
     use super::*;
 
-    fn given() -> ReceiveGiven {
-        ReceiveGiven {
+    fn given() -> ReceiveArgs {
+        ReceiveArgs {
             listen: "127.0.0.1:0".to_owned(),
             secret: Vec::new(),
             answer: "200".to_owned(),
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_told_at_once_and_no_secret_is_shown() {
-        let wrong = ReceiveGiven {
+        let wrong = ReceiveArgs {
             listen: "8080".to_owned(),
             secret: vec!["hunter2".to_owned()],
             answer: "100".to_owned(),
@@ -248,7 +248,7 @@ mod tests {
     fn without_a_secret_nothing_is_verified() {
         assert!(plan(&given()).is_ok_and(|plan| plan.keys.is_none()));
         let secret = vec!["whsec_cmlnaHQ=".to_owned()];
-        let with = ReceiveGiven { secret, ..given() };
+        let with = ReceiveArgs { secret, ..given() };
         assert!(plan(&with).is_ok_and(|plan| plan.keys.is_some()));
     }
 }

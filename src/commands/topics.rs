@@ -2,7 +2,7 @@
 //! brokers or to be made. Never alters or deletes one.
 
 use super::{Exit, fault, kafka_settings, print, refuse};
-use crate::cli::{CreateGiven, Topics};
+use crate::cli::{CreateArgs, Topics};
 use crate::config::mistake::Mistake;
 use crate::config::settings::{self, PropertyRule};
 use crate::kafka::admin::Error;
@@ -39,7 +39,7 @@ pub fn run(given: &Topics, rule: PropertyRule) -> Exit {
     done.unwrap_or_else(|error| fault(&error))
 }
 
-fn wish(given: &CreateGiven) -> Result<Wish, Vec<Mistake>> {
+fn wish(given: &CreateArgs) -> Result<Wish, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut number = |name: &str, text: Option<&str>, max: usize| {
         let text = text?;

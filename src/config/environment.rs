@@ -1,6 +1,6 @@
 //! The process's surroundings: environment variables, the host's name, files.
 //! Variables that belong to a setting are read by clap through
-//! [`super::given`]; here are those that belong to none.
+//! [`super::args`]; here are those that belong to none.
 
 use super::mistake::Warning;
 use std::io::Read;

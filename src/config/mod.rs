@@ -4,8 +4,8 @@
 //! on the main thread at start; [`watch::TenantsWatch`] wherever the runner
 //! calls it.
 
+pub mod args;
 pub mod environment;
-pub mod given;
 mod laws;
 pub mod mistake;
 pub mod name_files;
@@ -15,7 +15,7 @@ pub mod tenants;
 mod values;
 pub mod watch;
 
-use given::RunGiven;
+use args::RunArgs;
 use mistake::{Mistake, Warning};
 use settings::{PropertyRule, Settings};
 use watch::TenantsWatch;
@@ -34,7 +34,7 @@ pub struct Configured {
 /// Reads the settings and the tenants file.
 ///
 /// Errors: every mistake in both.
-pub fn load(given: &RunGiven, rule: PropertyRule) -> Result<Configured, Vec<Mistake>> {
+pub fn load(given: &RunArgs, rule: PropertyRule) -> Result<Configured, Vec<Mistake>> {
     let tenants = TenantsWatch::start(given.tenants.as_ref());
     match (settings::read(given, rule), tenants) {
         (Ok((settings, warnings)), Ok(tenants)) => Ok(Configured {

@@ -2,8 +2,8 @@
 //! laws across them are in [`super::laws`]; all mistakes are collected before
 //! any is reported. Reads files that settings name; opens nothing else.
 
+use super::args::{DELAYS_DEFAULT, KafkaArgs, ListenArgs, RunArgs, ScheduleArgs, TopicsArgs};
 use super::environment;
-use super::given::{DELAYS_DEFAULT, KafkaGiven, ListenGiven, RunGiven, ScheduleGiven, TopicsGiven};
 use super::mistake::{Mistake, Mistakes, Warning};
 use super::{laws, properties, values};
 use crate::model::position::TopicNames;
@@ -294,10 +294,7 @@ impl Settings {
 /// Reads the settings of `run`.
 ///
 /// Errors: every mistake, each with the flag, the value and what is allowed.
-pub fn read(
-    given: &RunGiven,
-    rule: PropertyRule,
-) -> Result<(Settings, Vec<Warning>), Vec<Mistake>> {
+pub fn read(given: &RunArgs, rule: PropertyRule) -> Result<(Settings, Vec<Warning>), Vec<Mistake>> {
     let mut m = Mistakes::default();
     let ms = Duration::from_millis;
     let cluster = cluster(&given.kafka, rule, &mut m);
@@ -354,7 +351,7 @@ pub fn read(
 ///
 /// Errors: every mistake.
 pub fn read_topics(
-    given: &TopicsGiven,
+    given: &TopicsArgs,
     rule: PropertyRule,
 ) -> Result<(Cluster, Schedule), Vec<Mistake>> {
     let mut m = Mistakes::default();
@@ -369,7 +366,7 @@ pub fn read_topics(
 /// Reads how to reach Kafka.
 ///
 /// Errors: every mistake.
-pub fn read_cluster(given: &KafkaGiven, rule: PropertyRule) -> Result<Cluster, Vec<Mistake>> {
+pub fn read_cluster(given: &KafkaArgs, rule: PropertyRule) -> Result<Cluster, Vec<Mistake>> {
     let mut m = Mistakes::default();
     let cluster = cluster(given, rule, &mut m);
     cluster.filter(|_| m.0.is_empty()).ok_or(m.0)
@@ -378,11 +375,11 @@ pub fn read_cluster(given: &KafkaGiven, rule: PropertyRule) -> Result<Cluster, V
 /// Reads where the operator's pages are.
 ///
 /// Errors: the mistake.
-pub fn read_listen(given: &ListenGiven) -> Result<SocketAddr, Vec<Mistake>> {
+pub fn read_listen(given: &ListenArgs) -> Result<SocketAddr, Vec<Mistake>> {
     values::listen(&given.listen).map_err(|text| vec![Mistake::new("--listen", text)])
 }
 
-fn cluster(given: &KafkaGiven, rule: PropertyRule, m: &mut Mistakes) -> Option<Cluster> {
+fn cluster(given: &KafkaArgs, rule: PropertyRule, m: &mut Mistakes) -> Option<Cluster> {
     let brokers = m.take("--brokers", values::brokers(&given.brokers));
     let topic = m.take("--topic", values::topic(&given.topic));
     if let Some(topic) = &topic {
@@ -412,7 +409,7 @@ fn cluster(given: &KafkaGiven, rule: PropertyRule, m: &mut Mistakes) -> Option<C
 }
 
 fn schedule(
-    given: &ScheduleGiven,
+    given: &ScheduleArgs,
     topics: Option<&TopicNames>,
     m: &mut Mistakes,
 ) -> Option<Schedule> {

@@ -8,12 +8,13 @@ use super::owned::{InWrite, Phase};
 use super::verdict::Verdict;
 use super::writes::{LEASE, Outstanding};
 use super::{Engine, Running};
-use crate::model::fact::{DeadLetterReason, Fact, ReadoptReason};
+use crate::model::disposition::DeadLetterReason;
+use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::headers::traceparent;
+use crate::model::message::{AttemptRequest, WriteId};
 use crate::model::position::{Partition, Position};
 use crate::model::tenant::Tenant;
 use crate::model::time::UnixMillis;
-use crate::model::write::{AttemptOrder, WriteId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,7 +173,7 @@ impl Engine {
             first: held.history.attempts_made == 0,
             fresh: true,
         };
-        let order = AttemptOrder {
+        let order = AttemptRequest {
             position,
             tenant,
             call: held.call.clone(),

@@ -5,9 +5,10 @@ use super::failing::Failure;
 use super::ledger::{Entry, Held, Moving};
 use super::offsets::Mark;
 use super::{Engine, Known, Running};
-use crate::model::attempt::{Ended, Outcome};
+use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::call::RecordId;
-use crate::model::fact::{Disposition, Fact};
+use crate::model::disposition::Disposition;
+use crate::model::fact::Fact;
 use crate::model::position::Position;
 use crate::model::tenant::TenantId;
 use crate::model::time::Delay;
@@ -20,7 +21,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(60);
 const KNOWN_PER_SLOT: usize = 4;
 
 impl Engine {
-    pub(super) fn on_attempt_finished(&mut self, position: Position, ended: Ended) {
+    pub(super) fn on_attempt_finished(&mut self, position: Position, ended: AttemptResult) {
         let now = self.now;
         let Some(running) = self.end_running(position) else {
             return;

@@ -1,13 +1,15 @@
 //! The engine's language: what happened ([`Event`]), what to do ([`Action`]),
 //! and the settings that its decisions rest on. Plain data, no behaviour.
 
-use crate::model::attempt::Ended;
+use crate::model::attempt::AttemptResult;
 use crate::model::fact::{Fact, ReadoptReason};
+use crate::model::message::{
+    AttemptRequest, CommitRequest, CommittedState, LogBounds, MoveRequest, WriteId,
+};
 use crate::model::position::{Generation, NextOffset, Partition, Position, TopicNames};
 use crate::model::record::Record;
 use crate::model::tenant::Tenants;
 use crate::model::time::Delay;
-use crate::model::write::{AttemptOrder, CommitOrder, Found, LogBounds, MoveOrder, WriteId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,13 +24,13 @@ pub enum Event {
         partitions: Vec<Partition>,
     },
     /// The committed state of a newly assigned partition was read.
-    Found {
+    CommittedState {
         /// The generation that assigned it.
         generation: Generation,
         /// Which.
         partition: Partition,
         /// What was read.
-        found: Found,
+        found: CommittedState,
     },
     /// The group takes partitions; they stay ours until [`Action::FinishRevoke`].
     Revoked {
@@ -69,7 +71,7 @@ pub enum Event {
         /// The residence it was started from.
         position: Position,
         /// How.
-        ended: Ended,
+        ended: AttemptResult,
     },
     /// An attempt was not started, because its lease had run out.
     AttemptExpired {
@@ -156,11 +158,11 @@ pub enum Action {
         records: usize,
     },
     /// Commit offsets. One is outstanding at a time.
-    Commit(CommitOrder),
+    Commit(CommitRequest),
     /// Run a transaction. One is outstanding at a time.
-    Move(MoveOrder),
+    Move(MoveRequest),
     /// Start an attempt.
-    StartAttempt(AttemptOrder),
+    StartAttempt(AttemptRequest),
     /// Give partitions back: no write for them is outstanding.
     FinishRevoke {
         /// The generation that took them.

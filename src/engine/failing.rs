@@ -8,7 +8,7 @@
 //! Limit: one entry for each configured tenant at most, some 300 bytes each.
 
 use crate::model::attempt::ErrorClass;
-use crate::model::fact::FailingTenant;
+use crate::model::overview::FailingTenant;
 use crate::model::position::Partition;
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;

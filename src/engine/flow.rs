@@ -8,9 +8,10 @@ use super::offsets::{Began, Mark};
 use super::owned::{Arrived, Delivered, Phase};
 use super::verdict::{self, Verdict};
 use super::{Engine, writes};
-use crate::model::attempt::{Ended, Outcome};
+use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::call::{CallEnded, RecordId};
-use crate::model::fact::{DeadLetterReason, Disposition, Fact, ReadoptReason};
+use crate::model::disposition::{DeadLetterReason, Disposition};
+use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::headers::History;
 use crate::model::position::{Generation, NextOffset, Partition, Position};
 use crate::model::record::Record;
@@ -434,7 +435,7 @@ impl Engine {
     }
 
     /// The record was delivered.
-    pub(super) fn complete(&mut self, position: Position, record: RecordId, ended: Ended) {
+    pub(super) fn complete(&mut self, position: Position, record: RecordId, ended: AttemptResult) {
         let now = self.now;
         let owned = self
             .partitions

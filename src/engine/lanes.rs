@@ -17,7 +17,7 @@ use self::rate::Rate;
 use super::limit::{Limit, Round, Standing};
 use super::slots::{Kind, Slots, Turn, Turns};
 use crate::model::attempt::ErrorClass;
-use crate::model::fact::Attempted;
+use crate::model::overview::FirstAttempts;
 use crate::model::position::{Partition, Position};
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
@@ -47,7 +47,7 @@ const ONE_CROWD: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(150);
 /// A dead tenant is tried again after this at the latest.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// What counts as lately in [`Attempted`].
+/// What counts as lately in [`FirstAttempts`].
 const LATELY: Duration = Duration::from_secs(300);
 
 /// A lane, by its place in [`Lanes`].
@@ -502,8 +502,8 @@ impl Lanes {
 
     /// Tenants with a first attempt in the last 5 minutes.
     #[must_use]
-    pub fn attempted(&self, now: UnixMillis) -> Attempted {
-        let mut attempted = Attempted::default();
+    pub fn attempted(&self, now: UnixMillis) -> FirstAttempts {
+        let mut attempted = FirstAttempts::default();
         for (at, delivered) in self.lanes.iter().filter_map(|lane| lane.first_attempt) {
             if now.since(at) < LATELY {
                 attempted.delivered += usize::from(delivered);

@@ -5,13 +5,13 @@
 use super::lanes::{Crowd, LaneId};
 use super::offsets::{self, Began, ENTRY_BYTES_MAX, Map, Mark};
 use super::verdict::Verdict;
-use crate::model::attempt::Ended;
+use crate::model::attempt::AttemptResult;
 use crate::model::call::{CallEnded, RecordId};
 use crate::model::headers::History;
+use crate::model::message::METADATA_UNITS_MAX;
 use crate::model::position::{NextOffset, Offset, TopicId};
 use crate::model::record::Record;
 use crate::model::time::UnixMillis;
-use crate::model::write::METADATA_UNITS_MAX;
 use std::collections::BTreeMap;
 
 /// The most unfinished records of one partition.
@@ -50,7 +50,7 @@ pub struct Moving {
     pub mark: Mark,
     /// The attempt that led to it, where one did: known, whatever becomes of
     /// the move.
-    pub ended: Option<Ended>,
+    pub ended: Option<AttemptResult>,
 }
 
 /// Where an unfinished record stands.

@@ -8,9 +8,9 @@ use super::offsets::{self, Began, Unusable};
 use super::owned::{Delivered, Owned, Phase};
 use super::{Engine, Known};
 use crate::model::fact::{Fact, ReadoptReason};
+use crate::model::message::{CommittedState, LogBounds};
 use crate::model::position::{Generation, NextOffset, Offset, Partition, Position};
 use crate::model::time::UnixMillis;
-use crate::model::write::{Found, LogBounds};
 use std::time::Duration;
 
 /// What is in flight may end within this time of a revocation; the group waits.
@@ -71,7 +71,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_found(&mut self, generation: Generation, partition: Partition, found: Found) {
+    pub(super) fn on_found(
+        &mut self,
+        generation: Generation,
+        partition: Partition,
+        found: CommittedState,
+    ) {
         let began = Began {
             at: self.began_at(partition, &found),
             end: found.log_end,
@@ -167,7 +172,7 @@ impl Engine {
     /// Kafka dropped its offsets, and sent nothing for [`UNCOMMITTED`]. A topic
     /// may also be given more partitions: those of it that are ours and have
     /// maps, all of a lower number, tell since when the group commits.
-    fn began_at(&self, partition: Partition, found: &Found) -> UnixMillis {
+    fn began_at(&self, partition: Partition, found: &CommittedState) -> UnixMillis {
         if found.committed.is_some() {
             return self.now;
         }
@@ -447,7 +452,7 @@ struct Committed {
     rejected: Option<&'static str>,
 }
 
-fn read_committed(found: &Found) -> Committed {
+fn read_committed(found: &CommittedState) -> Committed {
     let Some((base, text)) = &found.committed else {
         return Committed {
             base: found.log_start,
@@ -475,7 +480,11 @@ fn read_committed(found: &Found) -> Committed {
 }
 
 /// What the committed map says, unless it cannot be meant for this log.
-fn read_map(text: &str, base: NextOffset, found: &Found) -> Result<offsets::Map, Unusable> {
+fn read_map(
+    text: &str,
+    base: NextOffset,
+    found: &CommittedState,
+) -> Result<offsets::Map, Unusable> {
     let map = offsets::decode(text, base, found.topic_id.as_ref())?;
     if map.end > found.log_end {
         return Err(Unusable::Unreadable("reaches beyond the log's end"));

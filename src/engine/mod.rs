@@ -25,7 +25,7 @@ mod slots;
 mod verdict;
 mod writes;
 
-use crate::model::attempt::Ended;
+use crate::model::attempt::AttemptResult;
 use crate::model::call::RecordId;
 use crate::model::fact::Fact;
 use crate::model::position::{Generation, Partition, Position};
@@ -76,7 +76,7 @@ struct Known {
     /// Of which record: another one may have taken its place since, in a topic
     /// that was made again.
     record: RecordId,
-    ended: Ended,
+    ended: AttemptResult,
     /// Whether its delivery was reported already.
     disposed: bool,
     at: UnixMillis,
@@ -143,7 +143,7 @@ impl Engine {
                 generation,
                 partitions,
             } => self.on_assigned(generation, partitions),
-            Event::Found {
+            Event::CommittedState {
                 generation,
                 partition,
                 found,

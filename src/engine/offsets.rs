@@ -217,7 +217,7 @@ fn take(bytes: &mut &[u8]) -> Result<u64, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::write::METADATA_UNITS_MAX;
+    use crate::model::message::METADATA_UNITS_MAX;
     use proptest::prelude::*;
 
     const LONG_AGO: Began = Began {

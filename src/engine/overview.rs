@@ -3,7 +3,7 @@
 use super::Engine;
 use super::ledger::Entry;
 use super::owned::{Owned, Phase};
-use crate::model::fact::{Overview, PartitionOverview, PartitionState, TopicOverview};
+use crate::model::overview::{Overview, PartitionOverview, PartitionStatus, TopicOverview};
 use crate::model::position::{Partition, Topic};
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -34,9 +34,9 @@ impl Engine {
             let shown = shown(*partition, owned, now);
             overview.unfinished += owned.ledger.len();
             match shown.state {
-                PartitionState::Adopting => overview.adopting += 1,
-                PartitionState::Stopped(why) => overview.stopped.push((*partition, why)),
-                PartitionState::Running | PartitionState::Leaving => {}
+                PartitionStatus::Adopting => overview.adopting += 1,
+                PartitionStatus::Stopped(why) => overview.stopped.push((*partition, why)),
+                PartitionStatus::Running | PartitionStatus::Leaving => {}
             }
             if let Some((why, span)) = owned.stalled() {
                 overview.stalled.push((*partition, why, span));
@@ -65,10 +65,10 @@ fn shown(partition: Partition, owned: &Owned, now: UnixMillis) -> PartitionOverv
     PartitionOverview {
         partition,
         state: match owned.phase {
-            Phase::Adopting => PartitionState::Adopting,
-            Phase::Running => PartitionState::Running,
-            Phase::Leaving | Phase::Lost => PartitionState::Leaving,
-            Phase::Stopped(why) => PartitionState::Stopped(why),
+            Phase::Adopting => PartitionStatus::Adopting,
+            Phase::Running => PartitionStatus::Running,
+            Phase::Leaving | Phase::Lost => PartitionStatus::Leaving,
+            Phase::Stopped(why) => PartitionStatus::Stopped(why),
         },
         base: owned.ledger.base(),
         next: owned.ledger.end(),

@@ -4,9 +4,9 @@
 use super::caution::Caution;
 use super::ledger::Ledger;
 use super::offsets::Began;
-use crate::model::attempt::Ended;
+use crate::model::attempt::AttemptResult;
 use crate::model::call::{CallEnded, RecordId};
-use crate::model::fact::DeadLetterReason;
+use crate::model::disposition::DeadLetterReason;
 use crate::model::headers::History;
 use crate::model::position::{Generation, NextOffset, Offset, TopicId};
 use crate::model::record::Record;
@@ -71,7 +71,7 @@ pub struct Arrived {
 pub struct Delivered {
     pub offset: Offset,
     pub record: RecordId,
-    pub ended: Ended,
+    pub ended: AttemptResult,
 }
 
 /// What the outstanding write of a partition will have done.

@@ -2,7 +2,7 @@
 //! failed attempt, a charge or a full lane makes of it.
 
 use crate::model::attempt::{ErrorClass, Outcome};
-use crate::model::fact::{DeadLetterReason, Disposition};
+use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::headers::History;
 use crate::model::position::Topic;
 use crate::model::time::{Delay, UnixMillis};

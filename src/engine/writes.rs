@@ -18,12 +18,13 @@ use super::event::Action;
 use super::ledger::{Entry, Moving};
 use super::owned::{InWrite, MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, Owned, Phase};
 use super::verdict::Verdict;
-use crate::model::fact::{DeadLetterReason, ReadoptReason};
+use crate::model::disposition::DeadLetterReason;
+use crate::model::fact::ReadoptReason;
 use crate::model::headers;
+use crate::model::message::{CommitRequest, METADATA_UNITS_MAX, MoveRequest, Snapshot, WriteId};
 use crate::model::position::{Partition, Position};
 use crate::model::record::MovedRecord;
 use crate::model::time::UnixMillis;
-use crate::model::write::{CommitOrder, METADATA_UNITS_MAX, MoveOrder, Snapshot, WriteId};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -172,7 +173,7 @@ impl Engine {
             metadata_permille: 0,
         });
         let generation = self.generation;
-        self.act(Action::Move(MoveOrder {
+        self.act(Action::Move(MoveRequest {
             write,
             generation,
             records,
@@ -305,7 +306,7 @@ impl Engine {
             records: 0,
             metadata_permille,
         });
-        self.act(Action::Commit(CommitOrder { write, snapshots }));
+        self.act(Action::Commit(CommitRequest { write, snapshots }));
     }
 
     /// Chooses what starts next from these partitions; each record takes its

@@ -35,9 +35,9 @@ use super::names::Names;
 use super::signature::Keys;
 use crate::clock;
 use crate::model::attempt::{ErrorClass, Outcome};
+use crate::model::message::AttemptRequest;
 use crate::model::tenant::{Tenant, TenantId};
 use crate::model::time::UnixMillis;
-use crate::model::write::AttemptOrder;
 use ipnet::IpNet;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Body, Client, Method, Request, Response, Url};
@@ -202,7 +202,7 @@ impl Callbacks {
     /// `webhook-timestamp`.
     pub fn attempt(
         self: &Arc<Self>,
-        order: AttemptOrder,
+        order: AttemptRequest,
         started_at: UnixMillis,
     ) -> impl Future<Output = Outcome> + Send + use<> {
         let callbacks = Arc::clone(self);
@@ -337,7 +337,7 @@ impl Drop for Claim<'_> {
 /// The request of an order, or its outcome where none can be sent.
 fn request(
     prepared: &Prepared,
-    order: &AttemptOrder,
+    order: &AttemptRequest,
     started_at: UnixMillis,
 ) -> Result<Request, Outcome> {
     let url = prepared.url.clone()?;

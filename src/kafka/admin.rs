@@ -29,7 +29,7 @@ pub(super) const MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 #[derive(Debug)]
 pub enum Error {
     /// The client or the request failed.
-    Request {
+    KafkaRequest {
         /// What was tried.
         tried: &'static str,
         /// Why not.
@@ -51,7 +51,7 @@ impl Error {
     #[must_use]
     pub fn is_denied(&self) -> bool {
         let code = match self {
-            Self::Request { source, .. } => source.rdkafka_error_code(),
+            Self::KafkaRequest { source, .. } => source.rdkafka_error_code(),
             Self::Topic { code, .. } => Some(*code),
         };
         matches!(
@@ -67,7 +67,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request { tried, source } => write!(f, "cannot {tried}: {source}"),
+            Self::KafkaRequest { tried, source } => write!(f, "cannot {tried}: {source}"),
             Self::Topic { tried, name, code } => write!(f, "cannot {tried} '{name}': {code}"),
         }
     }
@@ -76,7 +76,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Request { source, .. } => Some(source),
+            Self::KafkaRequest { source, .. } => Some(source),
             Self::Topic { code, .. } => Some(code),
         }
     }
@@ -148,7 +148,7 @@ impl Admin {
     pub(super) fn connect(settings: &KafkaSettings) -> Result<Self, Error> {
         let config = settings.admin_config();
         let client = AdminClient::from_config_and_context(&config, AskingContext);
-        let client = client.map_err(|source| Error::Request {
+        let client = client.map_err(|source| Error::KafkaRequest {
             tried: "make an admin client",
             source,
         })?;
@@ -158,7 +158,7 @@ impl Admin {
     /// Has topics made. One that somebody else made meanwhile is no error.
     pub(super) fn make(&self, new: &[NewTopic<'_>]) -> Result<(), Error> {
         let made = block_on(self.client.create_topics(new, &options()));
-        let made = made.map_err(|source| Error::Request {
+        let made = made.map_err(|source| Error::KafkaRequest {
             tried: "make topics",
             source,
         })?;
@@ -188,7 +188,7 @@ impl Admin {
     }
 
     pub(super) fn all_topics(&self) -> Result<BTreeMap<String, Existing>, Error> {
-        all_topics(self.client.inner(), TIMEOUT).map_err(|source| Error::Request {
+        all_topics(self.client.inner(), TIMEOUT).map_err(|source| Error::KafkaRequest {
             tried: "list topics within 10 s",
             source,
         })
@@ -198,7 +198,7 @@ impl Admin {
         &self,
         settings: &KafkaSettings,
     ) -> Result<BTreeMap<Topic, Existing>, Error> {
-        existing(settings, self.client.inner(), TIMEOUT).map_err(|source| Error::Request {
+        existing(settings, self.client.inner(), TIMEOUT).map_err(|source| Error::KafkaRequest {
             tried: "list topics within 10 s",
             source,
         })
@@ -242,7 +242,7 @@ impl Admin {
         asked: &[ResourceSpecifier<'_>],
     ) -> Result<Vec<Result<ConfigResource, RDKafkaErrorCode>>, Error> {
         let described = self.client.describe_configs(asked, &options());
-        block_on(described).map_err(|source| Error::Request {
+        block_on(described).map_err(|source| Error::KafkaRequest {
             tried: "read settings",
             source,
         })
@@ -251,7 +251,7 @@ impl Admin {
     /// The settings of one of the brokers; none where not everybody may read them.
     pub(super) fn broker_settings(&self) -> Result<Config, Error> {
         let metadata = self.client.inner().fetch_metadata(None, TIMEOUT);
-        let metadata = metadata.map_err(|source| Error::Request {
+        let metadata = metadata.map_err(|source| Error::KafkaRequest {
             tried: "list brokers within 10 s",
             source,
         })?;

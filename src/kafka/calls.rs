@@ -1,7 +1,7 @@
 //! What all transactions of a life do, and why one ends early. Decides nothing.
 //! Runs on the mover's thread.
 
-use super::Report;
+use super::KafkaEvent;
 use super::convert;
 use super::life::Shared;
 use super::mover::{BREATH, CALL, Seated, serve};
@@ -31,7 +31,7 @@ pub fn transaction_error(error: &KafkaError) -> Option<&RDKafkaError> {
 /// Reports that another took the producer's id, where the code says so.
 pub fn fenced(shared: &Shared, code: Option<RDKafkaErrorCode>) {
     if code.is_some_and(convert::is_producer_fenced) {
-        shared.report(Report::ProducerFenced);
+        shared.report(KafkaEvent::ProducerFenced);
     }
 }
 

@@ -6,8 +6,8 @@ use super::admin::{
     Admin, Config, Error, Existing, MESSAGE_BYTES_DEFAULT, REPLICATION_SAFE, number,
 };
 use super::settings::{HEADER_BYTES_MAX, KafkaSettings};
+use crate::model::message::METADATA_UNITS_MAX;
 use crate::model::position::Topic;
-use crate::model::write::METADATA_UNITS_MAX;
 use std::collections::BTreeMap;
 
 /// Topics of Kafka's own that our promises rest on.

@@ -2,12 +2,12 @@
 //! never tells its result (rust-rdkafka#856). Decides nothing. Runs on a thread
 //! of its own.
 
-use super::Report;
+use super::KafkaEvent;
 use super::board::{CLOSE, Seat};
 use super::convert::{self, CommitAnswer};
 use super::ffi;
 use super::life::{CommitterNote, Shared};
-use crate::model::write::CommitOrder;
+use crate::model::message::CommitRequest;
 use rdkafka::error::RDKafkaErrorCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -37,9 +37,9 @@ pub fn run(shared: Arc<Shared>, notes: &Receiver<CommitterNote>, seat: &Seat) {
     }
 }
 
-fn commit(shared: &Shared, order: &CommitOrder, seat: &Seat) -> Report {
+fn commit(shared: &Shared, order: &CommitRequest, seat: &Seat) -> KafkaEvent {
     let write = order.write;
-    let unsure = |why: String| Report::CommitUnsure { write, why };
+    let unsure = |why: String| KafkaEvent::CommitUnsure { write, why };
     let Some(consumer) = shared.consumer() else {
         return unsure("there is no consumer".to_owned());
     };
@@ -60,12 +60,12 @@ fn commit(shared: &Shared, order: &CommitOrder, seat: &Seat) -> Report {
     match answer {
         Some(Ok(())) => {
             seat.answered();
-            Report::Committed { write }
+            KafkaEvent::Committed { write }
         }
         Some(Err(code)) => match convert::commit_answer(code) {
             CommitAnswer::Refused => {
                 seat.answered();
-                Report::CommitRefused { write }
+                KafkaEvent::CommitRefused { write }
             }
             CommitAnswer::Unsure => {
                 // Not trouble: it is how a namesake shows itself.

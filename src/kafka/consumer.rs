@@ -7,7 +7,7 @@ use super::board::{CLOSE, Seat};
 use super::context::{Consumer, GroupContext};
 use super::ffi::{self, PartitionQueue, RawMessage};
 use super::life::{ConsumerNote, Shared};
-use super::{Report, Request, convert};
+use super::{KafkaEvent, KafkaRequest, convert};
 use crate::model::position::{Generation, NextOffset, Offset, Partition};
 use crate::model::record::Record;
 use rdkafka::config::FromClientConfigAndContext;
@@ -106,7 +106,7 @@ impl ConsumerThread<'_> {
                         self.joins_anew = true;
                     }
                 }
-                ConsumerNote::Asked(Request::StartFetch {
+                ConsumerNote::Asked(KafkaRequest::StartFetch {
                     generation,
                     partition,
                     from,
@@ -115,7 +115,7 @@ impl ConsumerThread<'_> {
                         starts.push((partition, from));
                     }
                 }
-                ConsumerNote::Asked(Request::Fetch {
+                ConsumerNote::Asked(KafkaRequest::Fetch {
                     generation,
                     partition,
                     records,
@@ -126,13 +126,13 @@ impl ConsumerThread<'_> {
                         fetch.credit += records;
                     }
                 }
-                ConsumerNote::Asked(Request::FinishRevoke { partitions, .. }) => {
+                ConsumerNote::Asked(KafkaRequest::FinishRevoke { partitions, .. }) => {
                     self.start(&std::mem::take(&mut starts));
                     self.finish_revoke(&partitions);
                 }
-                ConsumerNote::Asked(Request::Leave) => return Turn::Leave,
+                ConsumerNote::Asked(KafkaRequest::Leave) => return Turn::Leave,
                 // Those go to other threads.
-                ConsumerNote::Asked(Request::Commit(_) | Request::Move(_)) => {}
+                ConsumerNote::Asked(KafkaRequest::Commit(_) | KafkaRequest::Move(_)) => {}
             }
         }
         self.start(&starts);
@@ -155,7 +155,7 @@ impl ConsumerThread<'_> {
             Ok(consumer) => {
                 self.shared.set_consumer(Some(Arc::clone(&consumer)));
                 self.consumer = Some(consumer);
-                self.shared.report(Report::Ready);
+                self.shared.report(KafkaEvent::Ready);
             }
             Err(error) => {
                 let why = format!("cannot make a consumer of {} topics: {error}", topics.len());
@@ -315,10 +315,10 @@ impl ConsumerThread<'_> {
     fn deliver(&self, harvest: Harvest) {
         if !harvest.records.is_empty() {
             self.seat.answered();
-            self.shared.report(Report::Records(harvest.records));
+            self.shared.report(KafkaEvent::Records(harvest.records));
         }
         for (partition, (generation, next)) in harvest.ends {
-            self.shared.report(Report::ReachedEnd {
+            self.shared.report(KafkaEvent::ReachedEnd {
                 generation,
                 partition,
                 next,
@@ -326,7 +326,7 @@ impl ConsumerThread<'_> {
         }
         for (partition, generation, code) in harvest.errors {
             if convert::is_out_of_range(code) {
-                self.shared.report(Report::OutOfRange {
+                self.shared.report(KafkaEvent::OutOfRange {
                     generation,
                     partition,
                 });
@@ -361,7 +361,7 @@ impl ConsumerThread<'_> {
                 self.seat.begin("close", CLOSE);
             }
         }
-        self.shared.report(Report::Left);
+        self.shared.report(KafkaEvent::Left);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::convert;
 use super::life::Shared;
-use super::{AcrossLives, Report};
+use super::{KafkaEvent, Sessions};
 use crate::model::position::Partition;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -25,7 +25,7 @@ pub type Producer = BaseProducer<MoveContext>;
 
 /// Passes librdkafka's log lines on, one of each kind in a while. Never the
 /// text of a record: librdkafka does not log those.
-pub fn log(across: &AcrossLives, level: RDKafkaLogLevel, facility: &str, text: &str) {
+pub fn log(across: &Sessions, level: RDKafkaLogLevel, facility: &str, text: &str) {
     // Consumer properties are given to the producer too: no news.
     if facility == "CONFWARN" {
         return;
@@ -127,7 +127,7 @@ impl GroupContext {
             return;
         }
         let generation = self.shared.next_generation(consumer.group_metadata());
-        self.shared.report(Report::Assigned {
+        self.shared.report(KafkaEvent::Assigned {
             generation,
             partitions: partitions.clone(),
         });
@@ -149,7 +149,7 @@ impl GroupContext {
         }
         let generation = self.shared.next_generation(consumer.group_metadata());
         self.shared.forget_state(partitions.clone());
-        self.shared.report(Report::Revoked {
+        self.shared.report(KafkaEvent::Revoked {
             generation,
             partitions,
             lost,

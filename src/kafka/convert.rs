@@ -2,10 +2,10 @@
 //! error code means. Pure; used by all threads of a life.
 
 use super::ffi::{self, RawMessage};
+use crate::model::message::Snapshot;
 use crate::model::position::{NextOffset, Offset, Partition, Position, TopicNames};
 use crate::model::record::{Header, Record};
 use crate::model::time::UnixMillis;
-use crate::model::write::Snapshot;
 use bytes::Bytes;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header as WireHeader, OwnedHeaders};

@@ -7,9 +7,9 @@ use super::context::Consumer;
 use super::reader::ReaderNote;
 use super::settings::KafkaSettings;
 use super::wake::Waker;
-use super::{AcrossLives, Report, Request, convert};
+use super::{KafkaEvent, KafkaRequest, Sessions, convert};
+use crate::model::message::{CommitRequest, MoveRequest};
 use crate::model::position::{Generation, Partition};
-use crate::model::write::{CommitOrder, MoveOrder};
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::KafkaResult;
 use std::collections::{BTreeSet, VecDeque};
@@ -29,13 +29,13 @@ pub enum ConsumerNote {
     /// Leave the group and join it again: partitions are assigned to nobody.
     JoinAnew,
     /// From the runner: fetches, the end of a revocation, leaving.
-    Asked(Request),
+    Asked(KafkaRequest),
 }
 
 /// For the committer thread.
 pub enum CommitterNote {
     /// Commit this.
-    Commit(CommitOrder),
+    Commit(CommitRequest),
     /// The life ends.
     End,
 }
@@ -43,7 +43,7 @@ pub enum CommitterNote {
 /// For the mover thread.
 pub enum MoverNote {
     /// Run this transaction.
-    Move(MoveOrder),
+    Move(MoveRequest),
     /// The life ends.
     End,
 }
@@ -61,12 +61,12 @@ pub struct Shared {
     /// How to reach Kafka.
     pub settings: Arc<KafkaSettings>,
     /// What outlives this life.
-    pub across: Arc<AcrossLives>,
+    pub across: Arc<Sessions>,
     /// This life's number.
     pub life: u64,
     /// Wakes the consumer thread.
     pub waker: Arc<Waker>,
-    report: Box<dyn Fn(Report) + Send + Sync>,
+    report: Box<dyn Fn(KafkaEvent) + Send + Sync>,
     senders: Senders,
     notes: Mutex<Vec<ConsumerNote>>,
     alive: AtomicBool,
@@ -86,9 +86,9 @@ impl Shared {
     /// A life that has just begun.
     pub fn new(
         settings: Arc<KafkaSettings>,
-        across: Arc<AcrossLives>,
+        across: Arc<Sessions>,
         senders: Senders,
-        report: Box<dyn Fn(Report) + Send + Sync>,
+        report: Box<dyn Fn(KafkaEvent) + Send + Sync>,
     ) -> Self {
         Self {
             settings,
@@ -108,7 +108,7 @@ impl Shared {
     }
 
     /// Reports, unless the life is over.
-    pub fn report(&self, report: Report) {
+    pub fn report(&self, report: KafkaEvent) {
         if self.is_alive() {
             (self.report)(report);
         }
@@ -124,14 +124,14 @@ impl Shared {
     pub fn waiting(&self, why: String) {
         if self.is_alive() {
             let say = self.across.pass("waiting").is_some();
-            (self.report)(Report::Waiting { why, say });
+            (self.report)(KafkaEvent::Waiting { why, say });
         }
     }
 
     /// Reports that the consumer cannot go on, once.
     pub fn consumer_fault(&self, why: String) {
         if !self.faulted.swap(true, Ordering::AcqRel) {
-            self.report(Report::ConsumerFault { why });
+            self.report(KafkaEvent::ConsumerFault { why });
         }
     }
 
@@ -144,10 +144,10 @@ impl Shared {
             return;
         }
         if self.across.is_namesake() {
-            self.report(Report::Namesake);
+            self.report(KafkaEvent::Namesake);
         } else {
             let why = "fenced under our own name after trouble".to_owned();
-            self.report(Report::ConsumerFault { why });
+            self.report(KafkaEvent::ConsumerFault { why });
         }
     }
 
@@ -191,14 +191,14 @@ impl Shared {
     }
 
     /// Passes a request on to the thread that serves it. Never blocks.
-    pub fn request(&self, request: Request) {
+    pub fn request(&self, request: KafkaRequest) {
         // A thread that has ended needs no more requests.
         match request {
-            Request::Commit(order) => {
+            KafkaRequest::Commit(order) => {
                 let sent = self.senders.committer.send(CommitterNote::Commit(order));
                 self.ended_unless(sent.is_ok());
             }
-            Request::Move(order) => {
+            KafkaRequest::Move(order) => {
                 let sent = self.senders.mover.send(MoverNote::Move(order));
                 self.ended_unless(sent.is_ok());
             }

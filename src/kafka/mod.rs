@@ -1,5 +1,5 @@
 //! The shell for Kafka: carries out what it is asked, reports what happens, and
-//! decides nothing. A [`Life`] is one consumer with one transactional producer;
+//! decides nothing. A [`Session`] is one consumer with one transactional producer;
 //! after an unclear outcome it is dropped and a new one started under the same
 //! names, which is crash recovery inside the process.
 //!
@@ -31,9 +31,8 @@ mod unowned;
 mod wake;
 mod watchdog;
 
-use crate::model::position::{Generation, NextOffset, Partition, Topic};
-use crate::model::record::Record;
-use crate::model::write::{CommitOrder, Found, LogBounds, MoveOrder, WriteId};
+pub use crate::model::message::{KafkaEvent, KafkaRequest};
+use crate::model::position::Generation;
 use board::Board;
 use clearing::Open;
 pub use ffi::end_process;
@@ -47,169 +46,8 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Something that happened.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Report {
-    /// The group gave us partitions; with none, only the generation is new.
-    Assigned {
-        /// This rebalance callback.
-        generation: Generation,
-        /// Which.
-        partitions: Vec<Partition>,
-    },
-    /// The committed state of an assigned partition.
-    Found {
-        /// The callback that assigned it.
-        generation: Generation,
-        /// Which.
-        partition: Partition,
-        /// What was read.
-        found: Found,
-    },
-    /// The group takes partitions; they are given back on
-    /// [`Request::FinishRevoke`].
-    Revoked {
-        /// This rebalance callback.
-        generation: Generation,
-        /// Which.
-        partitions: Vec<Partition>,
-        /// Others own them already.
-        lost: bool,
-    },
-    /// Records; those of one partition in the order of their offsets.
-    Records(Vec<(Generation, Record)>),
-    /// Nothing unread lies before `next`; after all records before it.
-    ReachedEnd {
-        /// As in [`Request::StartFetch`].
-        generation: Generation,
-        /// Which.
-        partition: Partition,
-        /// The last stable offset.
-        next: NextOffset,
-    },
-    /// The offset to read is not in the log; nothing more comes.
-    OutOfRange {
-        /// As in [`Request::StartFetch`].
-        generation: Generation,
-        /// Which.
-        partition: Partition,
-    },
-    /// The logs of assigned partitions, about once a second.
-    LogBounds(Vec<LogBounds>),
-    /// A commit was acknowledged.
-    Committed {
-        /// Which.
-        write: WriteId,
-    },
-    /// A commit was refused for a rebalance.
-    CommitRefused {
-        /// Which.
-        write: WriteId,
-    },
-    /// A commit failed; it may have been written, now or later.
-    CommitUnsure {
-        /// Which.
-        write: WriteId,
-        /// What was answered.
-        why: String,
-    },
-    /// A transaction was committed.
-    Moved {
-        /// Which.
-        write: WriteId,
-    },
-    /// A transaction was aborted: nothing of it was written.
-    MoveRefused {
-        /// Which.
-        write: WriteId,
-        /// What was answered.
-        why: String,
-    },
-    /// A transaction was aborted because something in it is too large.
-    MoveTooLarge {
-        /// Which.
-        write: WriteId,
-    },
-    /// A transaction's outcome is not known, or its producer is of no more use.
-    MoveUnsure {
-        /// Which.
-        write: WriteId,
-        /// What was answered.
-        why: String,
-    },
-    /// A topic was deleted and made again.
-    TopicRecreated {
-        /// Which.
-        topic: Topic,
-    },
-    /// The consumer cannot go on; a new life is needed.
-    ConsumerFault {
-        /// Why.
-        why: String,
-    },
-    /// Another process joined the group under our name. Within a minute of
-    /// trouble with the brokers a request of our own from before can look the
-    /// same: the first three are a [`Report::ConsumerFault`].
-    Namesake,
-    /// Another producer took our id, or our transaction was ended for us: the
-    /// two look alike.
-    ProducerFenced,
-    /// Brokers cannot be reached, or topics do not exist; goes on by itself.
-    Waiting {
-        /// For what.
-        why: String,
-        /// Whether to say so in the log: at most once in 30 s.
-        say: bool,
-    },
-    /// Subscribed.
-    Ready,
-    /// Settings with which the service must not run.
-    WrongSettings {
-        /// Each, with what to do.
-        why: String,
-    },
-    /// The group was left and the consumer closed, after [`Request::Leave`].
-    Left,
-}
-
-/// Something to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Request {
-    /// Begin to read a partition.
-    StartFetch {
-        /// The callback that assigned it; its records bear this generation.
-        generation: Generation,
-        /// Which.
-        partition: Partition,
-        /// Where.
-        from: NextOffset,
-    },
-    /// Hand over up to this many records more.
-    Fetch {
-        /// As in [`Request::StartFetch`].
-        generation: Generation,
-        /// Which.
-        partition: Partition,
-        /// How many.
-        records: usize,
-    },
-    /// Commit offsets.
-    Commit(CommitOrder),
-    /// Run a transaction.
-    Move(MoveOrder),
-    /// Give revoked partitions back.
-    FinishRevoke {
-        /// As in [`Report::Revoked`].
-        generation: Generation,
-        /// Which.
-        partitions: Vec<Partition>,
-    },
-    /// Leave the group in order.
-    Leave,
-}
-
 /// What lives of one process share.
-pub struct AcrossLives {
+pub struct Sessions {
     board: Arc<Board>,
     lives: AtomicU64,
     generations: AtomicU64,
@@ -233,7 +71,7 @@ const TROUBLE: Duration = Duration::from_secs(60);
 /// take it from each other every second or two.
 const FENCES_OF_OURS: usize = 3;
 
-impl AcrossLives {
+impl Sessions {
     /// Nothing happened yet. `now` is a monotonic clock.
     #[must_use]
     pub fn new(now: fn() -> Duration) -> Self {
@@ -311,18 +149,18 @@ impl AcrossLives {
 
 /// One consumer with one producer. Dropping it ends the life without leaving
 /// the group and without waiting; its reports cease.
-pub struct Life {
+pub struct Session {
     shared: Arc<Shared>,
 }
 
-impl Life {
+impl Session {
     /// Asks for something. Never blocks.
-    pub fn request(&self, request: Request) {
+    pub fn request(&self, request: KafkaRequest) {
         self.shared.request(request);
     }
 }
 
-impl Drop for Life {
+impl Drop for Session {
     fn drop(&mut self) {
         self.shared.abandon();
         self.shared.across.board.leave_behind(self.shared.life);
@@ -348,9 +186,9 @@ impl fmt::Debug for Job {
 /// Starts a life: returns at once; the jobs connect.
 pub fn start(
     settings: Arc<KafkaSettings>,
-    across: Arc<AcrossLives>,
-    reports: impl Fn(Report) + Send + Sync + 'static,
-) -> (Life, Vec<Job>) {
+    across: Arc<Sessions>,
+    reports: impl Fn(KafkaEvent) + Send + Sync + 'static,
+) -> (Session, Vec<Job>) {
     let (committer, to_commit) = channel();
     let (mover, to_move) = channel();
     let (reader, to_read) = channel();
@@ -377,7 +215,7 @@ pub fn start(
         job("kafka-move", move || mover::run(moving, &to_move, &moves)),
         job("kafka-read", move || reader::run(reading, &to_read, &reads)),
     ];
-    (Life { shared }, jobs)
+    (Session { shared }, jobs)
 }
 
 /// The watchdog over all lives: ends with the last use of `across`. Where a call
@@ -385,7 +223,7 @@ pub fn start(
 /// 2 s later at the latest, whatever its threads do.
 pub fn watch(
     settings: Arc<KafkaSettings>,
-    across: &Arc<AcrossLives>,
+    across: &Arc<Sessions>,
     exit_code: u8,
     tell: impl FnOnce() + Send + 'static,
 ) -> Vec<Job> {
@@ -413,7 +251,7 @@ mod tests {
 
     #[test]
     fn trouble_is_remembered_for_a_minute() {
-        let across = AcrossLives::new(|| Duration::from_millis(NOW_MS.load(Ordering::Relaxed)));
+        let across = Sessions::new(|| Duration::from_millis(NOW_MS.load(Ordering::Relaxed)));
         assert!(!across.was_troubled());
         across.trouble();
         assert!(across.was_troubled());
@@ -425,9 +263,9 @@ mod tests {
 
     #[test]
     fn a_fence_is_a_namesakes_unless_trouble_explains_it_and_the_fourth_always_is() {
-        let calm = AcrossLives::new(|| Duration::ZERO);
+        let calm = Sessions::new(|| Duration::ZERO);
         assert!(calm.is_namesake());
-        let troubled = AcrossLives::new(|| Duration::ZERO);
+        let troubled = Sessions::new(|| Duration::ZERO);
         troubled.trouble();
         assert_eq!(
             [(); 4].map(|()| troubled.is_namesake()),

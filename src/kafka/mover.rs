@@ -9,9 +9,9 @@ use super::clearing::{self, Open};
 use super::context::{MoveContext, Producer};
 use super::life::{ConsumerNote, MoverNote, Shared};
 use super::transaction::Transaction;
-use super::{Report, check};
+use super::{KafkaEvent, check};
+use crate::model::message::MoveRequest;
 use crate::model::position::Topic;
-use crate::model::write::MoveOrder;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use std::ops::Deref;
@@ -103,7 +103,7 @@ fn move_all(shared: &Arc<Shared>, notes: &Receiver<MoverNote>, seat: &Seat) {
         let Some(report) = Transaction::new(shared, &producer, &order).run() else {
             return;
         };
-        let unsure = matches!(report, Report::MoveUnsure { .. });
+        let unsure = matches!(report, KafkaEvent::MoveUnsure { .. });
         shared.report(report);
         if unsure {
             // The life is given up for it. A producer made in it would fence
@@ -185,7 +185,7 @@ fn make<'a>(shared: &Arc<Shared>, seat: &'a Seat) -> Option<Seated<'a>> {
         Ok(producer) => Some(Seated { producer, seat }),
         Err(error) => {
             let why = format!("cannot make a producer: {error}");
-            shared.report(Report::WrongSettings { why });
+            shared.report(KafkaEvent::WrongSettings { why });
             None
         }
     }
@@ -196,9 +196,9 @@ fn make<'a>(shared: &Arc<Shared>, seat: &'a Seat) -> Option<Seated<'a>> {
 fn refuse_waiting(shared: &Shared, notes: &Receiver<MoverNote>) -> bool {
     for note in notes.try_iter() {
         match note {
-            MoverNote::Move(MoveOrder { write, .. }) => {
+            MoverNote::Move(MoveRequest { write, .. }) => {
                 let why = "transactions are not initialised yet".to_owned();
-                shared.report(Report::MoveRefused { write, why });
+                shared.report(KafkaEvent::MoveRefused { write, why });
             }
             MoverNote::End => return false,
         }
@@ -348,7 +348,7 @@ fn topics_fit(shared: &Shared, seat: &Seat, topics: &[Topic]) -> Fit {
             Fit::Yes(Some(admin))
         }
         Ok((wrong, _)) => {
-            shared.report(Report::WrongSettings {
+            shared.report(KafkaEvent::WrongSettings {
                 why: wrong.join("; "),
             });
             Fit::No

@@ -7,9 +7,9 @@ use super::board::{CLIENT_MAX, CLOSE, Seat};
 use super::context::Consumer;
 use super::life::{ConsumerNote, Shared};
 use super::unowned::UnownedWatch;
-use super::{Report, convert, ffi};
+use super::{KafkaEvent, convert, ffi};
+use crate::model::message::{CommittedState, LogBounds};
 use crate::model::position::{Generation, NextOffset, Partition, Topic, TopicId};
-use crate::model::write::{Found, LogBounds};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::Offset;
 use std::collections::{BTreeMap, BTreeSet};
@@ -242,10 +242,10 @@ impl ReaderThread<'_> {
             let Some((generation, _)) = self.pending.remove(&partition) else {
                 continue;
             };
-            self.shared.report(Report::Found {
+            self.shared.report(KafkaEvent::CommittedState {
                 generation,
                 partition,
-                found: Found {
+                found: CommittedState {
                     committed: committed.clone(),
                     log_start: bound.start,
                     log_end: bound.end,
@@ -351,7 +351,7 @@ impl ReaderThread<'_> {
         self.client.begin("log bounds", CLIENT_MAX);
         if !bounds.is_empty() {
             self.seat.answered();
-            self.shared.report(Report::LogBounds(bounds));
+            self.shared.report(KafkaEvent::LogBounds(bounds));
         }
     }
 
@@ -373,7 +373,7 @@ impl ReaderThread<'_> {
         for (topic, id) in ids {
             let before = self.ids.insert(topic, id.clone());
             if before.is_some_and(|before| before != id) {
-                self.shared.report(Report::TopicRecreated { topic });
+                self.shared.report(KafkaEvent::TopicRecreated { topic });
             }
         }
     }

@@ -5,7 +5,7 @@
 //! marker may have been written and the answer lost, so that an abort or a
 //! second try would fork the record into two budgets.
 
-use super::Report;
+use super::KafkaEvent;
 use super::board::Seat;
 use super::calls::{Calls, Stop, fenced, transaction_error};
 use super::clearing::Open;
@@ -13,7 +13,7 @@ use super::convert::{self, CommitAnswer};
 use super::ffi::{self, TransactionError};
 use super::life::Shared;
 use super::mover::{BREATH, CALL, Seated, serve};
-use crate::model::write::MoveOrder;
+use crate::model::message::MoveRequest;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseRecord, Producer as _};
@@ -26,22 +26,22 @@ const OFFSETS_MAX: Duration = Duration::from_secs(8);
 /// One move.
 pub struct Transaction<'a> {
     calls: Calls<'a>,
-    order: &'a MoveOrder,
+    order: &'a MoveRequest,
 }
 
 impl<'a> Transaction<'a> {
-    pub fn new(shared: &'a Shared, producer: &'a Seated<'a>, order: &'a MoveOrder) -> Self {
+    pub fn new(shared: &'a Shared, producer: &'a Seated<'a>, order: &'a MoveRequest) -> Self {
         let calls = Calls { shared, producer };
         Self { calls, order }
     }
 
     /// Its report; `None` when the life ends.
-    pub fn run(&self) -> Option<Report> {
+    pub fn run(&self) -> Option<KafkaEvent> {
         let write = self.order.write;
         let metadata = self.calls.shared.group_metadata(self.order.generation);
         if metadata.is_none() && !self.order.snapshots.is_empty() {
             let why = "its generation is long over".to_owned();
-            return Some(Report::MoveRefused { write, why });
+            return Some(KafkaEvent::MoveRefused { write, why });
         }
         let filled = match self.calls.begin() {
             Ok(()) => self.fill(metadata.as_deref()),
@@ -49,8 +49,8 @@ impl<'a> Transaction<'a> {
         };
         let why = match filled {
             Ok(()) => return self.commit(),
-            Err(Stop::Refused(why)) => Report::MoveRefused { write, why },
-            Err(Stop::TooLarge) => Report::MoveTooLarge { write },
+            Err(Stop::Refused(why)) => KafkaEvent::MoveRefused { write, why },
+            Err(Stop::TooLarge) => KafkaEvent::MoveTooLarge { write },
             Err(stop) => return self.stopped(stop),
         };
         match self.calls.abort() {
@@ -66,7 +66,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// The report of what cannot be aborted.
-    fn stopped(&self, stop: Stop) -> Option<Report> {
+    fn stopped(&self, stop: Stop) -> Option<KafkaEvent> {
         match stop {
             Stop::Fatal(why, code) => Some(self.fatal(&why, code)),
             Stop::Refused(why) => Some(self.fatal(&why, None)),
@@ -142,7 +142,7 @@ impl<'a> Transaction<'a> {
     /// for an abort proves nothing either: librdkafka gives it also when the
     /// transaction failed locally while the request to commit was under way,
     /// and an abort that only bumps the epoch succeeds after a commit too.
-    fn commit(&self) -> Option<Report> {
+    fn commit(&self) -> Option<KafkaEvent> {
         let write = self.order.write;
         loop {
             if !self.calls.shared.is_alive() {
@@ -154,7 +154,7 @@ impl<'a> Transaction<'a> {
                 Ok(()) => {
                     self.seat().answered();
                     self.calls.shared.leave_open(Open::Nothing);
-                    return Some(Report::Moved { write });
+                    return Some(KafkaEvent::Moved { write });
                 }
                 Err(answer) => answer,
             };
@@ -171,7 +171,7 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    fn fatal(&self, why: &str, code: Option<RDKafkaErrorCode>) -> Report {
+    fn fatal(&self, why: &str, code: Option<RDKafkaErrorCode>) -> KafkaEvent {
         let underlying = self
             .calls
             .producer
@@ -179,7 +179,7 @@ impl<'a> Transaction<'a> {
             .fatal_error()
             .map(|(code, _)| code);
         fenced(self.calls.shared, underlying.or(code));
-        Report::MoveUnsure {
+        KafkaEvent::MoveUnsure {
             write: self.order.write,
             why: why.to_owned(),
         }

@@ -6,7 +6,7 @@
 //! nothing; `kafka-probe` asks the brokers with a client of its own while
 //! something is suspect.
 
-use super::AcrossLives;
+use super::Sessions;
 use super::board::LOOK_EVERY;
 use super::context::AskingContext;
 use super::ffi;
@@ -30,7 +30,7 @@ const END_MAX: Duration = Duration::from_secs(2);
 
 /// Looks at the board until the service has ended, or something is hung: says
 /// what, and ends the process with this exit code where nobody else does.
-pub fn watch(across: &Weak<AcrossLives>, tell: impl FnOnce(), exit_code: u8) {
+pub fn watch(across: &Weak<Sessions>, tell: impl FnOnce(), exit_code: u8) {
     let mut before = None;
     let hung = loop {
         thread::sleep(LOOK_EVERY);
@@ -57,7 +57,7 @@ pub fn watch(across: &Weak<AcrossLives>, tell: impl FnOnce(), exit_code: u8) {
 
 /// Asks the brokers for as long as something is suspect, until the service has
 /// ended. May hang itself: then other calls' answers alone decide.
-pub fn probe(settings: &KafkaSettings, across: &Weak<AcrossLives>) {
+pub fn probe(settings: &KafkaSettings, across: &Weak<Sessions>) {
     let mut asking: Option<BaseConsumer<AskingContext>> = None;
     loop {
         thread::sleep(PROBE_EVERY);

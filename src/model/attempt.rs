@@ -179,7 +179,7 @@ pub enum Outcome {
 
 /// An attempt that has ended, with its times by the process's clock.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ended {
+pub struct AttemptResult {
     /// How.
     pub outcome: Outcome,
     /// When it started.

@@ -1,7 +1,7 @@
 //! The call-ended record's value: which call, which tenant, and how it is
 //! framed. Only `id` and `tenantId` are read; nothing is re-serialized.
 
-use super::fact::DeadLetterReason;
+use super::disposition::DeadLetterReason;
 use super::tenant::TenantId;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;

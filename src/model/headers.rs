@@ -2,7 +2,7 @@
 //! what they say: a record's [`History`]. The only home of these names.
 
 use super::attempt::{ATTEMPTS_MAX, ErrorClass};
-use super::fact::DeadLetterReason;
+use super::disposition::DeadLetterReason;
 use super::record::Header;
 use super::time::UnixMillis;
 use bytes::Bytes;

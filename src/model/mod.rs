@@ -3,10 +3,12 @@
 
 pub mod attempt;
 pub mod call;
+pub mod disposition;
 pub mod fact;
 pub mod headers;
+pub mod message;
+pub mod overview;
 pub mod position;
 pub mod record;
 pub mod tenant;
 pub mod time;
-pub mod write;

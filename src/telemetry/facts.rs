@@ -4,9 +4,10 @@
 use super::gauges::TenantCounts;
 use super::log_limit::LogLimit;
 use super::metrics::{Metrics, Reload};
-use crate::model::attempt::{Ended, ErrorClass, Outcome};
+use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use crate::model::call::RecordId;
-use crate::model::fact::{Fact, Overview};
+use crate::model::fact::Fact;
+use crate::model::overview::Overview;
 use crate::model::position::{Partition, Position, TopicNames};
 use crate::model::tenant::{TenantId, Tenants};
 use crate::model::time::UnixMillis;
@@ -205,7 +206,7 @@ impl Telemetry {
         record: &RecordId,
         position: &Position,
         attempt: u8,
-        ended: &Ended,
+        ended: &AttemptResult,
     ) {
         let Outcome::Failed {
             class,

@@ -3,7 +3,7 @@
 
 use super::metrics::Metrics;
 use crate::model::attempt::ErrorClass;
-use crate::model::fact::Overview;
+use crate::model::overview::Overview;
 use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
 use std::collections::{BTreeMap, BTreeSet};

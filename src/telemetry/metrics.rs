@@ -9,7 +9,8 @@
 use super::gauges::Shown;
 use super::maker::Maker;
 use crate::model::attempt::{ATTEMPTS_MAX, ErrorClass, Outcome};
-use crate::model::fact::{DeadLetterReason, Disposition, ReadoptReason};
+use crate::model::disposition::{DeadLetterReason, Disposition};
+use crate::model::fact::ReadoptReason;
 use crate::model::position::TopicNames;
 use crate::model::time::Delay;
 use prometheus::{

@@ -9,10 +9,10 @@ use ringback::engine::event::{Action, EngineSettings, Event, Revocation};
 use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
 use ringback::model::fact::Fact;
+use ringback::model::message::{AttemptRequest, Snapshot, WriteId};
 use ringback::model::position::{Generation, Partition, Position};
 use ringback::model::tenant::{TenantId, Tenants};
 use ringback::model::time::UnixMillis;
-use ringback::model::write::{AttemptOrder, Snapshot, WriteId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +91,7 @@ impl Desk {
                 generation,
                 partitions,
             } => self.assigned(*generation, partitions),
-            Event::Found {
+            Event::CommittedState {
                 generation,
                 partition,
                 found,
@@ -404,7 +404,7 @@ impl Desk {
         recent.map_or(0, |(limit, _)| *limit)
     }
 
-    fn starts(&mut self, now: UnixMillis, order: &AttemptOrder) -> Verdict {
+    fn starts(&mut self, now: UnixMillis, order: &AttemptRequest) -> Verdict {
         let position = order.position;
         Law::L9.check(self.draining_since.is_none(), || {
             format!("attempt from {position:?} after Drain")

@@ -12,9 +12,9 @@
 
 use super::map::Map;
 use super::{Law, Verdict};
+use ringback::model::message::WriteId;
 use ringback::model::position::{NextOffset, Offset, Partition, Position};
 use ringback::model::tenant::{TenantId, Tenants};
-use ringback::model::write::WriteId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A lane whose tenant has not failed may have at least so many attempts at once, or

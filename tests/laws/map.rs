@@ -1,9 +1,9 @@
 //! The one place where the checkers meet the engine's codec of commit metadata.
 
 use ringback::engine::offsets::{self, Began, Mark};
+use ringback::model::message::Snapshot;
 use ringback::model::position::{NextOffset, Offset, TopicId};
 use ringback::model::time::UnixMillis;
-use ringback::model::write::Snapshot;
 use std::collections::BTreeMap;
 
 /// What a snapshot says of its partition.

@@ -4,9 +4,9 @@
 use super::map::{self, Map};
 use super::residences::Residences;
 use super::{Law, Verdict};
+use ringback::model::message::Snapshot;
 use ringback::model::position::{Generation, NextOffset, Offset, Partition, Position, TopicId};
 use ringback::model::time::UnixMillis;
-use ringback::model::write::Snapshot;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 

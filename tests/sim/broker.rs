@@ -3,10 +3,10 @@
 
 use crate::coordinator::Name;
 use crate::replica::Request;
+use ringback::model::message::{LogBounds, Snapshot};
 use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic, TopicId};
 use ringback::model::record::{MovedRecord, Record};
 use ringback::model::time::UnixMillis;
-use ringback::model::write::{LogBounds, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -7,8 +7,8 @@ use crate::reach::Way;
 use crate::replica::{Reading, Tag};
 use crate::world::{Happening, World};
 use ringback::engine::event::Event;
+use ringback::model::message::CommittedState;
 use ringback::model::position::{Generation, NextOffset, Partition};
-use ringback::model::write::Found;
 
 /// How many of the consumer's last events may come again.
 const STALE_MAX: usize = 8;
@@ -34,7 +34,7 @@ impl World {
             return self.after(late, again);
         }
         let bounds = self.broker.bounds(partition);
-        let found = Found {
+        let found = CommittedState {
             committed: self.broker.committed(partition),
             log_start: bounds.start,
             log_end: bounds.end,
@@ -45,7 +45,7 @@ impl World {
             reading.incarnation = Some(incarnation);
         }
         self.found(partition, &found);
-        let event = Event::Found {
+        let event = Event::CommittedState {
             generation,
             partition,
             found,
@@ -194,7 +194,7 @@ impl World {
                     partition,
                     ..
                 }
-                | Event::Found {
+                | Event::CommittedState {
                     generation,
                     partition,
                     ..

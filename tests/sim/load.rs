@@ -5,13 +5,14 @@ use crate::plan::WAKE;
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, EngineSettings, Event};
 use ringback::engine::offsets::{Began, Mark, encode};
-use ringback::model::attempt::{Ended, ErrorClass, Outcome};
-use ringback::model::fact::{Disposition, Fact};
+use ringback::model::attempt::{AttemptResult, ErrorClass, Outcome};
+use ringback::model::disposition::Disposition;
+use ringback::model::fact::Fact;
+use ringback::model::message::{AttemptRequest, CommittedState, MoveRequest};
 use ringback::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic};
 use ringback::model::record::{Header, Record};
 use ringback::model::tenant::{Secret, Tenant, TenantId, Tenants};
 use ringback::model::time::{Delay, UnixMillis};
-use ringback::model::write::{AttemptOrder, Found, MoveOrder};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
@@ -82,9 +83,9 @@ impl Told {
 enum Happening {
     Publish(usize),
     Tell(Event),
-    Moved(MoveOrder),
+    Moved(MoveRequest),
     Poll(Partition),
-    Answered(usize, Position, Ended),
+    Answered(usize, Position, AttemptResult),
     Wake,
 }
 
@@ -178,13 +179,13 @@ impl Load {
             };
             let unfinished = (0..end.0).map(|offset| (Offset(offset), Mark::Open));
             let is_listed = listed > 0 && partition.topic == Topic::Source;
-            let found = Found {
+            let found = CommittedState {
                 committed: is_listed.then(|| (base, encode(base, end, None, began, unfinished))),
                 topic_id: None,
                 log_start: base,
                 log_end: if is_listed { end } else { base },
             };
-            self.tell(Event::Found {
+            self.tell(Event::CommittedState {
                 generation: GENERATION,
                 partition,
                 found,
@@ -319,7 +320,7 @@ impl Load {
         self.tell(WAKE);
     }
 
-    fn moved(&mut self, order: MoveOrder) {
+    fn moved(&mut self, order: MoveRequest) {
         for record in order.records {
             let tenant = self.tenant_of[&record.from];
             if let Topic::Delay(_) = record.to {
@@ -402,7 +403,7 @@ impl Load {
         }
     }
 
-    fn attempt(&mut self, order: &AttemptOrder) {
+    fn attempt(&mut self, order: &AttemptRequest) {
         let tenant = self.tenant_of[&order.position];
         let told = &mut self.told[tenant];
         told.attempts += 1;
@@ -414,7 +415,7 @@ impl Load {
         let status = status.filter(|_| wait < TIMEOUT);
         let duration = if status.is_some() { wait } else { TIMEOUT };
         let outcome = outcome(status);
-        let ended = Ended {
+        let ended = AttemptResult {
             outcome,
             started_at: self.clock(),
             duration,

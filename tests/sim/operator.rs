@@ -8,8 +8,8 @@ use crate::plan::{Damage, Fault, MS, SECOND, Task};
 use crate::world::{Happening, World};
 use ringback::engine::event::Event;
 use ringback::model::fact::ReadoptReason;
+use ringback::model::message::{CommittedState, Snapshot};
 use ringback::model::position::{NextOffset, Partition, Topic};
-use ringback::model::write::{Found, Snapshot};
 
 /// So far beyond a log's end that it does not grow up to there.
 const FAR: i64 = 1_000_000;
@@ -170,7 +170,7 @@ impl World {
 
     /// A new owner finds a partition: where its map is lost, the records of
     /// the source have new budgets, and copies in a delay topic may be too old.
-    pub fn found(&mut self, partition: Partition, found: &Found) {
+    pub fn found(&mut self, partition: Partition, found: &CommittedState) {
         let origin = self.broker.origin(partition);
         let is_delay = partition.topic != Topic::Source;
         let base = found.committed.as_ref().map(|(base, _)| *base);

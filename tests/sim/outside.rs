@@ -10,10 +10,10 @@ use crate::replica::Tag;
 use crate::world::{Happening, Published, World};
 use bytes::Bytes;
 use ringback::engine::event::Event;
-use ringback::model::attempt::{Ended, Outcome};
+use ringback::model::attempt::{AttemptResult, Outcome};
+use ringback::model::message::AttemptRequest;
 use ringback::model::position::{Position, Topic};
 use ringback::model::record::MovedRecord;
-use ringback::model::write::AttemptOrder;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const CUT_BYTES: usize = 64 << 10;
 
 impl World {
     /// L3 and L4 where the engine decides; the POST itself may start later.
-    pub fn order_attempt(&mut self, replica: usize, order: AttemptOrder) -> Verdict {
+    pub fn order_attempt(&mut self, replica: usize, order: AttemptRequest) -> Verdict {
         let position = order.position;
         let this = &self.replicas[replica];
         let reading = this.reading.get(&position.partition);
@@ -62,7 +62,7 @@ impl World {
     }
 
     /// The shell starts the POST, unless the lease is over.
-    pub fn start(&mut self, tag: Tag, order: &AttemptOrder) -> Verdict {
+    pub fn start(&mut self, tag: Tag, order: &AttemptRequest) -> Verdict {
         if !self.replicas[tag.replica].lives(tag) {
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl World {
         let plan = self.tenants.iter().find(|t| t.name == name);
         let manner = plan.expect("a tenant of the file").manner;
         let (us, outcome) = receivers::answer(manner, before, self.now_us, &mut self.chance);
-        let ended = Ended {
+        let ended = AttemptResult {
             outcome,
             started_at: now,
             duration: Duration::from_micros(us),
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// The receiver has answered, or the deadline has passed.
-    pub fn answered(&mut self, tag: Tag, posted: Posted, position: Position, ended: Ended) {
+    pub fn answered(&mut self, tag: Tag, posted: Posted, position: Position, ended: AttemptResult) {
         if matches!(ended.outcome, Outcome::Delivered { .. }) {
             self.residences.delivered(posted);
         }
@@ -175,6 +175,6 @@ impl World {
     }
 }
 
-fn number_of_call(order: &AttemptOrder) -> Option<u64> {
+fn number_of_call(order: &AttemptRequest) -> Option<u64> {
     order.call.id.as_str().strip_prefix('r')?.parse().ok()
 }

@@ -5,9 +5,9 @@ use crate::laws::map::{self, Map};
 use ringback::engine::event::{Action, Event};
 use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
+use ringback::model::message::{CommitRequest, CommittedState, Snapshot, WriteId};
 use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic, TopicId};
 use ringback::model::tenant::TenantId;
-use ringback::model::write::{CommitOrder, Found, Snapshot, WriteId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ impl Clumsy {
             }
             (
                 Some(planted @ (Planted::TrustForeign | Planted::SendTooOld)),
-                Event::Found {
+                Event::CommittedState {
                     partition, found, ..
                 },
             ) => trust(planted, *partition, found),
@@ -124,7 +124,7 @@ impl Clumsy {
         }
         if let (
             Some(Planted::Trust),
-            Event::Found {
+            Event::CommittedState {
                 partition, found, ..
             },
         ) = (self.planted, &mut event)
@@ -216,7 +216,7 @@ impl Clumsy {
                     partitions,
                 }];
                 actions.extend(late.map(|snapshot| {
-                    Action::Commit(CommitOrder {
+                    Action::Commit(CommitRequest {
                         write: WriteId(u64::MAX),
                         snapshots: vec![snapshot],
                     })
@@ -244,7 +244,7 @@ impl Clumsy {
 
 impl Clumsy {
     /// Holds one tenant's reservations back where another one gets two starts.
-    fn starve(&mut self, order: &mut CommitOrder) {
+    fn starve(&mut self, order: &mut CommitRequest) {
         let mut chosen: BTreeMap<TenantId, Vec<Position>> = BTreeMap::new();
         for snapshot in &order.snapshots {
             let partition = snapshot.partition;
@@ -290,7 +290,7 @@ impl Clumsy {
 }
 
 /// Makes a usable map of one that is not.
-fn trust(planted: Planted, partition: Partition, found: &mut Found) {
+fn trust(planted: Planted, partition: Partition, found: &mut CommittedState) {
     let log_end = found.log_end;
     let Some((base, metadata)) = &mut found.committed else {
         return;

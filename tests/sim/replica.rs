@@ -8,11 +8,11 @@ use crate::planted::Clumsy;
 use crate::world::Happening;
 use ringback::engine::Engine;
 use ringback::engine::event::Event;
+use ringback::model::message::{Snapshot, WriteId};
 use ringback::model::position::{Generation, NextOffset, Partition};
 use ringback::model::record::MovedRecord;
 use ringback::model::tenant::Tenants;
 use ringback::model::time::UnixMillis;
-use ringback::model::write::{Snapshot, WriteId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 

@@ -17,11 +17,11 @@ use crate::trace::Trace;
 use crate::writes::Landing;
 use bytes::Bytes;
 use ringback::engine::event::Event;
-use ringback::model::attempt::Ended;
+use ringback::model::attempt::AttemptResult;
 use ringback::model::fact::ReadoptReason;
+use ringback::model::message::{AttemptRequest, WriteId};
 use ringback::model::position::{Generation, Partition, Position};
 use ringback::model::time::UnixMillis;
-use ringback::model::write::{AttemptOrder, WriteId};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
@@ -71,8 +71,8 @@ pub enum Happening {
     OffsetsAdded(Tag, Arc<Request>, TransactionId),
     TransactionEnds(Tag, WriteId, TransactionId),
     TransactionTimesOut(TransactionId),
-    Start(Tag, Box<AttemptOrder>),
-    Answered(Tag, Posted, Position, Ended),
+    Start(Tag, Box<AttemptRequest>),
+    Answered(Tag, Posted, Position, AttemptResult),
 }
 
 impl Happening {

@@ -10,8 +10,8 @@ use crate::reach::Way;
 use crate::replica::{Request, Tag};
 use crate::world::{Happening, World};
 use ringback::engine::event::Event;
+use ringback::model::message::{MoveRequest, Snapshot, WriteId};
 use ringback::model::position::{Generation, Partition};
-use ringback::model::write::{MoveOrder, Snapshot, WriteId};
 use std::sync::Arc;
 
 /// `transaction.timeout.ms`.
@@ -162,7 +162,7 @@ impl World {
     }
 
     /// Runs a transaction.
-    pub fn transact(&mut self, replica: usize, order: MoveOrder) {
+    pub fn transact(&mut self, replica: usize, order: MoveRequest) {
         let mut request = self.request(replica, order.write, order.snapshots);
         request.records = order.records;
         request.by = self.replicas[replica].metadata(order.generation);

@@ -4,7 +4,7 @@ use clap::Parser;
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
-    given: RunGiven,
+    given: RunArgs,
 }
 
 fn rule(properties: &[KafkaProperty]) -> Vec<(String, String)> {

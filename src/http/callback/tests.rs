@@ -46,7 +46,7 @@ fn loopback(answers: &[SocketAddr]) -> AddressGuard {
     AddressGuard::with_answers(&[this_host], answers)
 }
 
-fn order(url: &str) -> AttemptOrder {
+fn order(url: &str) -> AttemptRequest {
     let call = CallEnded::read(VALUE).expect("valid");
     let tenant = Tenant {
         id: call.tenant.clone(),
@@ -56,7 +56,7 @@ fn order(url: &str) -> AttemptOrder {
         max_in_flight: 64,
         enabled: true,
     };
-    AttemptOrder {
+    AttemptRequest {
         position: Position {
             partition: Partition {
                 topic: Topic::Source,

@@ -1,7 +1,7 @@
 //! What `/metrics` says after which calls.
 
 use super::*;
-use crate::model::fact::{Attempted, FailingTenant, Overview, TopicOverview};
+use crate::model::overview::{FailingTenant, FirstAttempts, Overview, TopicOverview};
 use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
@@ -87,7 +87,7 @@ fn an_overview_becomes_gauges_and_what_is_over_disappears() {
         tenants_failing: 60,
         failing: (0..60).map(|n| failing(n, ErrorClass::Timeout)).collect(),
         limited: vec![tenant(3), tenant(4)],
-        attempted: Attempted {
+        attempted: FirstAttempts {
             delivered: 30,
             failed: 60,
         },

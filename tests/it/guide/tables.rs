@@ -4,7 +4,7 @@ use super::{ENGLISH, GUIDES, Guide};
 use crate::support::sample::EXAMPLE;
 use ringback::commands::receive::field::{Field, Holds};
 use ringback::commands::receive::fields::{EXPANSION, FIELDS, RULES};
-use ringback::config::given::DELAYS_DEFAULT;
+use ringback::config::args::DELAYS_DEFAULT;
 use ringback::model::attempt::ErrorClass;
 use ringback::model::time::parse_duration;
 use std::fmt::Write as _;

@@ -171,7 +171,7 @@ fn offsets_of_an_open_transaction_cannot_be_read_until_it_ends_or_times_out() {
     let found = now_committed(broker, topic, (topic, 0));
     assert_eq!(found, Some((3, "moved".to_owned())));
 
-    // Ended by whoever takes up its name.
+    // AttemptResult by whoever takes up its name.
     move_with(&ends, (topic, 1), &member.captured()).expect("it is the owner");
     assert!(look(1).is_err(), "pending");
     drop(producer(&config));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// A record as it was found.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct CommittedState {
     /// When it was written, epoch ms; by the broker's clock in our topics.
     pub at_ms: i64,
     /// Its key.
@@ -24,7 +24,7 @@ pub struct Found {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-impl Found {
+impl CommittedState {
     /// The text of the one header with this name.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
@@ -49,7 +49,7 @@ impl Found {
 }
 
 /// Everything in a topic now, each partition in its order.
-pub fn read(broker: &Broker, topic: &str) -> Vec<Found> {
+pub fn read(broker: &Broker, topic: &str) -> Vec<CommittedState> {
     let partitions = broker.partitions(topic);
     assert!(partitions > 0, "no topic {topic}");
     let consumer: BaseConsumer = broker
@@ -81,7 +81,7 @@ pub fn read(broker: &Broker, topic: &str) -> Vec<Found> {
                 RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown,
             ))) => {}
             Some(Err(error)) => panic!("reading {topic}: {error}"),
-            Some(Ok(message)) => found.push(Found {
+            Some(Ok(message)) => found.push(CommittedState {
                 at_ms: message.timestamp().to_millis().unwrap_or_default(),
                 key: message.key().map(<[u8]>::to_vec),
                 value: message.payload().map(<[u8]>::to_vec),

@@ -1,7 +1,7 @@
 //! The promises, checked from outside: what was published, against what
 //! arrived at the receiver and what lies among the dead letters.
 
-use super::dead_letters::Found;
+use super::dead_letters::CommittedState;
 use super::receiver::{Post, Posts};
 use ringback::model::attempt::ATTEMPTS_MAX;
 use std::collections::{BTreeMap, HashSet};
@@ -71,12 +71,16 @@ impl Ledger {
     }
 
     /// Whether every record was answered 2xx or is among the dead letters.
-    pub fn settled(&self, posts: &Posts, dead: &[Found]) -> bool {
+    pub fn settled(&self, posts: &Posts, dead: &[CommittedState]) -> bool {
         self.unsettled_now(posts, dead).next().is_none()
     }
 
     /// The records that are neither, each with its POSTs.
-    fn unsettled_now(&self, posts: &Posts, dead: &[Found]) -> impl Iterator<Item = String> {
+    fn unsettled_now(
+        &self,
+        posts: &Posts,
+        dead: &[CommittedState],
+    ) -> impl Iterator<Item = String> {
         let dead = ids(dead);
         self.ids().filter_map(move |id| {
             let posts = posts.get(id).map_or(&[][..], Vec::as_slice);
@@ -92,12 +96,12 @@ impl Ledger {
     }
 
     /// The records that are not settled, each with its POSTs.
-    pub fn unsettled(&self, posts: &Posts, dead: &[Found]) -> Vec<String> {
+    pub fn unsettled(&self, posts: &Posts, dead: &[CommittedState]) -> Vec<String> {
         self.unsettled_now(posts, dead).collect()
     }
 
     /// Draws up the account; `delay` is the shortest wait between attempts.
-    pub fn account(&self, posts: &Posts, dead: &[Found], delay: Duration) -> Account {
+    pub fn account(&self, posts: &Posts, dead: &[CommittedState], delay: Duration) -> Account {
         let dead = ids(dead);
         let mut account = Account {
             published: self.published.len(),
@@ -197,6 +201,6 @@ impl fmt::Display for Account {
     }
 }
 
-fn ids(dead: &[Found]) -> HashSet<String> {
-    dead.iter().filter_map(Found::id).collect()
+fn ids(dead: &[CommittedState]) -> HashSet<String> {
+    dead.iter().filter_map(CommittedState::id).collect()
 }

@@ -12,7 +12,7 @@ pub const DELAYS_DEFAULT: &str = "10s,10s,1m,1m,10m,10m,1h,1h,6h";
 
 /// How to reach Kafka, and the topics.
 #[derive(Args, Clone)]
-pub struct KafkaGiven {
+pub struct KafkaArgs {
     /// Kafka bootstrap servers, each host:port, comma separated
     #[arg(
         long,
@@ -51,7 +51,7 @@ pub struct KafkaGiven {
 
 /// The schedule of attempts, from which the delay topics follow.
 #[derive(Args, Clone)]
-pub struct ScheduleGiven {
+pub struct ScheduleArgs {
     /// Attempts for one record in all, 1 to 10
     #[arg(
         long,
@@ -89,7 +89,7 @@ pub struct ScheduleGiven {
 
 /// Where the operator's pages are.
 #[derive(Args, Clone)]
-pub struct ListenGiven {
+pub struct ListenArgs {
     /// Address and port of /metrics, /healthz, /readyz, /statusz and /
     #[arg(
         long,
@@ -103,21 +103,21 @@ pub struct ListenGiven {
 
 /// What `topics` takes.
 #[derive(Args, Clone)]
-pub struct TopicsGiven {
+pub struct TopicsArgs {
     /// How to reach Kafka.
     #[command(flatten)]
-    pub kafka: KafkaGiven,
+    pub kafka: KafkaArgs,
     /// Which topics.
     #[command(flatten)]
-    pub schedule: ScheduleGiven,
+    pub schedule: ScheduleArgs,
 }
 
 /// What `run` and `check-config` take.
 #[derive(Args, Clone)]
-pub struct RunGiven {
+pub struct RunArgs {
     /// How to reach Kafka.
     #[command(flatten)]
-    pub kafka: KafkaGiven,
+    pub kafka: KafkaArgs,
 
     /// Consumer group, 1 to 200 characters without spaces
     #[arg(
@@ -146,7 +146,7 @@ pub struct RunGiven {
 
     /// The schedule.
     #[command(flatten)]
-    pub schedule: ScheduleGiven,
+    pub schedule: ScheduleArgs,
 
     /// Time for one attempt, DNS, connect, TLS, request and response head together, 100ms to 5s
     #[arg(
@@ -218,7 +218,7 @@ pub struct RunGiven {
 
     /// Where the pages are.
     #[command(flatten)]
-    pub listen: ListenGiven,
+    pub listen: ListenArgs,
 
     /// Time from SIGTERM or SIGINT to the end at the latest, 100ms to 5m
     #[arg(long, env = "RINGBACK_DRAIN_TIMEOUT", hide_env_values = true)]
