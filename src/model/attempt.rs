@@ -1,6 +1,7 @@
 //! How an attempt ends: one outcome, and for a failed one a class from a
 //! closed list with a one-line advice that a tenant can act on.
 
+use super::named_enum::named_enum;
 use super::time::UnixMillis;
 use std::time::Duration;
 
@@ -9,77 +10,37 @@ use std::time::Duration;
 /// Source: the callback contract, "at most 10 notifications".
 pub const ATTEMPTS_MAX: u8 = 10;
 
-/// Why an attempt failed.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum ErrorClass {
-    /// No final status line and headers within the deadline.
-    Timeout,
-    /// The name could not be resolved.
-    Dns,
-    /// No connection.
-    Connect,
-    /// The TLS handshake failed, or the certificate is not trusted.
-    Tls,
-    /// The address is not one that callbacks may reach.
-    RefusedAddress,
-    /// The connection was closed or reset before an answer.
-    Reset,
-    /// The answer is not HTTP as we speak it.
-    Protocol,
-    /// A redirect; none is followed.
-    Http3xx,
-    /// A client error, without 429.
-    Http4xx,
-    /// Too many requests.
-    Http429,
-    /// A server error.
-    Http5xx,
-    /// Reserved by a process that did not live to say how it ended.
-    InDoubt,
+named_enum! {
+    /// The class of a failed attempt. The names are in headers, metrics and logs.
+    pub enum ErrorClass {
+        /// No final status line and headers within the deadline.
+        Timeout = "timeout",
+        /// The host name does not resolve.
+        Dns = "dns",
+        /// No connection.
+        Connect = "connect",
+        /// The TLS handshake failed, or the certificate is not trusted.
+        Tls = "tls",
+        /// Callbacks must not reach the address.
+        RefusedAddress = "refused_address",
+        /// The connection was closed or reset before an answer.
+        Reset = "reset",
+        /// The answer is not valid HTTP.
+        Protocol = "protocol",
+        /// A redirect; none is followed.
+        Http3xx = "http_3xx",
+        /// A client error other than 429.
+        Http4xx = "http_4xx",
+        /// Too many requests.
+        Http429 = "http_429",
+        /// A server error.
+        Http5xx = "http_5xx",
+        /// A process reserved the attempt and stopped before it recorded the outcome.
+        InDoubt = "in_doubt",
+    }
 }
 
 impl ErrorClass {
-    /// Every class, in the order of the interface's list.
-    pub const ALL: [Self; 12] = [
-        Self::Timeout,
-        Self::Dns,
-        Self::Connect,
-        Self::Tls,
-        Self::RefusedAddress,
-        Self::Reset,
-        Self::Protocol,
-        Self::Http3xx,
-        Self::Http4xx,
-        Self::Http429,
-        Self::Http5xx,
-        Self::InDoubt,
-    ];
-
-    /// The name in headers, metrics and logs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::RefusedAddress => "refused_address",
-            Self::Reset => "reset",
-            Self::Protocol => "protocol",
-            Self::Http3xx => "http_3xx",
-            Self::Http4xx => "http_4xx",
-            Self::Http429 => "http_429",
-            Self::Http5xx => "http_5xx",
-            Self::InDoubt => "in_doubt",
-        }
-    }
-
-    /// The class with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
-    }
-
     /// What the tenant can do about it, in one line.
     #[must_use]
     pub const fn advice(self) -> &'static str {

@@ -1,90 +1,42 @@
-//! How a record leaves its position: the closed lists of dispositions and of
-//! dead-letter reasons.
+//! The ways in which a record leaves its position, and the reasons for dead
+//! letters. Both lists are closed. Pure values; any thread may use them.
 
-/// What ended a residence.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Disposition {
-    /// Answered 2xx.
-    Delivered,
-    /// Failed or in doubt, attempts left: moved to a delay topic.
-    Delayed,
-    /// The lane was full: moved to a delay topic, no attempt spent.
-    Diverted,
-    /// Moved to the dead letters.
-    DeadLettered,
-    /// The tenant has no callback.
-    Skipped,
-}
+use super::named_enum::named_enum;
 
-impl Disposition {
-    /// Every disposition.
-    pub const ALL: [Self; 5] = [
-        Self::Delivered,
-        Self::Delayed,
-        Self::Diverted,
-        Self::DeadLettered,
-        Self::Skipped,
-    ];
-
-    /// The name in metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Delayed => "delayed",
-            Self::Diverted => "diverted",
-            Self::DeadLettered => "dead_lettered",
-            Self::Skipped => "skipped",
-        }
+named_enum! {
+    /// The end of a residence. The names are labels of metrics.
+    pub enum Disposition {
+        /// The receiver answered 2xx.
+        Delivered = "delivered",
+        /// The attempt failed or is in doubt, and attempts are left: moved to a delay topic.
+        Delayed = "delayed",
+        /// The lane was full: moved to a delay topic without an attempt.
+        Diverted = "diverted",
+        /// Moved to the dead letters.
+        DeadLettered = "dead_lettered",
+        /// The tenant has no callback.
+        Skipped = "skipped",
     }
 }
 
-/// Why a record became a dead letter.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum DeadLetterReason {
-    /// The last attempt failed.
-    AttemptsExhausted,
-    /// All attempts made, none of them known to have been started.
-    AttemptsUnconfirmed,
-    /// CommittedState already due in a delay topic whose offsets were lost.
-    TooOld,
-    /// Not an object in JSON, or the history of a delayed record is nonsense.
-    Undecodable,
-    /// No `id`.
-    NoRecordId,
-    /// No `tenantId`.
-    NoTenantId,
-    /// An `id` or `tenantId` of the wrong kind or form.
-    BadId,
-    /// Larger than allowed; only its beginning is kept.
-    TooLarge,
-}
-
-impl DeadLetterReason {
-    /// Every reason.
-    pub const ALL: [Self; 8] = [
-        Self::AttemptsExhausted,
-        Self::AttemptsUnconfirmed,
-        Self::TooOld,
-        Self::Undecodable,
-        Self::NoRecordId,
-        Self::NoTenantId,
-        Self::BadId,
-        Self::TooLarge,
-    ];
-
-    /// The name in headers and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AttemptsExhausted => "attempts_exhausted",
-            Self::AttemptsUnconfirmed => "attempts_unconfirmed",
-            Self::TooOld => "too_old",
-            Self::Undecodable => "undecodable",
-            Self::NoRecordId => "no_record_id",
-            Self::NoTenantId => "no_tenant_id",
-            Self::BadId => "bad_id",
-            Self::TooLarge => "too_large",
-        }
+named_enum! {
+    /// The reason for a dead letter. The names are in headers and metrics.
+    pub enum DeadLetterReason {
+        /// The last attempt failed.
+        AttemptsExhausted = "attempts_exhausted",
+        /// All attempts are used and none of them is confirmed as started.
+        AttemptsUnconfirmed = "attempts_unconfirmed",
+        /// The record was due already in a delay topic whose offsets were lost.
+        TooOld = "too_old",
+        /// The value is no JSON object, or the headers of a delayed record are malformed.
+        Undecodable = "undecodable",
+        /// The value has no `id`.
+        NoRecordId = "no_record_id",
+        /// The value has no `tenantId`.
+        NoTenantId = "no_tenant_id",
+        /// The `id` or the `tenantId` is not a string of the allowed form.
+        BadId = "bad_id",
+        /// The record is larger than allowed; only the start of its value is kept.
+        TooLarge = "too_large",
     }
 }

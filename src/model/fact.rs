@@ -4,50 +4,27 @@
 use super::attempt::AttemptResult;
 use super::call::RecordId;
 use super::disposition::{DeadLetterReason, Disposition};
+use super::named_enum::named_enum;
 use super::position::{Partition, Position};
 use super::tenant::TenantId;
 use super::time::Delay;
 use std::time::Duration;
 
-/// Why the whole Kafka side is dropped and taken up again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum ReadoptReason {
-    /// A commit failed or took too long: the older request may still land.
-    CommitUnsure,
-    /// A transaction's outcome is not known, or its producer is fatal.
-    MoveUnsure,
-    /// The offset to read is no longer in the log.
-    OffsetOutOfRange,
-    /// A topic was deleted and made again.
-    TopicRecreated,
-    /// A record came that lies below what was finished.
-    RecordBelowBase,
-    /// The consumer failed for good, and not because of a namesake.
-    ConsumerFault,
-}
-
-impl ReadoptReason {
-    /// Every reason.
-    pub const ALL: [Self; 6] = [
-        Self::CommitUnsure,
-        Self::MoveUnsure,
-        Self::OffsetOutOfRange,
-        Self::TopicRecreated,
-        Self::RecordBelowBase,
-        Self::ConsumerFault,
-    ];
-
-    /// The name in metrics and logs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CommitUnsure => "commit_unsure",
-            Self::MoveUnsure => "move_unsure",
-            Self::OffsetOutOfRange => "offset_out_of_range",
-            Self::TopicRecreated => "topic_recreated",
-            Self::RecordBelowBase => "record_below_base",
-            Self::ConsumerFault => "consumer_fault",
-        }
+named_enum! {
+    /// The reason for a re-adoption. The names are in metrics and logs.
+    pub enum ReadoptReason {
+        /// A commit failed or took too long: the older request may still be applied.
+        CommitUnsure = "commit_unsure",
+        /// The outcome of a transaction is unknown, or its producer has a fatal error.
+        MoveUnsure = "move_unsure",
+        /// The offset to read is no longer in the log.
+        OffsetOutOfRange = "offset_out_of_range",
+        /// A topic was deleted and created again.
+        TopicRecreated = "topic_recreated",
+        /// A record arrived below the finished offsets.
+        RecordBelowBase = "record_below_base",
+        /// The consumer has a fatal error, and no other process uses this instance name.
+        ConsumerFault = "consumer_fault",
     }
 }
 

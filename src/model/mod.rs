@@ -7,6 +7,7 @@ pub mod disposition;
 pub mod fact;
 pub mod headers;
 pub mod message;
+pub(crate) mod named_enum;
 pub mod overview;
 pub mod position;
 pub mod record;
