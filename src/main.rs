@@ -23,7 +23,7 @@ fn main() -> ExitCode {
                 commands::refuse(&mistakes)
             }
         },
-        Command::Demo(given) => commands::demo::run(&given),
+        Command::Demo(_) => commands::demo::run(),
         Command::CheckConfig(given) => commands::check_config::run(&given, RULE, &variables),
         Command::Topics(given) => commands::topics::run(&given, RULE),
         Command::Publish(given) => commands::publish::run(&given, RULE),

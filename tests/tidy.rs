@@ -44,7 +44,7 @@ const HOMES: &[Home] = &[
             "thread::Builder",
         ],
         under: &["src/"],
-        except: &["src/runner.rs", "src/commands/demo", "src/admin/mod.rs"],
+        except: &["src/runner.rs", "src/demo", "src/admin/mod.rs"],
     },
     Home {
         rule: "only src/telemetry/metrics.rs names metrics",
@@ -59,8 +59,8 @@ const HOMES: &[Home] = &[
         except: &[
             "src/model/headers.rs",
             "src/http/",
-            "src/commands/demo",
-            "src/commands/receive",
+            "src/demo/",
+            "src/receive/",
         ],
     },
     Home {
@@ -166,6 +166,14 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "commands",
+        to: EVERYONE,
+    },
+    Arrow {
+        from: "receive",
+        to: &["clock", "http", "model", "shutdown"],
+    },
+    Arrow {
+        from: "demo",
         to: EVERYONE,
     },
     Arrow {

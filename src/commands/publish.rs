@@ -3,7 +3,7 @@
 //! has acknowledged it. The one loop runs on the main thread; librdkafka sends
 //! on its own threads.
 
-pub(super) mod records;
+pub mod records;
 
 use super::{Exit, fault, print, refuse, say};
 use crate::cli::PublishArgs;

@@ -2,11 +2,11 @@
 
 use super::{ENGLISH, GUIDES, Guide};
 use crate::support::sample::EXAMPLE;
-use ringback::commands::receive::field::{Field, Holds};
-use ringback::commands::receive::fields::{EXPANSION, FIELDS, RULES};
 use ringback::config::args::DELAYS_DEFAULT;
 use ringback::model::attempt::ErrorClass;
 use ringback::model::time::parse_duration;
+use ringback::receive::field::{Field, Holds};
+use ringback::receive::fields::{EXPANSION, FIELDS, RULES};
 use std::fmt::Write as _;
 use std::time::Duration;
 

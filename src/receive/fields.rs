@@ -415,8 +415,8 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    const SPEC: &str = include_str!("../../../tests/contract/callback-spec.zh.md");
-    const EXAMPLE: &str = include_str!("../../../tests/contract/example-request.json");
+    const SPEC: &str = include_str!("../../tests/contract/callback-spec.zh.md");
+    const EXAMPLE: &str = include_str!("../../tests/contract/example-request.json");
 
     /// The rows of the contract's three tables: name, type, explanation.
     fn rows() -> Vec<Vec<(&'static str, &'static str, &'static str)>> {

@@ -1,9 +1,9 @@
 //! The tenants' receivers: one small server on loopback, a path for each role,
-//! and every POST in the ledger. Never asks the service anything. Runs as a
+//! and every POST in the witness. Never asks the service anything. Runs as a
 //! task of the demo's runtime.
 
 use super::cast::{FAILING_FOR, Role, SLOW_ANSWER};
-use super::ledger::Ledger;
+use super::witness::Witness;
 use crate::clock::Clock;
 use crate::model::time::UnixMillis;
 use axum::Router;
@@ -18,17 +18,17 @@ use tokio::net::TcpListener;
 /// The receivers' common state.
 #[derive(Clone)]
 pub struct Receivers {
-    ledger: Arc<Mutex<Ledger>>,
+    witness: Arc<Mutex<Witness>>,
     clock: Arc<Clock>,
     failing_since: Arc<OnceLock<UnixMillis>>,
 }
 
 impl Receivers {
-    /// Receivers that write this ledger.
+    /// Receivers that write this witness.
     #[must_use]
-    pub fn new(ledger: Arc<Mutex<Ledger>>, clock: Arc<Clock>) -> Self {
+    pub fn new(witness: Arc<Mutex<Witness>>, clock: Arc<Clock>) -> Self {
         Self {
-            ledger,
+            witness,
             clock,
             failing_since: Arc::default(),
         }
@@ -44,8 +44,8 @@ impl Receivers {
         axum::serve(listener, router).await
     }
 
-    fn with_ledger<T>(&self, f: impl FnOnce(&mut Ledger) -> T) -> T {
-        f(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_witness<T>(&self, f: impl FnOnce(&mut Witness) -> T) -> T {
+        f(&mut self.witness.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Behaves as this role does; the status of the answer.
@@ -82,10 +82,10 @@ async fn receive(
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let id = header("webhook-id").unwrap_or_default();
     let attempt = header("ringback-attempt").unwrap_or_default();
-    receivers.with_ledger(|ledger| ledger.posted(role, id, attempt, &body));
+    receivers.with_witness(|witness| witness.posted(role, id, attempt, &body));
     let status = receivers.behave(role).await;
     if status.is_success() {
-        receivers.with_ledger(|ledger| ledger.delivered(id));
+        receivers.with_witness(|witness| witness.delivered(id));
     }
     status
 }

@@ -3,7 +3,7 @@
 //! whether numbers add up. Runs on the main thread.
 
 use super::cast::Role;
-use super::ledger::{Ledger, Tally};
+use super::witness::{Tally, Witness};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Progress {
         elapsed: Duration,
         note: &str,
         counts: Counts,
-        ledger: &Ledger,
+        witness: &Witness,
     ) -> String {
         if !io::stdout().is_terminal() {
             return plain(elapsed, note, counts);
@@ -63,7 +63,7 @@ impl Progress {
         if self.lines > 0 {
             write!(text, "\x1b[{}A", self.lines).expect("a String takes any text");
         }
-        let block = block(elapsed, note, counts, ledger);
+        let block = block(elapsed, note, counts, witness);
         self.lines = block.lines().count();
         for line in block.lines() {
             writeln!(text, "\x1b[2K{line}").expect("a String takes any text");
@@ -87,10 +87,10 @@ fn plain(elapsed: Duration, note: &str, counts: Counts) -> String {
     )
 }
 
-fn block(elapsed: Duration, note: &str, counts: Counts, ledger: &Ledger) -> String {
+fn block(elapsed: Duration, note: &str, counts: Counts, witness: &Witness) -> String {
     let mut text = plain(elapsed, note, counts);
     for role in Role::ALL {
-        let tally = ledger.tally(role);
+        let tally = witness.tally(role);
         let line = format!(
             "        {:<12} {:>3} published  {:>3} delivered  {:>4} POSTs   {}",
             role.name(),
@@ -106,23 +106,23 @@ fn block(elapsed: Duration, note: &str, counts: Counts, ledger: &Ledger) -> Stri
 
 /// The end: a table, the checks, and whether all of them hold.
 #[must_use]
-pub fn summary(total: u64, counts: Counts, ledger: &Ledger) -> (String, bool) {
+pub fn summary(total: u64, counts: Counts, witness: &Witness) -> (String, bool) {
     let mut text = String::from("\n");
     let mut all = Tally::default();
     for role in Role::ALL {
-        let tally = ledger.tally(role);
+        let tally = witness.tally(role);
         all = all + tally;
         row(&mut text, role.name(), tally);
     }
     row(&mut text, "all", all);
     let mut right = true;
     text.push('\n');
-    for (holds, what) in checks(total, counts, all, ledger) {
+    for (holds, what) in checks(total, counts, all, witness) {
         right &= holds;
         let verdict = if holds { "ok   " } else { "WRONG" };
         writeln!(text, "{verdict} {what}").expect("a String takes any text");
     }
-    for fault in ledger.faults().iter().take(10) {
+    for fault in witness.faults().iter().take(10) {
         writeln!(text, "      {fault}").expect("a String takes any text");
     }
     (text, right)
@@ -145,7 +145,7 @@ fn row(text: &mut String, name: &str, tally: Tally) {
 }
 
 /// Each check with its numbers.
-fn checks(total: u64, counts: Counts, all: Tally, ledger: &Ledger) -> [(bool, String); 6] {
+fn checks(total: u64, counts: Counts, all: Tally, witness: &Witness) -> [(bool, String); 6] {
     let Counts {
         published,
         delivered,
@@ -185,7 +185,7 @@ fn checks(total: u64, counts: Counts, all: Tally, ledger: &Ledger) -> [(bool, St
             format!("it never saw {never_posted} records, skipped {skipped}"),
         ),
         (
-            ledger.faults().is_empty(),
+            witness.faults().is_empty(),
             "at most 10 POSTs for a record, none after its 2xx, every body as published".to_owned(),
         ),
     ]
@@ -195,19 +195,19 @@ fn checks(total: u64, counts: Counts, all: Tally, ledger: &Ledger) -> [(bool, St
 mod tests {
     use super::*;
 
-    fn ledger() -> Ledger {
-        let mut ledger = Ledger::default();
+    fn witness() -> Witness {
+        let mut witness = Witness::default();
         for (id, role) in [
             ("a", Role::Healthy),
             ("b", Role::Dead),
             ("c", Role::NoCallback),
         ] {
-            ledger.publish(role, id, b"v");
+            witness.publish(role, id, b"v");
         }
-        ledger.posted(Role::Healthy, "a", "1", b"v");
-        ledger.delivered("a");
-        ledger.posted(Role::Dead, "b", "1", b"v");
-        ledger
+        witness.posted(Role::Healthy, "a", "1", b"v");
+        witness.delivered("a");
+        witness.posted(Role::Dead, "b", "1", b"v");
+        witness
     }
 
     const RIGHT: Counts = Counts {
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_summary_is_right_only_if_every_number_adds_up() {
-        assert!(summary(3, RIGHT, &ledger()).1);
+        assert!(summary(3, RIGHT, &witness()).1);
         let wrong = [
             Counts {
                 published: 4,
@@ -241,12 +241,12 @@ mod tests {
             },
         ];
         for counts in wrong {
-            let (text, right) = summary(3, counts, &ledger());
+            let (text, right) = summary(3, counts, &witness());
             assert!(!right && text.contains("WRONG"), "{counts:?}");
         }
-        let mut after = ledger();
+        let mut after = witness();
         after.posted(Role::Healthy, "a", "2", b"v");
         assert!(!summary(3, RIGHT, &after).1);
-        assert!(!summary(4, RIGHT, &ledger()).1);
+        assert!(!summary(4, RIGHT, &witness()).1);
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 /// Every record that was published, and what came of it.
 #[derive(Default)]
-pub struct Ledger {
+pub struct Witness {
     records: HashMap<String, Entry>,
     faults: Vec<String>,
 }
@@ -20,7 +20,7 @@ struct Entry {
     delivered: bool,
 }
 
-/// One tenant's part of the ledger.
+/// One tenant's part of the witness.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
     /// Records published.
@@ -35,7 +35,7 @@ pub struct Tally {
     pub posts_most: u64,
 }
 
-impl Ledger {
+impl Witness {
     /// A record is about to be published.
     pub fn publish(&mut self, role: Role, id: &str, value: &[u8]) {
         let entry = Entry {
@@ -124,11 +124,11 @@ mod tests {
     fn what_must_not_happen_is_a_fault() {
         #[track_caller]
         fn check(role: Role, id: &str, attempt: &str, body: &[u8], faults: usize) {
-            let mut ledger = Ledger::default();
-            ledger.publish(Role::Slow, "a", b"value");
-            ledger.posted(Role::Slow, "a", "1", b"value");
-            ledger.posted(role, id, attempt, body);
-            assert_eq!(ledger.faults().len(), faults, "{:?}", ledger.faults());
+            let mut witness = Witness::default();
+            witness.publish(Role::Slow, "a", b"value");
+            witness.posted(Role::Slow, "a", "1", b"value");
+            witness.posted(role, id, attempt, body);
+            assert_eq!(witness.faults().len(), faults, "{:?}", witness.faults());
         }
         check(Role::Slow, "a", "2", b"value", 0);
         check(Role::Slow, "a", "3", b"value", 0);
@@ -138,15 +138,15 @@ mod tests {
         check(Role::Dead, "a", "2", b"value", 1);
         check(Role::Slow, "a", "2", b"other", 1);
 
-        let mut ledger = Ledger::default();
-        ledger.publish(Role::Slow, "a", b"value");
+        let mut witness = Witness::default();
+        witness.publish(Role::Slow, "a", b"value");
         for n in 1..=11 {
-            ledger.posted(Role::Slow, "a", &n.to_string(), b"value");
+            witness.posted(Role::Slow, "a", &n.to_string(), b"value");
         }
-        assert_eq!(ledger.faults().len(), 1);
-        ledger.delivered("a");
-        ledger.posted(Role::Slow, "a", "12", b"value");
-        assert_eq!(ledger.faults().len(), 3);
-        assert_eq!(ledger.tally(Role::Slow).posts_most, 12);
+        assert_eq!(witness.faults().len(), 1);
+        witness.delivered("a");
+        witness.posted(Role::Slow, "a", "12", b"value");
+        assert_eq!(witness.faults().len(), 3);
+        assert_eq!(witness.tally(Role::Slow).posts_most, 12);
     }
 }

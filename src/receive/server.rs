@@ -12,7 +12,6 @@ use super::show::{Arrival, Ending};
 use super::signed::Verdict;
 use super::{Answer, Form, Plan};
 use crate::clock::{self, Clock};
-use crate::commands::say;
 use crate::model::time::DurationText;
 use axum::http::request::Parts;
 use axum::http::{Method, Request, Response, StatusCode, header};
@@ -253,10 +252,7 @@ impl Receiver {
     /// What is no callback, on standard error, so that standard output has one
     /// line a callback.
     fn notice(&self, text: &str) {
-        say(
-            &mut io::stderr(),
-            &format!("ringback receive: {}\n", safe(text)),
-        );
+        super::tell(&safe(text));
     }
 }
 

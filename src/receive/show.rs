@@ -340,7 +340,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    const EXAMPLE: &[u8] = include_bytes!("../../../tests/contract/example-request.json");
+    const EXAMPLE: &[u8] = include_bytes!("../../tests/contract/example-request.json");
 
     fn arrival(body: &[u8]) -> Arrival {
         let headers = [

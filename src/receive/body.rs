@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use std::fmt::Write as _;
 
-    const EXAMPLE: &[u8] = include_bytes!("../../../tests/contract/example-request.json");
+    const EXAMPLE: &[u8] = include_bytes!("../../tests/contract/example-request.json");
 
     fn callback(bytes: &[u8]) -> Callback<'_> {
         match Body::read(bytes) {

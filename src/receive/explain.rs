@@ -253,7 +253,7 @@ mod tests {
     use super::super::body::{Body, Callback};
     use super::*;
 
-    const EXAMPLE: &[u8] = include_bytes!("../../../tests/contract/example-request.json");
+    const EXAMPLE: &[u8] = include_bytes!("../../tests/contract/example-request.json");
 
     fn explained(body: &[u8]) -> Vec<Explained> {
         let Body::Callback(Callback { members: read, .. }) = Body::read(body) else {

@@ -1,0 +1,342 @@
+//! `ringback demo`: the real service against librdkafka's in-process cluster
+//! and receivers of its own, with live progress, and a summary whose numbers
+//! the receivers' witness must confirm. Decides nothing about records. All of it
+//! runs on the main thread's runtime, beside the threads of the Kafka shell.
+//!
+//! Time: the mock group gives partitions 3.2 s after the start, the records
+//! take 8 s, and the last dead record ends after ten attempts of 500 ms, 6.8 s
+//! of delays and ten moves of some 0.5 s each: about 30 s in all. After 55 s the
+//! demo ends whatever is left.
+
+mod cast;
+mod receiver;
+mod view;
+mod witness;
+
+use crate::admin::{About, Status};
+use crate::clock::Clock;
+use crate::commands::Exit;
+use crate::commands::publish::records::Outgoing;
+use crate::config::name_files::NameFiles;
+use crate::config::watch::TenantsWatch;
+use crate::engine::event::EngineSettings;
+use crate::http::callback::{Callbacks, HttpError, HttpSettings, Trust};
+use crate::kafka::settings::KafkaSettings;
+use crate::model::call::CallEnded;
+use crate::model::disposition::Disposition;
+use crate::model::position::{Topic, TopicNames};
+use crate::model::time::{Delay, UnixMillis};
+use crate::runner::{self, End, Service};
+use crate::shutdown::ShutdownPhase;
+use crate::telemetry::{Metrics, Telemetry};
+use cast::Role;
+use ipnet::IpNet;
+use rdkafka::client::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DefaultProducerContext, DeliveryResult, Producer, ProducerContext,
+};
+use receiver::Receivers;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use view::{Counts, Progress};
+use witness::Witness;
+
+/// The last is repeated: nine waits of 6.8 s in all, and three delay topics.
+const DELAYS: [&str; 5] = ["300ms", "300ms", "600ms", "600ms", "1s"];
+const ATTEMPTS: u8 = 10;
+/// Five times what the slow tenant takes, so that a busy machine does not turn
+/// its answers into timeouts; the dead tenant's attempts still end in time.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(750);
+const PARTITIONS: i32 = 4;
+const INSTANCE: &str = "demo";
+const RECORD_BYTES_MAX: usize = 1024 * 1024;
+/// 500 records in 8 s.
+const PUBLISH_EACH: Duration = Duration::from_millis(16);
+/// The whole demo ends within 60 s, its drain included.
+const END_AFTER: Duration = Duration::from_secs(55);
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+const PUBLISH_TIMEOUT_MS: &str = "20000";
+
+/// Runs the demo to its end. Returns whether its numbers add up.
+///
+/// Errors: the demo could not be played to its end.
+pub fn run() -> Result<bool, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Io)?;
+    let outcome = runtime.block_on(demo());
+    runtime.shutdown_background();
+    outcome
+}
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+/// Everything, to the end; whether the numbers add up.
+async fn demo() -> Result<bool, Error> {
+    let names = TopicNames::new("call-ended");
+    let delays: Vec<Delay> = DELAYS
+        .iter()
+        .map(|text| text.parse().expect("the delays are in range"))
+        .collect();
+    // It lives until the end of this function.
+    let cluster = Cluster::new(1).map_err(Error::Cluster)?;
+    let kafka = kafka_settings(cluster.bootstrap_servers(), names.clone(), &delays);
+    create_topics(&cluster, &kafka).map_err(Error::Cluster)?;
+    let producer = producer(&kafka.brokers).map_err(Error::Cluster)?;
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Io)?;
+    let receiver = listener.local_addr().map_err(Error::Io)?;
+    let clock = Arc::new(Clock::start());
+    let metrics = Arc::new(Metrics::new(
+        names.clone(),
+        &delays,
+        env!("CARGO_PKG_VERSION"),
+        "",
+    ));
+    let status = Status::new(About {
+        names: names.clone(),
+        instance: INSTANCE.to_owned(),
+        group: kafka.group.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: clock.now(),
+    });
+    let http = HttpSettings {
+        timeout: ATTEMPT_TIMEOUT,
+        version: env!("CARGO_PKG_VERSION"),
+        allow_networks: vec![IpNet::from(receiver.ip())],
+        proxy: None,
+        trust: Trust::Nobody,
+        keeps: true,
+    };
+    let apart = HttpSettings {
+        keeps: false,
+        ..http.clone()
+    };
+    let service = Service {
+        kafka: Arc::new(kafka),
+        engine: engine_settings(names.clone(), delays),
+        callbacks: Arc::new(Callbacks::new(http).map_err(Error::Http)?),
+        callbacks_apart: Arc::new(Callbacks::new(apart).map_err(Error::Http)?),
+        tenants: TenantsWatch::fixed(cast::tenants(receiver)),
+        name_files: NameFiles::default(),
+        telemetry: Arc::new(Telemetry::new(Arc::clone(&metrics), names.clone())),
+        status: Arc::new(status),
+        clock: Arc::clone(&clock),
+        hung_exit_code: Exit::Hung.code(),
+    };
+    let witness = Arc::new(Mutex::new(Witness::default()));
+    let stage = Stage {
+        began: clock.now(),
+        topic: names.name(Topic::Source),
+        status: Arc::clone(&service.status),
+        clock: Arc::clone(&clock),
+        metrics,
+        witness: Arc::clone(&witness),
+        producer,
+    };
+    let receivers = Receivers::new(witness, clock);
+    let (phase, phases) = watch::channel(ShutdownPhase::Running);
+    let mut running = std::pin::pin!(runner::serve(service, phases, std::future::ready(())));
+    let right = tokio::select! {
+        end = &mut running => return Err(Error::ServiceEnded(end)),
+        served = receivers.serve(listener) => return Err(served.err().map_or(Error::ReceiverEnded, Error::Io)),
+        right = stage.play() => right?,
+    };
+    phase.send_replace(ShutdownPhase::Draining);
+    let drained = timeout(DRAIN_MAX, running).await;
+    let drained = drained == Ok(End::Drained);
+    let verdict = if drained { "ok   " } else { "WRONG" };
+    print(&format!(
+        "{verdict} the service drained and left the group\n"
+    ));
+    Ok(right && drained)
+}
+
+fn kafka_settings(brokers: String, topics: TopicNames, delays: &[Delay]) -> KafkaSettings {
+    let mut distinct = delays.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    KafkaSettings {
+        brokers,
+        group: "ringback".to_owned(),
+        instance: INSTANCE.to_owned(),
+        topics,
+        delays: distinct,
+        record_bytes_max: RECORD_BYTES_MAX,
+        properties: Vec::new(),
+        embedded: true,
+    }
+}
+
+fn engine_settings(topics: TopicNames, delays: Vec<Delay>) -> EngineSettings {
+    EngineSettings {
+        topics,
+        attempts: ATTEMPTS,
+        delays,
+        in_flight_max: 1_024,
+        commit_interval: Duration::from_millis(2),
+        record_bytes_max: RECORD_BYTES_MAX,
+        drain_timeout: DRAIN_MAX,
+    }
+}
+
+/// Makes the topics that `topics create` would make.
+fn create_topics(cluster: &Cluster, kafka: &KafkaSettings) -> Result<(), KafkaError> {
+    for topic in kafka.needed_topics() {
+        cluster.create_topic(&kafka.topics.name(topic), PARTITIONS, 1)?;
+    }
+    Ok(())
+}
+
+/// Counts what Kafka has acknowledged; called from `poll`.
+#[derive(Default)]
+struct Acknowledged(AtomicU64);
+
+impl ClientContext for Acknowledged {}
+
+impl ProducerContext for Acknowledged {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, (): ()) {
+        // What was not acknowledged is missing in the sum, which then is wrong.
+        if delivered.is_ok() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn producer(brokers: &str) -> Result<BaseProducer<Acknowledged>, KafkaError> {
+    ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("message.timeout.ms", PUBLISH_TIMEOUT_MS)
+        .create_with_context(Acknowledged::default())
+}
+
+/// What the play needs.
+struct Stage {
+    began: UnixMillis,
+    topic: String,
+    status: Arc<Status>,
+    clock: Arc<Clock>,
+    metrics: Arc<Metrics>,
+    witness: Arc<Mutex<Witness>>,
+    producer: BaseProducer<Acknowledged>,
+}
+
+impl Stage {
+    /// Publishes, shows progress until every record has come to its end or the
+    /// time is over, and prints the summary; whether its numbers add up.
+    async fn play(self) -> Result<bool, Error> {
+        let mut records = cast::records().into_iter();
+        let total: u64 = Role::ALL.into_iter().map(Role::records).sum();
+        print(&format!(
+            "{total} records for {} tenants; {ATTEMPTS} attempts each, delays {}\n",
+            Role::ALL.len(),
+            DELAYS.join(", ")
+        ));
+        let mut progress = Progress::default();
+        let mut show_at = self.began;
+        let mut steps = interval(PUBLISH_EACH);
+        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            steps.tick().await;
+            let now = self.clock.now();
+            let ready = self.status.readiness(now).is_ok();
+            let mut note = "delivering";
+            if !ready {
+                note = "joining the group";
+            } else if let Some((role, outgoing)) = records.next() {
+                self.publish(role, &outgoing)?;
+                note = "publishing";
+            }
+            self.producer.poll(Duration::ZERO);
+            let counts = self.counts();
+            let elapsed = now.since(self.began);
+            let over = counts.published == total && counts.ended() >= total;
+            if now >= show_at || over {
+                show_at = now.plus(view::interval());
+                let text =
+                    self.with_witness(|witness| progress.show(elapsed, note, counts, witness));
+                print(&text);
+            }
+            if over || elapsed >= END_AFTER {
+                let (text, right) =
+                    self.with_witness(|witness| view::summary(total, counts, witness));
+                print(&text);
+                return Ok(right);
+            }
+        }
+    }
+
+    fn publish(&self, role: Role, outgoing: &Outgoing) -> Result<(), Error> {
+        let call = CallEnded::read(&outgoing.value).expect("the samples are valid");
+        self.with_witness(|witness| witness.publish(role, call.id.as_str(), &outgoing.value));
+        let record = BaseRecord::to(&self.topic)
+            .key(outgoing.key.as_str())
+            .payload(&outgoing.value);
+        let sent = self.producer.send(record);
+        sent.map_err(|(error, _)| Error::Cluster(error))
+    }
+
+    fn counts(&self) -> Counts {
+        let disposed = |disposition| self.metrics.disposed_so_far(disposition);
+        Counts {
+            published: self.producer.context().0.load(Ordering::Relaxed),
+            delivered: disposed(Disposition::Delivered),
+            dead_lettered: disposed(Disposition::DeadLettered),
+            skipped: disposed(Disposition::Skipped),
+        }
+    }
+
+    fn with_witness<T>(&self, f: impl FnOnce(&mut Witness) -> T) -> T {
+        f(&mut self.witness.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn print(text: &str) {
+    let mut out = io::stdout();
+    // A reader that has gone away (`| head`) misses text; the exit code stays.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Why the demo could not be played to its end.
+#[derive(Debug)]
+pub enum Error {
+    Io(io::Error),
+    Cluster(KafkaError),
+    Http(HttpError),
+    ServiceEnded(End),
+    ReceiverEnded,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(_) => f.write_str("the demo cannot use the loopback network"),
+            Self::Cluster(_) => f.write_str("the embedded kafka cluster failed"),
+            Self::Http(_) => f.write_str("the service cannot be made"),
+            Self::ServiceEnded(end) => write!(f, "the service ended before the demo: {end:?}"),
+            Self::ReceiverEnded => f.write_str("the receivers ended before the demo"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Cluster(error) => Some(error),
+            Self::Http(error) => Some(error),
+            Self::ServiceEnded(_) | Self::ReceiverEnded => None,
+        }
+    }
+}
