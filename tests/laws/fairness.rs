@@ -1,14 +1,13 @@
-//! L6 at one engine's desk: between two starts of one ready lane, every other
-//! ready lane that may start gets one. Seen at each offset write, whose new
-//! reservations are the starts that were chosen together.
+//! L6 for one engine: between two starts of one ready lane, every other ready
+//! lane that may start gets one. It is checked at each offset write: the new
+//! reservations of a write are chosen together.
 //!
-//! A lane is not seen from outside, so only what is certain counts: a record
-//! that a write lists as unfinished and not reserved, and that the same engine
-//! reserves from there later, was waiting in its lane all the time; its tenant
-//! may start where it has answered well, has never failed and has fewer attempts
-//! than any such lane is allowed. A partition of which a write starts nothing at
-//! all may come to rest for a transaction, and none of its lanes counts. The
-//! breach is told when that later reservation comes.
+//! Lanes are not visible from outside, so the checker uses only certain facts. A
+//! record that a write lists as unfinished and not reserved waits in its lane if
+//! the same engine reserves it there later. Its tenant may start if it has
+//! answered well, has never failed, and has fewer attempts than any such lane may
+//! have. A partition without a start in a write may pause for a transaction, so
+//! its lanes do not count. The breach is reported at the later reservation.
 
 use super::map::Map;
 use super::{Law, Verdict};
@@ -17,41 +16,43 @@ use ringback::model::position::{NextOffset, Offset, Partition, Position};
 use ringback::model::tenant::{TenantId, Tenants};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// A lane whose tenant has not failed may have at least so many attempts at once, or
-/// its tenant's own limit.
+/// A lane whose tenant has not failed may have at least this many attempts at
+/// once, or the tenant's own limit if that is lower.
 const ATTEMPTS_CERTAIN: usize = 8;
 
-/// What is known of a partition that was adopted.
-struct Adopted {
-    /// What lies before it may have been listed by a former owner, unread.
+/// An adopted partition.
+struct AdoptedPartition {
+    /// An earlier process may have listed records before this offset without
+    /// reading them.
     end: NextOffset,
-    /// Its last owner stopped in the middle: starts are held back, and how many
-    /// is not seen from outside.
-    cautious: bool,
-    /// Its last write was refused: what it reserved is reserved again.
+    /// Its last process stopped uncleanly, so the engine holds starts back. Their
+    /// number is not visible from outside.
+    ramps_up: bool,
+    /// Its last write was refused, so its reservations come again.
     refused: bool,
 }
 
-/// What one write chose.
+/// The starts of one write.
 #[derive(Default)]
 struct Chosen {
     starts: BTreeMap<TenantId, usize>,
-    /// Some of them may be on their way to be moved: those are not reserved later.
+    /// Some of these records may be in a pending move; they are not reserved
+    /// later.
     waiting: BTreeMap<TenantId, Vec<Position>>,
-    /// Whether it can be judged.
+    /// A write after a refused one cannot be judged.
     refused_before: bool,
 }
 
-/// One engine's lanes as far as they can be seen.
+/// One engine's lanes, as far as they are visible from outside.
 #[derive(Default)]
 pub struct Fairness {
     tenant_of: HashMap<Position, TenantId>,
-    adopted: BTreeMap<Partition, Adopted>,
+    adopted: BTreeMap<Partition, AdoptedPartition>,
     least_limits: HashMap<TenantId, usize>,
     proven: HashSet<TenantId>,
     failed: HashSet<TenantId>,
     reserving: HashMap<WriteId, BTreeMap<TenantId, usize>>,
-    /// Records that were passed by while others started twice.
+    /// Records that waited while another tenant started twice.
     passed_by: BTreeMap<Position, String>,
 }
 
@@ -64,50 +65,50 @@ impl std::fmt::Debug for Fairness {
 }
 
 impl Fairness {
-    /// A partition's map was read.
+    /// Notes that a partition's map was read.
     pub fn adopted(&mut self, partition: Partition, map: Option<&Map>) {
-        let adopted = Adopted {
+        let adopted = AdoptedPartition {
             end: map.map_or(NextOffset(i64::MIN), |map| map.end),
-            cautious: map.is_some_and(|map| map.unfinished.values().any(|reserved| *reserved)),
+            ramps_up: map.is_some_and(|map| map.unfinished.values().any(|reserved| *reserved)),
             refused: false,
         };
         self.adopted.insert(partition, adopted);
     }
 
-    /// A record came.
+    /// Notes that the engine got a record.
     pub fn read(&mut self, position: Position, tenant: TenantId) {
         self.tenant_of.insert(position, tenant);
     }
 
-    /// An attempt ended, well or not, or did not start.
+    /// Notes that an attempt ended; `delivered` is `None` if it did not start.
     pub fn ended(&mut self, tenant: &TenantId, delivered: Option<bool>) {
-        let known = match delivered {
+        let tenants = match delivered {
             None => return,
             Some(true) => &mut self.proven,
             Some(false) => &mut self.failed,
         };
-        if !known.contains(tenant) {
-            known.insert(tenant.clone());
+        if !tenants.contains(tenant) {
+            tenants.insert(tenant.clone());
         }
     }
 
-    /// The partition is taken.
-    pub fn taken(&mut self, partition: Partition) {
+    /// Notes that the partition was revoked.
+    pub fn revoked(&mut self, partition: Partition) {
         self.adopted.remove(&partition);
         self.tenant_of.retain(|p, _| p.partition != partition);
         self.passed_by.retain(|p, _| p.partition != partition);
     }
 
-    /// All partitions are taken up anew.
-    pub fn readopts(&mut self) {
+    /// Notes a re-adoption of all partitions.
+    pub fn readopt(&mut self) {
         self.adopted.clear();
         self.tenant_of.clear();
         self.reserving.clear();
         self.passed_by.clear();
     }
 
-    /// Limits change: what was passed by may have been at its limit, and one
-    /// that is raised is reached only with time.
+    /// Notes new limits. A tenant that was passed by may have been at its limit.
+    /// A raised limit takes effect only with time.
     pub fn limits_change(&mut self, tenants: &Tenants) {
         self.passed_by.clear();
         for tenant in tenants.iter() {
@@ -117,7 +118,7 @@ impl Fairness {
         }
     }
 
-    /// A write was answered; where it was refused, all is as before it.
+    /// Notes the answer to a write. A refused write changes nothing.
     pub fn answered<'a>(
         &mut self,
         write: WriteId,
@@ -132,8 +133,8 @@ impl Fairness {
         }
     }
 
-    /// A write is ordered, with each partition's map before it and now.
-    /// `in_flight` tells a tenant's attempts, where its limit has not just changed.
+    /// Checks a write, with each partition's map before it and now. `in_flight`
+    /// returns a tenant's attempts, or `None` if its limit has just changed.
     pub fn written(
         &mut self,
         write: WriteId,
@@ -173,7 +174,8 @@ impl Fairness {
             let Some(adopted) = self.adopted.get_mut(partition) else {
                 continue;
             };
-            // Then the map before it says of too much that it is reserved.
+            // After a refused write the map before it shows too many
+            // reservations.
             let refused = std::mem::take(&mut adopted.refused);
             chosen.refused_before |= refused;
             let before = before.as_ref().filter(|_| !refused);
@@ -193,7 +195,7 @@ impl Fairness {
                     if let Some(tenant) = self.tenant_of.get(&at(*offset)) {
                         *chosen.starts.entry(tenant.clone()).or_default() += 1;
                     }
-                } else if !*reserved && !adopted.cautious && !adopted.end.is_past(*offset) {
+                } else if !*reserved && !adopted.ramps_up && !adopted.end.is_past(*offset) {
                     waiting.push(at(*offset));
                 }
             }
@@ -210,7 +212,7 @@ impl Fairness {
         Ok(chosen)
     }
 
-    /// A record has a disposition, or is passed over.
+    /// Notes that a record has a disposition or is skipped.
     pub fn finished(&mut self, position: Position) {
         self.tenant_of.remove(&position);
         self.passed_by.remove(&position);

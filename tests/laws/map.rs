@@ -1,4 +1,5 @@
-//! The one place where the checkers meet the engine's codec of commit metadata.
+//! The map of a commit's metadata, as the checkers see it. Only this file uses
+//! the engine's codec.
 
 use ringback::engine::offsets::{self, Began, Mark};
 use ringback::model::message::Snapshot;
@@ -6,26 +7,26 @@ use ringback::model::position::{NextOffset, Offset, TopicId};
 use ringback::model::time::UnixMillis;
 use std::collections::BTreeMap;
 
-/// What a snapshot says of its partition.
+/// The contents of a snapshot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Map {
     /// The smallest unfinished offset, or the end.
     pub base: NextOffset,
-    /// Below it, what is not listed is finished.
+    /// A record before it that is not listed is finished.
     pub end: NextOffset,
-    /// Since when there are maps of this partition.
-    pub began: Began,
-    /// What is unfinished, and whether it is reserved.
+    /// When the offset maps of this partition start.
+    pub maps_since: Began,
+    /// The unfinished offsets, and whether each is reserved.
     pub unfinished: BTreeMap<Offset, bool>,
 }
 
 impl Map {
-    /// Nothing is finished from here on.
+    /// Returns a map without a finished record from `base` on.
     pub fn at(base: NextOffset) -> Self {
         Self {
             base,
             end: base,
-            began: Began {
+            maps_since: Began {
                 at: UnixMillis(0),
                 end: base,
             },
@@ -33,20 +34,20 @@ impl Map {
         }
     }
 
-    /// Whether the record at this offset is finished by this map.
+    /// Returns whether the map says that the record at this offset is finished.
     pub fn is_finished(&self, offset: Offset) -> bool {
         self.end.is_past(offset) && !self.unfinished.contains_key(&offset)
     }
 }
 
-/// Reads a snapshot. Errors: why it cannot be read.
+/// Reads a snapshot, or returns why it is unreadable.
 pub fn decode(snapshot: &Snapshot, topic_id: Option<&TopicId>) -> Result<Map, &'static str> {
     let map = offsets::decode(&snapshot.metadata, snapshot.base, topic_id)
         .map_err(offsets::Unusable::why)?;
     Ok(Map {
         base: snapshot.base,
         end: map.end,
-        began: map.began,
+        maps_since: map.began,
         unfinished: map
             .unfinished
             .into_iter()
@@ -55,7 +56,7 @@ pub fn decode(snapshot: &Snapshot, topic_id: Option<&TopicId>) -> Result<Map, &'
     })
 }
 
-/// The metadata of a map.
+/// Returns the metadata of a map.
 pub fn encode(map: &Map, topic_id: Option<&TopicId>) -> String {
     let marks = map.unfinished.iter().map(|(offset, reserved)| {
         let mark = if *reserved {
@@ -65,5 +66,5 @@ pub fn encode(map: &Map, topic_id: Option<&TopicId>) -> String {
         };
         (*offset, mark)
     });
-    offsets::encode(map.base, map.end, topic_id, map.began, marks)
+    offsets::encode(map.base, map.end, topic_id, map.maps_since, marks)
 }

@@ -1,7 +1,7 @@
-//! The laws of the engine as checkers: plain functions over what was seen, for
-//! the simulator and for tests on real processes alike. Never IO or clocks.
+//! The laws of the engine as checkers: plain functions over observed facts. The
+//! simulator uses them. They never do IO and never read a clock.
 
-pub mod desk;
+pub mod engine_checker;
 pub mod fairness;
 pub mod map;
 pub mod offsets;
@@ -30,18 +30,18 @@ pub enum Law {
     L9,
 }
 
-/// A law that did not hold.
+/// A broken law.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Breach {
     pub law: Law,
     pub what: String,
 }
 
-/// Whether what was just seen is lawful.
+/// The result of a check.
 pub type Verdict = Result<(), Breach>;
 
 impl Law {
-    /// The breach of this law that consists in `what`.
+    /// Returns a breach of this law.
     pub fn breach(self, what: impl Into<String>) -> Breach {
         Breach {
             law: self,
@@ -49,7 +49,7 @@ impl Law {
         }
     }
 
-    /// Lawful where `holds`.
+    /// Returns a breach of this law unless `holds`.
     pub fn check(self, holds: bool, what: impl FnOnce() -> String) -> Verdict {
         if holds {
             Ok(())

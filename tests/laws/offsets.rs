@@ -1,5 +1,5 @@
-//! L1 to L4 at the two moments that count: an offset write takes effect at the
-//! broker, and an attempt starts.
+//! Checks L1 to L4 at two moments: an offset write takes effect at the broker,
+//! and an attempt starts.
 
 use super::map::{self, Map};
 use super::residences::Residences;
@@ -15,19 +15,20 @@ use std::time::Duration;
 /// Source: the accounting rules, "one residence, one send".
 pub const LEASE: Duration = Duration::from_secs(2);
 
-/// Who writes: one adoption of a partition by one life of a process.
+/// The writer of an offset: one adoption of a partition by one process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Writer {
     pub replica: usize,
-    pub life: u32,
+    pub process: u32,
     pub generation: Generation,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Reservation {
-    /// Who wrote it first; for anyone else it is in doubt.
+    /// The first writer; for every other writer the record is in doubt.
     by: Writer,
-    /// When the last write that holds it and was acknowledged was requested.
+    /// The request time of the last acknowledged write that holds the
+    /// reservation.
     granted_at: Option<UnixMillis>,
 }
 
@@ -44,11 +45,11 @@ pub struct Start {
     pub attempt: u8,
     pub attempts_max: u8,
     pub by: Writer,
-    /// When it must not start any more, by the process's clock.
+    /// The end of its lease, by the process's clock.
     pub start_by: UnixMillis,
     /// By the broker's clock.
     pub broker_at: UnixMillis,
-    /// How far the two may differ.
+    /// The maximum difference of the two clocks.
     pub skew_max: Duration,
 }
 
@@ -56,13 +57,14 @@ pub struct Start {
 #[derive(Debug, Default)]
 pub struct Offsets {
     of: HashMap<Partition, Committed>,
-    /// Reservations that others ended, which their writers may not know yet.
+    /// Reservations that other writers ended; the first writer may not see that
+    /// yet.
     ended_by_others: HashMap<Position, Reservation>,
 }
 
 impl Offsets {
-    /// A snapshot took effect. The moves of its transaction, if it has one, are
-    /// already told to `residences`. `log_end` is the last stable offset.
+    /// Checks a snapshot that took effect. `residences` already holds the moves
+    /// of its transaction. `log_end` is the last stable offset.
     pub fn committed(
         &mut self,
         snapshot: &Snapshot,
@@ -96,7 +98,7 @@ impl Offsets {
                     })
                     .map_or(0, |residence| residence.posts);
                 Law::L3.check(!opened || (reservation.by == by && posts == 0), || {
-                    format!("{partition:?}: {offset} was reserved, may have been sent, and is open again")
+                    format!("{partition:?}: {offset} was reserved, may have been sent, and is not reserved any more")
                 })?;
             }
         }
@@ -105,12 +107,12 @@ impl Offsets {
             .iter()
             .filter(|(_, reserved)| **reserved)
             .map(|(offset, _)| {
-                let fresh = Reservation {
+                let new = Reservation {
                     by,
                     granted_at: None,
                 };
-                let known = old.and_then(|old| old.reservations.get(offset)).copied();
-                (*offset, known.unwrap_or(fresh))
+                let earlier = old.and_then(|old| old.reservations.get(offset)).copied();
+                (*offset, earlier.unwrap_or(new))
             })
             .collect();
         if let Some(old) = old {
@@ -127,25 +129,25 @@ impl Offsets {
         Ok(())
     }
 
-    /// Something other than the service wrote this offset, or the service
-    /// begins anew from there: what it said before does not count.
+    /// Forgets the earlier commits: another program wrote this offset, or the
+    /// service starts over from there.
     pub fn reset(&mut self, partition: Partition, base: NextOffset) {
         let map = Map::at(base);
         let reservations = BTreeMap::new();
         self.of.insert(partition, Committed { map, reservations });
     }
 
-    /// Whether something was committed for this partition.
-    pub fn is_known(&self, partition: Partition) -> bool {
+    /// Returns whether this partition has a committed offset.
+    pub fn has_commit(&self, partition: Partition) -> bool {
         self.of.contains_key(&partition)
     }
 
-    /// Nothing is committed for this partition.
+    /// Removes the committed offset of this partition.
     pub fn forget(&mut self, partition: Partition) {
         self.of.remove(&partition);
     }
 
-    /// The writer was told that its snapshot, requested then, took effect.
+    /// Notes that the writer got the acknowledgement of a snapshot.
     pub fn acknowledged(&mut self, snapshot: &Snapshot, by: Writer, requested_at: UnixMillis) {
         let partition = snapshot.partition;
         if let Some(committed) = self.of.get_mut(&partition) {
@@ -165,18 +167,18 @@ impl Offsets {
         }
     }
 
-    /// The engine orders an attempt: L3 and L4. Its POST, which may start later
-    /// within the lease, is counted by [`Residences::posted`].
+    /// Checks L3 and L4 for an attempt that the engine requests. Its POST may
+    /// start later within the lease; [`Residences::posted`] counts it.
     pub fn started(&self, start: &Start, residences: &Residences) -> Verdict {
         let position = start.position;
         Law::L3.check(start.attempt <= start.attempts_max, || {
             format!("attempt {} from {position:?}", start.attempt)
         })?;
         let residence = residences.get(position).ok_or_else(|| {
-            Law::L3.breach(format!("attempt from {position:?}, where no record is"))
+            Law::L3.breach(format!("attempt from {position:?}, where no record exists"))
         })?;
-        // A zombie that does not know yet that its record was moved on, as in
-        // doubt and with this attempt charged, may still start it within its lease.
+        // A zombie may still start an attempt within its lease. It does not know
+        // yet that its record was moved as in doubt, with this attempt charged.
         let zombies = self.ended_by_others.get(&position);
         let zombies = zombies.filter(|reservation| reservation.by == start.by);
         let moved = residence.moved && zombies.is_none();
@@ -202,7 +204,7 @@ impl Offsets {
                 "attempt from {position:?} before its reservation was acknowledged"
             ))
         })?;
-        // Whoever starts it looks at this moment first, however late that is.
+        // The sender compares this time with its clock right before the POST.
         let lease = start.start_by.since(granted_at);
         Law::L3.check(lease <= LEASE, || {
             format!("attempt from {position:?} up to {lease:?} after its reservation was requested")
@@ -216,14 +218,14 @@ impl Offsets {
         })
     }
 
-    /// How many offsets the committed maps reserve.
+    /// Returns the number of reserved offsets in the committed maps.
     pub fn reserved(&self) -> usize {
         self.of.values().map(|c| c.reservations.len()).sum()
     }
 }
 
-/// A map is well formed: base is the smallest unfinished or the end, and the
-/// end is in the log.
+/// Checks that a map is well formed: base is the smallest unfinished offset or
+/// the end, and the end lies in the log.
 fn shape(map: &Map, partition: Partition, log_end: NextOffset) -> Verdict {
     let first = map.unfinished.keys().next().copied();
     let base = first.map_or(map.end, NextOffset::at);
@@ -240,7 +242,7 @@ fn shape(map: &Map, partition: Partition, log_end: NextOffset) -> Verdict {
     })
 }
 
-/// What is finished stays finished (L2).
+/// Checks that finished records stay finished (L2).
 fn order(old: &Map, new: &Map, partition: Partition, residences: &Residences) -> Verdict {
     Law::L2.check(new.base >= old.base, || {
         format!(
@@ -252,7 +254,7 @@ fn order(old: &Map, new: &Map, partition: Partition, residences: &Residences) ->
     for (offset, _) in residences.between(partition, from, old.end) {
         let back = old.is_finished(offset) && !new.is_finished(offset);
         Law::L2.check(!back, || {
-            format!("{partition:?}: {offset} was finished and is not any more")
+            format!("{partition:?}: {offset} was finished before and is unfinished now")
         })?;
     }
     Ok(())

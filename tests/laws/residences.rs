@@ -1,5 +1,5 @@
-//! What became of every residence, as the outside world saw it: appended,
-//! attempted, answered, moved, lost. The receiver's side of the ledger.
+//! The history of every residence as the outside world saw it: appended,
+//! attempted, answered, moved, lost. The receivers' side of the ledger.
 
 use super::{Breach, Law, Verdict};
 use ringback::model::attempt::ATTEMPTS_MAX;
@@ -11,10 +11,11 @@ use ringback::model::time::UnixMillis;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-/// How far clocks may lie apart.
+/// The maximum difference between two clocks.
 const SKEW_MAX: Duration = Duration::from_secs(1);
 
-/// Names one publication or replay of a record, with its ten attempts.
+/// Identifies one publication or replay of a record, with its budget of ten
+/// attempts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BudgetId(usize);
 
@@ -25,42 +26,43 @@ struct Budget {
     dead_letters: u32,
 }
 
-/// Why a record is not the service's business any more.
+/// Why the service need not handle a record any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gone {
-    /// The log was deleted up to behind it: lost, and to be counted so.
+    /// The log was deleted up to a later offset: the record is lost and must be
+    /// counted.
     Deleted,
-    /// An operator's reset, or the loss of its map, passed it over.
+    /// An operator's reset, or the loss of its map, skipped it.
     PassedOver,
 }
 
 /// One residence of a record.
 #[derive(Clone, Debug)]
 pub struct Residence {
-    /// Which of the published records it is.
+    /// The number of the published record.
     pub number: u64,
     pub budget: BudgetId,
-    /// What could be read of it.
+    /// The call, if the value is readable.
     pub call: Option<CallEnded>,
-    /// Attempts made before it came here.
+    /// Attempts made before the record came here.
     pub attempts_made: u8,
-    /// When it is due, by the broker's clock.
+    /// The due time, by the broker's clock.
     pub due: UnixMillis,
-    /// POSTs that were started from here.
+    /// POSTs started from here.
     pub posts: u32,
-    /// Whether one of them was answered 2xx.
+    /// Whether one of these POSTs got a 2xx.
     pub delivered: bool,
     /// Whether a committed transaction moved it on.
     pub moved: bool,
-    /// Whether its tenant had no callback at some time since it was read.
+    /// Whether its tenant had no callback at some time since the record was read.
     pub may_skip: bool,
     pub gone: Option<Gone>,
-    /// Whether the map that told of it was lost: it may be found too old.
+    /// Whether the map that listed it was lost: the service may call it too old.
     pub map_lost: bool,
 }
 
 impl Residence {
-    /// Whether an offset may be committed past it (L1).
+    /// Returns whether an offset past this record may be committed (L1).
     pub fn is_durable(&self) -> bool {
         self.is_disposed() || self.gone.is_some()
     }
@@ -71,7 +73,8 @@ impl Residence {
     }
 }
 
-/// Names a residence for good: a topic made again has its offsets again.
+/// Identifies a residence across recreations of its topic, which reuse the
+/// offsets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Posted {
     position: Position,
@@ -83,14 +86,14 @@ pub struct Posted {
 #[derive(Debug, Default)]
 pub struct Residences {
     at: BTreeMap<Position, Residence>,
-    /// Of topics that were deleted.
+    /// Residences of deleted topics.
     former: HashMap<(Position, u64), Residence>,
     budgets: Vec<Budget>,
     posts_after_success: u64,
 }
 
 impl Residences {
-    /// A record of the source topic was appended.
+    /// Adds a record that was appended to the source topic.
     pub fn published(&mut self, record: &Record, number: u64) {
         let budget = self.new_budget();
         let residence = Residence {
@@ -114,8 +117,8 @@ impl Residences {
         BudgetId(self.budgets.len() - 1)
     }
 
-    /// A committed transaction moved a record. The log-append time of its copy
-    /// is `appended_at`, its partition and offset are `to`.
+    /// Adds a move by a committed transaction. `appended_at` is the log-append
+    /// time of the copy, `to` its position.
     pub fn moved(&mut self, moved: &MovedRecord, to: Position, appended_at: UnixMillis) -> Verdict {
         let from = moved.from;
         let number = number_of(moved.key.as_deref())
@@ -125,8 +128,9 @@ impl Residences {
             .get_mut(&from)
             .filter(|residence| residence.number == number)
             .or_else(|| self.former.get_mut(&(from, number)));
-        let old =
-            old.ok_or_else(|| Law::L1.breach(format!("moved from {from:?}, where no record is")))?;
+        let old = old.ok_or_else(|| {
+            Law::L1.breach(format!("moved from {from:?}, where no record exists"))
+        })?;
         let made = header(&moved.headers, "ringback-attempts-made")
             .and_then(|text| text.parse::<u8>().ok())
             .ok_or_else(|| Law::L3.breach(format!("the copy of {from:?} has no attempts made")))?;
@@ -170,7 +174,7 @@ impl Residences {
         Ok(())
     }
 
-    /// A POST of the record with this number starts from here as the `attempt`th.
+    /// Checks and counts a POST that starts from this residence.
     pub fn posted(
         &mut self,
         position: Position,
@@ -183,7 +187,7 @@ impl Residences {
             .filter(|residence| residence.number == number)
             .or_else(|| self.former.get_mut(&(position, number)));
         let residence = residence.ok_or_else(|| {
-            Law::L3.breach(format!("attempt from {position:?}, where no record is"))
+            Law::L3.breach(format!("attempt from {position:?}, where no record exists"))
         })?;
         residence.posts += 1;
         let budget = &mut self.budgets[residence.budget.0];
@@ -194,7 +198,7 @@ impl Residences {
         })?;
         Law::L3.check(attempt == residence.attempts_made + 1, || {
             format!(
-                "attempt {attempt} from {position:?}, where {} were made",
+                "attempt {attempt} from {position:?}, after {} attempts made",
                 residence.attempts_made
             )
         })?;
@@ -208,7 +212,7 @@ impl Residences {
         })
     }
 
-    /// The receiver answered 2xx.
+    /// Notes a 2xx of the receiver.
     pub fn delivered(&mut self, posted: Posted) {
         self.budgets[posted.budget].succeeded = true;
         if let Some(residence) = self.at.get_mut(&posted.position)
@@ -218,7 +222,7 @@ impl Residences {
         }
     }
 
-    /// These tenants have no callback now: what they have waiting may be skipped.
+    /// Notes tenants without a callback: their waiting records may be skipped.
     pub fn may_skip(&mut self, lacks_callback: impl Fn(&TenantId) -> bool) {
         for residence in self.at.values_mut() {
             let call = residence.call.as_ref();
@@ -226,36 +230,38 @@ impl Residences {
         }
     }
 
-    /// One record was handed to a process that knows no callback of its tenant.
+    /// Notes that a process without a callback for this record's tenant got the
+    /// record.
     pub fn may_skip_one(&mut self, position: Position) {
         if let Some(residence) = self.at.get_mut(&position) {
             residence.may_skip = true;
         }
     }
 
-    /// The map of a partition was lost, and all is replayed from here: on the
-    /// source each record with a new budget; a delay topic's past copies may be
-    /// found too old, and nothing more. What lies before is passed over.
+    /// Notes that a partition's map was lost and all records from `from` on are
+    /// replayed. A source record gets a new budget. A copy in a delay topic may
+    /// be called too old. Records before `from` are skipped.
     pub fn replayed(&mut self, partition: Partition, from: NextOffset) {
-        let mut fresh = self.budgets.len();
+        let mut next = self.budgets.len();
         for (_, residence) in self.at.range_mut(whole(partition, from)) {
             residence.gone = None;
             if partition.topic == Topic::Source {
-                residence.budget = BudgetId(fresh);
+                residence.budget = BudgetId(next);
                 residence.posts = 0;
                 residence.delivered = false;
                 residence.moved = false;
                 residence.may_skip = false;
-                fresh += 1;
+                next += 1;
             } else {
                 residence.map_lost = true;
             }
         }
-        self.budgets.resize_with(fresh, Budget::default);
+        self.budgets.resize_with(next, Budget::default);
         self.gone_before(partition, from, Gone::PassedOver);
     }
 
-    /// What lies before this offset was deleted, or passed over by an operator.
+    /// Notes that the records before `start` were deleted, or skipped by an
+    /// operator.
     pub fn gone_before(&mut self, partition: Partition, start: NextOffset, why: Gone) {
         let before = Position {
             partition,
@@ -265,30 +271,30 @@ impl Residences {
             offset: Offset(start.0),
         };
         for (_, residence) in self.at.range_mut(before) {
-            let known = residence.gone.is_some() && why == Gone::Deleted;
-            if !residence.is_disposed() && !known {
+            let already_deleted = residence.gone.is_some() && why == Gone::Deleted;
+            if !residence.is_disposed() && !already_deleted {
                 residence.gone = Some(why);
             }
         }
     }
 
-    /// A partition was deleted with its topic.
+    /// Notes that a partition was deleted with its topic.
     pub fn deleted(&mut self, partition: Partition) {
-        let all = self.at.range(whole(partition, NextOffset(i64::MIN)));
-        let all: Vec<Position> = all.map(|(position, _)| *position).collect();
-        for position in all {
+        let range = self.at.range(whole(partition, NextOffset(i64::MIN)));
+        let positions: Vec<Position> = range.map(|(position, _)| *position).collect();
+        for position in positions {
             if let Some(residence) = self.at.remove(&position) {
                 self.former.insert((position, residence.number), residence);
             }
         }
     }
 
-    /// The residence at this position.
+    /// Returns the residence at this position.
     pub fn get(&self, position: Position) -> Option<&Residence> {
         self.at.get(&position)
     }
 
-    /// The residences of a partition from one place to before another.
+    /// Returns the residences of a partition from `from` to before `to`.
     pub fn between(
         &self,
         partition: Partition,
@@ -300,41 +306,43 @@ impl Residences {
         self.at.range(range).map(|(p, r)| (p.offset, r))
     }
 
-    /// POSTs of records that had been answered 2xx before.
+    /// Returns the number of POSTs of records that already had a 2xx.
     pub fn posts_after_success(&self) -> u64 {
         self.posts_after_success
     }
 
-    /// All POSTs.
+    /// Returns the number of POSTs.
     pub fn posts(&self) -> u64 {
         self.budgets.iter().map(|b| u64::from(b.posts)).sum()
     }
 
-    /// POSTs of the record at this position, for its present budget.
+    /// Returns the number of POSTs of the record at this position, within its
+    /// current budget.
     pub fn posts_of(&self, position: Position) -> u32 {
         let residence = self.at.get(&position);
         residence.map_or(0, |residence| self.budgets[residence.budget.0].posts)
     }
 
-    /// Publications and replays, each with its budget.
+    /// Returns the number of publications and replays; each has a budget.
     pub fn budgets(&self) -> u64 {
         self.budgets.len() as u64
     }
 
-    /// Dead letters, those that were found too old not counted.
+    /// Returns the number of dead letters without the ones called too old.
     pub fn dead_letters(&self) -> u64 {
         let all = self.budgets.iter();
         all.map(|b| u64::from(b.dead_letters)).sum()
     }
 
-    /// Records that were deleted before they had a disposition.
+    /// Returns the number of records that were deleted before they had a
+    /// disposition.
     pub fn lost(&self) -> u64 {
         let lost = |r: &&Residence| r.gone == Some(Gone::Deleted) && !r.is_disposed();
         self.at.values().filter(lost).count() as u64
     }
 
-    /// At the end: every record has a disposition (L1), and at most one end as
-    /// a dead letter (L3).
+    /// Checks the end of a run: every record has a disposition (L1) and became at
+    /// most one dead letter (L3).
     pub fn ended(&self) -> Verdict {
         for (position, residence) in &self.at {
             Law::L1.check(residence.is_durable(), || {
@@ -349,23 +357,23 @@ impl Residences {
     }
 }
 
-/// A copy is given up because it may have been sent: only where its partition's
-/// map was lost, only when it is due, and no attempt is charged for it.
+/// Checks a copy that is dead-lettered as too old: its partition's map was lost,
+/// it is due, and no attempt is charged.
 fn too_old(old: &mut Residence, from: Position, to: Position, now: UnixMillis) -> Verdict {
     Law::L1.check(to.partition.topic == Topic::DeadLetter, || {
-        format!("{from:?} is too old and went to {to:?}")
+        format!("{from:?} is called too old and went to {to:?}")
     })?;
     Law::L1.check(std::mem::take(&mut old.map_lost), || {
-        format!("{from:?} is called too old: {old:?}")
+        format!("{from:?} is wrongly called too old: {old:?}")
     })?;
     Law::L1.check(old.due <= now.plus(SKEW_MAX), || {
-        format!("{from:?} is called too old at {now} and not due: {old:?}")
+        format!("{from:?} is called too old at {now} before it is due: {old:?}")
     })?;
     old.moved = true;
     Ok(())
 }
 
-/// All positions of a partition from this offset on.
+/// Returns the range of all positions of a partition from this offset on.
 fn whole(partition: Partition, from: NextOffset) -> std::ops::RangeInclusive<Position> {
     let at = |offset| Position {
         partition,
@@ -378,13 +386,13 @@ fn call_of(value: Option<&[u8]>) -> Option<CallEnded> {
     CallEnded::read(value?).ok()
 }
 
-/// Which published record has this key: `<group>-<number>`.
+/// Returns the number in a record key of the form `<group>-<number>`.
 pub fn number_of(key: Option<&[u8]>) -> Option<u64> {
     let text = std::str::from_utf8(key?).ok()?;
     text.rsplit_once('-')?.1.parse().ok()
 }
 
-/// The one header of this name.
+/// Returns the value of the only header with this name.
 fn header<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
     let mut found = headers.iter().filter(|h| h.name == name);
     let value = found.next()?.value.as_ref()?;

@@ -1,5 +1,5 @@
-//! The fake broker: logs, committed offsets, transactions. It keeps what a
-//! crash leaves, and nothing else.
+//! The fake broker: logs, committed offsets and transactions. It holds only state
+//! that survives a crash of a client.
 
 use crate::coordinator::Name;
 use crate::replica::Request;
@@ -13,9 +13,9 @@ use std::sync::Arc;
 /// One offset of a log.
 enum Entry {
     Record(Record),
-    /// Written by a transaction that is not ended.
+    /// Written by an open transaction.
     Pending(Record),
-    /// A marker, or what an aborted transaction wrote.
+    /// A marker, or a record of an aborted transaction.
     Gap,
 }
 
@@ -23,10 +23,10 @@ enum Entry {
 struct Log {
     /// The offset of the first entry.
     first: i64,
-    /// What lies before it was deleted.
+    /// Entries before it are deleted.
     start: i64,
     entries: Vec<Entry>,
-    /// All before this index is not pending.
+    /// No entry before this index is pending.
     stable: usize,
 }
 
@@ -44,7 +44,7 @@ impl Log {
         self.first + self.entries.len() as i64
     }
 
-    fn settle(&mut self) {
+    fn advance_readable(&mut self) {
         while self
             .entries
             .get(self.stable)
@@ -55,13 +55,13 @@ impl Log {
     }
 }
 
-/// Who wrote a committed offset.
+/// The writer of a committed offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
     Service,
-    /// The service, for a topic that had this name before.
+    /// The service, for an earlier topic of this name.
     FormerTopic,
-    /// Another program, an operator, or bad luck.
+    /// Another program, an operator, or a damage.
     Other,
 }
 
@@ -69,21 +69,22 @@ pub enum Origin {
 struct Committed {
     base: NextOffset,
     metadata: String,
-    /// Its place among all offset writes: the later one counts.
+    /// Its place in the order of all offset writes; the last one counts.
     order: u64,
     origin: Origin,
 }
 
-/// A transaction that is not ended.
+/// An open transaction.
 struct Transaction {
     name: Name,
     epoch: u32,
     records: Vec<(MovedRecord, Position, UnixMillis)>,
     request: Arc<Request>,
-    /// The place of its offsets among all offset writes, once they are added.
+    /// The place of its offsets in the order of all offset writes, once they are
+    /// added.
     offsets: Option<u64>,
-    /// How it ends if its producer is not there to end it: committed where the
-    /// coordinator had been asked to.
+    /// How it ends without its producer: committed if the coordinator already got
+    /// that request.
     fate: Ending,
 }
 
@@ -94,17 +95,17 @@ pub enum Ending {
     Abort,
 }
 
-/// What a transaction wrote.
+/// The writes of an ended transaction.
 pub struct Written {
     pub copies: Vec<(MovedRecord, Position, UnixMillis)>,
     pub request: Arc<Request>,
-    /// The place of its offsets among all offset writes.
+    /// The place of its offsets in the order of all offset writes.
     pub order: u64,
-    /// Where the log became readable further.
+    /// Partitions with newly readable records.
     pub touched: Vec<Partition>,
 }
 
-/// Names a transaction.
+/// Identifies a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct TransactionId(u64);
 
@@ -118,12 +119,12 @@ pub struct Broker {
     transactions: u64,
     epochs: BTreeMap<Name, u32>,
     pub topic_ids: bool,
-    /// The largest record of a delay topic, in bytes of its value.
+    /// The maximum size of a record's value in a delay topic, in bytes.
     pub delayed_bytes_max: usize,
 }
 
 impl Broker {
-    /// Empty logs that start at offsets of their own.
+    /// Returns a broker with empty logs that start at these offsets.
     pub fn new(partitions: impl Iterator<Item = (Partition, i64)>) -> Self {
         Self {
             logs: partitions.map(|(p, first)| (p, Log::new(first))).collect(),
@@ -138,18 +139,18 @@ impl Broker {
         }
     }
 
-    /// All partitions that are consumed.
+    /// Returns all consumed partitions.
     pub fn consumed(&self) -> Vec<Partition> {
         let all = self.logs.keys().copied();
         all.filter(|p| p.topic != Topic::DeadLetter).collect()
     }
 
-    /// How often a topic of this name was made anew.
+    /// Returns how often a topic of this name was recreated.
     pub fn incarnation(&self, topic: Topic) -> u32 {
         self.incarnations.get(&topic).copied().unwrap_or(0)
     }
 
-    /// The topic's identity, where this broker tells it.
+    /// Returns the topic id, if this broker supports topic ids.
     pub fn topic_id(&self, topic: Topic) -> Option<TopicId> {
         let incarnation = self.incarnation(topic);
         let name = topic.delay().map_or("source".to_owned(), |d| d.to_string());
@@ -157,7 +158,7 @@ impl Broker {
             .then(|| TopicId(format!("{name}#{incarnation}")))
     }
 
-    /// Appends a record of the platform's.
+    /// Appends a record of the call platform.
     pub fn publish(&mut self, key: &[u8], value: Option<bytes::Bytes>, at: UnixMillis) -> Record {
         let partition = self.partition_of(Topic::Source, Some(key));
         let log = self.log(partition);
@@ -172,11 +173,11 @@ impl Broker {
             headers: Vec::new(),
         };
         log.entries.push(Entry::Record(record.clone()));
-        log.settle();
+        log.advance_readable();
         record
     }
 
-    /// Whether a move holds a record that its topic does not take.
+    /// Returns whether a move holds a record that is too large for its topic.
     pub fn is_too_large(&self, records: &[MovedRecord]) -> bool {
         records.iter().any(|moved| {
             let bytes = moved.value.as_ref().map_or(0, bytes::Bytes::len);
@@ -184,19 +185,21 @@ impl Broker {
         })
     }
 
-    /// A new epoch for the producers of this name; older ones are fenced.
+    /// Starts a new epoch for the producers of this name; older epochs are
+    /// fenced.
     pub fn next_epoch(&mut self, name: Name) -> u32 {
         let epoch = self.epochs.entry(name).or_default();
         *epoch += 1;
         *epoch
     }
 
-    /// Whether a producer of this epoch is not fenced.
+    /// Returns whether this is the current epoch of the name, which is not
+    /// fenced.
     pub fn is_epoch(&self, name: Name, epoch: u32) -> bool {
         self.epochs.get(&name) == Some(&epoch)
     }
 
-    /// Begins a transaction and writes its records, still pending.
+    /// Begins a transaction and writes its records as pending.
     pub fn begin(
         &mut self,
         name: Name,
@@ -235,13 +238,13 @@ impl Broker {
         id
     }
 
-    /// Whether the transaction is open, and its producer not fenced.
+    /// Returns whether the transaction is open and its producer is not fenced.
     pub fn is_open(&self, id: TransactionId) -> bool {
         let open = self.open.get(&id);
         open.is_some_and(|t| self.is_epoch(t.name, t.epoch))
     }
 
-    /// The transaction's offsets are pending from now on.
+    /// Makes the transaction's offsets pending.
     pub fn add_offsets(&mut self, id: TransactionId) {
         self.offset_writes += 1;
         if let Some(transaction) = self.open.get_mut(&id) {
@@ -249,14 +252,15 @@ impl Broker {
         }
     }
 
-    /// The transaction that is open under this name, and how it would end.
+    /// Returns the open transaction of this name, and how it would end.
     pub fn open_of(&self, name: Name) -> Option<(TransactionId, Ending)> {
         let mut all = self.open.iter().filter(|(_, t)| t.name == name);
         all.next().map(|(id, t)| (*id, t.fate))
     }
 
-    /// The producer of this epoch is gone: what it left open ends like this,
-    /// if it can. Returns whether something was open.
+    /// Notes that the producer of this epoch is gone. Its open transaction will
+    /// end as `fate` says, if that is still possible. Returns whether a
+    /// transaction was open.
     pub fn leave_open(&mut self, name: Name, epoch: Option<u32>, fate: Ending) -> bool {
         let mut all = self.open.values_mut();
         let open = all.find(|t| t.name == name && Some(t.epoch) == epoch);
@@ -269,15 +273,15 @@ impl Broker {
         true
     }
 
-    /// The coordinator was asked for this end; the answer is lost.
+    /// Notes that the coordinator got a request for this end; the answer is lost.
     pub fn decide(&mut self, id: TransactionId, fate: Ending) {
         if let Some(transaction) = self.open.get_mut(&id) {
             transaction.fate = fate;
         }
     }
 
-    /// How the coordinator ends a transaction that timed out, if it is open;
-    /// its producer is fenced.
+    /// Returns how the coordinator ends a transaction that timed out, if it is
+    /// open. Fences its producer.
     pub fn time_out(&mut self, id: TransactionId) -> Option<Ending> {
         let (name, epoch, fate) = self.open.get(&id).map(|t| (t.name, t.epoch, t.fate))?;
         if self.is_epoch(name, epoch) {
@@ -286,7 +290,7 @@ impl Broker {
         Some(fate)
     }
 
-    /// Ends a transaction; `None` where that has happened before.
+    /// Ends a transaction; returns `None` if it already ended.
     pub fn end(&mut self, id: TransactionId, ending: Ending) -> Option<Written> {
         let transaction = self.open.remove(&id)?;
         let mut touched: Vec<Partition> = Vec::new();
@@ -304,7 +308,7 @@ impl Broker {
         for partition in &touched {
             let log = self.log(*partition);
             log.entries.push(Entry::Gap);
-            log.settle();
+            log.advance_readable();
         }
         Some(Written {
             copies: transaction.records,
@@ -314,25 +318,26 @@ impl Broker {
         })
     }
 
-    /// Whether no transaction is open.
-    pub fn is_quiet(&self) -> bool {
+    /// Returns whether no transaction is open.
+    pub fn has_no_open_transaction(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Whether the committed offset of a partition cannot be read now.
+    /// Returns whether an open transaction hides the committed offset of a
+    /// partition.
     pub fn has_pending_offsets(&self, partition: Partition) -> bool {
         let mut all = self.open.values().filter(|t| t.offsets.is_some());
         all.any(|t| t.request.snapshots.iter().any(|s| s.partition == partition))
     }
 
-    /// A place behind all offset writes so far.
+    /// Returns the next place in the order of offset writes.
     pub fn next_offset_write(&mut self) -> u64 {
         self.offset_writes += 1;
         self.offset_writes
     }
 
-    /// Writes a committed offset, unless a later write was there before.
-    /// Returns whether it counts.
+    /// Writes a committed offset, unless a later write is already there. Returns
+    /// whether it took effect.
     pub fn commit(&mut self, snapshot: &Snapshot, order: u64, origin: Origin) -> bool {
         let before = self.committed.get(&snapshot.partition);
         if before.is_some_and(|before| before.order > order) {
@@ -348,7 +353,7 @@ impl Broker {
         true
     }
 
-    /// Something other than the service writes a committed offset.
+    /// Writes a committed offset for another program.
     pub fn overwrite(&mut self, partition: Partition, base: NextOffset, metadata: String) {
         let snapshot = Snapshot {
             partition,
@@ -359,23 +364,23 @@ impl Broker {
         self.commit(&snapshot, order, Origin::Other);
     }
 
-    /// The committed offset of a partition is gone.
+    /// Deletes the committed offset of a partition.
     pub fn forget(&mut self, partition: Partition) {
         self.committed.remove(&partition);
     }
 
-    /// The committed offset of a partition.
+    /// Returns the committed offset of a partition.
     pub fn committed(&self, partition: Partition) -> Option<(NextOffset, String)> {
         let committed = self.committed.get(&partition);
         committed.map(|c| (c.base, c.metadata.clone()))
     }
 
-    /// Who wrote the committed offset, if there is one.
+    /// Returns the writer of the committed offset, if there is one.
     pub fn origin(&self, partition: Partition) -> Option<Origin> {
         self.committed.get(&partition).map(|c| c.origin)
     }
 
-    /// Where the log begins, and where what can be read ends.
+    /// Returns the start of the log and the end of its readable part.
     pub fn bounds(&self, partition: Partition) -> LogBounds {
         let log = &self.logs[&partition];
         LogBounds {
@@ -385,14 +390,14 @@ impl Broker {
         }
     }
 
-    /// Deletes what lies before this offset.
+    /// Deletes the entries before this offset.
     pub fn delete_before(&mut self, partition: Partition, start: NextOffset) {
         let log = self.log(partition);
         log.start = log.start.max(start.0);
     }
 
-    /// Deletes a topic and makes it again, with as many partitions, all empty;
-    /// Kafka drops their committed offsets. Returns them.
+    /// Recreates a topic with as many partitions, all empty. Kafka drops their
+    /// committed offsets. Returns the partitions.
     pub fn make_again(&mut self, topic: Topic) -> Vec<Partition> {
         *self.incarnations.entry(topic).or_default() += 1;
         let partitions = self.partitions(topic);
@@ -403,7 +408,7 @@ impl Broker {
         partitions
     }
 
-    /// A topic gets one partition more.
+    /// Adds a partition to a topic.
     pub fn grow(&mut self, topic: Topic) -> Partition {
         let number = i32::try_from(self.partitions(topic).len()).expect("few partitions");
         let partition = Partition { topic, number };
@@ -411,13 +416,13 @@ impl Broker {
         partition
     }
 
-    /// The partitions of a topic.
+    /// Returns the partitions of a topic.
     pub fn partitions(&self, topic: Topic) -> Vec<Partition> {
         let all = self.logs.keys().copied();
         all.filter(|p| p.topic == topic).collect()
     }
 
-    /// The next record that can be read from here on.
+    /// Returns the next readable record from here on.
     pub fn read(&self, partition: Partition, from: NextOffset) -> Option<&Record> {
         let log = &self.logs[&partition];
         let first = usize::try_from(from.0.max(log.start) - log.first).ok()?;
@@ -428,8 +433,8 @@ impl Broker {
         })
     }
 
-    /// Whether every record of the partition, also those that were deleted,
-    /// lies below its committed base and no transaction is open.
+    /// Returns whether no transaction is open and the committed base is behind
+    /// every record of the partition, deleted ones included.
     pub fn is_done(&self, partition: Partition) -> bool {
         let log = &self.logs[&partition];
         let committed = self.committed.get(&partition);
@@ -439,7 +444,7 @@ impl Broker {
     }
 
     fn log(&mut self, partition: Partition) -> &mut Log {
-        self.logs.get_mut(&partition).expect("a partition of ours")
+        self.logs.get_mut(&partition).expect("a consumed partition")
     }
 
     fn partition_of(&self, topic: Topic, key: Option<&[u8]>) -> Partition {

@@ -1,11 +1,11 @@
-//! All chance of a run, from its seed.
+//! The random numbers of a run, all derived from its seed.
 
 /// SplitMix64. Source: Steele, Lea and Flood, "Fast splittable pseudorandom
 /// number generators", 2014.
 pub struct Chance(u64);
 
 impl Chance {
-    /// The stream of this seed.
+    /// Returns the generator of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -18,27 +18,27 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is not 0.
+    /// Returns a number below `end`, which must not be 0.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
-    /// An index into something of this length, which is not 0.
+    /// Returns an index into a list of this length, which must not be 0.
     pub fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).expect("below a usize")
     }
 
-    /// True so many times in a thousand.
+    /// Returns true `share` times in a thousand.
     pub fn permille(&mut self, share: u64) -> bool {
         self.below(1_000) < share
     }
 
-    /// One of these.
+    /// Returns one of these values.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.index(of.len())]
     }

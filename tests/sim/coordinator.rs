@@ -1,6 +1,6 @@
-//! The group's coordinator, as the classic protocol with static members knows
-//! it: member ids, generations, the join and the sync of a rebalance, and who
-//! may commit when. It knows what Kafka knows, and no engine.
+//! The group coordinator of the classic protocol with static members: member ids,
+//! generations, the join and the sync of a rebalance, and when a member may
+//! commit. It sees only requests, never an engine.
 //!
 //! Source: Kafka's `ClassicGroup` and `GroupMetadataManager`.
 
@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// `group.instance.id`: the replica's name.
 pub type Name = usize;
 
-/// `member.id`, which the coordinator gives to a consumer that joins.
+/// `member.id`, which the coordinator assigns to a consumer that joins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct MemberId(u64);
 
-/// How a consumer names itself in a request.
+/// The identity of a consumer in a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Credentials {
     pub name: Name,
@@ -24,7 +24,7 @@ pub struct Credentials {
     pub generation: u32,
 }
 
-/// Why the coordinator does not do what a member asks for.
+/// Why the coordinator refuses a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     UnknownMember,
@@ -33,7 +33,7 @@ pub enum Refusal {
     RebalanceInProgress,
 }
 
-/// How far along the group is.
+/// The state of the group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Empty,
@@ -48,21 +48,21 @@ struct Member {
     id: MemberId,
     tag: Tag,
     joined: bool,
-    /// What its consumer said to own when it joined.
+    /// The partitions that its consumer reported when it joined.
     claims: BTreeSet<Partition>,
     assignment: BTreeSet<Partition>,
 }
 
-/// What a consumer that joins is told.
+/// The answer to a join.
 #[derive(Debug)]
 pub enum Join {
-    /// The group is stable: it takes its predecessor's place at once.
+    /// The group is stable: the consumer takes its predecessor's place at once.
     AtOnce(Credentials),
     /// The answer comes when all have joined.
     Waits,
-    /// The name belongs to another one now.
+    /// Another member has the name now.
     Fenced,
-    /// The group has gone on without it.
+    /// The group dropped this member.
     Unknown,
 }
 
@@ -73,12 +73,12 @@ pub struct Coordinator {
     members: BTreeMap<Name, Member>,
     ids: u64,
     leader: Option<Name>,
-    /// So many of the next assignments take partitions from their owners.
+    /// The number of next assignments that move partitions to other members.
     pub shuffles: u32,
 }
 
 impl Coordinator {
-    /// A group without members.
+    /// Returns a group without members.
     pub fn new() -> Self {
         Self {
             state: State::Empty,
@@ -90,37 +90,38 @@ impl Coordinator {
         }
     }
 
-    /// Whether nobody is a member.
+    /// Returns whether the group has no member.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Whether members are to join.
+    /// Returns whether the group waits for its members to join.
     pub fn is_preparing(&self) -> bool {
         self.state == State::Preparing
     }
 
-    /// Whether this is the member that the coordinator knows by its name.
+    /// Returns whether this id is the current member id of the name.
     pub fn is_member(&self, name: Name, id: MemberId) -> bool {
         self.members.get(&name).is_some_and(|m| m.id == id)
     }
 
-    /// Whether the member waits for the answer to its join, and so cannot time out.
+    /// Returns whether the member waits for the answer to its join; such a member
+    /// cannot time out.
     pub fn awaits_join(&self, name: Name) -> bool {
         self.is_preparing() && self.members.get(&name).is_some_and(|m| m.joined)
     }
 
-    /// All members' consumers.
+    /// Returns the consumers of all members.
     pub fn tags(&self) -> Vec<Tag> {
         self.members.values().map(|m| m.tag).collect()
     }
 
-    /// The consumer that has this name.
+    /// Returns the consumer with this name.
     pub fn tag_of(&self, name: Name) -> Option<Tag> {
         self.members.get(&name).map(|m| m.tag)
     }
 
-    /// Whether a member with these credentials exists.
+    /// Checks that a member with these credentials exists.
     pub fn check(&self, by: &Credentials) -> Result<(), Refusal> {
         let member = self.members.get(&by.name).ok_or(Refusal::UnknownMember)?;
         if member.id != by.member {
@@ -129,7 +130,8 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Whether an offset commit is taken. Ownership of the partitions is not asked.
+    /// Checks whether an offset commit is accepted. The partitions' assignment
+    /// does not matter.
     pub fn may_commit(&self, by: &Credentials, transactional: bool) -> Result<(), Refusal> {
         self.check(by)?;
         if by.generation != self.generation {
@@ -141,7 +143,7 @@ impl Coordinator {
         Ok(())
     }
 
-    /// A consumer joins; `id` is what it was given before, if it still knows.
+    /// Handles a join; `id` is the consumer's earlier member id, if it has one.
     pub fn join(
         &mut self,
         name: Name,
@@ -149,9 +151,9 @@ impl Coordinator {
         id: Option<MemberId>,
         claims: BTreeSet<Partition>,
     ) -> Join {
-        let known = self.members.get(&name).map(|m| m.id);
-        let id = match (known, id) {
-            (Some(known), Some(id)) if known != id => return Join::Fenced,
+        let current = self.members.get(&name).map(|m| m.id);
+        let id = match (current, id) {
+            (Some(current), Some(id)) if current != id => return Join::Fenced,
             (Some(_), Some(id)) => id,
             (None, Some(_)) => return Join::Unknown,
             (_, None) => {
@@ -159,7 +161,7 @@ impl Coordinator {
                 MemberId(self.ids)
             }
         };
-        let replaced = known.is_some_and(|known| known != id);
+        let replaced = current.is_some_and(|current| current != id);
         let before = self.members.remove(&name);
         let member = Member {
             id,
@@ -176,7 +178,7 @@ impl Coordinator {
                 generation: self.generation,
             });
         }
-        if known.is_none() {
+        if current.is_none() {
             self.shuffles += 1;
         }
         if self.state != State::Preparing {
@@ -188,7 +190,7 @@ impl Coordinator {
         Join::Waits
     }
 
-    /// A rebalance begins: everybody is to join.
+    /// Starts a rebalance: every member must join.
     pub fn prepare(&mut self) {
         self.leader = None;
         for member in self.members.values_mut() {
@@ -200,13 +202,13 @@ impl Coordinator {
         };
     }
 
-    /// A member leaves or was not heard of for too long. Returns whether a
-    /// rebalance begins.
+    /// Removes a member that leaves or timed out. Returns whether a rebalance
+    /// starts.
     pub fn remove(&mut self, name: Name) -> bool {
         if self.members.remove(&name).is_none() {
             return false;
         }
-        // Those that have joined already need not again.
+        // Members that already joined need not join again.
         if self.state == State::Preparing && !self.members.is_empty() {
             return false;
         }
@@ -214,7 +216,8 @@ impl Coordinator {
         !self.members.is_empty()
     }
 
-    /// Once all have joined, a new generation begins: what each is told.
+    /// Starts a new generation once all members have joined; returns each
+    /// member's answer.
     pub fn complete_join(&mut self) -> Option<Vec<(Tag, Credentials)>> {
         let all = self.members.values().all(|m| m.joined);
         if self.state != State::Preparing || !all {
@@ -224,7 +227,7 @@ impl Coordinator {
         self.generation += 1;
         self.leader = self.members.keys().next().copied();
         let generation = self.generation;
-        let told = self.members.iter().map(|(name, m)| {
+        let answers = self.members.iter().map(|(name, m)| {
             let credentials = Credentials {
                 name: *name,
                 member: m.id,
@@ -232,11 +235,11 @@ impl Coordinator {
             };
             (m.tag, credentials)
         });
-        Some(told.collect())
+        Some(answers.collect())
     }
 
-    /// Whether a sync can be answered now; where the leader syncs, it assigns
-    /// before. `Err` where the member has to join again.
+    /// Handles a sync and returns whether it can be answered now. The leader's
+    /// sync assigns the partitions. `Err` if the member must join again.
     pub fn sync(
         &mut self,
         by: &Credentials,
@@ -259,22 +262,23 @@ impl Coordinator {
         }
     }
 
-    /// Whether the group is stable and some of these are nobody's: a member
-    /// died after they were taken from it and before they were given on, and
-    /// took its own place again.
+    /// Returns whether the group is stable and some of these partitions are
+    /// unassigned. This happens when a member dies between the two rounds of a
+    /// revocation and then takes its own place again.
     pub fn has_orphans(&self, partitions: &[Partition]) -> bool {
         let is_orphan = |p: &Partition| !self.members.values().any(|m| m.assignment.contains(p));
         self.state == State::Stable && partitions.iter().any(is_orphan)
     }
 
-    /// What the member of this name is to own.
+    /// Returns the assignment of this name.
     pub fn assignment(&self, name: Name) -> BTreeSet<Partition> {
         let member = self.members.get(&name);
         member.map(|m| m.assignment.clone()).unwrap_or_default()
     }
 
-    /// Cooperative and sticky: what somebody owns stays there, unless it is
-    /// taken; what is taken is given on in the next round.
+    /// Assigns cooperatively and stickily. An assigned partition stays with its
+    /// member unless it is revoked. A revoked partition is assigned to another
+    /// member in the next round.
     fn assign(&mut self, partitions: &[Partition], chance: &mut Chance) {
         let names: Vec<Name> = self.members.keys().copied().collect();
         let takes = self.shuffles > 0 && names.len() > 1;
@@ -297,10 +301,10 @@ impl Coordinator {
     }
 }
 
-/// What a member that syncs is told.
+/// The answer to a sync.
 pub enum Sync {
-    /// The assignment is there; these other consumers may be waiting for it.
+    /// The assignment is ready; these other consumers may wait for it.
     Answered(Vec<Tag>),
-    /// The leader has not synced yet.
+    /// The leader did not sync yet.
     Waits,
 }

@@ -1,30 +1,30 @@
-//! Reading: committed maps, log bounds, and records within the credit that the
-//! engine gave, with their latencies and repeats.
+//! Reading from Kafka: committed maps, log bounds, and records within the credit
+//! of the engine, with latencies and repeated events.
 
 use crate::laws::Verdict;
 use crate::plan::{MS, SECOND};
 use crate::reach::Way;
 use crate::replica::{Reading, Tag};
-use crate::world::{Happening, World};
+use crate::world::{SimEvent, World};
 use ringback::engine::event::Event;
 use ringback::model::message::CommittedState;
 use ringback::model::position::{Generation, NextOffset, Partition};
 
-/// How many of the consumer's last events may come again.
+/// How many of the consumer's last events may be repeated.
 const STALE_MAX: usize = 8;
 
-/// How often a replica is told the bounds of its logs: often, or seldom where
-/// hours pass.
+/// How often a replica gets the bounds of its logs: often, or seldom in runs of
+/// many hours.
 const BOUNDS_US: [u64; 2] = [3 * SECOND, 60 * SECOND];
 
 impl World {
-    /// Reads the committed state of a partition for its new owner; what an
-    /// open transaction holds cannot be read yet.
-    pub fn find(&mut self, tag: Tag, partition: Partition, generation: Generation) {
+    /// Reads the committed state of a partition for its new process. An open
+    /// transaction hides it.
+    pub fn read_committed(&mut self, tag: Tag, partition: Partition, generation: Generation) {
         if !self.reads(tag, partition, generation) {
             return;
         }
-        let again = Happening::Find(tag, partition, generation);
+        let again = SimEvent::ReadCommitted(tag, partition, generation);
         if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
             return self.retry_at(at, again);
         }
@@ -50,19 +50,19 @@ impl World {
             partition,
             found,
         };
-        self.tell_consumer(tag.replica, event);
+        self.pass_consumer_event(tag.replica, event);
     }
 
-    /// Puts an event behind what the consumer told before.
-    pub fn tell_consumer(&mut self, replica: usize, event: Event) {
+    /// Queues an event behind the earlier events of the consumer.
+    pub fn pass_consumer_event(&mut self, replica: usize, event: Event) {
         let late = self.chance.between(20, 3 * MS);
         let this = &mut self.replicas[replica];
         this.channel_us = this.channel_us.max(self.now_us + late);
         let (at, tag) = (this.channel_us, this.tag);
-        self.at(at, Happening::TellConsumer(tag, event));
+        self.at(at, SimEvent::PassConsumerEvent(tag, event));
     }
 
-    /// The engine begins to read.
+    /// Starts to read a partition.
     pub fn start_fetch(&mut self, replica: usize, partition: Partition, from: NextOffset) {
         let bounds = self.broker.bounds(partition);
         let Some(reading) = self.replicas[replica].reading.get_mut(&partition) else {
@@ -73,7 +73,7 @@ impl World {
             return self.out_of_range(replica, partition, generation);
         }
         reading.next = Some(from);
-        self.poke(partition);
+        self.schedule_fetches(partition);
     }
 
     fn out_of_range(&mut self, replica: usize, partition: Partition, generation: Generation) {
@@ -82,19 +82,20 @@ impl World {
             generation,
             partition,
         };
-        self.tell_consumer(replica, event);
+        self.pass_consumer_event(replica, event);
     }
 
-    /// The engine asks for records.
-    pub fn ask(&mut self, replica: usize, partition: Partition, records: usize) {
+    /// Adds credit for records that the engine requests.
+    pub fn add_credit(&mut self, replica: usize, partition: Partition, records: usize) {
         if let Some(reading) = self.replicas[replica].reading.get_mut(&partition) {
             reading.credits += records;
-            self.poke(partition);
+            self.schedule_fetches(partition);
         }
     }
 
-    /// There may be something to read: whoever waits for it gets it soon.
-    pub fn poke(&mut self, partition: Partition) {
+    /// Schedules fetches for every consumer that waits for records of this
+    /// partition.
+    pub fn schedule_fetches(&mut self, partition: Partition) {
         for replica in 0..self.replicas.len() {
             let this = &mut self.replicas[replica];
             let tag = this.tag;
@@ -105,28 +106,28 @@ impl World {
                 reading.ticking = true;
                 let generation = reading.generation;
                 let late = self.chance.between(100, 5 * MS);
-                self.after(late, Happening::Fetch(tag, partition, generation));
+                self.after(late, SimEvent::Fetch(tag, partition, generation));
             }
         }
     }
 
-    /// Hands over some records, in order, as far as the credit goes.
+    /// Passes some records in order, within the credit.
     pub fn fetch(&mut self, tag: Tag, partition: Partition, generation: Generation) -> Verdict {
         if self.reads(tag, partition, generation)
             && let Some(at) = self.unreachable(tag.replica, Way::Logs)
         {
-            self.retry_at(at, Happening::Fetch(tag, partition, generation));
+            self.retry_at(at, SimEvent::Fetch(tag, partition, generation));
             return Ok(());
         }
         let incarnation = self.broker.incarnation(partition.topic);
         if let Some(reading) = self.reading(tag, partition, generation) {
             reading.ticking = false;
-            // The broker does not know the topic's former id any more.
+            // The broker does not have the topic's old id any more.
             if reading.incarnation != Some(incarnation) {
                 return Ok(());
             }
         }
-        self.tell_stale(tag)?;
+        self.pass_stale_event(tag)?;
         for _ in 0..self.chance.between(1, 20) {
             let Some(reading) = self.reading(tag, partition, generation).copied() else {
                 return Ok(());
@@ -150,10 +151,10 @@ impl World {
                     reading.credits -= 1;
                     Event::Record { generation, record }
                 }
-                None if reading.end_told == Some(bounds.end) => return Ok(()),
+                None if reading.reported_end == Some(bounds.end) => return Ok(()),
                 None => {
                     reading.next = Some(next.max(bounds.end));
-                    reading.end_told = Some(bounds.end);
+                    reading.reported_end = Some(bounds.end);
                     Event::ReachedEnd {
                         generation,
                         partition,
@@ -161,28 +162,30 @@ impl World {
                     }
                 }
             };
-            self.keep_told(tag.replica, &event);
-            self.tell(tag.replica, event)?;
+            self.remember_event(tag.replica, &event);
+            self.pass_event(tag.replica, event)?;
         }
-        self.poke(partition);
+        self.schedule_fetches(partition);
         Ok(())
     }
 
-    /// Keeps what may come again when it is old.
-    pub fn keep_told(&mut self, replica: usize, event: &Event) {
+    /// Remembers an event that may be repeated later.
+    pub fn remember_event(&mut self, replica: usize, event: &Event) {
         if self.rates.stale_event == 0 {
             return;
         }
-        let told = &mut self.replicas[replica].told;
-        told.push_back(event.clone());
-        if told.len() > STALE_MAX {
-            told.pop_front();
+        let past = &mut self.replicas[replica].past_events;
+        past.push_back(event.clone());
+        if past.len() > STALE_MAX {
+            past.pop_front();
         }
     }
 
-    /// Something that an older assignment brought comes once more (L8).
-    fn tell_stale(&mut self, tag: Tag) -> Verdict {
-        if !self.chance.permille(self.rates.stale_event) || !self.replicas[tag.replica].lives(tag) {
+    /// Repeats an event of an older assignment (L8).
+    fn pass_stale_event(&mut self, tag: Tag) -> Verdict {
+        if !self.chance.permille(self.rates.stale_event)
+            || !self.replicas[tag.replica].is_running(tag)
+        {
             return Ok(());
         }
         let this = &self.replicas[tag.replica];
@@ -204,17 +207,17 @@ impl World {
             let now = this.reading.get(&partition).map(|r| r.generation);
             now.is_some_and(|now| now != *generation)
         };
-        match this.told.iter().find(is_stale).cloned() {
+        match this.past_events.iter().find(is_stale).cloned() {
             Some(event) => {
                 self.count("stale_event");
-                self.tell(tag.replica, event)
+                self.pass_event(tag.replica, event)
             }
             None => Ok(()),
         }
     }
 
-    /// Where the logs of a replica's partitions begin and end now.
-    pub fn tell_bounds(&mut self) -> Verdict {
+    /// Passes the current log bounds of the partitions to each replica.
+    pub fn pass_log_bounds(&mut self) -> Verdict {
         for replica in 0..self.replicas.len() {
             let this = &self.replicas[replica];
             let deaf = this.engine.is_none() || this.paused_until > self.now_us;
@@ -223,10 +226,10 @@ impl World {
             }
             let partitions = this.reading.keys();
             let bounds = partitions.map(|p| self.broker.bounds(*p)).collect();
-            self.tell(replica, Event::LogBounds(bounds))?;
+            self.pass_event(replica, Event::LogBounds(bounds))?;
         }
         let often = usize::from(self.is_settling());
-        self.after(BOUNDS_US[often], Happening::Bounds);
+        self.after(BOUNDS_US[often], SimEvent::Bounds);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
-//! One engine under load, in virtual time, where Kafka does what it should: for
-//! what lanes and diverts do over minutes and hours. Faults are the world's.
+//! One engine under load in virtual time, with a Kafka without faults. It shows
+//! how lanes and diverts behave over minutes and hours. `world` simulates faults.
 
 use crate::plan::WAKE;
 use ringback::engine::Engine;
@@ -20,28 +20,28 @@ use std::time::Duration;
 
 const GENERATION: Generation = Generation(1);
 const BEGIN_MS: i64 = 1_700_000_000_000;
-/// What a poll, a commit and a transaction take.
+/// The durations of a poll, a commit and a transaction.
 const POLL_MS: i64 = 1;
 const COMMIT_MS: i64 = 2;
 const MOVE_MS: i64 = 15;
 
-/// How a tenant's receiver answers one attempt: after so long, this status;
-/// none is never.
+/// A receiver's answer to one attempt: its delay and its status, `None` for no
+/// answer.
 pub type Answer = (Duration, Option<u16>);
 
 /// The deadline of an attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A tenant and its receiver.
-pub struct Party {
+pub struct LoadTenant {
     pub max_in_flight: u32,
-    /// From the moment in milliseconds since the beginning, and how many of
-    /// its attempts are in flight, this one included.
+    /// Returns the answer for a time in milliseconds since the start and the
+    /// tenant's attempts in flight, this one included.
     pub answers: Box<dyn FnMut(i64, usize) -> Answer>,
 }
 
-impl Party {
-    /// One that always answers so.
+impl LoadTenant {
+    /// Returns a tenant whose receiver always gives the same answer.
     pub fn steady(ms: u64, status: Option<u16>) -> Self {
         Self {
             max_in_flight: 64,
@@ -50,28 +50,28 @@ impl Party {
     }
 }
 
-/// What became of a tenant's records.
+/// The results of one tenant's records.
 #[derive(Clone, Default, Debug)]
-pub struct Told {
+pub struct TenantResult {
     pub published: usize,
     pub attempts: usize,
     pub delivered: usize,
     pub diverted: usize,
     pub delayed: usize,
     pub dead_lettered: usize,
-    /// From publication to the start of the first attempt.
+    /// The times from publication to the start of the first attempt.
     pub waits_ms: Vec<i64>,
     pub in_flight: usize,
     pub in_flight_most: usize,
 }
 
-impl Told {
-    /// Copies of records that were written.
+impl TenantResult {
+    /// Returns the number of written copies of records.
     pub fn writes(&self) -> usize {
         self.diverted + self.delayed + self.dead_lettered
     }
 
-    /// The wait that so large a share did not exceed.
+    /// Returns the wait at this quantile.
     pub fn wait_ms(&self, share: f64) -> i64 {
         let mut waits = self.waits_ms.clone();
         waits.sort_unstable();
@@ -80,9 +80,9 @@ impl Told {
     }
 }
 
-enum Happening {
+enum LoadEvent {
     Publish(usize),
-    Tell(Event),
+    PassEvent(Event),
     Moved(MoveRequest),
     Poll(Partition),
     Answered(usize, Position, AttemptResult),
@@ -97,37 +97,38 @@ struct Log {
     polling: bool,
 }
 
-/// The engine and all around it.
+/// The engine and its surroundings.
 pub struct Load {
     engine: Engine,
-    parties: Vec<Party>,
-    /// By the tenants' numbers.
-    pub told: Vec<Told>,
-    /// The most unfinished records that were seen in one partition's map.
+    tenants: Vec<LoadTenant>,
+    /// Indexed by the tenants' numbers.
+    pub results: Vec<TenantResult>,
+    /// The maximum number of attempts in flight so far.
     pub in_flight_most: usize,
     logs: BTreeMap<Partition, Log>,
     published: usize,
     tenant_of: HashMap<Position, usize>,
     first_partitions: u32,
     queue: BinaryHeap<Reverse<(i64, u64)>>,
-    happenings: HashMap<u64, Happening>,
+    events: HashMap<u64, LoadEvent>,
     scheduled: u64,
     now: i64,
     wake: Option<i64>,
 }
 
 impl Load {
-    /// So many partitions of each topic, all assigned and empty.
-    pub fn new(settings: EngineSettings, partitions: u32, parties: Vec<Party>) -> Self {
-        Self::after_a_kill(settings, partitions, parties, 0)
+    /// Returns a load with this many partitions of each topic, all assigned and
+    /// empty.
+    pub fn new(settings: EngineSettings, partitions: u32, tenants: Vec<LoadTenant>) -> Self {
+        Self::after_a_kill(settings, partitions, tenants, 0)
     }
 
-    /// The same, where each source partition holds so many records, for the
-    /// tenants in turn, that the last owner's map lists as unfinished.
+    /// Returns the same load with `listed` records in each source partition, for
+    /// the tenants in turn. The last process's map lists them as unfinished.
     pub fn after_a_kill(
         settings: EngineSettings,
         partitions: u32,
-        parties: Vec<Party>,
+        tenants: Vec<LoadTenant>,
         listed: usize,
     ) -> Self {
         let delays = settings.delays.iter().map(|delay| Topic::Delay(*delay));
@@ -141,22 +142,22 @@ impl Load {
         let logs: BTreeMap<Partition, Log> = all.map(|p| (p, Log::default())).collect();
         let mut load = Self {
             engine: Engine::new(settings),
-            told: vec![Told::default(); parties.len()],
+            results: vec![TenantResult::default(); tenants.len()],
             in_flight_most: 0,
             published: 0,
             tenant_of: HashMap::new(),
             first_partitions: partitions,
             queue: BinaryHeap::new(),
-            happenings: HashMap::new(),
+            events: HashMap::new(),
             scheduled: 0,
             now: 0,
             wake: None,
             logs,
-            parties,
+            tenants,
         };
         for number in 0..listed * partitions as usize {
-            let tenant = number / partitions as usize % load.parties.len();
-            load.told[tenant].published += 1;
+            let tenant = number / partitions as usize % load.tenants.len();
+            load.results[tenant].published += 1;
             load.append_new(tenant);
         }
         load.begin(listed);
@@ -164,28 +165,29 @@ impl Load {
     }
 
     fn begin(&mut self, listed: usize) {
-        let tenants: Tenants = self.parties.iter().enumerate().map(tenant).collect();
-        self.tell(Event::TenantsReplaced(Arc::new(tenants)));
+        let tenants: Tenants = self.tenants.iter().enumerate().map(tenant).collect();
+        self.pass_event(Event::TenantsReplaced(Arc::new(tenants)));
         let partitions: Vec<Partition> = self.logs.keys().copied().collect();
-        self.tell(Event::Assigned {
+        self.pass_event(Event::Assigned {
             generation: GENERATION,
             partitions: partitions.clone(),
         });
         for partition in partitions {
             let (base, end) = (NextOffset(0), NextOffset(listed as i64));
-            let began = Began {
+            let maps_since = Began {
                 at: UnixMillis(0),
                 end: base,
             };
             let unfinished = (0..end.0).map(|offset| (Offset(offset), Mark::Open));
             let is_listed = listed > 0 && partition.topic == Topic::Source;
             let found = CommittedState {
-                committed: is_listed.then(|| (base, encode(base, end, None, began, unfinished))),
+                committed: is_listed
+                    .then(|| (base, encode(base, end, None, maps_since, unfinished))),
                 topic_id: None,
                 log_start: base,
                 log_end: if is_listed { end } else { base },
             };
-            self.tell(Event::CommittedState {
+            self.pass_event(Event::CommittedState {
                 generation: GENERATION,
                 partition,
                 found,
@@ -193,13 +195,13 @@ impl Load {
         }
     }
 
-    /// A record for this tenant, so many milliseconds after the beginning.
+    /// Publishes a record for this tenant at this time after the start.
     pub fn publish(&mut self, at_ms: i64, tenant: usize) {
-        self.told[tenant].published += 1;
-        self.at(at_ms, Happening::Publish(tenant));
+        self.results[tenant].published += 1;
+        self.at(at_ms, LoadEvent::Publish(tenant));
     }
 
-    /// Goes on until then, or until nothing is left to do.
+    /// Runs until this time, or until no event is left.
     pub fn run(&mut self, until_ms: i64) {
         while let Some(Reverse((at, number))) = self.queue.pop() {
             if at > until_ms {
@@ -207,17 +209,17 @@ impl Load {
                 return;
             }
             self.now = at;
-            let happening = self.happenings.remove(&number);
-            self.happen(happening.expect("scheduled with it"));
+            let event = self.events.remove(&number);
+            self.handle(event.expect("scheduled with it"));
         }
     }
 
-    /// Goes on until every record has ended, at most so long.
+    /// Runs until every record has ended, at most until this time.
     pub fn run_to_end(&mut self, until_ms: i64) {
         let mut to = self.now;
         while to < until_ms
             && self
-                .told
+                .results
                 .iter()
                 .any(|t| t.delivered + t.dead_lettered < t.published)
         {
@@ -226,14 +228,14 @@ impl Load {
         }
     }
 
-    /// Milliseconds since the beginning.
+    /// Returns the milliseconds since the start.
     pub fn now_ms(&self) -> i64 {
         self.now
     }
 
-    fn at(&mut self, at_ms: i64, happening: Happening) {
+    fn at(&mut self, at_ms: i64, event: LoadEvent) {
         self.scheduled += 1;
-        self.happenings.insert(self.scheduled, happening);
+        self.events.insert(self.scheduled, event);
         self.queue
             .push(Reverse((at_ms.max(self.now), self.scheduled)));
     }
@@ -242,20 +244,20 @@ impl Load {
         UnixMillis(BEGIN_MS + self.now)
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Publish(tenant) => self.append_new(tenant),
-            Happening::Tell(event) => self.tell(event),
-            Happening::Moved(order) => self.moved(order),
-            Happening::Poll(partition) => self.poll(partition),
-            Happening::Answered(tenant, position, ended) => {
-                self.told[tenant].in_flight -= 1;
-                self.tell(Event::AttemptFinished { position, ended });
+    fn handle(&mut self, event: LoadEvent) {
+        match event {
+            LoadEvent::Publish(tenant) => self.append_new(tenant),
+            LoadEvent::PassEvent(event) => self.pass_event(event),
+            LoadEvent::Moved(order) => self.moved(order),
+            LoadEvent::Poll(partition) => self.poll(partition),
+            LoadEvent::Answered(tenant, position, ended) => {
+                self.results[tenant].in_flight -= 1;
+                self.pass_event(Event::AttemptFinished { position, ended });
             }
-            Happening::Wake => {
+            LoadEvent::Wake => {
                 if self.wake.is_some_and(|at| at <= self.now) {
                     self.wake = None;
-                    self.tell(WAKE);
+                    self.pass_event(WAKE);
                 }
             }
         }
@@ -280,7 +282,7 @@ impl Load {
         headers: Vec<Header>,
     ) {
         let timestamp = self.clock();
-        let log = self.logs.get_mut(&partition).expect("a topic of ours");
+        let log = self.logs.get_mut(&partition).expect("a consumed topic");
         let position = Position {
             partition,
             offset: Offset(log.records.len() as i64),
@@ -297,15 +299,15 @@ impl Load {
     }
 
     fn poll_soon(&mut self, partition: Partition) {
-        let log = self.logs.get_mut(&partition).expect("a topic of ours");
+        let log = self.logs.get_mut(&partition).expect("a consumed topic");
         if !log.polling && log.asked > 0 && log.read < log.records.len() {
             log.polling = true;
-            self.at(self.now + POLL_MS, Happening::Poll(partition));
+            self.at(self.now + POLL_MS, LoadEvent::Poll(partition));
         }
     }
 
     fn poll(&mut self, partition: Partition) {
-        let log = self.logs.get_mut(&partition).expect("a topic of ours");
+        let log = self.logs.get_mut(&partition).expect("a consumed topic");
         log.polling = false;
         let count = log.asked.min(log.records.len() - log.read);
         log.asked -= count;
@@ -317,7 +319,7 @@ impl Load {
             self.engine
                 .handle(now, Event::Record { generation, record });
         }
-        self.tell(WAKE);
+        self.pass_event(WAKE);
     }
 
     fn moved(&mut self, order: MoveRequest) {
@@ -333,10 +335,10 @@ impl Load {
             }
         }
         let write = order.write;
-        self.tell(Event::Moved { write });
+        self.pass_event(Event::Moved { write });
     }
 
-    fn tell(&mut self, event: Event) {
+    fn pass_event(&mut self, event: Event) {
         let now = self.clock();
         self.engine.handle(now, event);
         while let Some(action) = self.engine.next_action() {
@@ -348,7 +350,7 @@ impl Load {
         let at = (wake.0 - BEGIN_MS).max(self.now + 1);
         if self.wake.is_none_or(|before| at < before) {
             self.wake = Some(at);
-            self.at(at, Happening::Wake);
+            self.at(at, LoadEvent::Wake);
         }
     }
 
@@ -360,7 +362,7 @@ impl Load {
             } => {
                 self.logs
                     .get_mut(&partition)
-                    .expect("a topic of ours")
+                    .expect("a consumed topic")
                     .asked += records;
                 self.poll_soon(partition);
             }
@@ -368,10 +370,10 @@ impl Load {
                 let write = order.write;
                 self.at(
                     self.now + COMMIT_MS,
-                    Happening::Tell(Event::Committed { write }),
+                    LoadEvent::PassEvent(Event::Committed { write }),
                 );
             }
-            Action::Move(order) => self.at(self.now + MOVE_MS, Happening::Moved(order)),
+            Action::Move(order) => self.at(self.now + MOVE_MS, LoadEvent::Moved(order)),
             Action::StartAttempt(order) => self.attempt(&order),
             Action::Report(Fact::Disposed {
                 disposition,
@@ -383,17 +385,17 @@ impl Load {
                 ..
             }) => {
                 let tenant = self.tenant_of[&position];
-                self.told[tenant].waits_ms.push(wait.as_millis() as i64);
+                self.results[tenant].waits_ms.push(wait.as_millis() as i64);
             }
             Action::Report(_) => {}
             Action::Readopt { .. } | Action::FinishRevoke { .. } | Action::Stop => {
-                panic!("nothing went wrong, and it asks for {action:?}")
+                panic!("{action:?} without any fault")
             }
         }
     }
 
     fn disposed(&mut self, disposition: Disposition, position: Position) {
-        let told = &mut self.told[self.tenant_of[&position]];
+        let told = &mut self.results[self.tenant_of[&position]];
         match disposition {
             Disposition::Delivered => told.delivered += 1,
             Disposition::Delayed => told.delayed += 1,
@@ -405,12 +407,12 @@ impl Load {
 
     fn attempt(&mut self, order: &AttemptRequest) {
         let tenant = self.tenant_of[&order.position];
-        let told = &mut self.told[tenant];
+        let told = &mut self.results[tenant];
         told.attempts += 1;
         told.in_flight += 1;
         told.in_flight_most = told.in_flight_most.max(told.in_flight);
-        let (wait, status) = (self.parties[tenant].answers)(self.now, told.in_flight);
-        let all: usize = self.told.iter().map(|t| t.in_flight).sum();
+        let (wait, status) = (self.tenants[tenant].answers)(self.now, told.in_flight);
+        let all: usize = self.results.iter().map(|t| t.in_flight).sum();
         self.in_flight_most = self.in_flight_most.max(all);
         let status = status.filter(|_| wait < TIMEOUT);
         let duration = if status.is_some() { wait } else { TIMEOUT };
@@ -421,7 +423,7 @@ impl Load {
             duration,
         };
         let at = self.now + (duration.as_millis() as i64).max(1);
-        self.at(at, Happening::Answered(tenant, order.position, ended));
+        self.at(at, LoadEvent::Answered(tenant, order.position, ended));
     }
 }
 
@@ -441,18 +443,18 @@ fn outcome(status: Option<u16>) -> Outcome {
     }
 }
 
-fn tenant((number, party): (usize, &Party)) -> Tenant {
+fn tenant((number, tenant): (usize, &LoadTenant)) -> Tenant {
     Tenant {
         id: TenantId::new(&format!("t{number}")).expect("a short name"),
         url: Secret(format!("http://t{number}.invalid/")),
         secrets: Vec::new(),
         headers: Vec::new(),
-        max_in_flight: party.max_in_flight,
+        max_in_flight: tenant.max_in_flight,
         enabled: true,
     }
 }
 
-/// The default settings.
+/// Returns the default settings.
 pub fn settings(in_flight_max: usize) -> EngineSettings {
     let delays = [10, 10, 60, 60, 600, 600, 3_600, 3_600, 21_600];
     let delay = |s: u64| Delay::new(Duration::from_secs(s)).expect("in range");

@@ -1,6 +1,6 @@
-//! The simulator: the engine in virtual time, in a world that goes wrong, all
-//! from one seed. A seed that fails prints its breach, its step and what
-//! happened last; it is then listed in [`FAILED_ONCE`], which always runs.
+//! The simulator: the engine in virtual time in a world with faults, all derived
+//! from one seed. A failing seed prints its breach, its step and the last events.
+//! It is then added to [`FAILED_ONCE`], which always runs.
 
 #[path = "../laws/mod.rs"]
 mod laws;
@@ -8,7 +8,6 @@ mod laws;
 mod broker;
 mod chance;
 mod coordinator;
-mod desks;
 mod kafka;
 mod load;
 mod members;
@@ -21,6 +20,7 @@ mod reach;
 mod receivers;
 mod replica;
 mod trace;
+mod turns;
 mod world;
 mod writes;
 
@@ -33,19 +33,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use trace::Trace;
 use world::{Summary, World};
 
-/// Seeds that failed at some time; each was a bug of the engine.
+/// Seeds that failed once; each showed a bug of the engine.
 const FAILED_ONCE: &[u64] = &[27, 105, 190, 1_485, 1_596, 1_832, 3_259];
 
-/// Seeds of a run that is told no number: some two minutes on two cores.
+/// The number of seeds of a run without `RINGBACK_SIM_SEEDS`: about two minutes
+/// on two cores.
 const SEEDS: u64 = 12_000;
 
-/// What happens in so many seeds, or they show less than they should.
+/// Every one of these must occur in a run of that many seeds.
 const MUST_HAPPEN: &[&str] = &[
     "attempts_exhausted",
     "attempts_unconfirmed",
     "base_beyond_log",
     "brokers_away",
-    "commit_lands_late",
+    "commit_arrives_late",
     "commit_of_former_topic",
     "commit_queued",
     "commit_unsure",
@@ -107,10 +108,10 @@ const MUST_HAPPEN: &[&str] = &[
     "write_refused",
 ];
 
-/// Threads that run seeds.
+/// The number of threads that run seeds.
 const THREADS: u64 = 2;
 
-/// What a seed decides before a run begins.
+/// Makes the plan of a run from its seed.
 type Planner = fn(&mut Chance) -> Plan;
 
 fn run(
@@ -132,7 +133,7 @@ fn run(
     })
 }
 
-/// The law that an assertion names.
+/// Returns the law that an assertion names.
 fn law_of(text: &str) -> Law {
     let all = [
         Law::L1,
@@ -150,14 +151,14 @@ fn law_of(text: &str) -> Law {
     named.unwrap_or(Law::L7)
 }
 
-/// Runs a failed seed once more and tells what happened before the breach.
+/// Runs a failed seed again and returns the events before the breach.
 fn report(seed: u64, breach: &Breach) -> String {
     let trace = Trace::on(number("RINGBACK_SIM_LINES"));
     let again = run(seed, Plan::new, None, &trace);
     let same = if again.as_ref() == Err(breach) {
         ""
     } else {
-        "\n(NOT the same when run again: something is not decided by the seed)"
+        "\n(NOT the same in a second run: something does not depend on the seed alone)"
     };
     format!(
         "seed {seed}, step {}: {:?} {}{same}\n{}",
@@ -168,7 +169,7 @@ fn report(seed: u64, breach: &Breach) -> String {
     )
 }
 
-/// What a number of runs was like.
+/// The totals of a number of runs.
 #[derive(Default)]
 struct Total {
     seeds: u64,
@@ -209,8 +210,8 @@ fn run_all(first: u64, count: u64) -> Total {
     })
 }
 
-/// What was run, and how often what can happen did.
-fn tell(total: &Total) {
+/// Prints the totals, and how often each event occurred.
+fn print_totals(total: &Total) {
     let sum = &total.sum;
     println!(
         "{} seeds, {} steps, {} virtual hours, {} records, {} POSTs ({} after a success), {} dead letters",
@@ -227,7 +228,7 @@ fn tell(total: &Total) {
     }
 }
 
-/// A number from the environment; only `tests/sim/run` and people set it.
+/// Returns a number from the environment. `tests/sim/run` or a person sets it.
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -237,7 +238,7 @@ fn every_law_holds_whatever_goes_wrong() {
     let first = number("RINGBACK_SIM_FIRST").unwrap_or(1);
     let count = number("RINGBACK_SIM_SEEDS").unwrap_or(SEEDS);
     let mut total = run_all(first, count);
-    tell(&total);
+    print_totals(&total);
     total.breaches.sort_by_key(|(seed, _)| *seed);
     let shown = total.breaches.iter().take(5);
     let reports: Vec<String> = shown.map(|(seed, breach)| report(*seed, breach)).collect();
@@ -271,8 +272,8 @@ fn one_seed_decides_all() {
     }
 }
 
-/// The present schedule survives fifty kills within a minute: no record ends
-/// for them, whatever they charge.
+/// The default schedule survives fifty kills within a minute: no record reaches
+/// the dead letters, however many attempts the kills charge.
 #[test]
 fn crash_loops_with_the_default_schedule_dead_letter_nothing() {
     for seed in 0..60 {
@@ -285,7 +286,8 @@ fn crash_loops_with_the_default_schedule_dead_letter_nothing() {
     }
 }
 
-/// Some seeds among the first show the planted breach, and none shows another.
+/// Checks that some of the first seeds show the planted breach and that none
+/// shows another.
 #[track_caller]
 fn caught_in(planner: Planner, planted: Planted, law: Law, seeds: u64) {
     let mut found = 0;
@@ -398,7 +400,7 @@ fn records_that_never_end_are_caught() {
 }
 
 #[test]
-fn a_write_for_a_partition_given_back_is_caught() {
+fn a_write_for_a_released_partition_is_caught() {
     caught(Planted::Linger, Law::L8);
 }
 

@@ -1,6 +1,6 @@
-//! The members of the group: how librdkafka joins, syncs, gives partitions
-//! back, and hears of what the coordinator decided; and how a process leaves,
-//! dies or is stopped.
+//! The members of the group: how librdkafka joins, syncs, releases partitions,
+//! and receives the coordinator's decisions. Also how a process leaves, dies or
+//! is paused.
 
 use crate::broker::Ending;
 use crate::coordinator::{Credentials, Join, Name, Refusal, Sync};
@@ -8,7 +8,7 @@ use crate::laws::Verdict;
 use crate::plan::{MS, SECOND};
 use crate::reach::Way;
 use crate::replica::{Member, Reading, Tag};
-use crate::world::{Happening, World};
+use crate::world::{SimEvent, World};
 use ringback::engine::event::{Event, Revocation};
 use ringback::model::fact::ReadoptReason;
 use ringback::model::position::Partition;
@@ -20,27 +20,28 @@ pub const SESSION_TIMEOUT_US: u64 = 10 * SECOND;
 /// `heartbeat.interval.ms`.
 const HEARTBEAT_US: u64 = 500 * MS;
 
-/// How long a partition's new owner waits before it reads its map.
+/// How long a partition's new process waits before it reads the map.
 const FIND_US: u64 = 30 * MS;
 
 impl World {
-    /// A consumer asks to join.
+    /// Sends a consumer's join.
     pub fn join(&mut self, tag: Tag) {
         let this = &self.replicas[tag.replica];
         if !this.is_current(tag) || this.member != Member::Joining {
             return;
         }
         if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
-            return self.retry_at(at, Happening::Join(tag));
+            return self.retry_at(at, SimEvent::Join(tag));
         }
         let this = &self.replicas[tag.replica];
         let (name, id) = (this.name, this.credentials.map(|c| c.member));
         let claims: BTreeSet<Partition> = this.reading.keys().copied().collect();
         let was_preparing = self.coordinator.is_preparing();
-        // Who had the name hears with its next heartbeat that it is fenced.
+        // The earlier consumer of the name learns from its next heartbeat that it
+        // is fenced.
         if let Some(former) = self.coordinator.tag_of(name).filter(|of| *of != tag) {
             let late = self.chance.below(HEARTBEAT_US);
-            self.after(late, Happening::Heartbeat(former));
+            self.after(late, SimEvent::Heartbeat(former));
         }
         match self.coordinator.join(name, tag, id, claims) {
             Join::Fenced => return self.fenced(tag),
@@ -48,7 +49,7 @@ impl World {
             Join::AtOnce(credentials) => {
                 self.count("member_replaced");
                 let late = self.chance.between(100, 3 * MS);
-                self.after(late, Happening::JoinAnswered(tag, credentials));
+                self.after(late, SimEvent::JoinAnswered(tag, credentials));
             }
             Join::Waits => {
                 self.replicas[tag.replica].blocked = true;
@@ -60,16 +61,17 @@ impl World {
         self.complete_join();
     }
 
-    /// All members hear with their next heartbeat that they are to join.
+    /// Starts a rebalance: each member learns from its next heartbeat that it
+    /// must join.
     pub fn rebalance_begins(&mut self) {
         self.count("rebalance");
         for tag in self.coordinator.tags() {
             let late = self.chance.below(HEARTBEAT_US);
-            self.after(late, Happening::Heartbeat(tag));
+            self.after(late, SimEvent::Heartbeat(tag));
         }
     }
 
-    /// The group is to be rebalanced, and partitions change their owners.
+    /// Starts a rebalance that moves partitions to other members.
     pub fn shuffle(&mut self) {
         if self.coordinator.is_empty() || self.coordinator.is_preparing() {
             return;
@@ -79,29 +81,31 @@ impl World {
         self.rebalance_begins();
     }
 
-    /// If all have joined, each gets its answer, and what its connection held
-    /// back comes through.
+    /// Answers all joins once every member has joined, and releases the requests
+    /// that waited behind them.
     fn complete_join(&mut self) {
-        let Some(told) = self.coordinator.complete_join() else {
+        let Some(answers) = self.coordinator.complete_join() else {
             return;
         };
-        for (tag, credentials) in told {
+        for (tag, credentials) in answers {
             let late = self.chance.between(100, 3 * MS);
-            self.after(late, Happening::JoinAnswered(tag, credentials));
+            self.after(late, SimEvent::JoinAnswered(tag, credentials));
             self.unblock(tag.replica);
         }
     }
 
-    /// The coordinator answers what held the connection up.
+    /// Answers the blocking request of a connection, and releases the requests
+    /// behind it.
     pub fn unblock(&mut self, replica: usize) {
         let this = &mut self.replicas[replica];
         this.blocked = false;
-        for happening in std::mem::take(&mut this.queued) {
-            self.after(0, happening);
+        for sim_event in std::mem::take(&mut this.queued) {
+            self.after(0, sim_event);
         }
     }
 
-    /// A consumer is a member of a new generation, and asks for its share.
+    /// Makes a consumer a member of the new generation; the consumer sends its
+    /// sync.
     pub fn join_answered(&mut self, tag: Tag, credentials: Credentials) {
         let this = &mut self.replicas[tag.replica];
         if !this.is_current(tag) || this.member != Member::Joining {
@@ -111,10 +115,10 @@ impl World {
         this.member = Member::Syncing;
         let late = self.chance.pick(&[MS, 20 * MS, 300 * MS]);
         let late = self.chance.between(100, late);
-        self.after(late, Happening::Sync(tag));
+        self.after(late, SimEvent::Sync(tag));
     }
 
-    /// A member's SyncGroup arrives.
+    /// Handles a member's SyncGroup.
     pub fn sync(&mut self, tag: Tag) {
         let this = &self.replicas[tag.replica];
         let (true, Member::Syncing, Some(by)) =
@@ -123,7 +127,7 @@ impl World {
             return;
         };
         if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
-            return self.retry_at(at, Happening::Sync(tag));
+            return self.retry_at(at, SimEvent::Sync(tag));
         }
         let partitions = self.broker.consumed();
         match self.coordinator.sync(&by, &partitions, &mut self.chance) {
@@ -141,8 +145,8 @@ impl World {
                 self.unblock(tag.replica);
                 self.rejoin(tag);
             }
-            // A generation went by without it: librdkafka gives all up as lost
-            // (rd_kafka_cgrp_handle_SyncGroup).
+            // The member missed a generation: librdkafka revokes all its
+            // partitions as lost (rd_kafka_cgrp_handle_SyncGroup).
             Err(Refusal::UnknownMember | Refusal::IllegalGeneration) => self.lose(tag),
         }
     }
@@ -153,10 +157,11 @@ impl World {
         let assignment = self.coordinator.assignment(name);
         let late = self.chance.between(100, 3 * MS);
         let partitions = assignment.into_iter().collect();
-        self.after(late, Happening::SyncAnswered(tag, partitions));
+        self.after(late, SimEvent::SyncAnswered(tag, partitions));
     }
 
-    /// A consumer learns what it is to own: first it gives back, then it takes.
+    /// Handles the new assignment: the consumer first releases partitions, then
+    /// adds new ones.
     pub fn sync_answered(&mut self, tag: Tag, partitions: &[Partition]) {
         let this = &mut self.replicas[tag.replica];
         if !this.is_current(tag) || this.member != Member::Syncing {
@@ -165,8 +170,11 @@ impl World {
         this.member = Member::In;
         let new = |p: &&Partition| !this.reading.contains_key(p);
         let added: Vec<Partition> = partitions.iter().filter(new).copied().collect();
-        let owned = this.reading.keys();
-        let gone: Vec<Partition> = owned.filter(|p| !partitions.contains(p)).copied().collect();
+        let assigned = this.reading.keys();
+        let gone: Vec<Partition> = assigned
+            .filter(|p| !partitions.contains(p))
+            .copied()
+            .collect();
         if gone.is_empty() {
             return self.assign(tag.replica, added);
         }
@@ -174,7 +182,7 @@ impl World {
         self.take(tag.replica, gone, Revocation::Asked);
     }
 
-    /// A rebalance callback brings partitions, perhaps none.
+    /// Runs a rebalance callback that assigns partitions, perhaps none.
     fn assign(&mut self, replica: usize, partitions: Vec<Partition>) {
         let this = &mut self.replicas[replica];
         let generation = this.next_generation();
@@ -184,16 +192,16 @@ impl World {
         }
         for partition in &partitions {
             let late = self.chance.between(MS, FIND_US);
-            self.after(late, Happening::Find(tag, *partition, generation));
+            self.after(late, SimEvent::ReadCommitted(tag, *partition, generation));
         }
         let event = Event::Assigned {
             generation,
             partitions,
         };
-        self.tell_consumer(replica, event);
+        self.pass_consumer_event(replica, event);
     }
 
-    /// A rebalance callback takes partitions.
+    /// Runs a rebalance callback that revokes partitions.
     fn take(&mut self, replica: usize, partitions: Vec<Partition>, how: Revocation) {
         let this = &mut self.replicas[replica];
         for partition in &partitions {
@@ -209,10 +217,10 @@ impl World {
         if how == Revocation::Lost {
             self.count("lost");
         }
-        self.tell_consumer(replica, event);
+        self.pass_consumer_event(replica, event);
     }
 
-    /// The engine gives partitions back.
+    /// Releases partitions for the engine.
     pub fn finish_revoke(&mut self, replica: usize, partitions: &[Partition]) {
         let this = &mut self.replicas[replica];
         for partition in partitions {
@@ -232,17 +240,17 @@ impl World {
     fn rejoin(&mut self, tag: Tag) {
         self.replicas[tag.replica].member = Member::Joining;
         let late = self.chance.between(100, 20 * MS);
-        self.after(late, Happening::Join(tag));
+        self.after(late, SimEvent::Join(tag));
     }
 
-    /// What the answer to a heartbeat says.
+    /// Handles the answer to a heartbeat.
     pub fn heartbeat(&mut self, tag: Tag) {
         let this = &self.replicas[tag.replica];
         if !this.is_current(tag) {
             return;
         }
         if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
-            return self.retry_at(at, Happening::Heartbeat(tag));
+            return self.retry_at(at, SimEvent::Heartbeat(tag));
         }
         let Some(by) = this.credentials else {
             return;
@@ -262,16 +270,17 @@ impl World {
         }
     }
 
-    /// A consumer finds that others own all it had.
+    /// A consumer finds that it lost all its partitions.
     pub fn lose(&mut self, tag: Tag) {
         let this = &mut self.replicas[tag.replica];
         if !this.is_current(tag) {
             return;
         }
         this.credentials = None;
-        // librdkafka calls back again only once the last revocation is served.
+        // librdkafka runs the next callback only after the last revocation is
+        // done.
         if this.is_revoking() {
-            return self.after(50 * MS, Happening::Lose(tag));
+            return self.after(50 * MS, SimEvent::Lose(tag));
         }
         this.adding = None;
         self.unblock(tag.replica);
@@ -284,7 +293,8 @@ impl World {
         self.take(tag.replica, partitions, Revocation::Lost);
     }
 
-    /// Its own session check: no heartbeat was answered for so long.
+    /// Runs the consumer's own session check: no heartbeat was answered within
+    /// the session timeout.
     pub fn session_check(&mut self, tag: Tag) {
         let member = self.replicas[tag.replica].member;
         let cut_off = self.unreachable(tag.replica, Way::Coordinator).is_some();
@@ -293,7 +303,7 @@ impl World {
         }
     }
 
-    /// Another process joined under this one's name, or so it looks.
+    /// Handles a fencing: another process seems to have joined with this name.
     fn fenced(&mut self, tag: Tag) {
         self.count("fenced");
         let replica = tag.replica;
@@ -301,18 +311,18 @@ impl World {
             let reason = ReadoptReason::ConsumerFault;
             self.replicas[replica].credentials = None;
             self.unblock(replica);
-            return self.tell_consumer(replica, Event::KafkaFault { reason });
+            return self.pass_consumer_event(replica, Event::KafkaFault { reason });
         }
         self.unblock(replica);
-        self.end_life(replica);
+        self.end_process(replica);
     }
 
-    /// The group goes on without a member that was not heard of.
+    /// Removes a member without heartbeats from the group.
     pub fn session_timeout(&mut self, tag: Tag, name: Name) {
         let away = self.away_until(Way::Coordinator);
         if away > self.now_us {
             let at = away + SESSION_TIMEOUT_US;
-            return self.at(at, Happening::SessionTimeout(tag, name));
+            return self.at(at, SimEvent::SessionTimeout(tag, name));
         }
         let this = &self.replicas[tag.replica];
         let silent = !this.is_current(tag)
@@ -323,27 +333,27 @@ impl World {
             return;
         }
         if self.coordinator.awaits_join(name) {
-            return self.after(SECOND, Happening::SessionTimeout(tag, name));
+            return self.after(SECOND, SimEvent::SessionTimeout(tag, name));
         }
         self.count("session_timeout");
         if self.coordinator.remove(name) {
             self.rebalance_begins();
         }
         self.complete_join();
-        self.after(0, Happening::Heartbeat(tag));
+        self.after(0, SimEvent::Heartbeat(tag));
     }
 
-    /// From now on the coordinator hears nothing of this replica's consumer.
+    /// Stops the heartbeats of this replica's consumer.
     pub fn falls_silent(&mut self, replica: usize) {
         let this = &self.replicas[replica];
         let (tag, name) = (this.tag, this.name);
         let since = self.chance.below(HEARTBEAT_US);
         let late = SESSION_TIMEOUT_US - since;
-        self.after(late, Happening::SessionTimeout(tag, name));
+        self.after(late, SimEvent::SessionTimeout(tag, name));
     }
 
-    /// A stopped process. After the session timeout it has lost its partitions
-    /// and does not know.
+    /// Pauses a process. After the session timeout it has lost its partitions
+    /// without noticing.
     pub fn pause(&mut self, replica: usize, for_us: u64) {
         let until = self.now_us + for_us;
         let this = &mut self.replicas[replica];
@@ -353,24 +363,26 @@ impl World {
         self.count("paused");
         let this = &mut self.replicas[replica];
         this.paused_until = until;
-        this.desk.excuse(std::time::Duration::from_micros(for_us));
+        this.checker
+            .excuse_pause(std::time::Duration::from_micros(for_us));
         let tag = this.tag;
         self.falls_silent(replica);
         let late = self.chance.below(HEARTBEAT_US);
-        self.at(until + late, Happening::Heartbeat(tag));
+        self.at(until + late, SimEvent::Heartbeat(tag));
     }
 
-    /// kill -9: what is committed stays, what is in the network may arrive.
+    /// Kills a process with kill -9. Commits stay; requests in the network may
+    /// still arrive.
     pub fn crash(&mut self, replica: usize, down_us: u64) {
         if self.replicas[replica].engine.is_none() {
             return;
         }
         self.count("crash");
-        self.end_life(replica);
-        self.after(down_us, Happening::Up(replica));
+        self.end_process(replica);
+        self.after(down_us, SimEvent::StartProcess(replica));
     }
 
-    /// What is open now may have been committed without us knowing.
+    /// The open transaction may have been committed without an answer.
     fn leave_open(&mut self, replica: usize) {
         let name = self.replicas[replica].name;
         let fate = self.chance.pick(&[Ending::Commit, Ending::Abort]);
@@ -382,21 +394,21 @@ impl World {
         }
     }
 
-    /// The process is gone.
-    pub fn end_life(&mut self, replica: usize) {
+    /// Ends a process.
+    pub fn end_process(&mut self, replica: usize) {
         self.leave_open(replica);
         self.falls_silent(replica);
         self.unblock(replica);
         let this = &mut self.replicas[replica];
         this.engine = None;
-        this.tag.life += 1;
+        this.tag.process += 1;
         this.drop_consumer();
         this.in_turn = false;
         this.paused_until = 0;
         this.cut_until = 0;
     }
 
-    /// The engine drops its consumer and producer and takes new ones.
+    /// Replaces the consumer and the producer for the engine.
     pub fn readopt(&mut self, replica: usize) {
         self.leave_open(replica);
         self.falls_silent(replica);
@@ -405,26 +417,26 @@ impl World {
         self.connect(replica, 1_500 * MS);
     }
 
-    /// A new consumer joins and a new producer initialises its transactions,
-    /// whichever comes first.
+    /// Schedules the join of a new consumer and `init_transactions` of a new
+    /// producer, in either order.
     pub fn connect(&mut self, replica: usize, latest_us: u64) {
         let this = &mut self.replicas[replica];
         this.member = Member::Joining;
         let tag = this.tag;
         let late = self.chance.between(20 * MS, latest_us);
-        self.after(late, Happening::Join(tag));
+        self.after(late, SimEvent::Join(tag));
         let more = self.chance.below(600 * MS);
-        self.after(late + more, Happening::Initialise(tag));
+        self.after(late + more, SimEvent::Initialise(tag));
     }
 
-    /// `init_transactions`: what is open under this name ends, and its
+    /// Runs `init_transactions`: the open transaction of this name ends, and its
     /// producer is fenced.
     pub fn initialise(&mut self, tag: Tag) -> Verdict {
         if !self.replicas[tag.replica].is_current(tag) {
             return Ok(());
         }
         if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
-            self.retry_at(at, Happening::Initialise(tag));
+            self.retry_at(at, SimEvent::Initialise(tag));
             return Ok(());
         }
         let name = self.replicas[tag.replica].name;
@@ -435,13 +447,13 @@ impl World {
         Ok(())
     }
 
-    /// Drained: the process leaves the group in order and ends.
+    /// Ends a drained process, which leaves the group properly.
     pub fn leave(&mut self, replica: usize) {
         let this = &self.replicas[replica];
         let (name, id) = (this.name, this.credentials.map(|c| c.member));
         let reachable = self.unreachable(replica, Way::Coordinator).is_none();
         self.count("drained");
-        self.end_life(replica);
+        self.end_process(replica);
         if reachable && id.is_some_and(|id| self.coordinator.is_member(name, id)) {
             if self.coordinator.remove(name) {
                 self.rebalance_begins();
@@ -449,7 +461,7 @@ impl World {
             self.complete_join();
         }
         if let Some(down_us) = self.replicas[replica].down_us.take() {
-            self.after(down_us, Happening::Up(replica));
+            self.after(down_us, SimEvent::StartProcess(replica));
         }
     }
 }

@@ -1,34 +1,34 @@
-//! What operators, other programs and bad luck do to topics and committed
-//! offsets, and what the checkers must know of it.
+//! Actions of operators and other programs, and damage to topics and committed
+//! offsets. Notes for the checkers what they must expect.
 
 use crate::broker::Origin;
 use crate::laws::map;
 use crate::laws::residences::Gone;
 use crate::plan::{Damage, Fault, MS, SECOND, Task};
-use crate::world::{Happening, World};
+use crate::world::{SimEvent, World};
 use ringback::engine::event::Event;
 use ringback::model::fact::ReadoptReason;
 use ringback::model::message::{CommittedState, Snapshot};
 use ringback::model::position::{NextOffset, Partition, Topic};
 
-/// So far beyond a log's end that it does not grow up to there.
+/// A distance beyond a log's end that its growth never reaches.
 const FAR: i64 = 1_000_000;
 
-/// Longer than the engine takes for certain that a group stood empty whose
-/// offsets are gone; shorter than Kafka's least, a day.
+/// Long enough for the engine to be certain that expired offsets mean an empty
+/// group; shorter than Kafka's minimum of a day.
 const EMPTY_US: u64 = 2 * 3_600 * SECOND;
 
 impl World {
-    /// All replicas are drained and the group is empty: then the operator acts.
+    /// Drains all replicas; the operator acts once the group is empty.
     pub fn maintain(&mut self, task: Task) {
         if self.maintenance.is_some() || self.is_settling() {
             return;
         }
         self.maintenance = Some(task);
-        self.after(0, Happening::Maintain);
+        self.after(0, SimEvent::Maintain);
     }
 
-    /// Waits for the empty group, acts, and starts the replicas again.
+    /// Waits for an empty group, performs the task, and schedules the restart.
     pub fn maintenance_step(&mut self) {
         let Some(task) = self.maintenance else {
             return;
@@ -38,30 +38,30 @@ impl World {
             let this = &mut self.replicas[replica];
             this.down_us = None;
             running |= this.engine.is_some();
-            if this.engine.is_some() && !this.desk.is_draining() {
+            if this.engine.is_some() && !this.checker.is_draining() {
                 let tag = this.tag;
-                self.after(0, Happening::Tell(tag, Event::Drain));
+                self.after(0, SimEvent::PassEvent(tag, Event::Drain));
             }
         }
-        let idle = !running && self.coordinator.is_empty() && self.broker.is_quiet();
+        let idle = !running && self.coordinator.is_empty() && self.broker.has_no_open_transaction();
         if !idle {
-            return self.after(500 * MS, Happening::Maintain);
+            return self.after(500 * MS, SimEvent::Maintain);
         }
         self.act(task);
         let late = match task {
-            // Kafka drops offsets of a group that has long been empty.
+            // Kafka drops the offsets of a group that was empty for long.
             Task::Expire => EMPTY_US,
             _ => self.chance.between(2 * SECOND, 5 * SECOND),
         };
-        self.after(late, Happening::MaintenanceEnds);
+        self.after(late, SimEvent::MaintenanceEnds);
     }
 
-    /// The replicas start again.
+    /// Starts the replicas again.
     pub fn maintenance_ends(&mut self) {
         self.maintenance = None;
         for replica in 0..self.plan.replicas {
             let late = self.chance.below(SECOND);
-            self.after(late, Happening::Up(replica));
+            self.after(late, SimEvent::StartProcess(replica));
         }
     }
 
@@ -108,14 +108,14 @@ impl World {
         }
     }
 
-    /// Some partition that is consumed.
+    /// Returns a random consumed partition.
     fn some_partition(&mut self, of_delay: bool) -> Option<Partition> {
         let mut all = self.broker.consumed();
         all.retain(|p| !of_delay || p.topic != Topic::Source);
         (!all.is_empty()).then(|| all[self.chance.index(all.len())])
     }
 
-    /// Some offset of a log, its ends more often than others.
+    /// Returns a random offset of a log, its ends more often than others.
     fn somewhere(&mut self, partition: Partition) -> NextOffset {
         let bounds = self.broker.bounds(partition);
         let length = u64::try_from(bounds.end.0 - bounds.start.0).expect("a log");
@@ -127,7 +127,7 @@ impl World {
         })
     }
 
-    /// A committed map becomes something that it must not be taken for.
+    /// Damages a committed map; the engine must not accept it.
     pub fn damage(&mut self, partition: Partition, damage: Damage) {
         let Some((base, text)) = self.broker.committed(partition) else {
             return;
@@ -151,16 +151,13 @@ impl World {
                 let Some(mut map) = honest else {
                     return;
                 };
-                // Of a topic that was made again the map may lie behind the log.
+                // After the topic was recreated the map may lie beyond the log.
                 map.end = NextOffset(bounds.end.0.max(map.end.0) + FAR);
                 (base, map::encode(&map, topic_id.as_ref()))
             }
             Damage::BaseBeyondEnd => {
                 let late = self.chance.between(5 * SECOND, 60 * SECOND);
-                self.after(
-                    late,
-                    Happening::Fault(Fault::Maintain(Task::ResetBeyondEnd)),
-                );
+                self.after(late, SimEvent::Fault(Fault::Maintain(Task::ResetBeyondEnd)));
                 (NextOffset(bounds.end.0 + FAR), text)
             }
         };
@@ -168,24 +165,26 @@ impl World {
         self.broker.overwrite(partition, base, text);
     }
 
-    /// A new owner finds a partition: where its map is lost, the records of
-    /// the source have new budgets, and copies in a delay topic may be too old.
+    /// Notes the committed state that a new process reads. If the map is lost,
+    /// source records get new budgets, and copies in a delay topic may be too
+    /// old.
     pub fn found(&mut self, partition: Partition, found: &CommittedState) {
         let origin = self.broker.origin(partition);
         let is_delay = partition.topic != Topic::Source;
         let base = found.committed.as_ref().map(|(base, _)| *base);
         match (origin, base) {
             (Some(Origin::Service), _) => {}
-            // Of a former topic's offset nothing is to be believed.
+            // An offset of an earlier topic of this name counts for nothing.
             (Some(Origin::FormerTopic), _) | (None, _) => {
-                let known = self.offsets.is_known(partition);
-                if origin.is_none() && !known {
-                    // What was deleted before anybody came is not known to be lost.
+                let had_commit = self.offsets.has_commit(partition);
+                if origin.is_none() && !had_commit {
+                    // Records deleted before the first commit do not count as
+                    // lost.
                     let start = found.log_start;
                     self.residences
                         .gone_before(partition, start, Gone::PassedOver);
                 }
-                if is_delay || known {
+                if is_delay || had_commit {
                     self.residences.replayed(partition, found.log_start);
                     self.offsets.forget(partition);
                 }
@@ -200,14 +199,14 @@ impl World {
             .gone_before(partition, found.log_start, Gone::Deleted);
     }
 
-    /// A topic is deleted and made again, with the service running or stopped.
+    /// Recreates a topic, with the service running or stopped.
     pub fn make_again(&mut self) {
-        // Without ids nobody can tell the new topic from the old one.
+        // Without topic ids the new topic looks like the old one.
         if !self.plan.topic_ids {
             return;
         }
-        if !self.broker.is_quiet() {
-            let again = Happening::Fault(Fault::MakeAgain);
+        if !self.broker.has_no_open_transaction() {
+            let again = SimEvent::Fault(Fault::MakeAgain);
             return self.after(20 * MS, again);
         }
         let Some(Partition { topic, .. }) = self.some_partition(false) else {
@@ -226,12 +225,12 @@ impl World {
                 let reason = ReadoptReason::TopicRecreated;
                 let late = self.chance.between(MS, 3 * SECOND);
                 let event = Event::KafkaFault { reason };
-                self.after(late, Happening::TellConsumer(tag, event));
+                self.after(late, SimEvent::PassConsumerEvent(tag, event));
             }
         }
     }
 
-    /// A topic gets one partition more; the group learns of it in its time.
+    /// Adds a partition to a topic; the group notices later.
     pub fn grow(&mut self) {
         let Some(Partition { topic, .. }) = self.some_partition(false) else {
             return;
@@ -240,11 +239,11 @@ impl World {
             self.count("topic_grew");
             self.broker.grow(topic);
             let late = self.chance.below(5 * SECOND);
-            self.after(late, Happening::Fault(Fault::Rebalance));
+            self.after(late, SimEvent::Fault(Fault::Rebalance));
         }
     }
 
-    /// Retention, or an operator, deletes the beginning of a log.
+    /// Deletes the beginning of a log, as retention or an operator does.
     pub fn delete_records(&mut self) {
         let Some(partition) = self.some_partition(false) else {
             return;

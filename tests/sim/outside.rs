@@ -1,4 +1,4 @@
-//! What lies outside the service: the platform that publishes, the tenants'
+//! The world outside the service: the call platform that publishes, the tenants'
 //! receivers, the operators who change the tenants file.
 
 use crate::laws::offsets::Start;
@@ -7,7 +7,7 @@ use crate::laws::{Law, Verdict};
 use crate::plan::{SECOND, tenants_file};
 use crate::receivers;
 use crate::replica::Tag;
-use crate::world::{Happening, Published, World};
+use crate::world::{Published, SimEvent, World};
 use bytes::Bytes;
 use ringback::engine::event::Event;
 use ringback::model::attempt::{AttemptResult, Outcome};
@@ -17,17 +17,18 @@ use ringback::model::record::MovedRecord;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is kept of a dead letter that is too large.
+/// The length of the kept beginning of a too large dead letter.
 const CUT_BYTES: usize = 64 << 10;
 
 impl World {
-    /// L3 and L4 where the engine decides; the POST itself may start later.
+    /// Checks L3 and L4 when the engine requests an attempt; the POST may start
+    /// later.
     pub fn order_attempt(&mut self, replica: usize, order: AttemptRequest) -> Verdict {
         let position = order.position;
         let this = &self.replicas[replica];
         let reading = this.reading.get(&position.partition);
         let incarnation = self.broker.incarnation(position.partition.topic);
-        // What was read of a topic that was deleted since is sent all the same.
+        // A record of a topic that was deleted after the read is still sent.
         let former = reading.is_some_and(|r| r.incarnation != Some(incarnation));
         let number = number_of_call(&order)
             .ok_or_else(|| Law::L3.breach(format!("{:?} was never published", order.call)))?;
@@ -55,22 +56,25 @@ impl World {
         let tag = self.replicas[replica].tag;
         if self.chance.permille(self.rates.start_late) {
             let late = self.chance.below(3 * SECOND);
-            self.after(late, Happening::Start(tag, Box::new(order)));
+            self.after(late, SimEvent::StartPost(tag, Box::new(order)));
             return Ok(());
         }
         self.start(tag, &order)
     }
 
-    /// The shell starts the POST, unless the lease is over.
+    /// Starts the POST, unless the lease is over.
     pub fn start(&mut self, tag: Tag, order: &AttemptRequest) -> Verdict {
-        if !self.replicas[tag.replica].lives(tag) {
+        if !self.replicas[tag.replica].is_running(tag) {
             return Ok(());
         }
         let position = order.position;
         let now = self.now_of(tag.replica);
         if now > order.start_by {
             self.count("lease_over");
-            self.after(0, Happening::Tell(tag, Event::AttemptExpired { position }));
+            self.after(
+                0,
+                SimEvent::PassEvent(tag, Event::AttemptExpired { position }),
+            );
             return Ok(());
         }
         let before = self.residences.posts_of(position);
@@ -78,27 +82,27 @@ impl World {
         let posted = self.residences.posted(position, number, order.attempt)?;
         let name = order.tenant.id.as_str();
         let plan = self.tenants.iter().find(|t| t.name == name);
-        let manner = plan.expect("a tenant of the file").manner;
-        let (us, outcome) = receivers::answer(manner, before, self.now_us, &mut self.chance);
+        let behaviour = plan.expect("a tenant of the file").behaviour;
+        let (us, outcome) = receivers::answer(behaviour, before, self.now_us, &mut self.chance);
         let ended = AttemptResult {
             outcome,
             started_at: now,
             duration: Duration::from_micros(us),
         };
-        self.after(us, Happening::Answered(tag, posted, position, ended));
+        self.after(us, SimEvent::Answered(tag, posted, position, ended));
         Ok(())
     }
 
-    /// The receiver has answered, or the deadline has passed.
+    /// Handles the receiver's answer, or the deadline of the attempt.
     pub fn answered(&mut self, tag: Tag, posted: Posted, position: Position, ended: AttemptResult) {
         if matches!(ended.outcome, Outcome::Delivered { .. }) {
             self.residences.delivered(posted);
         }
         let event = Event::AttemptFinished { position, ended };
-        self.after(0, Happening::Tell(tag, event));
+        self.after(0, SimEvent::PassEvent(tag, event));
     }
 
-    /// The call platform publishes; some records are nonsense.
+    /// Publishes a record; some records are invalid.
     pub fn publish(&mut self) {
         let number = self.published.len() as u64;
         let tenant = match self.chance.below(30) {
@@ -128,11 +132,11 @@ impl World {
         let key = record.key.clone();
         self.published.push(Published { key, value });
         self.residences.published(&record, number);
-        self.poke(record.position.partition);
+        self.schedule_fetches(record.position.partition);
     }
 
-    /// Whether a moved record has the key and the value that it was published
-    /// with, or the beginning of a value that is too large to keep.
+    /// Returns whether a moved record has its published key and value, or the
+    /// beginning of a value that is too large to keep.
     pub fn is_copy(&self, moved: &MovedRecord) -> bool {
         let number = number_of(moved.key.as_deref());
         let Some(whole) = number.and_then(|number| self.published.get(number as usize)) else {
@@ -146,7 +150,7 @@ impl World {
         whole.key == moved.key && (same || (cut && moved.to == Topic::DeadLetter))
     }
 
-    /// The tenants file changes, and every process sees it in its time.
+    /// Changes the tenants file; every process notices later.
     pub fn change_tenants(&mut self) {
         let index = self.chance.index(self.tenants.len());
         let tenant = &mut self.tenants[index];
@@ -170,7 +174,7 @@ impl World {
             let tag = self.replicas[replica].tag;
             let late = self.chance.below(2 * SECOND);
             let event = Event::TenantsReplaced(Arc::clone(&file));
-            self.after(late, Happening::Tell(tag, event));
+            self.after(late, SimEvent::PassEvent(tag, event));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What one seed decides before the run begins: the service's settings, the
-//! tenants, the records, and how much goes wrong.
+//! The plan of a run, made from the seed: the service's settings, the tenants,
+//! the records, and the faults.
 
 use crate::chance::Chance;
 use crate::reach::Way;
@@ -13,7 +13,7 @@ use std::time::Duration;
 pub const MS: u64 = 1_000;
 pub const SECOND: u64 = 1_000 * MS;
 
-/// Virtual time stands still while a process works.
+/// A wake-up of the engine. Virtual time does not pass while a process works.
 pub const WAKE: Event = Event::Wake {
     worked: Duration::ZERO,
 };
@@ -23,52 +23,52 @@ const LONG: &[u64] = &[
     10_000, 10_000, 60_000, 60_000, 600_000, 600_000, 3_600_000, 3_600_000, 21_600_000,
 ];
 
-/// How a tenant's receiver behaves.
+/// The behaviour of a tenant's receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Manner {
+pub enum Behaviour {
     /// Answers 200 within 50 ms.
     Good,
     /// Answers 200 after half a second to 4.9 s.
     Slow,
     /// Never answers.
     Dead,
-    /// Answers 503 so many times for each record, then 200.
+    /// Answers 503 this many times for each record, then 200.
     FailsFirst(u32),
-    /// Up and down in turns of this length.
+    /// Up and down in turn, each for this long.
     Flapping { turn_us: u64 },
-    /// Nothing listens.
+    /// Refuses every connection.
     Refuses,
-    /// Answers 429 or 503 and asks for time, every third attempt 200.
+    /// Answers 429 or 503 with Retry-After; every third attempt gets 200.
     Throttles,
-    /// Anything.
+    /// Answers at random.
     Moody,
 }
 
-/// A tenant, as the file has it at first.
+/// A tenant of the tenants file.
 #[derive(Clone, Debug)]
 pub struct TenantPlan {
     pub name: String,
-    pub manner: Manner,
+    pub behaviour: Behaviour,
     pub max_in_flight: u32,
     pub enabled: bool,
-    /// Whether the file has it now.
+    /// Whether the file lists it now.
     pub listed: bool,
 }
 
-/// What becomes of a committed map.
+/// A damage to a committed map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Damage {
-    /// Another program's text.
+    /// The text of another program.
     Foreign,
-    /// A later version of ours.
+    /// A later version of the format.
     Version,
-    /// A character is another one.
+    /// One character differs.
     Checksum,
-    /// The offset is another one, and the map is as it was.
+    /// The offset differs, the map does not.
     OtherOffset,
-    /// Only its first half is there.
+    /// Only the first half is left.
     Cut,
-    /// It speaks of offsets that the log does not have.
+    /// It lists offsets that the log does not have.
     EndBeyond,
     /// The offset itself lies beyond the log's end.
     BaseBeyondEnd,
@@ -85,7 +85,7 @@ impl Damage {
         Self::BaseBeyondEnd,
     ];
 
-    /// What it is counted by.
+    /// Returns the name of its counter.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Foreign => "map_foreign",
@@ -99,16 +99,16 @@ impl Damage {
     }
 }
 
-/// What an operator does while all replicas are stopped.
+/// A task of an operator while all replicas are stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Task {
-    /// Resets the source topic's offsets: a replay, or records passed over.
+    /// Resets the source topic's offsets: a replay, or skipped records.
     ResetSource,
     /// Resets a delay topic to its beginning by hand.
     ResetDelay,
-    /// Resets what was found beyond its log's end.
+    /// Resets an offset beyond its log's end.
     ResetBeyondEnd,
-    /// The group stood empty for so long that its offsets are gone.
+    /// The group was empty for so long that Kafka dropped its offsets.
     Expire,
     /// Deletes a topic and makes it again.
     MakeAgain,
@@ -116,42 +116,43 @@ pub enum Task {
     Damage(Damage),
 }
 
-/// Something that goes wrong, or that operators do.
+/// A fault, or an operator's action during the run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// kill -9, and a start so much later; meanwhile a map may be damaged.
+    /// kill -9 and a later restart; meanwhile a map may be damaged.
     Crash {
         replica: usize,
         down_us: u64,
         damage: Option<Damage>,
     },
-    /// Partitions change their owners.
+    /// Partitions move to other members.
     Rebalance,
-    /// The process is stopped and goes on; beyond the session timeout it is a zombie.
+    /// The process is paused; after the session timeout it is a zombie.
     Pause { replica: usize, for_us: u64 },
-    /// The process is stopped, another one takes its name, then it goes on.
+    /// The process is paused, another one takes its name, then the first
+    /// continues.
     Replace { replica: usize, for_us: u64 },
-    /// SIGTERM, and a start so much later.
+    /// SIGTERM and a later restart.
     Restart { replica: usize, down_us: u64 },
     /// The consumer fails.
     ConsumerFails { replica: usize },
-    /// The replica does not reach Kafka for so long.
+    /// The replica cannot reach Kafka for this long.
     Cut { replica: usize, for_us: u64 },
-    /// Brokers are away, all or the coordinator.
+    /// All brokers or only the coordinator are down.
     Away { way: Way, for_us: u64 },
     /// The tenants file changes.
     TenantsChange,
-    /// A topic gets one partition more.
+    /// A topic gets another partition.
     Grow,
     /// Retention deletes the beginning of a log.
     DeleteRecords,
-    /// A topic is deleted and made again, the service running.
+    /// A topic is recreated while the service runs.
     MakeAgain,
-    /// The operator stops all, does something, and starts all.
+    /// The operator stops all replicas, performs a task, and starts them.
     Maintain(Task),
 }
 
-/// How often in a thousand something happens to a write, or to a handing over.
+/// How often in a thousand a fault hits a write or a revocation.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     pub commit_slow: u64,
@@ -161,12 +162,12 @@ pub struct Rates {
     pub move_unsure: u64,
     pub start_late: u64,
     pub stale_event: u64,
-    /// An event after which the runner's turn goes on.
+    /// The runner's turn continues after an event.
     pub turn: u64,
 }
 
 impl Rates {
-    /// Nothing goes wrong.
+    /// No faults.
     pub const CALM: Self = Self {
         commit_slow: 0,
         commit_unsure: 0,
@@ -179,7 +180,7 @@ impl Rates {
     };
 }
 
-/// All that a seed decides before the run.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub settings: EngineSettings,
@@ -190,7 +191,7 @@ pub struct Plan {
     pub partitions: Vec<(Partition, i64)>,
     pub tenants: Vec<TenantPlan>,
     pub records: u64,
-    /// Of a thousand records, so many more are the first tenant's.
+    /// Of a thousand records, this many more belong to the first tenant.
     pub flood_share: u64,
     pub publish_us: u64,
     pub faults: Vec<(u64, Fault)>,
@@ -200,11 +201,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of a seed. One in eight is calm: nothing goes wrong in it.
+    /// Returns the plan of a seed. One in eight is calm: it has no faults.
     pub fn new(chance: &mut Chance) -> Self {
         let calm = chance.permille(125);
-        // A flood fills lanes, so that records are diverted; short delays would
-        // only make them go round and round.
+        // A flood fills lanes, so records are diverted. With short delays they
+        // would circulate endlessly.
         let flood = chance.permille(40);
         let settings = settings(chance, flood);
         let replicas = if calm {
@@ -217,7 +218,7 @@ impl Plan {
         let large = chance.permille(100);
         Self {
             replicas,
-            // One more for the process that takes another's name.
+            // One replica more, for the process that takes another's name.
             skews_ms: (0..=replicas)
                 .map(|_| chance.between(0, 600) as i64 - 300)
                 .collect(),
@@ -244,8 +245,9 @@ impl Plan {
         }
     }
 
-    /// One replica dies fifty times within a minute, with the default schedule;
-    /// receivers answer, some late. Nothing else goes wrong.
+    /// Returns a plan in which one replica dies fifty times within a minute, with
+    /// the default schedule. Receivers answer, some late. There are no other
+    /// faults.
     pub fn crash_loop(chance: &mut Chance) -> Self {
         let mut plan = Self::new(chance);
         plan.settings = EngineSettings {
@@ -258,7 +260,8 @@ impl Plan {
         plan.partitions = partitions(chance, &plan.settings);
         plan.delayed_bytes_max = usize::MAX;
         for tenant in &mut plan.tenants {
-            tenant.manner = chance.pick(&[Manner::Good, Manner::Slow, Manner::FailsFirst(1)]);
+            tenant.behaviour =
+                chance.pick(&[Behaviour::Good, Behaviour::Slow, Behaviour::FailsFirst(1)]);
         }
         plan.records = 150;
         plan.publish_us = 60 * SECOND;
@@ -277,7 +280,8 @@ impl Plan {
         plan
     }
 
-    /// Several tenants that answer at once, and several starts in most commits.
+    /// Returns a plan with several tenants that answer at once, and several
+    /// starts in most commits.
     pub fn busy(chance: &mut Chance) -> Self {
         let mut plan = Self::new(chance);
         plan.settings.in_flight_max = 1_024;
@@ -286,7 +290,7 @@ impl Plan {
         plan.tenants = (0..3)
             .map(|number| TenantPlan {
                 name: format!("t{number}"),
-                manner: Manner::Good,
+                behaviour: Behaviour::Good,
                 max_in_flight: 64,
                 enabled: true,
                 listed: true,
@@ -302,14 +306,14 @@ impl Plan {
         plan
     }
 
-    /// Whether nothing goes wrong.
+    /// Returns whether the plan has no faults.
     pub fn is_calm(&self) -> bool {
         self.faults.is_empty() && self.rates.commit_slow == 0
     }
 
-    /// By when everything has ended once faults have: twice what it would take
-    /// if every attempt of every record took its 5 s and ran one after another,
-    /// as those of one dead tenant do, with all waits.
+    /// Returns the deadline for all records after the last fault. Arithmetic:
+    /// every attempt of every record takes its 5 s and all run one after another,
+    /// as for one dead tenant, with all waits; twice that.
     pub fn patience(&self, records: u64) -> Duration {
         let attempts = u64::from(self.settings.attempts) * records;
         let pause = self.settings.delays.iter().min().expect("one at least");
@@ -365,17 +369,17 @@ fn tenants(chance: &mut Chance, most: u64) -> Vec<TenantPlan> {
     (0..chance.between(1, most))
         .map(|number| TenantPlan {
             name: format!("t{number}"),
-            manner: match chance.below(9) {
-                0 | 1 => Manner::Good,
-                2 => Manner::Slow,
-                3 => Manner::Dead,
-                4 => Manner::FailsFirst(chance.between(1, 10) as u32),
-                5 => Manner::Flapping {
+            behaviour: match chance.below(9) {
+                0 | 1 => Behaviour::Good,
+                2 => Behaviour::Slow,
+                3 => Behaviour::Dead,
+                4 => Behaviour::FailsFirst(chance.between(1, 10) as u32),
+                5 => Behaviour::Flapping {
                     turn_us: chance.between(1, 30) * SECOND,
                 },
-                6 => Manner::Refuses,
-                7 => Manner::Throttles,
-                _ => Manner::Moody,
+                6 => Behaviour::Refuses,
+                7 => Behaviour::Throttles,
+                _ => Behaviour::Moody,
             },
             max_in_flight: chance.pick(&[1, 4, 64]),
             enabled: chance.permille(900),
@@ -398,7 +402,7 @@ fn rates(chance: &mut Chance) -> Rates {
     }
 }
 
-/// From nothing to some of each kind; a seed in ten has a crash loop.
+/// Returns none to several faults of each kind; one seed in ten has a crash loop.
 fn faults(chance: &mut Chance, replicas: usize, end_us: u64) -> Vec<(u64, Fault)> {
     let mut faults: Vec<(u64, Fault)> = (0..chance.below(14))
         .map(|_| {
@@ -447,7 +451,7 @@ fn fault(chance: &mut Chance, replicas: usize) -> Fault {
     }
 }
 
-/// One replica dies again and again, up to fifty times within a minute.
+/// Returns repeated crashes of one replica, up to fifty within a minute.
 fn crash_loop(chance: &mut Chance, replicas: usize, end_us: u64) -> Vec<(u64, Fault)> {
     let replica = chance.index(replicas);
     let begin = chance.below(end_us);
@@ -465,7 +469,7 @@ fn crash_loop(chance: &mut Chance, replicas: usize, end_us: u64) -> Vec<(u64, Fa
         .collect()
 }
 
-/// The tenants file as it stands.
+/// Returns the current tenants file.
 pub fn tenants_file(plans: &[TenantPlan]) -> Tenants {
     plans
         .iter()

@@ -1,5 +1,5 @@
-//! Planted breaches: a wrapper between an engine and its world that tampers
-//! with events or actions, to show that each law's checker sees it.
+//! Planted breaches: a wrapper around an engine that tampers with its events or
+//! actions. It shows that the checker of each law finds a breach.
 
 use crate::laws::map::{self, Map};
 use ringback::engine::event::{Action, Event};
@@ -24,58 +24,58 @@ pub enum Planted {
     Unreserve,
     /// L3: an attempt starts twice.
     StartTwice,
-    /// L3: an attempt says that it is another one.
+    /// L3: an attempt has a wrong number.
     Miscount,
     /// L3: an attempt may start long after its reservation.
     Outlast,
-    /// L3: what is in doubt looks as if nothing had been sent.
+    /// L3: a record in doubt looks unsent.
     Trust,
-    /// L1: the copy of a moved record is not its bytes.
+    /// L1: the copy of a moved record has other bytes.
     Garble,
-    /// L3: a commit that was refused grants what it reserved.
+    /// L3: a refused commit grants its reservations.
     GrantRefused,
-    /// L1: an aborted transaction counts as done.
+    /// L1: an aborted transaction counts as committed.
     MoveAborted,
-    /// L1: another program's map says that all is done.
+    /// L1: the map of another program says that all records are finished.
     TrustForeign,
-    /// L3: copies that may have been sent are taken for new ones.
+    /// L3: possibly sent copies count as unsent.
     SendTooOld,
-    /// L6: one tenant is passed by while another starts twice.
+    /// L6: one tenant waits while another starts twice.
     Starve,
     /// L4: delayed records look older than they are.
     Hurry,
     /// L5: metadata that Kafka would refuse.
     Lengthen,
-    /// L5: far more records are asked for than fit.
+    /// L5: far more records are requested than fit.
     Greed,
     /// L7: commits are lost without an answer.
     Swallow,
-    /// L8: a revoked partition is written for after it was given back.
+    /// L8: a write for a revoked partition after its release.
     Linger,
-    /// L9: the end never comes.
+    /// L9: the drain never ends.
     Stay,
 }
 
-/// A tenant is passed by from this commit on, when all have answered well and
-/// what the start brought is over.
+/// A tenant has to wait from this commit on. By then all tenants have answered
+/// well and the effects of the start are over.
 const STARVES_FROM: u32 = 20;
 
-/// What tampers with one engine's traffic, or does not.
-pub struct Clumsy {
+/// Tampers with the events and actions of one engine, or does nothing.
+pub struct Tamperer {
     planted: Option<Planted>,
     last: BTreeMap<Partition, Snapshot>,
     tenants: BTreeMap<Position, TenantId>,
-    /// Tenants that have answered well.
+    /// Tenants with a delivered attempt.
     proven: BTreeSet<TenantId>,
-    /// Reservations of one tenant that were held back.
+    /// Reservations of one tenant that are held back.
     withheld: BTreeSet<Position>,
     commits: u32,
-    /// Attempts of those, which the world does not see.
+    /// Attempts of those reservations, which the world does not see.
     pub swallowed: usize,
 }
 
-impl Clumsy {
-    /// With this breach, if one is wanted.
+impl Tamperer {
+    /// Returns a tamperer with this breach, or one that does nothing.
     pub fn new(planted: Option<Planted>) -> Self {
         Self {
             planted,
@@ -88,8 +88,8 @@ impl Clumsy {
         }
     }
 
-    /// An event on its way to the engine.
-    pub fn twist_event(&mut self, mut event: Event) -> Event {
+    /// Returns the event that the engine gets instead.
+    pub fn tamper_with_event(&mut self, mut event: Event) -> Event {
         match (self.planted, &mut event) {
             (None, _) => return event,
             (Some(Planted::GrantRefused), Event::CommitRefused { write }) => {
@@ -135,7 +135,7 @@ impl Clumsy {
                 base: *base,
                 metadata: std::mem::take(metadata),
             };
-            // A map of another topic of this name stays one.
+            // A map of an earlier topic of this name stays unchanged.
             falsify(
                 Planted::Unreserve,
                 &mut snapshot,
@@ -147,8 +147,8 @@ impl Clumsy {
         event
     }
 
-    /// An action on its way to the world.
-    pub fn twist(&mut self, action: Action) -> Vec<Action> {
+    /// Returns the actions that the world gets instead.
+    pub fn tamper_with_action(&mut self, action: Action) -> Vec<Action> {
         let Some(planted) = self.planted else {
             return vec![action];
         };
@@ -242,8 +242,9 @@ impl Clumsy {
     }
 }
 
-impl Clumsy {
-    /// Holds one tenant's reservations back where another one gets two starts.
+impl Tamperer {
+    /// Holds one tenant's reservations back in a commit where another tenant gets
+    /// two starts.
     fn starve(&mut self, order: &mut CommitRequest) {
         let mut chosen: BTreeMap<TenantId, Vec<Position>> = BTreeMap::new();
         for snapshot in &order.snapshots {
@@ -289,7 +290,7 @@ impl Clumsy {
     }
 }
 
-/// Makes a usable map of one that is not.
+/// Makes an unusable map usable.
 fn trust(planted: Planted, partition: Partition, found: &mut CommittedState) {
     let log_end = found.log_end;
     let Some((base, metadata)) = &mut found.committed else {
@@ -304,7 +305,7 @@ fn trust(planted: Planted, partition: Partition, found: &mut CommittedState) {
     let is_source = partition.topic == Topic::Source;
     let mut made_up = Map::at(*base);
     match (planted, honest) {
-        // All but the last record is done.
+        // All records but the last are finished.
         (Planted::TrustForeign, Err(_)) if is_source && base.0 + 1 < log_end.0 => {
             let last = Offset(log_end.0 - 1);
             *base = NextOffset::at(last);
@@ -314,7 +315,7 @@ fn trust(planted: Planted, partition: Partition, found: &mut CommittedState) {
         }
         (Planted::SendTooOld, Ok(map)) if !is_source => {
             made_up = Map {
-                began: made_up.began,
+                maps_since: made_up.maps_since,
                 ..map
             };
         }

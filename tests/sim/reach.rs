@@ -1,11 +1,11 @@
-//! Who reaches whom: brokers that are away, all or only the coordinator, and
-//! replicas that are cut off.
+//! Reachability: brokers that are down, all or only the coordinator, and replicas
+//! that are cut off.
 
 use crate::members::SESSION_TIMEOUT_US;
 use crate::plan::{MS, SECOND};
-use crate::world::{Happening, World};
+use crate::world::{SimEvent, World};
 
-/// What is wanted of Kafka.
+/// The part of Kafka that a request needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
     /// Logs: reading and writing records.
@@ -14,7 +14,7 @@ pub enum Way {
     Coordinator,
 }
 
-/// Until when brokers are away.
+/// When the brokers come back.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Away {
     pub all_us: u64,
@@ -22,7 +22,7 @@ pub struct Away {
 }
 
 impl World {
-    /// From when on the brokers serve this again, whoever asks.
+    /// Returns when the brokers serve this part again.
     pub fn away_until(&self, way: Way) -> u64 {
         match way {
             Way::Logs => self.away.all_us,
@@ -30,19 +30,19 @@ impl World {
         }
     }
 
-    /// From when on a replica gets through, if it does not now.
+    /// Returns when a replica reaches this part again, if it does not now.
     pub fn unreachable(&self, replica: usize, way: Way) -> Option<u64> {
         let at = self.away_until(way).max(self.replicas[replica].cut_until);
         (at > self.now_us).then_some(at)
     }
 
-    /// What could not be done is tried again soon after it can be.
-    pub fn retry_at(&mut self, at_us: u64, happening: Happening) {
+    /// Schedules a failed step again, soon after the part is reachable.
+    pub fn retry_at(&mut self, at_us: u64, sim_event: SimEvent) {
         let late = self.chance.between(MS, SECOND);
-        self.at(at_us + late, happening);
+        self.at(at_us + late, sim_event);
     }
 
-    /// Brokers go away.
+    /// Takes brokers down.
     pub fn brokers_go(&mut self, way: Way, for_us: u64) {
         let until = self.now_us + for_us;
         match way {
@@ -60,7 +60,7 @@ impl World {
         }
     }
 
-    /// A replica is cut off from Kafka; its process goes on.
+    /// Cuts a replica off from Kafka; its process continues.
     pub fn cut(&mut self, replica: usize, for_us: u64) {
         let until = self.now_us + for_us;
         let this = &mut self.replicas[replica];
@@ -78,8 +78,8 @@ impl World {
         let tag = this.tag;
         if this.engine.is_some() {
             let late = self.chance.below(500 * MS);
-            self.after(SESSION_TIMEOUT_US + late, Happening::SessionCheck(tag));
-            self.at(until + late, Happening::Heartbeat(tag));
+            self.after(SESSION_TIMEOUT_US + late, SimEvent::SessionCheck(tag));
+            self.at(until + late, SimEvent::Heartbeat(tag));
         }
     }
 }

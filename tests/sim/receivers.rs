@@ -1,39 +1,39 @@
-//! The tenants' receivers: how long an attempt takes and how it ends, as the
-//! HTTP shell would tell it.
+//! The tenants' receivers: the duration and the outcome of an attempt, as the
+//! HTTP shell reports it.
 
 use crate::chance::Chance;
-use crate::plan::{MS, Manner, SECOND};
+use crate::plan::{Behaviour, MS, SECOND};
 use ringback::model::attempt::{ErrorClass, Outcome};
 use std::time::Duration;
 
-/// The shell's deadline for one attempt.
+/// The deadline of an attempt.
 pub const TIMEOUT_US: u64 = 5 * SECOND;
 
-/// How one attempt goes: after so many microseconds, this.
+/// Returns the duration of an attempt in microseconds, and its outcome.
 pub fn answer(
-    manner: Manner,
+    behaviour: Behaviour,
     posts_before: u32,
     now_us: u64,
     chance: &mut Chance,
 ) -> (u64, Outcome) {
     let quick = chance.between(200, 50 * MS);
-    match manner {
-        Manner::Good => (quick, status(200)),
-        Manner::Slow => (chance.between(SECOND / 2, 4_900 * MS), status(204)),
-        Manner::Dead => (TIMEOUT_US, failed(ErrorClass::Timeout)),
-        Manner::FailsFirst(times) if posts_before < times => (quick, status(503)),
-        Manner::FailsFirst(_) => (quick, status(200)),
-        Manner::Flapping { turn_us } if (now_us / turn_us).is_multiple_of(2) => {
+    match behaviour {
+        Behaviour::Good => (quick, status(200)),
+        Behaviour::Slow => (chance.between(SECOND / 2, 4_900 * MS), status(204)),
+        Behaviour::Dead => (TIMEOUT_US, failed(ErrorClass::Timeout)),
+        Behaviour::FailsFirst(times) if posts_before < times => (quick, status(503)),
+        Behaviour::FailsFirst(_) => (quick, status(200)),
+        Behaviour::Flapping { turn_us } if (now_us / turn_us).is_multiple_of(2) => {
             (quick, status(201))
         }
-        Manner::Flapping { .. } => (TIMEOUT_US, failed(ErrorClass::Timeout)),
-        Manner::Throttles if posts_before % 3 == 2 => (quick, status(200)),
-        Manner::Throttles => {
+        Behaviour::Flapping { .. } => (TIMEOUT_US, failed(ErrorClass::Timeout)),
+        Behaviour::Throttles if posts_before % 3 == 2 => (quick, status(200)),
+        Behaviour::Throttles => {
             let asked = chance.pick(&[None, Some(0), Some(1), Some(30), Some(100_000)]);
             (quick, throttled(chance.pick(&[429, 503]), asked))
         }
-        Manner::Refuses => (chance.between(50, 500), failed(ErrorClass::Connect)),
-        Manner::Moody => match chance.below(6) {
+        Behaviour::Refuses => (chance.between(50, 500), failed(ErrorClass::Connect)),
+        Behaviour::Moody => match chance.below(6) {
             0 => (quick, status(500)),
             1 => (quick, status(429)),
             2 => (quick, status(301)),

@@ -1,11 +1,11 @@
-//! One process of the service: its engine, its consumer's place in the group,
-//! and what is under way between them.
+//! One process of the service: its engine, its consumer's place in the group, and
+//! the messages in transit between them.
 
 use crate::coordinator::{Credentials, Name};
-use crate::laws::desk::Desk;
+use crate::laws::engine_checker::EngineChecker;
 use crate::laws::offsets::Writer;
-use crate::planted::Clumsy;
-use crate::world::Happening;
+use crate::planted::Tamperer;
+use crate::world::SimEvent;
 use ringback::engine::Engine;
 use ringback::engine::event::Event;
 use ringback::model::message::{Snapshot, WriteId};
@@ -16,22 +16,22 @@ use ringback::model::time::UnixMillis;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Names one consumer of one life of a replica; what is tagged with another
-/// one than the present is from the past.
+/// Identifies one consumer of one process of a replica. A message with another
+/// tag than the current one belongs to the past.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tag {
     pub replica: usize,
-    pub life: u32,
+    pub process: u32,
     pub consumer: u32,
 }
 
-/// Where a consumer is in the group's protocol, as it believes.
+/// The state of a consumer in the group's protocol, as the consumer sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Member {
     Out,
-    /// Its JoinGroup is under way.
+    /// Its JoinGroup is in progress.
     Joining,
-    /// Its SyncGroup is under way.
+    /// Its SyncGroup is in progress.
     Syncing,
     In,
 }
@@ -40,45 +40,45 @@ pub enum Member {
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
     pub generation: Generation,
-    /// Of which topic of this name it was found.
+    /// Identifies the topic among those that had this name.
     pub incarnation: Option<u32>,
     pub next: Option<NextOffset>,
     pub credits: usize,
-    pub end_told: Option<NextOffset>,
+    pub reported_end: Option<NextOffset>,
     pub ticking: bool,
     pub revoking: bool,
 }
 
 impl Reading {
-    /// Just assigned.
+    /// Returns the state right after the assignment.
     pub fn new(generation: Generation) -> Self {
         Self {
             generation,
             incarnation: None,
             next: None,
             credits: 0,
-            end_told: None,
+            reported_end: None,
             ticking: false,
             revoking: false,
         }
     }
 }
 
-/// A write as it was asked for.
+/// A requested write.
 #[derive(Debug)]
 pub struct Request {
     pub write: WriteId,
     pub snapshots: Vec<Snapshot>,
     pub writers: Vec<Writer>,
-    /// Of which topics of their names the snapshots tell.
+    /// Identifies the snapshots' topics among those that had the same names.
     pub incarnations: Vec<Option<u32>>,
     pub requested_at: UnixMillis,
     pub records: Vec<MovedRecord>,
-    /// How its sender names itself to the group.
+    /// The sender's identity in the group.
     pub by: Option<Credentials>,
 }
 
-/// How many rebalance callbacks' group metadata is kept.
+/// The number of rebalance callbacks whose group metadata is kept.
 const METADATA_MAX: usize = 16;
 
 /// One process and what surrounds it.
@@ -87,22 +87,22 @@ pub struct Replica {
     /// Its `group.instance.id` and `transactional.id`.
     pub name: Name,
     pub engine: Option<Engine>,
-    pub desk: Desk,
-    pub clumsy: Clumsy,
+    pub checker: EngineChecker,
+    pub tamperer: Tamperer,
     pub member: Member,
     pub credentials: Option<Credentials>,
-    /// The coordinator holds back the answer to a join or sync, and with it
-    /// all that comes behind on the same connection.
+    /// The coordinator delays the answer to a join or sync, and all later answers
+    /// on the same connection.
     pub blocked: bool,
-    pub queued: Vec<Happening>,
-    /// To be assigned once what is taken was given back.
+    pub queued: Vec<SimEvent>,
+    /// Partitions to assign once the revoked ones are released.
     pub adding: Option<Vec<Partition>>,
     metadata: VecDeque<(Generation, Credentials)>,
-    /// The producer's epoch, once its transactions are initialised.
+    /// The producer's epoch after `init_transactions`.
     pub epoch: Option<u32>,
     pub generation: u64,
     pub reading: BTreeMap<Partition, Reading>,
-    /// Events of the consumer come in order: not before this.
+    /// The consumer's next event comes no earlier, to keep their order.
     pub channel_us: u64,
     pub wake_us: Option<u64>,
     pub spins: u32,
@@ -110,30 +110,30 @@ pub struct Replica {
     /// Cut off from Kafka.
     pub cut_until: u64,
     pub tenants: Arc<Tenants>,
-    /// Writes whose answers are not told yet.
+    /// Writes whose answers the engine does not have yet.
     pub requests: Vec<Arc<Request>>,
-    /// The runner is within a turn: what is decided is not performed yet.
+    /// The runner is within a turn: some actions are not performed yet.
     pub in_turn: bool,
-    /// After its drain it starts again so much later.
+    /// The time from its drain to its restart.
     pub down_us: Option<u64>,
     pub skew_ms: i64,
-    /// What the consumer told lately; some of it comes again when it is old.
-    pub told: VecDeque<Event>,
+    /// The consumer's last events; some are repeated later.
+    pub past_events: VecDeque<Event>,
 }
 
 impl Replica {
-    /// A replica that has not started.
-    pub fn new(replica: usize, skew_ms: i64, desk: Desk, clumsy: Clumsy) -> Self {
+    /// Returns a replica that is not started.
+    pub fn new(replica: usize, skew_ms: i64, checker: EngineChecker, tamperer: Tamperer) -> Self {
         Self {
             tag: Tag {
                 replica,
-                life: 0,
+                process: 0,
                 consumer: 0,
             },
             name: replica,
             engine: None,
-            desk,
-            clumsy,
+            checker,
+            tamperer,
             member: Member::Out,
             credentials: None,
             blocked: false,
@@ -153,22 +153,22 @@ impl Replica {
             in_turn: false,
             down_us: None,
             skew_ms,
-            told: VecDeque::new(),
+            past_events: VecDeque::new(),
         }
     }
 
-    /// Whether what has this tag belongs to the present life.
-    pub fn lives(&self, tag: Tag) -> bool {
-        self.engine.is_some() && self.tag.life == tag.life
+    /// Returns whether this tag belongs to the running process.
+    pub fn is_running(&self, tag: Tag) -> bool {
+        self.engine.is_some() && self.tag.process == tag.process
     }
 
-    /// Whether what has this tag belongs to the present consumer.
+    /// Returns whether this tag belongs to the current consumer.
     pub fn is_current(&self, tag: Tag) -> bool {
         self.engine.is_some() && self.tag == tag
     }
 
-    /// The number of the next rebalance callback; the group metadata of this
-    /// moment is kept with it.
+    /// Returns the number of the next rebalance callback, and remembers the
+    /// current group metadata with it.
     pub fn next_generation(&mut self) -> Generation {
         self.generation += 1;
         let generation = Generation(self.generation);
@@ -181,18 +181,18 @@ impl Replica {
         generation
     }
 
-    /// The group metadata that was captured in this rebalance callback.
+    /// Returns the group metadata of this rebalance callback.
     pub fn metadata(&self, generation: Generation) -> Option<Credentials> {
         let found = self.metadata.iter().find(|(of, _)| *of == generation);
         found.map(|(_, credentials)| *credentials)
     }
 
-    /// Whether some partitions are being taken and not given back yet.
+    /// Returns whether some revoked partitions are not released yet.
     pub fn is_revoking(&self) -> bool {
         self.reading.values().any(|reading| reading.revoking)
     }
 
-    /// The consumer is dropped, or its process dies.
+    /// Drops the consumer.
     pub fn drop_consumer(&mut self) {
         self.tag.consumer += 1;
         self.member = Member::Out;

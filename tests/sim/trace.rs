@@ -1,34 +1,34 @@
-//! What happened last, kept only while a failing seed is run once more; and
-//! what is counted.
+//! The last events of a run, kept only while a failing seed runs again, and the
+//! names of the counters.
 
 use ringback::model::fact::Fact;
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-/// How many lines are kept.
+/// The number of lines that are kept.
 const LINES: usize = 40;
 
-/// How much of each.
+/// The maximum length of a line.
 const TEXT_MAX: usize = 240;
 
-/// The last lines; shared, so that they outlive a panic.
+/// The last lines; shared, so that they survive a panic.
 #[derive(Clone, Default)]
 pub struct Trace(Option<Arc<Mutex<VecDeque<String>>>>, usize);
 
 impl Trace {
-    /// Keeps nothing.
+    /// Returns a trace that keeps nothing.
     pub fn off() -> Self {
         Self(None, 0)
     }
 
-    /// Keeps the last lines, so many or the usual number.
+    /// Returns a trace that keeps this many lines, or the default number.
     pub fn on(lines: Option<u64>) -> Self {
         let lines = lines.and_then(|lines| usize::try_from(lines).ok());
         Self(Some(Arc::default()), lines.unwrap_or(LINES))
     }
 
-    /// Notes an event or an action.
+    /// Adds an event or an action.
     pub fn note(&self, step: u64, now_us: u64, replica: usize, what: &impl Debug) {
         let Some(lines) = &self.0 else {
             return;
@@ -46,14 +46,14 @@ impl Trace {
         lines.push_back(format!("#{step} {s}.{ms:03} r{replica} {text}"));
     }
 
-    /// The number of the last step, as its line begins.
+    /// Returns the number of the last step.
     pub fn last_step(&self) -> String {
         let lines = self.lines();
         let last = lines.lines().next_back().unwrap_or_default();
         last.split(' ').next().unwrap_or_default().to_owned()
     }
 
-    /// The lines, oldest first.
+    /// Returns the lines, oldest first.
     pub fn lines(&self) -> String {
         let Some(lines) = &self.0 else {
             return String::new();
@@ -64,7 +64,7 @@ impl Trace {
     }
 }
 
-/// The text with the names of partitions as people write them.
+/// Returns the text with shorter names of partitions.
 fn short(text: &str) -> String {
     let mut out = text
         .replace("topic: Source", "topic: source")
@@ -86,7 +86,7 @@ fn short(text: &str) -> String {
     out
 }
 
-/// What a run is counted by.
+/// Returns the counter of a fact.
 pub fn name_of(fact: &Fact) -> Option<&'static str> {
     Some(match fact {
         Fact::Disposed { disposition, .. } => disposition.name(),

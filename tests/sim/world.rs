@@ -1,20 +1,20 @@
-//! The world around the engines: virtual time, one queue of what happens, and
-//! the course of a run. What happens to an engine is in `desks`, what Kafka
-//! does in `kafka` and `writes`, the group in `members`, the rest outside.
+//! The world around the engines: virtual time, one queue of events, and the
+//! course of a run. `turns` drives the engines, `kafka` and `writes` simulate
+//! Kafka, `members` the group, the other files the rest.
 
 use crate::broker::{Broker, TransactionId};
 use crate::chance::Chance;
 use crate::coordinator::{Coordinator, Credentials, Name};
-use crate::laws::desk::Desk;
+use crate::laws::engine_checker::EngineChecker;
 use crate::laws::offsets::Offsets;
 use crate::laws::residences::{Posted, Residences};
 use crate::laws::{Breach, Law, Verdict};
 use crate::plan::{Fault, MS, Plan, Rates, SECOND, Task, TenantPlan};
-use crate::planted::{Clumsy, Planted};
+use crate::planted::{Planted, Tamperer};
 use crate::reach::Away;
 use crate::replica::{Replica, Request, Tag};
 use crate::trace::Trace;
-use crate::writes::Landing;
+use crate::writes::CommitInTransit;
 use bytes::Bytes;
 use ringback::engine::event::Event;
 use ringback::model::attempt::AttemptResult;
@@ -26,28 +26,28 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-/// The moment at which every run begins, by the broker's clock.
+/// The start of every run, by the broker's clock.
 const EPOCH_MS: i64 = 1_700_000_000_000;
 
-/// Once faults have stopped, the run is looked at this often.
+/// The interval of the checks after the last fault.
 const SETTLING_CHECK_US: u64 = 10 * SECOND;
 
-/// By then whatever waited for brokers that were away has been tried again.
+/// By then every request that waited for the brokers was repeated.
 const SETTLING_MIN_US: u64 = 200 * SECOND;
 
-/// So long partitions may be without an owner in a stable group.
+/// The maximum time for unassigned partitions in a stable group.
 const ORPHANED_US: u64 = 60 * SECOND;
 
-/// Something that will happen.
+/// An event of the simulation.
 #[derive(Debug)]
-pub enum Happening {
+pub enum SimEvent {
     Publish,
     Fault(Fault),
     Maintain,
     MaintenanceEnds,
     Check,
     Bounds,
-    Up(usize),
+    StartProcess(usize),
     Join(Tag),
     JoinAnswered(Tag, Credentials),
     Sync(Tag),
@@ -57,30 +57,30 @@ pub enum Happening {
     SessionCheck(Tag),
     Lose(Tag),
     Initialise(Tag),
-    /// To the engine, whatever became of its consumer.
-    Tell(Tag, Event),
-    /// From the consumer to the engine.
-    TellConsumer(Tag, Event),
-    /// The rest of the runner's turn.
+    /// For the engine, even if its consumer is gone.
+    PassEvent(Tag, Event),
+    /// From the consumer, for the engine.
+    PassConsumerEvent(Tag, Event),
+    /// The end of the runner's turn.
     Turn(Tag),
     Wake(Tag, u64),
-    Find(Tag, Partition, Generation),
+    ReadCommitted(Tag, Partition, Generation),
     Fetch(Tag, Partition, Generation),
-    Landing(Landing),
+    CommitArrives(CommitInTransit),
     TransactionBegins(Tag, Arc<Request>),
     OffsetsAdded(Tag, Arc<Request>, TransactionId),
     TransactionEnds(Tag, WriteId, TransactionId),
     TransactionTimesOut(TransactionId),
-    Start(Tag, Box<AttemptRequest>),
+    StartPost(Tag, Box<AttemptRequest>),
     Answered(Tag, Posted, Position, AttemptResult),
 }
 
-impl Happening {
-    /// Whose doing it is, where it explains what an engine meets.
-    fn to_be_noted(&self) -> Option<usize> {
+impl SimEvent {
+    /// Returns the replica of an event that belongs in the trace.
+    fn traced_replica(&self) -> Option<usize> {
         match self {
             Self::Fault(_) | Self::Maintain | Self::MaintenanceEnds => Some(0),
-            Self::Up(replica) => Some(*replica),
+            Self::StartProcess(replica) => Some(*replica),
             Self::Join(tag)
             | Self::JoinAnswered(tag, _)
             | Self::Sync(tag)
@@ -98,7 +98,7 @@ impl Happening {
 struct Scheduled {
     at_us: u64,
     number: u64,
-    happening: Happening,
+    sim_event: SimEvent,
 }
 
 impl PartialEq for Scheduled {
@@ -119,13 +119,13 @@ impl Ord for Scheduled {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
+enum RunPhase {
     Faulty,
     Settling { since_us: u64, deadline_us: u64 },
     Draining,
 }
 
-/// What a lawful run was like.
+/// The totals of a run without a breach.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Summary {
     pub steps: u64,
@@ -134,12 +134,12 @@ pub struct Summary {
     pub posts_after_success: u64,
     pub dead_letters: u64,
     pub virtual_s: u64,
-    /// How often what can happen did.
+    /// How often each counted event occurred.
     pub seen: BTreeMap<&'static str, u64>,
 }
 
 impl Summary {
-    /// Takes another run in.
+    /// Adds the totals of another run.
     pub fn add(&mut self, other: &Self) {
         self.steps += other.steps;
         self.records += other.records;
@@ -180,20 +180,20 @@ pub struct World {
     pub trace: Trace,
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
-    phase: Phase,
+    phase: RunPhase,
     orphans_since: Option<u64>,
     seen: BTreeMap<&'static str, u64>,
 }
 
 impl World {
-    /// The world of a plan.
+    /// Returns the world of a plan.
     pub fn new(plan: Plan, chance: Chance, planted: Option<Planted>, trace: Trace) -> Self {
         let mut broker = Broker::new(plan.partitions.iter().copied());
         broker.topic_ids = plan.topic_ids;
         broker.delayed_bytes_max = plan.delayed_bytes_max;
         let replica = |(number, skew_ms): (usize, &i64)| {
-            let desk = Desk::new(&plan.settings);
-            Replica::new(number, *skew_ms, desk, Clumsy::new(planted))
+            let checker = EngineChecker::new(&plan.settings);
+            Replica::new(number, *skew_ms, checker, Tamperer::new(planted))
         };
         Self {
             rates: plan.rates,
@@ -212,7 +212,7 @@ impl World {
             trace,
             queue: BinaryHeap::new(),
             scheduled: 0,
-            phase: Phase::Faulty,
+            phase: RunPhase::Faulty,
             orphans_since: None,
             seen: BTreeMap::new(),
             chance,
@@ -225,61 +225,62 @@ impl World {
         self.begin();
         while let Some(Reverse(next)) = self.queue.pop() {
             self.now_us = next.at_us;
-            self.happen(next.happening)?;
-            if self.phase == Phase::Draining && self.replicas.iter().all(|r| r.engine.is_none()) {
+            self.handle(next.sim_event)?;
+            if self.phase == RunPhase::Draining && self.replicas.iter().all(|r| r.engine.is_none())
+            {
                 return self.end();
             }
         }
-        Err(Law::L7.breach("nothing is left to happen"))
+        Err(Law::L7.breach("no event is left"))
     }
 
-    /// Schedules something so many microseconds from now.
-    pub fn after(&mut self, us: u64, happening: Happening) {
-        self.at(self.now_us + us, happening);
+    /// Schedules an event this many microseconds from now.
+    pub fn after(&mut self, us: u64, sim_event: SimEvent) {
+        self.at(self.now_us + us, sim_event);
     }
 
-    /// Schedules something.
-    pub fn at(&mut self, at_us: u64, happening: Happening) {
+    /// Schedules an event.
+    pub fn at(&mut self, at_us: u64, sim_event: SimEvent) {
         self.scheduled += 1;
         self.queue.push(Reverse(Scheduled {
             at_us: at_us.max(self.now_us),
             number: self.scheduled,
-            happening,
+            sim_event,
         }));
     }
 
-    /// Something happened that is counted.
+    /// Counts an event.
     pub fn count(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
     }
 
-    /// The broker's clock.
+    /// Returns the time of the broker's clock.
     pub fn broker_now(&self) -> UnixMillis {
         UnixMillis(EPOCH_MS + (self.now_us / MS) as i64)
     }
 
-    /// A replica's clock.
+    /// Returns the time of a replica's clock.
     pub fn now_of(&self, replica: usize) -> UnixMillis {
         UnixMillis(self.broker_now().0 + self.replicas[replica].skew_ms)
     }
 
-    /// Whether faults have stopped.
+    /// Returns whether the faults are over.
     pub fn is_settling(&self) -> bool {
-        self.phase != Phase::Faulty
+        self.phase != RunPhase::Faulty
     }
 
-    /// Whether the run is about to end.
+    /// Returns whether the run is ending.
     pub fn is_draining(&self) -> bool {
-        self.phase == Phase::Draining
+        self.phase == RunPhase::Draining
     }
 
     fn begin(&mut self) {
         for _ in 0..self.plan.records {
             let at = self.chance.below(self.plan.publish_us);
-            self.at(at, Happening::Publish);
+            self.at(at, SimEvent::Publish);
         }
         for (at, fault) in self.plan.faults.clone() {
-            self.at(at, Happening::Fault(fault));
+            self.at(at, SimEvent::Fault(fault));
         }
         for replica in 0..self.plan.replicas {
             let at = if replica == 0 {
@@ -287,110 +288,111 @@ impl World {
             } else {
                 self.chance.below(5 * SECOND)
             };
-            self.at(at, Happening::Up(replica));
+            self.at(at, SimEvent::StartProcess(replica));
         }
-        self.after(0, Happening::Check);
-        self.after(SECOND, Happening::Bounds);
+        self.after(0, SimEvent::Check);
+        self.after(SECOND, SimEvent::Bounds);
     }
 
-    fn happen(&mut self, happening: Happening) -> Verdict {
-        let happening = match self.unless_paused(happening) {
-            Some(happening) => happening,
+    fn handle(&mut self, sim_event: SimEvent) -> Verdict {
+        let sim_event = match self.unless_paused(sim_event) {
+            Some(sim_event) => sim_event,
             None => return Ok(()),
         };
-        if let Some(replica) = happening.to_be_noted() {
+        if let Some(replica) = sim_event.traced_replica() {
             self.trace
-                .note(self.steps, self.now_us, replica, &happening);
+                .note(self.steps, self.now_us, replica, &sim_event);
         }
-        match happening {
-            Happening::Publish => self.publish(),
-            Happening::Fault(fault) => self.fault(fault),
-            Happening::Maintain => self.maintenance_step(),
-            Happening::MaintenanceEnds => self.maintenance_ends(),
-            Happening::Check => return self.check(),
-            Happening::Bounds => return self.tell_bounds(),
-            Happening::Up(replica) => self.up(replica),
-            Happening::Join(tag) => self.join(tag),
-            Happening::JoinAnswered(tag, credentials) => self.join_answered(tag, credentials),
-            Happening::Sync(tag) => self.sync(tag),
-            Happening::SyncAnswered(tag, partitions) => self.sync_answered(tag, &partitions),
-            Happening::Heartbeat(tag) => self.heartbeat(tag),
-            Happening::SessionTimeout(tag, name) => self.session_timeout(tag, name),
-            Happening::SessionCheck(tag) => self.session_check(tag),
-            Happening::Lose(tag) => self.lose(tag),
-            Happening::Initialise(tag) => return self.initialise(tag),
-            Happening::Tell(tag, event) => {
-                if self.replicas[tag.replica].lives(tag) {
-                    return self.tell(tag.replica, event);
+        match sim_event {
+            SimEvent::Publish => self.publish(),
+            SimEvent::Fault(fault) => self.fault(fault),
+            SimEvent::Maintain => self.maintenance_step(),
+            SimEvent::MaintenanceEnds => self.maintenance_ends(),
+            SimEvent::Check => return self.check(),
+            SimEvent::Bounds => return self.pass_log_bounds(),
+            SimEvent::StartProcess(replica) => self.start_if_name_is_free(replica),
+            SimEvent::Join(tag) => self.join(tag),
+            SimEvent::JoinAnswered(tag, credentials) => self.join_answered(tag, credentials),
+            SimEvent::Sync(tag) => self.sync(tag),
+            SimEvent::SyncAnswered(tag, partitions) => self.sync_answered(tag, &partitions),
+            SimEvent::Heartbeat(tag) => self.heartbeat(tag),
+            SimEvent::SessionTimeout(tag, name) => self.session_timeout(tag, name),
+            SimEvent::SessionCheck(tag) => self.session_check(tag),
+            SimEvent::Lose(tag) => self.lose(tag),
+            SimEvent::Initialise(tag) => return self.initialise(tag),
+            SimEvent::PassEvent(tag, event) => {
+                if self.replicas[tag.replica].is_running(tag) {
+                    return self.pass_event(tag.replica, event);
                 }
             }
-            Happening::TellConsumer(tag, event) => {
+            SimEvent::PassConsumerEvent(tag, event) => {
                 if self.replicas[tag.replica].is_current(tag) {
                     self.end_turn_before(tag.replica, &event)?;
                 }
-                // The turn may have dropped the consumer.
+                // The turn may have dropped the consumer, so this is checked
+                // again.
                 if self.replicas[tag.replica].is_current(tag) {
-                    self.keep_told(tag.replica, &event);
-                    return self.tell(tag.replica, event);
+                    self.remember_event(tag.replica, &event);
+                    return self.pass_event(tag.replica, event);
                 }
             }
-            Happening::Turn(tag) => return self.turn(tag),
-            Happening::Wake(tag, at) => return self.wake(tag, at),
-            Happening::Find(tag, partition, generation) => {
-                self.find(tag, partition, generation);
+            SimEvent::Turn(tag) => return self.turn(tag),
+            SimEvent::Wake(tag, at) => return self.wake(tag, at),
+            SimEvent::ReadCommitted(tag, partition, generation) => {
+                self.read_committed(tag, partition, generation);
             }
-            Happening::Fetch(tag, partition, generation) => {
+            SimEvent::Fetch(tag, partition, generation) => {
                 return self.fetch(tag, partition, generation);
             }
-            Happening::Landing(landing) => return self.landing(landing),
-            Happening::TransactionBegins(tag, request) => self.transaction_begins(tag, request),
-            Happening::OffsetsAdded(tag, request, id) => {
+            SimEvent::CommitArrives(commit) => return self.commit_arrives(commit),
+            SimEvent::TransactionBegins(tag, request) => self.transaction_begins(tag, request),
+            SimEvent::OffsetsAdded(tag, request, id) => {
                 return self.offsets_added(tag, request, id);
             }
-            Happening::TransactionEnds(tag, write, id) => {
+            SimEvent::TransactionEnds(tag, write, id) => {
                 return self.transaction_ends(tag, write, id);
             }
-            Happening::TransactionTimesOut(id) => return self.transaction_times_out(id),
-            Happening::Start(tag, order) => return self.start(tag, &order),
-            Happening::Answered(tag, posted, position, ended) => {
+            SimEvent::TransactionTimesOut(id) => return self.transaction_times_out(id),
+            SimEvent::StartPost(tag, order) => return self.start(tag, &order),
+            SimEvent::Answered(tag, posted, position, ended) => {
                 self.answered(tag, posted, position, ended);
             }
         }
         Ok(())
     }
 
-    /// What a stopped process would do waits until it goes on.
-    fn unless_paused(&mut self, happening: Happening) -> Option<Happening> {
-        let tag = match &happening {
-            Happening::Join(tag)
-            | Happening::JoinAnswered(tag, _)
-            | Happening::Sync(tag)
-            | Happening::SyncAnswered(tag, _)
-            | Happening::Heartbeat(tag)
-            | Happening::SessionCheck(tag)
-            | Happening::Lose(tag)
-            | Happening::Initialise(tag)
-            | Happening::Tell(tag, _)
-            | Happening::TellConsumer(tag, _)
-            | Happening::Turn(tag)
-            | Happening::Wake(tag, _)
-            | Happening::Find(tag, ..)
-            | Happening::Fetch(tag, ..)
-            | Happening::TransactionBegins(tag, _)
-            | Happening::OffsetsAdded(tag, ..)
-            | Happening::TransactionEnds(tag, ..)
-            | Happening::Start(tag, _) => *tag,
-            _ => return Some(happening),
+    /// Postpones an event of a paused process until it continues.
+    fn unless_paused(&mut self, sim_event: SimEvent) -> Option<SimEvent> {
+        let tag = match &sim_event {
+            SimEvent::Join(tag)
+            | SimEvent::JoinAnswered(tag, _)
+            | SimEvent::Sync(tag)
+            | SimEvent::SyncAnswered(tag, _)
+            | SimEvent::Heartbeat(tag)
+            | SimEvent::SessionCheck(tag)
+            | SimEvent::Lose(tag)
+            | SimEvent::Initialise(tag)
+            | SimEvent::PassEvent(tag, _)
+            | SimEvent::PassConsumerEvent(tag, _)
+            | SimEvent::Turn(tag)
+            | SimEvent::Wake(tag, _)
+            | SimEvent::ReadCommitted(tag, ..)
+            | SimEvent::Fetch(tag, ..)
+            | SimEvent::TransactionBegins(tag, _)
+            | SimEvent::OffsetsAdded(tag, ..)
+            | SimEvent::TransactionEnds(tag, ..)
+            | SimEvent::StartPost(tag, _) => *tag,
+            _ => return Some(sim_event),
         };
         let until = self.replicas[tag.replica].paused_until;
         if until <= self.now_us {
-            return Some(happening);
+            return Some(sim_event);
         }
-        self.at(until, happening);
+        self.at(until, sim_event);
         None
     }
 
-    /// Something goes wrong, where it can.
+    /// Performs a fault, if that is possible now.
     fn fault(&mut self, fault: Fault) {
         match fault {
             Fault::Crash {
@@ -398,11 +400,11 @@ impl World {
                 down_us,
                 damage,
             } => {
-                let owned = self.replicas[replica].reading.keys();
-                let owned: Vec<Partition> = owned.copied().collect();
+                let assigned = self.replicas[replica].reading.keys();
+                let assigned: Vec<Partition> = assigned.copied().collect();
                 self.crash(replica, down_us);
-                if let (Some(damage), false) = (damage, owned.is_empty()) {
-                    let partition = owned[self.chance.index(owned.len())];
+                if let (Some(damage), false) = (damage, assigned.is_empty()) {
+                    let partition = assigned[self.chance.index(assigned.len())];
                     let others = self
                         .replicas
                         .iter()
@@ -417,16 +419,16 @@ impl World {
             Fault::Replace { replica, for_us } => self.replace(replica, for_us),
             Fault::Restart { replica, down_us } => {
                 let this = &mut self.replicas[replica];
-                if this.engine.is_some() && !this.desk.is_draining() {
+                if this.engine.is_some() && !this.checker.is_draining() {
                     this.down_us = Some(down_us);
                     let tag = this.tag;
-                    self.after(0, Happening::Tell(tag, Event::Drain));
+                    self.after(0, SimEvent::PassEvent(tag, Event::Drain));
                 }
             }
             Fault::ConsumerFails { replica } => {
                 let reason = ReadoptReason::ConsumerFault;
                 if self.replicas[replica].engine.is_some() {
-                    self.tell_consumer(replica, Event::KafkaFault { reason });
+                    self.pass_consumer_event(replica, Event::KafkaFault { reason });
                 }
             }
             Fault::Cut { replica, for_us } => self.cut(replica, for_us),
@@ -440,16 +442,16 @@ impl World {
     }
 
     fn check(&mut self) -> Verdict {
-        self.look_at_desks()?;
+        self.check_engines()?;
         self.look_for_orphans();
         match self.phase {
-            Phase::Faulty => {
+            RunPhase::Faulty => {
                 let over = self.now_us >= self.plan.faults_end_us;
                 if over && self.maintenance.is_none() && !self.must_reset() {
                     self.settle();
                 }
             }
-            Phase::Settling {
+            RunPhase::Settling {
                 since_us,
                 deadline_us,
             } => {
@@ -457,15 +459,16 @@ impl World {
                     self.look_for_end(deadline_us)?;
                 }
             }
-            Phase::Draining => {}
+            RunPhase::Draining => {}
         }
-        let seldom = matches!(self.phase, Phase::Settling { .. });
+        let seldom = matches!(self.phase, RunPhase::Settling { .. });
         let late = if seldom { SETTLING_CHECK_US } else { SECOND };
-        self.after(late, Happening::Check);
+        self.after(late, SimEvent::Check);
         Ok(())
     }
 
-    /// An offset beyond its log's end needs the operator.
+    /// Starts the operator's reset if an offset lies beyond its log's end;
+    /// returns whether one does.
     fn must_reset(&mut self) -> bool {
         let consumed = self.broker.consumed();
         let beyond = consumed.into_iter().any(|p| {
@@ -479,27 +482,27 @@ impl World {
         beyond
     }
 
-    /// Faults stop: whoever is down comes up, and everything is reached.
+    /// Ends the faults: starts all replicas and makes everything reachable.
     fn settle(&mut self) {
         self.rates = Rates::CALM;
         self.away = Away::default();
         let records = self.residences.budgets().max(self.plan.records);
         let patience = self.plan.patience(records);
         let deadline_us = self.now_us + patience.as_micros() as u64 + 60 * SECOND;
-        self.phase = Phase::Settling {
+        self.phase = RunPhase::Settling {
             since_us: self.now_us,
             deadline_us,
         };
         for replica in 0..self.replicas.len() {
             self.replicas[replica].cut_until = 0;
             if replica < self.plan.replicas {
-                self.after(20 * SECOND, Happening::Up(replica));
+                self.after(20 * SECOND, SimEvent::StartProcess(replica));
             }
         }
     }
 
-    /// Partitions without an owner stay so up to the next rebalance; somebody
-    /// sees to it that there is one.
+    /// Starts a rebalance if partitions stay unassigned for too long; without one
+    /// they stay so.
     fn look_for_orphans(&mut self) {
         let orphans = self.coordinator.has_orphans(&self.broker.consumed());
         if !orphans {
@@ -527,31 +530,31 @@ impl World {
         if !left.is_empty() || !self.replicas.iter().all(still) {
             return Ok(());
         }
-        self.phase = Phase::Draining;
+        self.phase = RunPhase::Draining;
         for replica in 0..self.replicas.len() {
             if self.replicas[replica].engine.is_some() {
                 self.replicas[replica].down_us = None;
-                self.tell(replica, Event::Drain)?;
+                self.pass_event(replica, Event::Drain)?;
             }
         }
         Ok(())
     }
 
-    /// The last look at the whole.
+    /// Runs the final checks.
     fn end(self) -> Result<Summary, Breach> {
         self.residences.ended()?;
         let reserved = self.offsets.reserved();
         Law::L9.check(reserved == 0, || {
-            format!("{reserved} offsets are still reserved after a drain with nothing to do")
+            format!("{reserved} offsets are still reserved after a drain without work")
         })?;
-        let (lost, told) = (self.residences.lost(), self.lost_reported);
-        Law::L1.check(lost <= told, || {
-            format!("{lost} records were deleted before their time, and {told} were counted")
+        let (lost, reported) = (self.residences.lost(), self.lost_reported);
+        Law::L1.check(lost <= reported, || {
+            format!("{lost} records were deleted before their time, and {reported} were counted")
         })?;
         let after_success = self.residences.posts_after_success();
         let calm = self.plan.is_calm();
         Law::L3.check(after_success == 0 || !calm, || {
-            format!("{after_success} POSTs after a success though nothing went wrong")
+            format!("{after_success} POSTs after a success without any fault")
         })?;
         let ended = ["delivered", "dead_lettered", "skipped"];
         let ended: u64 = ended.iter().filter_map(|what| self.seen.get(what)).sum();

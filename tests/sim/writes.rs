@@ -1,5 +1,5 @@
-//! What becomes of offset writes and transactions on their way to Kafka and
-//! back: slow, refused, lost, late, unknown.
+//! Offset writes and transactions on their way to Kafka and back: slow, refused,
+//! lost, late, unanswered.
 
 use crate::broker::{Ending, Origin, TransactionId, Written};
 use crate::coordinator::{Credentials, Refusal};
@@ -8,7 +8,7 @@ use crate::laws::{Law, Verdict};
 use crate::plan::{MS, SECOND};
 use crate::reach::Way;
 use crate::replica::{Request, Tag};
-use crate::world::{Happening, World};
+use crate::world::{SimEvent, World};
 use ringback::engine::event::Event;
 use ringback::model::message::{MoveRequest, Snapshot, WriteId};
 use ringback::model::position::{Generation, Partition};
@@ -17,20 +17,20 @@ use std::sync::Arc;
 /// `transaction.timeout.ms`.
 const TRANSACTION_TIMEOUT_US: u64 = 10 * SECOND;
 
-/// `socket.timeout.ms`: by then a request has an answer or has failed.
+/// `socket.timeout.ms`: the maximum time until a request has an answer or fails.
 const SOCKET_TIMEOUT_US: u64 = 11 * SECOND;
 
-/// A plain commit on its way.
+/// A plain commit in transit.
 #[derive(Clone, Debug)]
-pub struct Landing {
+pub struct CommitInTransit {
     pub tag: Tag,
     pub request: Arc<Request>,
-    /// Whether its sender hears the answer.
+    /// Whether its sender gets the answer.
     pub answer: bool,
 }
 
 impl World {
-    /// What is asked for, with who asks.
+    /// Returns a requested write with its writers and credentials.
     pub fn request(&self, replica: usize, write: WriteId, snapshots: Vec<Snapshot>) -> Request {
         let this = &self.replicas[replica];
         let incarnation = |s: &Snapshot| this.reading.get(&s.partition).and_then(|r| r.incarnation);
@@ -48,13 +48,13 @@ impl World {
         }
     }
 
-    /// Who writes for this partition now.
+    /// Returns the current writer of this partition.
     pub fn writer(&self, replica: usize, partition: Partition) -> Writer {
         let this = &self.replicas[replica];
         Writer {
             replica,
-            life: this.tag.life,
-            generation: this.desk.generation(partition).unwrap_or_default(),
+            process: this.tag.process,
+            generation: this.checker.generation(partition).unwrap_or_default(),
         }
     }
 
@@ -64,19 +64,19 @@ impl World {
         let this = &mut self.replicas[replica];
         let tag = this.tag;
         this.requests.push(Arc::clone(&request));
-        let mut landing = Landing {
+        let mut commit = CommitInTransit {
             tag,
             request,
             answer: true,
         };
         if self.chance.permille(self.rates.commit_unsure) {
-            landing.answer = false;
+            commit.answer = false;
             let told = self.chance.pick(&[MS, 60 * MS, SECOND]);
-            self.after(told, Happening::Tell(tag, Event::WriteUnsure { write }));
+            self.after(told, SimEvent::PassEvent(tag, Event::WriteUnsure { write }));
             if self.chance.permille(600) {
                 let late = self.chance.pick(&[MS, 100 * MS, 2 * SECOND, 12 * SECOND]);
-                self.count("commit_lands_late");
-                self.after(late, Happening::Landing(landing));
+                self.count("commit_arrives_late");
+                self.after(late, SimEvent::CommitArrives(commit));
             }
             return;
         }
@@ -85,44 +85,43 @@ impl World {
         } else {
             self.chance.between(100, 2 * MS)
         };
-        self.after(late, Happening::Landing(landing));
+        self.after(late, SimEvent::CommitArrives(commit));
     }
 
-    /// A plain commit reaches the coordinator.
-    pub fn landing(&mut self, mut landing: Landing) -> Verdict {
-        let tag = landing.tag;
+    /// Handles a plain commit at the coordinator.
+    pub fn commit_arrives(&mut self, mut commit: CommitInTransit) -> Verdict {
+        let tag = commit.tag;
         if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
-            self.does_not_land(landing, at);
+            self.coordinator_unreachable(commit, at);
             return Ok(());
         }
         let this = &mut self.replicas[tag.replica];
         if this.blocked && this.is_current(tag) {
-            this.queued.push(Happening::Landing(landing));
+            this.queued.push(SimEvent::CommitArrives(commit));
             self.count("commit_queued");
             return Ok(());
         }
-        let write = landing.request.write;
-        let taken = self.may_commit(landing.request.by.as_ref());
+        let write = commit.request.write;
+        let taken = self.may_commit(commit.request.by.as_ref());
         let event = match taken {
             Ok(()) => {
                 let order = self.broker.next_offset_write();
-                self.write_offsets(&landing.request, order)?;
+                self.write_offsets(&commit.request, order)?;
                 Event::Committed { write }
             }
             Err(Refusal::FencedInstance) => Event::WriteUnsure { write },
             Err(_) => Event::CommitRefused { write },
         };
-        // What a consumer that was dropped would have heard may still be on
-        // its way to the engine.
-        landing.answer &= self.replicas[tag.replica].is_current(tag) || self.chance.permille(300);
-        if landing.answer {
+        // The answer to a dropped consumer may still be on its way to the engine.
+        commit.answer &= self.replicas[tag.replica].is_current(tag) || self.chance.permille(300);
+        if commit.answer {
             let slow = self.chance.permille(self.rates.commit_slow);
             let late = if slow {
                 self.chance.between(20 * MS, 1_500 * MS)
             } else {
                 self.chance.between(100, MS)
             };
-            self.after(late, Happening::Tell(tag, event));
+            self.after(late, SimEvent::PassEvent(tag, event));
         }
         Ok(())
     }
@@ -141,23 +140,23 @@ impl World {
         taken
     }
 
-    /// The coordinator is not reached before `at`: the commit is lost, or
-    /// waits for it; its sender gives up or is answered late.
-    fn does_not_land(&mut self, mut landing: Landing, at: u64) {
+    /// The coordinator is unreachable before `at`: the commit is lost or arrives
+    /// later. Its sender gives up or gets a late answer.
+    fn coordinator_unreachable(&mut self, mut commit: CommitInTransit, at: u64) {
         let give_up = self
             .chance
             .pick(&[60 * MS, SECOND, 5 * SECOND, SOCKET_TIMEOUT_US]);
-        let lands = self.chance.permille(600);
+        let arrives = self.chance.permille(600);
         let late = at + self.chance.between(100, 50 * MS);
         let in_time = late < self.now_us + give_up;
-        if landing.answer && !(lands && in_time) {
-            landing.answer = false;
-            let write = landing.request.write;
+        if commit.answer && !(arrives && in_time) {
+            commit.answer = false;
+            let write = commit.request.write;
             let event = Event::WriteUnsure { write };
-            self.after(give_up, Happening::Tell(landing.tag, event));
+            self.after(give_up, SimEvent::PassEvent(commit.tag, event));
         }
-        if lands {
-            self.at(late, Happening::Landing(landing));
+        if arrives {
+            self.at(late, SimEvent::CommitArrives(commit));
         }
     }
 
@@ -171,64 +170,64 @@ impl World {
         this.requests.push(Arc::clone(&request));
         let tag = this.tag;
         let late = self.chance.between(MS, 5 * MS);
-        self.after(late, Happening::TransactionBegins(tag, request));
+        self.after(late, SimEvent::TransactionBegins(tag, request));
     }
 
-    fn tell_of(&mut self, tag: Tag, event: Event) {
+    fn pass_event_later(&mut self, tag: Tag, event: Event) {
         let late = self.chance.between(200, 5 * MS);
-        self.after(late, Happening::Tell(tag, event));
+        self.after(late, SimEvent::PassEvent(tag, event));
     }
 
-    /// Its records are written, pending.
+    /// Writes a transaction's records as pending.
     pub fn transaction_begins(&mut self, tag: Tag, request: Arc<Request>) {
         let this = &self.replicas[tag.replica];
         if !this.is_current(tag) {
             return;
         }
         if let Some(at) = self.unreachable(tag.replica, Way::Logs) {
-            return self.retry_at(at, Happening::TransactionBegins(tag, request));
+            return self.retry_at(at, SimEvent::TransactionBegins(tag, request));
         }
         let (name, write) = (this.name, request.write);
         let Some(epoch) = this.epoch else {
-            return self.tell_of(tag, Event::MoveRefused { write });
+            return self.pass_event_later(tag, Event::MoveRefused { write });
         };
         if !self.broker.is_epoch(name, epoch) {
             self.count("producer_fenced");
-            return self.tell_of(tag, Event::WriteUnsure { write });
+            return self.pass_event_later(tag, Event::WriteUnsure { write });
         }
         let now = self.broker_now();
         let id = self.broker.begin(name, epoch, &request, now);
         let scan = self.chance.below(self.plan.scan_us);
         let timeout = TRANSACTION_TIMEOUT_US + scan;
-        self.after(timeout, Happening::TransactionTimesOut(id));
+        self.after(timeout, SimEvent::TransactionTimesOut(id));
         let late = self.chance.between(MS, 10 * MS);
-        self.after(late, Happening::OffsetsAdded(tag, request, id));
+        self.after(late, SimEvent::OffsetsAdded(tag, request, id));
     }
 
-    /// Its offsets are pending too, if the group takes them.
+    /// Makes a transaction's offsets pending, if the group accepts them.
     pub fn offsets_added(&mut self, tag: Tag, request: Arc<Request>, id: TransactionId) -> Verdict {
         if !self.replicas[tag.replica].is_current(tag) {
             return Ok(());
         }
         if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
-            self.retry_at(at, Happening::OffsetsAdded(tag, request, id));
+            self.retry_at(at, SimEvent::OffsetsAdded(tag, request, id));
             return Ok(());
         }
         let write = request.write;
         if !self.broker.is_open(id) {
-            self.tell_of(tag, Event::WriteUnsure { write });
+            self.pass_event_later(tag, Event::WriteUnsure { write });
             return Ok(());
         }
         if self.broker.is_too_large(&request.records) {
             self.end_transaction(id, Ending::Abort)?;
-            self.tell_of(tag, Event::MoveTooLarge { write });
+            self.pass_event_later(tag, Event::MoveTooLarge { write });
             return Ok(());
         }
         let by = request.by.as_ref();
         let taken = by.is_some_and(|by| self.coordinator.may_commit(by, true).is_ok());
         if !taken || self.chance.permille(self.rates.move_refused) {
             self.end_transaction(id, Ending::Abort)?;
-            self.tell_of(tag, Event::MoveRefused { write });
+            self.pass_event_later(tag, Event::MoveRefused { write });
             return Ok(());
         }
         self.broker.add_offsets(id);
@@ -237,22 +236,22 @@ impl World {
         } else {
             self.chance.between(MS, 20 * MS)
         };
-        self.after(late, Happening::TransactionEnds(tag, write, id));
+        self.after(late, SimEvent::TransactionEnds(tag, write, id));
         Ok(())
     }
 
-    /// The replica commits its transaction, or tries to.
+    /// Commits the replica's transaction, if that is still possible.
     pub fn transaction_ends(&mut self, tag: Tag, write: WriteId, id: TransactionId) -> Verdict {
         if !self.replicas[tag.replica].is_current(tag) {
             return Ok(());
         }
         if let Some(at) = self.unreachable(tag.replica, Way::Coordinator) {
-            self.retry_at(at, Happening::TransactionEnds(tag, write, id));
+            self.retry_at(at, SimEvent::TransactionEnds(tag, write, id));
             return Ok(());
         }
         if !self.broker.is_open(id) {
             self.count("transaction_timed_out");
-            self.tell_of(tag, Event::WriteUnsure { write });
+            self.pass_event_later(tag, Event::WriteUnsure { write });
             return Ok(());
         }
         if self.chance.permille(self.rates.move_unsure) {
@@ -262,19 +261,19 @@ impl World {
             } else {
                 self.broker.decide(id, ending);
             }
-            self.tell_of(tag, Event::WriteUnsure { write });
+            self.pass_event_later(tag, Event::WriteUnsure { write });
             return Ok(());
         }
         self.end_transaction(id, Ending::Commit)?;
-        self.tell_of(tag, Event::Moved { write });
+        self.pass_event_later(tag, Event::Moved { write });
         Ok(())
     }
 
-    /// The coordinator ends what nobody ended.
+    /// Ends a transaction that timed out.
     pub fn transaction_times_out(&mut self, id: TransactionId) -> Verdict {
         let away = self.away_until(Way::Coordinator);
         if away > self.now_us {
-            self.retry_at(away, Happening::TransactionTimesOut(id));
+            self.retry_at(away, SimEvent::TransactionTimesOut(id));
             return Ok(());
         }
         match self.broker.time_out(id) {
@@ -283,7 +282,7 @@ impl World {
         }
     }
 
-    /// Ends a transaction; what it wrote takes effect or never was.
+    /// Ends a transaction: its writes take effect or vanish.
     pub fn end_transaction(&mut self, id: TransactionId, ending: Ending) -> Verdict {
         let Some(written) = self.broker.end(id, ending) else {
             return Ok(());
@@ -297,22 +296,22 @@ impl World {
         if ending == Ending::Commit {
             for (moved, to, at) in &copies {
                 Law::L1.check(self.is_copy(moved), || {
-                    format!("the copy of {:?} is not its bytes", moved.from)
+                    format!("the copy of {:?} has other bytes", moved.from)
                 })?;
                 self.residences.moved(moved, *to, *at)?;
             }
             self.write_offsets(&request, order)?;
         }
         for partition in touched {
-            self.poke(partition);
+            self.schedule_fetches(partition);
         }
         Ok(())
     }
 
-    /// Offsets take effect; L1 and L2 are asked of each.
+    /// Makes offsets take effect, and checks L1 and L2 for each.
     fn write_offsets(&mut self, request: &Request, order: u64) -> Verdict {
-        let all = request.snapshots.iter().zip(&request.writers);
-        for ((snapshot, by), incarnation) in all.zip(&request.incarnations) {
+        let writes = request.snapshots.iter().zip(&request.writers);
+        for ((snapshot, by), incarnation) in writes.zip(&request.incarnations) {
             let partition = snapshot.partition;
             let topic = partition.topic;
             let stale = incarnation.is_some_and(|i| i != self.broker.incarnation(topic));
@@ -335,7 +334,7 @@ impl World {
         Ok(())
     }
 
-    /// An acknowledged write grants what it reserves.
+    /// Grants the reservations of an acknowledged write.
     pub fn acknowledge(&mut self, replica: usize, event: &Event) {
         let (write, granted) = match event {
             Event::Committed { write } | Event::Moved { write } => (*write, true),
@@ -358,7 +357,7 @@ impl World {
         }
     }
 
-    /// Whether this consumer reads the partition for that assignment.
+    /// Returns whether this consumer reads the partition for that assignment.
     pub fn reads(&self, tag: Tag, partition: Partition, generation: Generation) -> bool {
         let this = &self.replicas[tag.replica];
         let reading = this.reading.get(&partition);

@@ -1,30 +1,30 @@
-//! At each engine's desk: what it is told and what it asks for, in the turns
-//! of its runner, and how processes start.
+//! The turns of each engine's runner: events in, actions out. Also how processes
+//! start.
 
-use crate::laws::desk::Desk;
+use crate::laws::engine_checker::EngineChecker;
 use crate::laws::{Law, Verdict};
 use crate::plan::{MS, SECOND, WAKE, tenants_file};
 use crate::replica::Tag;
 use crate::trace;
-use crate::world::{Happening, World};
+use crate::world::{SimEvent, World};
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, Event};
 use ringback::model::fact::Fact;
 use std::sync::Arc;
 
-/// More events than any run has: something goes round and round.
+/// More events than any run needs: the engine is in a loop.
 const STEPS_MAX: u64 = 1_000_000;
 
-/// The longest sleep of a runner.
+/// The maximum sleep of a runner.
 const SLEEP_MAX_MS: u64 = 1 << 32;
 
-/// The longest that a turn of the runner gathers events.
+/// The maximum time for which a turn of the runner collects events.
 const TURN_US: u64 = 2 * MS;
 
 impl World {
-    /// Tells a running engine something and does what it asks for, at once or
-    /// at the end of the runner's turn.
-    pub fn tell(&mut self, replica: usize, event: Event) -> Verdict {
+    /// Passes an event to a running engine. Performs the engine's actions at once
+    /// or at the end of the runner's turn.
+    pub fn pass_event(&mut self, replica: usize, event: Event) -> Verdict {
         self.steps += 1;
         Law::L7.check(self.steps < STEPS_MAX, || {
             format!("{STEPS_MAX} events at {} s", self.now_us / SECOND)
@@ -32,12 +32,12 @@ impl World {
         self.end_turn_before(replica, &event)?;
         let now = self.now_of(replica);
         let this = &mut self.replicas[replica];
-        let event = this.clumsy.twist_event(event);
+        let event = this.tamperer.tamper_with_event(event);
         self.trace.note(self.steps, self.now_us, replica, &event);
-        this.desk.told(now, &event);
-        this.desk.deadlines(now)?;
+        this.checker.note_event(now, &event);
+        this.checker.check_deadlines(now)?;
         self.acknowledge(replica, &event);
-        self.see_tenants(replica, &event);
+        self.note_tenants(replica, &event);
         let Some(engine) = self.replicas[replica].engine.as_mut() else {
             return Ok(());
         };
@@ -47,7 +47,7 @@ impl World {
                 self.replicas[replica].in_turn = true;
                 let tag = self.replicas[replica].tag;
                 let late = self.chance.below(TURN_US);
-                self.after(late, Happening::Turn(tag));
+                self.after(late, SimEvent::Turn(tag));
             }
             return Ok(());
         }
@@ -55,7 +55,8 @@ impl World {
         self.plan_wake(replica)
     }
 
-    /// What the desk would judge by the new state was decided by the old one.
+    /// Ends the turn before an event that changes the state by which the checker
+    /// judges pending actions.
     pub fn end_turn_before(&mut self, replica: usize, event: &Event) -> Verdict {
         let turning = matches!(
             event,
@@ -70,24 +71,24 @@ impl World {
         }
     }
 
-    /// The turn ends.
+    /// Ends the turn.
     pub fn turn(&mut self, tag: Tag) -> Verdict {
         let this = &self.replicas[tag.replica];
-        if !this.lives(tag) || !this.in_turn {
+        if !this.is_running(tag) || !this.in_turn {
             return Ok(());
         }
         self.perform_all(tag.replica)?;
         self.plan_wake(tag.replica)
     }
 
-    /// The runner has slept long enough.
+    /// Wakes the runner at the end of its sleep.
     pub fn wake(&mut self, tag: Tag, at: u64) -> Verdict {
         let this = &mut self.replicas[tag.replica];
-        if !this.lives(tag) || this.wake_us != Some(at) {
+        if !this.is_running(tag) || this.wake_us != Some(at) {
             return Ok(());
         }
         this.wake_us = None;
-        self.tell(tag.replica, WAKE)
+        self.pass_event(tag.replica, WAKE)
     }
 
     fn perform_all(&mut self, replica: usize) -> Verdict {
@@ -97,7 +98,7 @@ impl World {
             let Some(action) = this.engine.as_mut().and_then(Engine::next_action) else {
                 return Ok(());
             };
-            for action in this.clumsy.twist(action) {
+            for action in this.tamperer.tamper_with_action(action) {
                 self.trace.note(self.steps, self.now_us, replica, &action);
                 self.perform(replica, action)?;
             }
@@ -106,14 +107,14 @@ impl World {
 
     fn perform(&mut self, replica: usize, action: Action) -> Verdict {
         let now = self.now_of(replica);
-        self.replicas[replica].desk.ordered(now, &action)?;
+        self.replicas[replica].checker.check_action(now, &action)?;
         match action {
             Action::StartFetch {
                 partition, from, ..
             } => self.start_fetch(replica, partition, from),
             Action::Fetch {
                 partition, records, ..
-            } => self.ask(replica, partition, records),
+            } => self.add_credit(replica, partition, records),
             Action::Commit(order) => self.commit(replica, order.write, order.snapshots),
             Action::Move(order) => self.transact(replica, order),
             Action::StartAttempt(order) => return self.order_attempt(replica, order),
@@ -134,8 +135,8 @@ impl World {
         }
     }
 
-    /// The runner's sleep. An engine that asks again and again to be woken at
-    /// once would keep a processor busy for nothing.
+    /// Plans the end of the runner's sleep. An engine that asks again and again
+    /// for an immediate wake-up would keep a processor busy for nothing.
     fn plan_wake(&mut self, replica: usize) -> Verdict {
         let now = self.now_of(replica);
         let this = &mut self.replicas[replica];
@@ -147,20 +148,21 @@ impl World {
         Law::L7.check(this.spins < 1_000, || {
             format!("asks to be woken at {wake}, and it is {now}")
         })?;
-        // An engine that is done asks for the end of time.
+        // A stopped engine returns the largest time.
         let wait_ms = u64::try_from(wake.0 - now.0).unwrap_or(0);
         let wait_ms = wait_ms.clamp(1, SLEEP_MAX_MS);
         let at = (self.now_us / MS + wait_ms) * MS;
         if this.wake_us != Some(at) {
             this.wake_us = Some(at);
             let tag = this.tag;
-            self.at(at, Happening::Wake(tag, at));
+            self.at(at, SimEvent::Wake(tag, at));
         }
         Ok(())
     }
 
-    /// Records may be skipped by who knows no callback of their tenant.
-    fn see_tenants(&mut self, replica: usize, event: &Event) {
+    /// Notes which records may be skipped: the process has no callback for their
+    /// tenant.
+    fn note_tenants(&mut self, replica: usize, event: &Event) {
         match event {
             Event::TenantsReplaced(tenants) => {
                 self.replicas[replica].tenants = Arc::clone(tenants);
@@ -180,8 +182,8 @@ impl World {
         }
     }
 
-    /// A process starts, unless one of its name runs.
-    pub fn up(&mut self, replica: usize) {
+    /// Starts a process, unless another process with its name runs.
+    pub fn start_if_name_is_free(&mut self, replica: usize) {
         let name = self.replicas[replica].name;
         let named = |r: &crate::replica::Replica| r.engine.is_some() && r.name == name;
         let stopped = self.is_draining() || self.maintenance.is_some();
@@ -190,7 +192,7 @@ impl World {
         }
     }
 
-    /// A process is stopped, and another one is started under its name.
+    /// Stops a process and starts another one with the same name.
     pub fn replace(&mut self, replica: usize, for_us: u64) {
         let spare = self.replicas.len() - 1;
         let this = &self.replicas[replica];
@@ -207,35 +209,35 @@ impl World {
     fn start_process(&mut self, replica: usize) {
         let settings = self.plan.settings.clone();
         let this = &mut self.replicas[replica];
-        this.tag.life += 1;
+        this.tag.process += 1;
         this.drop_consumer();
-        this.desk = Desk::new(&settings);
+        this.checker = EngineChecker::new(&settings);
         this.engine = Some(Engine::new(settings));
         this.generation = 0;
         this.wake_us = None;
         this.down_us = None;
         this.requests.clear();
-        this.told.clear();
+        this.past_events.clear();
         let tag = this.tag;
         let file = Arc::new(tenants_file(&self.tenants));
-        self.after(0, Happening::Tell(tag, Event::TenantsReplaced(file)));
+        self.after(0, SimEvent::PassEvent(tag, Event::TenantsReplaced(file)));
         self.connect(replica, 600 * MS);
     }
 
-    /// L5 and the deadlines of L8 and L9, whatever the engines do.
-    pub fn look_at_desks(&mut self) -> Verdict {
+    /// Checks L5 and the deadlines of L8 and L9 for every engine.
+    pub fn check_engines(&mut self) -> Verdict {
         for replica in 0..self.replicas.len() {
             let this = &self.replicas[replica];
             let (false, Some(engine)) = (this.paused_until > self.now_us, &this.engine) else {
                 continue;
             };
             let now = self.now_of(replica);
-            this.desk.deadlines(now)?;
-            let true_one = this.desk.in_flight() + this.clumsy.swallowed;
+            this.checker.check_deadlines(now)?;
+            let in_flight = this.checker.in_flight() + this.tamperer.swallowed;
             let shown = engine.overview(now).in_flight;
-            // Within a turn not all is performed that was decided.
-            Law::L5.check(shown == true_one || this.in_turn, || {
-                format!("the overview shows {shown} attempts in flight: {true_one} are")
+            // Within a turn some actions are not performed yet.
+            Law::L5.check(shown == in_flight || this.in_turn, || {
+                format!("the overview shows {shown} attempts in flight, but {in_flight} are")
             })?;
         }
         Ok(())

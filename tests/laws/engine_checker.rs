@@ -1,5 +1,5 @@
-//! What one engine was told and what it asked for: the laws that can be seen
-//! at its own desk. L2 (one write at a time), L5, L6, L8 and L9.
+//! Checks one engine by its events and its actions alone: L2 (one write at a
+//! time), L5, L6, L8 and L9.
 
 use super::fairness::Fairness;
 use super::map::{self, Map};
@@ -17,47 +17,48 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most records of one partition that an engine may have asked for or have
-/// in hand: the most that a map holds, and as many on their way.
+/// The maximum number of records of one partition that an engine may hold or have
+/// requested: a full map, and as many again on their way.
 pub const RECORDS_MAX: usize = 2_000;
 
-/// The most UTF-16 units of a commit's metadata.
+/// The maximum length of a commit's metadata, in UTF-16 units.
 pub const METADATA_UNITS_MAX: usize = 4_096;
 
-/// From `Revoked`, or the answer to a write that holds what was revoked, to
-/// `FinishRevoke`: 2 s for what is in flight, and the writes.
+/// The deadline of `FinishRevoke`: 2 s for attempts in flight, and the writes. It
+/// counts from `Revoked`, or from the answer to a write that holds a revoked
+/// partition.
 const REVOKE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Standing {
-    /// Assigned; its map is not read yet.
-    Quiet,
+enum CheckedPhase {
+    /// The map is not read yet.
+    Assigned,
     Adopted,
     Revoking(Revocation, UnixMillis),
 }
 
 #[derive(Debug)]
-struct Owned {
+struct CheckedPartition {
     generation: Generation,
-    standing: Standing,
+    phase: CheckedPhase,
     fetching: bool,
     asked: usize,
     in_hand: HashSet<Position>,
-    /// The last map that was read or written.
+    /// The map of the last read or write.
     map: Option<Map>,
 }
 
-/// One engine's desk.
+/// The checker of one engine.
 #[derive(Debug)]
-pub struct Desk {
+pub struct EngineChecker {
     in_flight_max: usize,
     drain_timeout: Duration,
-    owned: BTreeMap<Partition, Owned>,
+    assigned: BTreeMap<Partition, CheckedPartition>,
     commit: Option<(WriteId, BTreeSet<Partition>)>,
     movement: Option<(WriteId, BTreeSet<Partition>)>,
     in_flight: BTreeMap<Position, TenantId>,
     per_tenant: HashMap<TenantId, usize>,
-    /// What a tenant was allowed before its limit last changed, and when.
+    /// The limit of a tenant before its last change, and the time of the change.
     former: HashMap<TenantId, (u32, UnixMillis)>,
     tenants: Arc<Tenants>,
     fairness: Fairness,
@@ -65,13 +66,13 @@ pub struct Desk {
     stopped: bool,
 }
 
-impl Desk {
-    /// The desk of a new engine.
+impl EngineChecker {
+    /// Returns the checker of a new engine.
     pub fn new(settings: &EngineSettings) -> Self {
         Self {
             in_flight_max: settings.in_flight_max,
             drain_timeout: settings.drain_timeout,
-            owned: BTreeMap::new(),
+            assigned: BTreeMap::new(),
             commit: None,
             movement: None,
             in_flight: BTreeMap::new(),
@@ -84,8 +85,8 @@ impl Desk {
         }
     }
 
-    /// The engine is about to be told this.
-    pub fn told(&mut self, now: UnixMillis, event: &Event) {
+    /// Notes an event that the engine is about to handle.
+    pub fn note_event(&mut self, now: UnixMillis, event: &Event) {
         match event {
             Event::Assigned {
                 generation,
@@ -96,12 +97,12 @@ impl Desk {
                 partition,
                 found,
             } => {
-                let owned = self.owned.get_mut(partition);
-                if let Some(owned) = owned.filter(|o| o.generation == *generation)
-                    && owned.standing == Standing::Quiet
+                let state = self.assigned.get_mut(partition);
+                if let Some(state) = state.filter(|o| o.generation == *generation)
+                    && state.phase == CheckedPhase::Assigned
                 {
-                    owned.standing = Standing::Adopted;
-                    owned.map = found.committed.clone().and_then(|(base, metadata)| {
+                    state.phase = CheckedPhase::Adopted;
+                    state.map = found.committed.clone().and_then(|(base, metadata)| {
                         let partition = *partition;
                         let snapshot = Snapshot {
                             partition,
@@ -110,31 +111,31 @@ impl Desk {
                         };
                         map::decode(&snapshot, found.topic_id.as_ref()).ok()
                     });
-                    self.fairness.adopted(*partition, owned.map.as_ref());
+                    self.fairness.adopted(*partition, state.map.as_ref());
                 }
             }
             Event::Revoked {
                 partitions, how, ..
             } => {
                 for partition in partitions {
-                    self.fairness.taken(*partition);
-                    if let Some(owned) = self.owned.get_mut(partition) {
-                        owned.standing = Standing::Revoking(*how, now);
+                    self.fairness.revoked(*partition);
+                    if let Some(state) = self.assigned.get_mut(partition) {
+                        state.phase = CheckedPhase::Revoking(*how, now);
                     }
                 }
             }
             Event::Record { generation, record } => {
-                let owned = self.owned.get_mut(&record.position.partition);
-                if let Some(owned) = owned.filter(|o| o.generation == *generation) {
-                    owned.asked = owned.asked.saturating_sub(1);
-                    // A finished record that is read again is passed over.
+                let state = self.assigned.get_mut(&record.position.partition);
+                if let Some(state) = state.filter(|o| o.generation == *generation) {
+                    state.asked = state.asked.saturating_sub(1);
+                    // The engine ignores a finished record that is read again.
                     let offset = record.position.offset;
-                    if !owned
+                    if !state
                         .map
                         .as_ref()
                         .is_some_and(|map| map.is_finished(offset))
                     {
-                        owned.in_hand.insert(record.position);
+                        state.in_hand.insert(record.position);
                         let value = record.value.as_deref().unwrap_or_default();
                         if let Ok(call) = CallEnded::read(value) {
                             self.fairness.read(record.position, call.tenant);
@@ -164,8 +165,8 @@ impl Desk {
         }
     }
 
-    /// The engine asks for this.
-    pub fn ordered(&mut self, now: UnixMillis, action: &Action) -> Verdict {
+    /// Checks an action that the engine requests.
+    pub fn check_action(&mut self, now: UnixMillis, action: &Action) -> Verdict {
         Law::L9.check(!self.stopped, || format!("after Stop: {action:?}"))?;
         match action {
             Action::StartFetch {
@@ -173,11 +174,11 @@ impl Desk {
                 partition,
                 ..
             } => {
-                let owned = self.adopted(*generation, *partition, "StartFetch")?;
-                Law::L8.check(!owned.fetching, || {
+                let state = self.adopted(*generation, *partition, "StartFetch")?;
+                Law::L8.check(!state.fetching, || {
                     format!("StartFetch twice for {partition:?}")
                 })?;
-                owned.fetching = true;
+                state.fetching = true;
                 Ok(())
             }
             Action::Fetch {
@@ -185,11 +186,11 @@ impl Desk {
                 partition,
                 records,
             } => {
-                let owned = self.adopted(*generation, *partition, "Fetch")?;
-                owned.asked += records;
-                let total = owned.asked + owned.in_hand.len();
+                let state = self.adopted(*generation, *partition, "Fetch")?;
+                state.asked += records;
+                let total = state.asked + state.in_hand.len();
                 Law::L5.check(total <= RECORDS_MAX, || {
-                    format!("{total} records of {partition:?} asked for or in hand")
+                    format!("{total} records of {partition:?} requested or held")
                 })
             }
             Action::Commit(order) => {
@@ -213,11 +214,11 @@ impl Desk {
                 self.movement = Some((order.write, partitions));
                 Ok(())
             }
-            Action::StartAttempt(order) => self.starts(now, order),
-            Action::FinishRevoke { partitions, .. } => self.gives_back(partitions),
+            Action::StartAttempt(order) => self.attempt_starts(now, order),
+            Action::FinishRevoke { partitions, .. } => self.release(partitions),
             Action::Readopt { .. } => {
-                self.owned.clear();
-                self.fairness.readopts();
+                self.assigned.clear();
+                self.fairness.readopt();
                 self.commit = None;
                 self.movement = None;
                 Ok(())
@@ -225,8 +226,8 @@ impl Desk {
             Action::Report(fact) => {
                 if let Fact::Disposed { position, .. } = fact {
                     self.fairness.finished(*position);
-                    if let Some(owned) = self.owned.get_mut(&position.partition) {
-                        owned.in_hand.remove(position);
+                    if let Some(state) = self.assigned.get_mut(&position.partition) {
+                        state.in_hand.remove(position);
                     }
                 }
                 Ok(())
@@ -236,13 +237,13 @@ impl Desk {
                 Law::L9.check(self.draining_since.is_some(), || {
                     "Stop without Drain".to_owned()
                 })?;
-                self.deadlines(now)
+                self.check_deadlines(now)
             }
         }
     }
 
-    /// What must have happened by now has.
-    pub fn deadlines(&self, now: UnixMillis) -> Verdict {
+    /// Checks that the engine missed no deadline.
+    pub fn check_deadlines(&self, now: UnixMillis) -> Verdict {
         if let Some(since) = self.draining_since {
             let took = now.since(since);
             Law::L9.check(took <= self.drain_timeout || self.stopped, || {
@@ -253,55 +254,56 @@ impl Desk {
         if outstanding.any(|(_, held)| held.iter().any(|p| self.is_revoking(*p))) {
             return Ok(());
         }
-        for (partition, owned) in &self.owned {
-            if let Standing::Revoking(_, since) = owned.standing {
+        for (partition, state) in &self.assigned {
+            if let CheckedPhase::Revoking(_, since) = state.phase {
                 let took = now.since(since);
                 Law::L8.check(took <= REVOKE_MAX, || {
-                    format!("{partition:?} was revoked {took:?} ago and is not given back")
+                    format!("{partition:?} was revoked {took:?} ago and is not released")
                 })?;
             }
         }
         Ok(())
     }
 
-    /// The process was stopped for so long: no fault of the engine's.
-    pub fn excuse(&mut self, stopped: Duration) {
+    /// Extends all deadlines by the time for which the process was stopped.
+    pub fn excuse_pause(&mut self, stopped: Duration) {
         if let Some(since) = &mut self.draining_since {
             *since = since.plus(stopped);
         }
-        for owned in self.owned.values_mut() {
-            if let Standing::Revoking(_, since) = &mut owned.standing {
+        for state in self.assigned.values_mut() {
+            if let CheckedPhase::Revoking(_, since) = &mut state.phase {
                 *since = since.plus(stopped);
             }
         }
     }
 
-    /// Which generation assigned the partition, while the engine has it.
+    /// Returns the generation of the partition's assignment, if the partition is
+    /// assigned.
     pub fn generation(&self, partition: Partition) -> Option<Generation> {
-        self.owned.get(&partition).map(|owned| owned.generation)
+        self.assigned.get(&partition).map(|state| state.generation)
     }
 
-    /// Attempts in flight.
+    /// Returns the number of attempts in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// Whether `Drain` was told.
+    /// Returns whether the engine got `Drain`.
     pub fn is_draining(&self) -> bool {
         self.draining_since.is_some()
     }
 
     fn assigned(&mut self, generation: Generation, partitions: &[Partition]) {
         for partition in partitions {
-            let owned = Owned {
+            let state = CheckedPartition {
                 generation,
-                standing: Standing::Quiet,
+                phase: CheckedPhase::Assigned,
                 fetching: false,
                 asked: 0,
                 in_hand: HashSet::new(),
                 map: None,
             };
-            self.owned.insert(*partition, owned);
+            self.assigned.insert(*partition, state);
         }
     }
 
@@ -310,10 +312,11 @@ impl Desk {
         let movement = self.movement.take_if(|(id, _)| *id == write);
         for (_, partitions) in commit.into_iter().chain(movement) {
             self.fairness.answered(write, partitions.iter(), refused);
-            // Until then they could not be given back, nor what was taken with them.
+            // Before this answer the engine could not release these partitions,
+            // nor others of the same revocation.
             let held = partitions.iter().any(|p| self.is_revoking(*p));
-            for owned in self.owned.values_mut().filter(|_| held) {
-                if let Standing::Revoking(_, since) = &mut owned.standing {
+            for state in self.assigned.values_mut().filter(|_| held) {
+                if let CheckedPhase::Revoking(_, since) = &mut state.phase {
                     *since = now;
                 }
             }
@@ -321,8 +324,8 @@ impl Desk {
     }
 
     fn is_revoking(&self, partition: Partition) -> bool {
-        let owned = self.owned.get(&partition);
-        owned.is_some_and(|owned| matches!(owned.standing, Standing::Revoking(..)))
+        let state = self.assigned.get(&partition);
+        state.is_some_and(|state| matches!(state.phase, CheckedPhase::Revoking(..)))
     }
 
     fn adopted(
@@ -330,10 +333,10 @@ impl Desk {
         generation: Generation,
         partition: Partition,
         what: &str,
-    ) -> Result<&mut Owned, super::Breach> {
-        self.owned
+    ) -> Result<&mut CheckedPartition, super::Breach> {
+        self.assigned
             .get_mut(&partition)
-            .filter(|o| o.generation == generation && o.standing == Standing::Adopted)
+            .filter(|o| o.generation == generation && o.phase == CheckedPhase::Adopted)
             .ok_or_else(|| Law::L8.breach(format!("{what} for {partition:?}, not adopted")))
     }
 
@@ -360,21 +363,22 @@ impl Desk {
             Law::L2.check(partitions.insert(partition), || {
                 format!("two snapshots of {partition:?} in one write")
             })?;
-            let lawful = self.owned.get(&partition).is_some_and(|owned| {
+            let lawful = self.assigned.get(&partition).is_some_and(|state| {
                 matches!(
-                    owned.standing,
-                    Standing::Adopted | Standing::Revoking(Revocation::Asked, _)
+                    state.phase,
+                    CheckedPhase::Adopted | CheckedPhase::Revoking(Revocation::Asked, _)
                 )
             });
             Law::L8.check(lawful, || {
-                let owned = self.owned.get(&partition).map(|o| o.standing);
-                format!("a write for {partition:?}, which is {owned:?}")
+                let phase = self.assigned.get(&partition).map(|o| o.phase);
+                format!("a write for {partition:?} in phase {phase:?}")
             })?;
-            if let (Some(owned), Ok(map)) =
-                (self.owned.get_mut(&partition), map::decode(snapshot, None))
-            {
-                owned.in_hand.retain(|p| !map.is_finished(p.offset));
-                let before = owned.map.replace(map.clone());
+            if let (Some(state), Ok(map)) = (
+                self.assigned.get_mut(&partition),
+                map::decode(snapshot, None),
+            ) {
+                state.in_hand.retain(|p| !map.is_finished(p.offset));
+                let before = state.map.replace(map.clone());
                 maps.push((partition, before, map));
             }
         }
@@ -387,7 +391,7 @@ impl Desk {
         Ok(partitions)
     }
 
-    /// Reservations made under the former limits are good for their lease.
+    /// Reservations made under the old limits stay valid until their lease ends.
     fn limits_change(&mut self, now: UnixMillis, tenants: &Arc<Tenants>) {
         for tenant in self.tenants.iter() {
             let former = self.former_limit(now, &tenant.id);
@@ -404,15 +408,15 @@ impl Desk {
         recent.map_or(0, |(limit, _)| *limit)
     }
 
-    fn starts(&mut self, now: UnixMillis, order: &AttemptRequest) -> Verdict {
+    fn attempt_starts(&mut self, now: UnixMillis, order: &AttemptRequest) -> Verdict {
         let position = order.position;
         Law::L9.check(self.draining_since.is_none(), || {
             format!("attempt from {position:?} after Drain")
         })?;
-        let owned = self.owned.get(&position.partition);
-        let adopted = owned.is_some_and(|owned| owned.standing == Standing::Adopted);
+        let state = self.assigned.get(&position.partition);
+        let adopted = state.is_some_and(|state| state.phase == CheckedPhase::Adopted);
         Law::L8.check(adopted, || {
-            format!("attempt from {position:?}, whose partition is not ours")
+            format!("attempt from {position:?}, whose partition is not assigned")
         })?;
         Law::L3.check(!self.in_flight.contains_key(&position), || {
             format!("attempt from {position:?} while another is in flight")
@@ -441,19 +445,19 @@ impl Desk {
         self.fairness.ended(&tenant, delivered);
     }
 
-    fn gives_back(&mut self, partitions: &[Partition]) -> Verdict {
+    fn release(&mut self, partitions: &[Partition]) -> Verdict {
         for partition in partitions {
             let outstanding = [&self.commit, &self.movement].into_iter().flatten();
             for (write, held) in outstanding {
                 Law::L2.check(!held.contains(partition), || {
-                    format!("{partition:?} given back while {write:?} is outstanding")
+                    format!("{partition:?} released while {write:?} is outstanding")
                 })?;
             }
-            self.fairness.taken(*partition);
-            let owned = self.owned.remove(partition);
-            let revoked = owned.is_some_and(|o| matches!(o.standing, Standing::Revoking(..)));
+            self.fairness.revoked(*partition);
+            let state = self.assigned.remove(partition);
+            let revoked = state.is_some_and(|o| matches!(o.phase, CheckedPhase::Revoking(..)));
             Law::L8.check(revoked, || {
-                format!("{partition:?} given back, which was not revoked")
+                format!("{partition:?} released without a revocation")
             })?;
         }
         Ok(())
