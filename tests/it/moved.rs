@@ -1,7 +1,7 @@
 //! Offsets and topics that moved under the service: commits of others, resets
 //! by hand, topics deleted, made again, emptied or grown.
 
-use crate::ran::member::{now_committed, offsets};
+use crate::kafka_facts::member::{now_committed, offsets};
 use crate::support::broker::Broker;
 use crate::support::dead_letters::CommittedState;
 use crate::support::http;

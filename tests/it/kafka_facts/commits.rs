@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn a_commit_for_a_partition_that_was_given_away_is_accepted_and_overwrites() {
-    let (broker, topic) = (Broker::shared(), "ran-given-away");
+    let (broker, topic) = (Broker::shared(), "facts-given-away");
     broker.create_topic(topic, 2, &[]);
     let first = Member::joined(broker.address(), topic, "first", &[topic], 2);
     let second = Member::joined(broker.address(), topic, "second", &[topic], 1);
@@ -31,7 +31,7 @@ fn a_commit_for_a_partition_that_was_given_away_is_accepted_and_overwrites() {
 /// is over: refused for all its partitions, also for those that it keeps.
 #[test]
 fn a_commit_during_a_rebalance_is_refused_whole_and_sent_again_accepted_whole() {
-    refused_during_a_rebalance("ran-while-joining", Api::JOIN_GROUP);
+    refused_during_a_rebalance("facts-while-joining", Api::JOIN_GROUP);
 }
 
 /// The same while the leader's assignment is not there yet, unless the client
@@ -39,7 +39,7 @@ fn a_commit_during_a_rebalance_is_refused_whole_and_sent_again_accepted_whole() 
 /// then accepted.
 #[test]
 fn a_commit_while_the_leaders_sync_is_held_back_waits_and_bears_one_generation_whole() {
-    refused_during_a_rebalance("ran-while-syncing", Api::SYNC_GROUP);
+    refused_during_a_rebalance("facts-while-syncing", Api::SYNC_GROUP);
 }
 
 fn refused_during_a_rebalance(topic: &str, waits_for: Api) {
@@ -92,7 +92,7 @@ fn refused_during_a_rebalance(topic: &str, waits_for: Api) {
 
 #[test]
 fn an_older_commit_lands_after_a_newer_one_where_the_socket_gives_up_before_the_session() {
-    let (broker, topic) = (Broker::shared(), "ran-older-after-newer");
+    let (broker, topic) = (Broker::shared(), "facts-older-after-newer");
     broker.create_topic(topic, 1, &[]);
     let proxy = Proxy::start(&[broker.address()]);
     let impatient = [
@@ -125,7 +125,7 @@ fn an_older_commit_lands_after_a_newer_one_where_the_socket_gives_up_before_the_
 
 #[test]
 fn an_older_commit_is_refused_where_the_session_ends_before_the_socket_gives_up() {
-    let (broker, topic) = (Broker::shared(), "ran-older-refused");
+    let (broker, topic) = (Broker::shared(), "facts-older-refused");
     broker.create_topic(topic, 1, &[]);
     let proxy = Proxy::start(&[broker.address()]);
     let patient = [
@@ -157,7 +157,7 @@ fn an_older_commit_is_refused_where_the_session_ends_before_the_socket_gives_up(
 /// fences what the predecessor still has in the network.
 #[test]
 fn joining_under_the_same_name_costs_no_rebalance_and_fences_what_is_in_the_network() {
-    let (broker, topic) = (Broker::shared(), "ran-same-name");
+    let (broker, topic) = (Broker::shared(), "facts-same-name");
     broker.create_topic(topic, 4, &[]);
     let proxy = Proxy::start(&[broker.address()]);
     let before = Member::joined(&proxy.address(), topic, "a", &[topic], 4);

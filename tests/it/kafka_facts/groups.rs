@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 #[test]
 fn a_sole_static_member_that_restarts_with_one_more_topic_never_gets_it() {
     let broker = Broker::shared();
-    let (group, topics) = ("ran-one-more", ["ran-one-more-1", "ran-one-more-2"]);
+    let (group, topics) = ("facts-one-more", ["facts-one-more-1", "facts-one-more-2"]);
     for topic in topics {
         broker.create_topic(topic, 1, &[]);
     }
@@ -32,7 +32,7 @@ fn a_sole_static_member_that_restarts_with_one_more_topic_never_gets_it() {
 
 #[test]
 fn leaving_hands_partitions_over_at_once_and_closing_alone_after_the_session() {
-    let (broker, topic) = (Broker::shared(), "ran-leaving");
+    let (broker, topic) = (Broker::shared(), "facts-leaving");
     broker.create_topic(topic, 2, &[]);
     let stays = Member::joined(broker.address(), topic, "stays", &[topic], 2);
     let leaves = Member::joined(broker.address(), topic, "leaves", &[topic], 1);
@@ -68,7 +68,7 @@ fn leaving_hands_partitions_over_at_once_and_closing_alone_after_the_session() {
 /// notice that the second step is missing.
 #[test]
 fn partitions_given_up_by_a_static_member_that_dies_before_it_joins_again_are_nobodys() {
-    let (broker, topic) = (Broker::shared(), "ran-given-up");
+    let (broker, topic) = (Broker::shared(), "facts-given-up");
     broker.create_topic(topic, 4, &[]);
     let proxy = Proxy::start(&[broker.address()]);
     let dies = Member::joined(&proxy.address(), topic, "a", &[topic], 4);

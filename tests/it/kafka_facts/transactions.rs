@@ -35,7 +35,7 @@ fn move_with(
 #[test]
 fn offsets_of_another_members_partition_are_accepted_with_metadata_of_now_not_with_that_of_before()
 {
-    let (broker, topic) = (Broker::shared(), "ran-metadata");
+    let (broker, topic) = (Broker::shared(), "facts-metadata");
     broker.create_topic(topic, 2, &[]);
     let first = Member::joined(broker.address(), topic, "first", &[topic], 2);
     let captured = first.captured();
@@ -57,7 +57,7 @@ fn offsets_of_another_members_partition_are_accepted_with_metadata_of_now_not_wi
 
 #[test]
 fn a_predecessor_of_the_same_name_and_a_member_that_left_are_refused_and_may_abort() {
-    let (broker, topic) = (Broker::shared(), "ran-predecessor");
+    let (broker, topic) = (Broker::shared(), "facts-predecessor");
     broker.create_topic(topic, 2, &[]);
     let before = Member::joined(broker.address(), topic, "a", &[topic], 2);
     let captured = before.captured();
@@ -92,7 +92,7 @@ fn still_good_after(producer: &BaseProducer, refused: &RDKafkaError) {
 
 #[test]
 fn a_commit_whose_answer_is_lost_can_be_called_again_and_not_aborted() {
-    let (broker, topic) = (Broker::shared(), "ran-answer-lost");
+    let (broker, topic) = (Broker::shared(), "facts-answer-lost");
     broker.create_topic(topic, 1, &[]);
     let proxy = Proxy::start(&[broker.address()]);
     let mut config = transactional(&proxy.address(), topic);
@@ -115,9 +115,9 @@ fn a_commit_whose_answer_is_lost_can_be_called_again_and_not_aborted() {
 
 #[test]
 fn a_transaction_that_the_coordinator_timed_out_and_a_namesake_end_in_the_same_fatal_error() {
-    let (broker, topic) = (Broker::shared(), "ran-timed-out");
+    let (broker, topic) = (Broker::shared(), "facts-timed-out");
     broker.create_topic(topic, 1, &[]);
-    let mut config = transactional(broker.address(), "ran-timed-out");
+    let mut config = transactional(broker.address(), "facts-timed-out");
     config.set("transaction.timeout.ms", "1000");
     let timed_out = producer(&config);
     begin(&timed_out, topic, "never seen");
@@ -144,7 +144,7 @@ fn a_transaction_that_the_coordinator_timed_out_and_a_namesake_end_in_the_same_f
 /// And how long a dead producer keeps them: its timeout and the broker's scan.
 #[test]
 fn offsets_of_an_open_transaction_cannot_be_read_until_it_ends_or_times_out() {
-    let (broker, topic) = (Broker::shared(), "ran-pending");
+    let (broker, topic) = (Broker::shared(), "facts-pending");
     broker.create_topic(topic, 2, &[]);
     let member = Member::joined(broker.address(), topic, "a", &[topic], 2);
     let look = |number| committed(broker, topic, (topic, number), Duration::from_millis(500));
@@ -181,7 +181,7 @@ fn offsets_of_an_open_transaction_cannot_be_read_until_it_ends_or_times_out() {
 
 #[test]
 fn a_plain_commit_beside_a_pending_one_is_accepted_and_wins() {
-    let (broker, topic) = (Broker::shared(), "ran-plain-beside");
+    let (broker, topic) = (Broker::shared(), "facts-plain-beside");
     broker.create_topic(topic, 1, &[]);
     let member = Member::joined(broker.address(), topic, "a", &[topic], 1);
     let producer = producer(&transactional(broker.address(), topic));

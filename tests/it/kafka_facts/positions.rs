@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 
 #[test]
 fn a_committed_offset_beyond_the_logs_end_starts_over_in_silence_with_earliest() {
-    let (broker, topic) = (Broker::shared(), "ran-beyond");
+    let (broker, topic) = (Broker::shared(), "facts-beyond");
     broker.create_topic(topic, 1, &[]);
     let publisher = Publisher::new(broker);
     publisher.send(topic, None, Some(b"first"), &[]);
@@ -35,7 +35,7 @@ fn a_committed_offset_beyond_the_logs_end_starts_over_in_silence_with_earliest()
 #[test]
 fn a_deleted_topics_offsets_are_dropped_and_a_running_members_old_one_is_accepted_for_the_new_one()
 {
-    let (broker, topic) = (Broker::shared(), "ran-recreated");
+    let (broker, topic) = (Broker::shared(), "facts-recreated");
     broker.create_topic(topic, 1, &[]);
     let member = Member::joined(broker.address(), topic, "a", &[topic], 1);
     let snapshot = offsets(topic, &[(0, 5, "of the old topic")]);

@@ -65,7 +65,7 @@ fn until_written(scene: &Scene<'_>) {
 
 #[test]
 fn a_commit_answered_ok_after_more_than_a_second_leads_to_readoption_and_one_charge() {
-    let mut scene = Scene::new("ran-late-answer", ONE_PARTITION);
+    let mut scene = Scene::new("facts-late-answer", ONE_PARTITION);
     scene.tenant("t", Behaviour::Ok);
     let proxy = Proxy::start(&[scene.broker.address()]);
     let ringback = run(&scene, &proxy, "a");
@@ -92,7 +92,7 @@ fn a_commit_answered_ok_after_more_than_a_second_leads_to_readoption_and_one_cha
 
 #[test]
 fn an_older_commit_that_lands_after_newer_ones_is_refused_and_changes_nothing() {
-    let mut scene = Scene::new("ran-older-commit", ONE_PARTITION);
+    let mut scene = Scene::new("facts-older-commit", ONE_PARTITION);
     scene.tenant("t", Behaviour::FailFirst(1));
     let proxy = Proxy::start(&[scene.broker.address()]);
     let ringback = run(&scene, &proxy, "a");
@@ -122,7 +122,7 @@ fn an_older_commit_that_lands_after_newer_ones_is_refused_and_changes_nothing() 
 
 #[test]
 fn a_transaction_that_was_carried_out_and_whose_answer_is_lost_is_not_done_again() {
-    let mut scene = Scene::new("ran-end-answer", ONE_PARTITION);
+    let mut scene = Scene::new("facts-end-answer", ONE_PARTITION);
     scene.tenant("t", Behaviour::FailFirst(2));
     let proxy = Proxy::start(&[scene.broker.address()]);
     let ringback = run(&scene, &proxy, "a");
@@ -164,7 +164,7 @@ fn hold_a_commit<'p>(scene: &mut Scene<'_>, proxy: &'p Proxy) -> Trap<'p> {
 /// namesake, and is none: the process goes on.
 #[test]
 fn a_transaction_that_the_coordinator_timed_out_ends_in_readoption_and_never_the_process() {
-    let (mut scene, proxy, ringback) = behind_a_proxy("ran-coordinator-timeout");
+    let (mut scene, proxy, ringback) = behind_a_proxy("facts-coordinator-timeout");
     let held = hold_a_commit(&mut scene, &proxy);
     let at = (scene.topic.as_str(), 0);
     let look = || committed(scene.broker, &scene.topic, at, Duration::from_millis(500));
@@ -187,7 +187,7 @@ fn a_transaction_that_the_coordinator_timed_out_ends_in_readoption_and_never_the
 /// would else stay for good, and the watchdog would end the process for it.
 #[test]
 fn a_life_given_up_within_a_revocation_closes() {
-    let (mut scene, proxy, ringback) = behind_a_proxy("ran-revocation-open");
+    let (mut scene, proxy, ringback) = behind_a_proxy("facts-revocation-open");
     let held = hold_a_commit(&mut scene, &proxy);
     // What is in a transaction without an end is not given back yet.
     let lost = proxy.trap(Fate::Lose, Wanted::answer(&[Api::HEARTBEAT]).all());
@@ -216,7 +216,7 @@ fn a_life_given_up_within_a_revocation_closes() {
 
 #[test]
 fn a_sync_that_is_held_back_stops_nobody_for_good_and_repeats_nothing() {
-    let mut scene = Scene::new("ran-sync-held", Plan::default());
+    let mut scene = Scene::new("facts-sync-held", Plan::default());
     scene.tenant("t", Behaviour::FailFirst(1));
     let proxy = Proxy::start(&[scene.broker.address()]);
     let first = run(&scene, &proxy, "a");
@@ -243,7 +243,7 @@ fn a_sync_that_is_held_back_stops_nobody_for_good_and_repeats_nothing() {
 
 #[test]
 fn a_coordinator_that_is_gone_for_seconds_is_waited_for() {
-    let mut scene = Scene::new("ran-coordinator-gone", Plan::default());
+    let mut scene = Scene::new("facts-coordinator-gone", Plan::default());
     scene.tenant("t", Behaviour::FailFirst(1));
     let proxy = Proxy::start(&[scene.broker.address()]);
     let ringback = run(&scene, &proxy, "a");
@@ -270,7 +270,7 @@ fn a_coordinator_that_is_gone_for_seconds_is_waited_for() {
 /// Whichever message is cut, and its connection with it.
 #[test]
 fn a_cut_in_any_exchange_breaks_no_promise() {
-    let mut scene = Scene::new("ran-cuts", Plan::default());
+    let mut scene = Scene::new("facts-cuts", Plan::default());
     scene.tenant("t", Behaviour::FailFirst(1));
     let proxy = Proxy::start(&[scene.broker.address()]);
     let cut = |wanted: Wanted| proxy.trap(Fate::Cut, wanted);
@@ -315,7 +315,7 @@ fn a_cut_in_any_exchange_breaks_no_promise() {
 /// the delay topic, no longer than its timeout, the broker's scan and a second.
 #[test]
 fn a_dead_replicas_transaction_freezes_its_delay_partition_no_longer_than_its_timeout_and_a_scan() {
-    let mut scene = Scene::new("ran-freeze", ONE_PARTITION);
+    let mut scene = Scene::new("facts-freeze", ONE_PARTITION);
     scene.tenant("t", Behaviour::FailFirst(1));
     let proxy = Proxy::start(&[scene.broker.address()]);
     let dies = run(&scene, &proxy, "dies");
@@ -340,7 +340,7 @@ fn a_dead_replicas_transaction_freezes_its_delay_partition_no_longer_than_its_ti
 
 #[test]
 fn a_schedule_with_one_more_delay_gets_the_new_topic_under_the_same_name() {
-    let mut scene = Scene::new("ran-one-more-delay", Plan::default());
+    let mut scene = Scene::new("facts-one-more-delay", Plan::default());
     scene.tenant("t", Behaviour::FailFirst(2));
     let ringback = scene.run("a");
     scene.publish("t", 20);
@@ -364,7 +364,7 @@ fn a_schedule_with_one_more_delay_gets_the_new_topic_under_the_same_name() {
 
 #[test]
 fn markers_of_transactions_leave_no_lag_behind() {
-    let mut scene = Scene::new("ran-markers", Plan::default());
+    let mut scene = Scene::new("facts-markers", Plan::default());
     scene.tenant("t", Behaviour::FailFirst(2));
     let ringback = scene.run("a");
     scene.publish("t", 100);
@@ -387,7 +387,7 @@ fn markers_of_transactions_leave_no_lag_behind() {
 /// See `groups`: the group does not notice, so the members do.
 #[test]
 fn partitions_that_a_killed_replica_had_given_up_do_not_stay_nobodys() {
-    let mut scene = Scene::new("ran-given-up-by", Plan::default());
+    let mut scene = Scene::new("facts-given-up-by", Plan::default());
     scene.tenant("t", Behaviour::Ok);
     let proxy = Proxy::start(&[scene.broker.address()]);
     let dies = run(&scene, &proxy, "a");
