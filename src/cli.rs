@@ -3,6 +3,7 @@
 //! stop at the first bad one. Runs on the main thread.
 
 use crate::config::args::{KafkaArgs, ListenArgs, RunArgs, TopicsArgs};
+use crate::exit;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::ffi::OsString;
@@ -15,16 +16,10 @@ use std::ffi::OsString;
     max_term_width = 100,
     disable_help_subcommand = true
 )]
-#[command(
-    after_help = "Each setting is a flag, or a variable: RINGBACK_ and its name in capitals.
-
-Exit codes:
-  0  drained or done
-  1  fault
-  2  wrong settings or usage
-  3  this replica's name is in use elsewhere
-  4  a hung Kafka client (safe to restart)"
-)]
+#[command(after_help = format!(
+    "Each setting is a flag, or a variable: RINGBACK_ and its name in capitals.\n\n{}",
+    exit::help()
+))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -12,22 +12,19 @@
 mod apart;
 
 use self::apart::Apart;
-use crate::admin::Status;
-use crate::clock::{self, Clock};
-use crate::config::name_files::NameFiles;
-use crate::config::watch::{ReloadResult, TenantsWatch};
+use crate::clock;
+use crate::config::watch::ReloadResult;
 use crate::engine::Engine;
-use crate::engine::event::{Action, EngineSettings, Event, Revocation};
-use crate::http::callback::Callbacks;
-use crate::kafka::settings::KafkaSettings;
+use crate::engine::event::{Action, Event, Revocation};
+use crate::exit::Exit;
 use crate::kafka::{self, Job, KafkaEvent, KafkaRequest, Session, Sessions};
 use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::fact::ReadoptReason;
 use crate::model::message::AttemptRequest;
 use crate::model::position::Position;
 use crate::model::time::UnixMillis;
+use crate::service::Service;
 use crate::shutdown::ShutdownPhase;
-use crate::telemetry::Telemetry;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,31 +65,6 @@ pub enum End {
     Hung,
 }
 
-/// What the service is made of.
-pub struct Service {
-    /// For the Kafka shell.
-    pub kafka: Arc<KafkaSettings>,
-    /// For the engine.
-    pub engine: EngineSettings,
-    /// Sends the attempts.
-    pub callbacks: Arc<Callbacks>,
-    /// Sends those that are kept apart. Shares nothing with the other, neither
-    /// connections nor lookups, which would live on the wrong thread.
-    pub callbacks_apart: Arc<Callbacks>,
-    /// The tenants in force, and their file.
-    pub tenants: TenantsWatch,
-    /// What the callbacks' names are looked up in.
-    pub name_files: NameFiles,
-    /// Facts become metrics and log lines here.
-    pub telemetry: Arc<Telemetry>,
-    /// What the operators' pages show.
-    pub status: Arc<Status>,
-    /// The process's clock.
-    pub clock: Arc<Clock>,
-    /// What the watchdog ends the process with where nobody else does.
-    pub hung_exit_code: u8,
-}
-
 /// Runs the service until it ends; `signals` moves the phase on. To be the main
 /// future of a current-thread runtime.
 pub async fn serve(
@@ -123,7 +95,7 @@ fn begin_watch(service: &Service, across: &Arc<Sessions>) -> oneshot::Receiver<(
         let _ = told.send(());
     };
     let settings = Arc::clone(&service.kafka);
-    let jobs = kafka::watch(settings, across, service.hung_exit_code, tell);
+    let jobs = kafka::watch(settings, across, Exit::HungClient.code(), tell);
     jobs.into_iter().for_each(spawn);
     hung
 }
@@ -492,7 +464,7 @@ impl Runner {
         let clock = Arc::clone(&self.service.clock);
         let attempted = self.attempted_in.clone();
         let (runtime, callbacks) = match order.apart {
-            true => (self.apart.runtime(), &self.service.callbacks_apart),
+            true => (self.apart.runtime(), &self.service.isolated_callbacks),
             false => (&self.runtime, &self.service.callbacks),
         };
         let callbacks = Arc::clone(callbacks);
@@ -570,7 +542,7 @@ impl Runner {
             }
         }
         if let Some(new) = self.service.name_files.check() {
-            for callbacks in [&self.service.callbacks, &self.service.callbacks_apart] {
+            for callbacks in [&self.service.callbacks, &self.service.isolated_callbacks] {
                 callbacks.look_names_up_in(&new.resolv_conf, &new.hosts);
             }
         }

@@ -36,9 +36,7 @@ pub fn run(
 /// What is wrong with the topics would end the start of the service, so it ends
 /// this command in the same way.
 fn connect(settings: &Settings) -> Exit {
-    let delays = settings.schedule.distinct_delays();
-    let bytes_max = settings.schedule.record_bytes_max;
-    let lines = check::check(&kafka_settings(&settings.cluster, delays, bytes_max));
+    let lines = check::check(&kafka_settings(&settings.cluster, &settings.schedule));
     for line in &lines {
         let level = match line.level {
             Level::Fine => "fine",
@@ -48,7 +46,7 @@ fn connect(settings: &Settings) -> Exit {
         print(format_args!("{level}: {}", line.text));
     }
     if lines.iter().any(|line| line.level == Level::Wrong) {
-        Exit::Refused
+        Exit::WrongSettings
     } else {
         Exit::Done
     }

@@ -1,5 +1,5 @@
 //! The commands, each a file, thin over the rest. What a command ends with is
-//! an [`Exit`]. Never a decision about a record. Runs on the main thread.
+//! a [`crate::exit::Exit`]. Never a decision about a record. Runs on the main thread.
 
 pub mod check_config;
 pub mod completions;
@@ -11,48 +11,14 @@ pub mod run;
 pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};
+use crate::config::settings::Schedule;
 use crate::config::settings::{Cluster, KafkaProperty};
-use crate::kafka::settings::KafkaSettings;
+use crate::exit::Exit;
 use crate::model::position::TopicNames;
-use crate::model::time::Delay;
+use crate::service::kafka_settings;
+use std::error::Error;
 use std::fmt::{Display, Write as _};
 use std::io;
-use std::process::ExitCode;
-
-/// How the process ends; the table of exit codes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exit {
-    /// Drained or done.
-    Done,
-    /// A fault.
-    Fault,
-    /// Wrong settings or usage; clap ends with the same code.
-    Refused,
-    /// This replica's name is in use elsewhere.
-    Fenced,
-    /// A hung Kafka client; safe to restart.
-    Hung,
-}
-
-impl Exit {
-    /// The number that the system sees.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Fault => 1,
-            Self::Refused => 2,
-            Self::Fenced => 3,
-            Self::Hung => 4,
-        }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        exit.code().into()
-    }
-}
 
 /// Which librdkafka properties may not be set so: the design needs them
 /// otherwise, or librdkafka does not take them. Opens nothing.
@@ -63,28 +29,16 @@ pub fn property_mistakes(properties: &[KafkaProperty]) -> Vec<(String, String)> 
         topics: TopicNames::new(String::new()),
         properties: properties.to_vec(),
     };
-    let refused = kafka_settings(&cluster, Vec::new(), 0).refused();
+    let schedule = Schedule {
+        attempts: 1,
+        delays: Vec::new(),
+        record_bytes_max: 0,
+    };
+    let refused = kafka_settings(&cluster, &schedule).refused();
     let pairs = refused
         .into_iter()
         .map(|property| (property.key, property.why));
     pairs.collect()
-}
-
-/// What the Kafka shell needs for a command that joins no group.
-fn kafka_settings(cluster: &Cluster, delays: Vec<Delay>, record_bytes_max: usize) -> KafkaSettings {
-    let properties = cluster.properties.iter();
-    KafkaSettings {
-        brokers: cluster.brokers.clone(),
-        group: String::new(),
-        instance: String::new(),
-        topics: cluster.topics.clone(),
-        delays,
-        record_bytes_max,
-        properties: properties
-            .map(|p| (p.key.clone(), p.value.clone()))
-            .collect(),
-        embedded: false,
-    }
 }
 
 /// Names every mistake on standard error.
@@ -99,7 +53,7 @@ pub fn refuse(mistakes: &[Mistake]) -> Exit {
         writeln!(text, "  {mistake}").expect("a String takes any text");
     }
     say(&mut io::stderr(), &text);
-    Exit::Refused
+    Exit::WrongSettings
 }
 
 /// Names every warning on standard error.
@@ -112,21 +66,27 @@ pub fn warn(warnings: &[Warning]) {
     }
 }
 
-/// Says on standard error why a command could not do its work, with all causes.
+/// Says on standard error why a command could not do its work.
 #[must_use]
-pub fn fault(error: &dyn std::error::Error) -> Exit {
-    let mut text = format!("ringback: {error}");
+pub fn fault(error: &dyn Error) -> Exit {
+    say(&mut io::stderr(), &format!("ringback: {}\n", chain(error)));
+    Exit::Fault
+}
+
+/// Returns an error's text with all its causes.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let why = error.to_string();
-        // Some libraries' texts hold their causes' already.
+        // Some libraries repeat the cause in their own text.
         if !text.contains(&why) {
             write!(text, ": {why}").expect("a String takes any text");
         }
         cause = error.source();
     }
-    say(&mut io::stderr(), &format!("{text}\n"));
-    Exit::Fault
+    text
 }
 
 /// Prints a line of a command's answer on standard output.

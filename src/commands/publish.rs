@@ -8,7 +8,7 @@ pub mod records;
 use super::{Exit, fault, print, refuse, say};
 use crate::cli::PublishArgs;
 use crate::config::mistake::Mistake;
-use crate::config::settings::{self, Cluster, PropertyRule};
+use crate::config::settings::{self, Cluster, PropertyRule, Schedule};
 use crate::kafka::admin;
 use crate::kafka::publish::{Error as KafkaError, Publisher};
 use crate::kafka::settings::KafkaSettings;
@@ -181,12 +181,13 @@ impl fmt::Display for Sum {
 }
 
 fn publish(cluster: &Cluster, plan: Plan) -> Result<Sum, Error> {
-    let settings = super::kafka_settings(
-        cluster,
-        Vec::new(),
+    let schedule = Schedule {
+        attempts: 1,
+        delays: Vec::new(),
         // The broker's limit decides, and its refusal is reported.
-        records::LINE_BYTES_MAX,
-    );
+        record_bytes_max: records::LINE_BYTES_MAX,
+    };
+    let settings = super::kafka_settings(cluster, &schedule);
     let topic = settings.topics.name(Topic::Source);
     topic_exists(&settings, &topic)?;
     let mut sending = Sending {

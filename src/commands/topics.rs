@@ -30,8 +30,7 @@ pub fn run(given: &Topics, rule: PropertyRule) -> Exit {
             return refuse(&mistakes);
         }
     };
-    let delays = schedule.distinct_delays();
-    let settings = kafka_settings(&cluster, delays, schedule.record_bytes_max);
+    let settings = kafka_settings(&cluster, &schedule);
     let done = match create {
         None => list(&settings),
         Some(create) => make(&settings, wish, create.dry_run),

@@ -13,22 +13,21 @@ mod receiver;
 mod view;
 mod witness;
 
-use crate::admin::{About, Status};
+use crate::admin::Status;
 use crate::clock::Clock;
-use crate::commands::Exit;
 use crate::commands::publish::records::Outgoing;
-use crate::config::name_files::NameFiles;
+use crate::config::settings::{self, LogLevel, Schedule, Settings};
 use crate::config::watch::TenantsWatch;
-use crate::engine::event::EngineSettings;
-use crate::http::callback::{Callbacks, HttpError, HttpSettings, Trust};
-use crate::kafka::settings::KafkaSettings;
+use crate::http::callback::HttpError;
+use crate::kafka::settings::ClusterKind;
 use crate::model::call::CallEnded;
 use crate::model::disposition::Disposition;
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::{Delay, UnixMillis};
-use crate::runner::{self, End, Service};
+use crate::runner::{self, End};
+use crate::service::Service;
 use crate::shutdown::ShutdownPhase;
-use crate::telemetry::{Metrics, Telemetry};
+use crate::telemetry::Metrics;
 use cast::Role;
 use ipnet::IpNet;
 use rdkafka::client::ClientContext;
@@ -41,6 +40,8 @@ use rdkafka::producer::{
 use receiver::Receivers;
 use std::fmt;
 use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -90,56 +91,21 @@ async fn demo() -> Result<bool, Error> {
         .collect();
     // It lives until the end of this function.
     let cluster = Cluster::new(1).map_err(Error::Cluster)?;
-    let kafka = kafka_settings(cluster.bootstrap_servers(), names.clone(), &delays);
-    create_topics(&cluster, &kafka).map_err(Error::Cluster)?;
-    let producer = producer(&kafka.brokers).map_err(Error::Cluster)?;
+    create_topics(&cluster, &delays, &names).map_err(Error::Cluster)?;
+    let producer = producer(&cluster.bootstrap_servers()).map_err(Error::Cluster)?;
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Io)?;
     let receiver = listener.local_addr().map_err(Error::Io)?;
-    let clock = Arc::new(Clock::start());
-    let metrics = Arc::new(Metrics::new(
-        names.clone(),
-        &delays,
-        env!("CARGO_PKG_VERSION"),
-        "",
-    ));
-    let status = Status::new(About {
-        names: names.clone(),
-        instance: INSTANCE.to_owned(),
-        group: kafka.group.clone(),
-        version: env!("CARGO_PKG_VERSION"),
-        started_at: clock.now(),
-    });
-    let http = HttpSettings {
-        timeout: ATTEMPT_TIMEOUT,
-        version: env!("CARGO_PKG_VERSION"),
-        allow_networks: vec![IpNet::from(receiver.ip())],
-        proxy: None,
-        trust: Trust::Nobody,
-        keeps: true,
-    };
-    let apart = HttpSettings {
-        keeps: false,
-        ..http.clone()
-    };
-    let service = Service {
-        kafka: Arc::new(kafka),
-        engine: engine_settings(names.clone(), delays),
-        callbacks: Arc::new(Callbacks::new(http).map_err(Error::Http)?),
-        callbacks_apart: Arc::new(Callbacks::new(apart).map_err(Error::Http)?),
-        tenants: TenantsWatch::fixed(cast::tenants(receiver)),
-        name_files: NameFiles::default(),
-        telemetry: Arc::new(Telemetry::new(Arc::clone(&metrics), names.clone())),
-        status: Arc::new(status),
-        clock: Arc::clone(&clock),
-        hung_exit_code: Exit::Hung.code(),
-    };
+    let settings = settings(cluster.bootstrap_servers(), names.clone(), delays, receiver);
+    let tenants = TenantsWatch::fixed(cast::tenants(receiver));
+    let service = Service::new(&settings, tenants, ClusterKind::Embedded).map_err(Error::Http)?;
+    let clock = Arc::clone(&service.clock);
     let witness = Arc::new(Mutex::new(Witness::default()));
     let stage = Stage {
         began: clock.now(),
         topic: names.name(Topic::Source),
         status: Arc::clone(&service.status),
         clock: Arc::clone(&clock),
-        metrics,
+        metrics: Arc::clone(&service.metrics),
         witness: Arc::clone(&witness),
         producer,
     };
@@ -161,38 +127,50 @@ async fn demo() -> Result<bool, Error> {
     Ok(right && drained)
 }
 
-fn kafka_settings(brokers: String, topics: TopicNames, delays: &[Delay]) -> KafkaSettings {
-    let mut distinct = delays.to_vec();
-    distinct.sort_unstable();
-    distinct.dedup();
-    KafkaSettings {
-        brokers,
+fn settings(
+    brokers: String,
+    topics: TopicNames,
+    delays: Vec<Delay>,
+    receiver: SocketAddr,
+) -> Settings {
+    Settings {
+        cluster: settings::Cluster {
+            brokers,
+            topics,
+            properties: Vec::new(),
+        },
         group: "ringback".to_owned(),
         instance: INSTANCE.to_owned(),
-        topics,
-        delays: distinct,
-        record_bytes_max: RECORD_BYTES_MAX,
-        properties: Vec::new(),
-        embedded: true,
-    }
-}
-
-fn engine_settings(topics: TopicNames, delays: Vec<Delay>) -> EngineSettings {
-    EngineSettings {
-        topics,
-        attempts: ATTEMPTS,
-        delays,
+        schedule: Schedule {
+            attempts: ATTEMPTS,
+            delays,
+            record_bytes_max: RECORD_BYTES_MAX,
+        },
+        timeout: ATTEMPT_TIMEOUT,
+        tenants: PathBuf::new(),
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         in_flight_max: 1_024,
         commit_interval: Duration::from_millis(2),
-        record_bytes_max: RECORD_BYTES_MAX,
         drain_timeout: DRAIN_MAX,
+        allow_networks: vec![IpNet::from(receiver.ip())],
+        proxy: None,
+        ca_file: None,
+        log: LogLevel::Info,
+        log_format: None,
     }
 }
 
 /// Makes the topics that `topics create` would make.
-fn create_topics(cluster: &Cluster, kafka: &KafkaSettings) -> Result<(), KafkaError> {
-    for topic in kafka.needed_topics() {
-        cluster.create_topic(&kafka.topics.name(topic), PARTITIONS, 1)?;
+fn create_topics(
+    cluster: &Cluster,
+    delays: &[Delay],
+    names: &TopicNames,
+) -> Result<(), KafkaError> {
+    let mut delays = delays.to_vec();
+    delays.dedup();
+    let delays = delays.into_iter().map(Topic::Delay);
+    for topic in delays.chain([Topic::Source, Topic::DeadLetter]) {
+        cluster.create_topic(&names.name(topic), PARTITIONS, 1)?;
     }
     Ok(())
 }

@@ -37,6 +37,15 @@ pub const TRANSACTION_SOCKET: Duration = Duration::from_secs(5);
 /// a connection comes or goes. So idle ones go.
 const TRANSACTION_IDLE_MS: &str = "5000";
 
+/// The kind of cluster that a client connects to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClusterKind {
+    Brokers,
+    /// librdkafka's in-process cluster, for the demo. It has no topic settings,
+    /// no topic ids and no admin calls.
+    Embedded,
+}
+
 /// How to reach Kafka and what to use there.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaSettings {

@@ -153,7 +153,15 @@ pub const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "cli",
-        to: &["config"],
+        to: &["config", "exit"],
+    },
+    Arrow {
+        from: "exit",
+        to: &[],
+    },
+    Arrow {
+        from: "service",
+        to: EVERYONE,
     },
     Arrow {
         from: "runner",

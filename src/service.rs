@@ -1,0 +1,129 @@
+//! Builds the service from its settings, once for `run` and `demo`. Opens no
+//! connection, starts no thread and decides nothing about records. Runs on the
+//! main thread.
+
+use crate::admin::{About, Status};
+use crate::clock::Clock;
+use crate::config::name_files::NameFiles;
+use crate::config::settings::{Cluster, Schedule, Settings};
+use crate::config::watch::TenantsWatch;
+use crate::engine::event::EngineSettings;
+use crate::http::callback::{Callbacks, HttpError, HttpSettings, Trust};
+use crate::kafka::settings::{ClusterKind, KafkaSettings};
+use crate::telemetry::{Metrics, Telemetry};
+use std::sync::Arc;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The parts of the service, ready for [`crate::runner::serve`].
+pub struct Service {
+    pub kafka: Arc<KafkaSettings>,
+    pub engine: EngineSettings,
+    /// Sends attempts to tenants that answer, on the runner's thread.
+    pub callbacks: Arc<Callbacks>,
+    /// Sends isolated attempts, on threads of their own. Shares neither
+    /// connections nor lookups with `callbacks`: both stay on their thread.
+    pub isolated_callbacks: Arc<Callbacks>,
+    pub tenants: TenantsWatch,
+    /// The system's files about host names, for the callbacks' lookups.
+    pub name_files: NameFiles,
+    pub metrics: Arc<Metrics>,
+    pub telemetry: Arc<Telemetry>,
+    pub status: Arc<Status>,
+    pub clock: Arc<Clock>,
+}
+
+impl Service {
+    /// Builds the service. It starts its clock and nothing else.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be made, for example for a wrong certificate.
+    pub fn new(
+        settings: &Settings,
+        tenants: TenantsWatch,
+        kind: ClusterKind,
+    ) -> Result<Self, HttpError> {
+        let clock = Arc::new(Clock::start());
+        let names = settings.cluster.topics.clone();
+        let delays = settings.schedule.distinct_delays();
+        let librdkafka = rdkafka::util::get_rdkafka_version().1;
+        let metrics = Metrics::new(names.clone(), &delays, VERSION, &librdkafka);
+        let metrics = Arc::new(metrics);
+        let status = Status::new(About {
+            names: names.clone(),
+            instance: settings.instance.clone(),
+            group: settings.group.clone(),
+            version: VERSION,
+            started_at: clock.now(),
+        });
+        let http = http_settings(settings, kind);
+        let isolated = HttpSettings {
+            keeps: false,
+            ..http.clone()
+        };
+        Ok(Self {
+            kafka: Arc::new(KafkaSettings {
+                group: settings.group.clone(),
+                instance: settings.instance.clone(),
+                embedded: kind == ClusterKind::Embedded,
+                ..kafka_settings(&settings.cluster, &settings.schedule)
+            }),
+            engine: engine_settings(settings),
+            callbacks: Arc::new(Callbacks::new(http)?),
+            isolated_callbacks: Arc::new(Callbacks::new(isolated)?),
+            tenants,
+            name_files: NameFiles::default(),
+            telemetry: Arc::new(Telemetry::new(Arc::clone(&metrics), names)),
+            metrics,
+            status: Arc::new(status),
+            clock,
+        })
+    }
+}
+
+/// Returns the Kafka shell's settings without a group and an instance: for the
+/// commands, which join no group.
+#[must_use]
+pub fn kafka_settings(cluster: &Cluster, schedule: &Schedule) -> KafkaSettings {
+    let properties = cluster.properties.iter();
+    KafkaSettings {
+        brokers: cluster.brokers.clone(),
+        group: String::new(),
+        instance: String::new(),
+        topics: cluster.topics.clone(),
+        delays: schedule.distinct_delays(),
+        record_bytes_max: schedule.record_bytes_max,
+        properties: properties
+            .map(|p| (p.key.clone(), p.value.clone()))
+            .collect(),
+        embedded: false,
+    }
+}
+
+fn http_settings(settings: &Settings, kind: ClusterKind) -> HttpSettings {
+    HttpSettings {
+        timeout: settings.timeout,
+        version: VERSION,
+        allow_networks: settings.allow_networks.clone(),
+        proxy: settings.proxy.as_ref().map(|proxy| proxy.0.to_string()),
+        trust: match (kind, &settings.ca_file) {
+            // The demo has no callbacks over https.
+            (ClusterKind::Embedded, _) => Trust::Nobody,
+            (ClusterKind::Brokers, Some(file)) => Trust::SystemAnd(file.pem.clone()),
+            (ClusterKind::Brokers, None) => Trust::System,
+        },
+        keeps: true,
+    }
+}
+
+fn engine_settings(settings: &Settings) -> EngineSettings {
+    EngineSettings {
+        topics: settings.cluster.topics.clone(),
+        attempts: settings.schedule.attempts,
+        delays: settings.schedule.delays.clone(),
+        in_flight_max: settings.in_flight_max,
+        commit_interval: settings.commit_interval,
+        record_bytes_max: settings.schedule.record_bytes_max,
+        drain_timeout: settings.drain_timeout,
+    }
+}
