@@ -15,12 +15,11 @@ use self::apart::Apart;
 use crate::clock;
 use crate::config::watch::ReloadResult;
 use crate::engine::Engine;
-use crate::engine::event::{Action, Event, Revocation};
+use crate::engine::event::{Action, Event};
 use crate::exit::Exit;
 use crate::kafka::{self, Job, KafkaEvent, KafkaRequest, Session, Sessions};
 use crate::model::attempt::{AttemptResult, Outcome};
-use crate::model::fact::ReadoptReason;
-use crate::model::message::AttemptRequest;
+use crate::model::message::{AttemptRequest, Isolation, SessionId};
 use crate::model::position::Position;
 use crate::model::time::UnixMillis;
 use crate::service::Service;
@@ -46,6 +45,8 @@ const FENCED_WINDOW: Duration = Duration::from_secs(60);
 /// two clients with some 15 threads. No further life begins before one ends,
 /// which the watchdog sees to.
 const LIVES_LEFT_MAX: usize = 3;
+/// "waiting for Kafka" is logged at most this often.
+const WAITING_LOG_EVERY: Duration = Duration::from_secs(30);
 /// Leaving the group takes some 0.1 s; it gets what the drain has left of its
 /// time, and at least this.
 const LEAVE_MIN: Duration = Duration::from_millis(300);
@@ -130,6 +131,7 @@ struct Runner {
     drain_by: Option<UnixMillis>,
     leave_by: Option<UnixMillis>,
     next_tick: UnixMillis,
+    waiting_logged_at: Option<UnixMillis>,
     end: Option<End>,
 }
 
@@ -159,6 +161,7 @@ impl Runner {
             drain_by: None,
             leave_by: None,
             next_tick: now,
+            waiting_logged_at: None,
             end: None,
         }
     }
@@ -190,7 +193,7 @@ impl Runner {
         while records < TURN_MAX {
             match self.reports.try_recv() {
                 Ok((life, report)) if life == self.life_number => {
-                    records += self.report(now, report)
+                    records += self.kafka(now, life, report)
                 }
                 Ok(_) => {}
                 Err(_) => break,
@@ -233,7 +236,7 @@ impl Runner {
             Some(attempted) = self.attempted.recv() => self.attempted(self.service.clock.now(), attempted),
             Some((life, report)) = self.reports.recv() => {
                 if life == self.life_number {
-                    self.report(self.service.clock.now(), report);
+                    self.kafka(self.service.clock.now(), life, report);
                 }
             }
             Ok(()) = self.phase.changed() => self.phase_changed(),
@@ -263,128 +266,21 @@ impl Runner {
         self.engine.handle(now, event);
     }
 
-    /// Hands on what the Kafka side says; returns how many records were in it.
-    fn report(&mut self, now: UnixMillis, report: KafkaEvent) -> usize {
-        let event = match report {
-            KafkaEvent::Records(records) => {
-                let count = records.len();
-                for (generation, record) in records {
-                    self.engine
-                        .handle(now, Event::Record { generation, record });
-                }
-                return count;
-            }
-            KafkaEvent::Assigned {
-                generation,
-                partitions,
-            } => {
-                self.service.status.assigned(now);
-                Event::Assigned {
-                    generation,
-                    partitions,
-                }
-            }
-            KafkaEvent::Revoked {
-                generation,
-                partitions,
-                lost,
-            } => {
-                let how = if lost {
-                    Revocation::Lost
-                } else {
-                    Revocation::Asked
-                };
-                Event::Revoked {
-                    generation,
-                    partitions,
-                    how,
-                }
-            }
-            KafkaEvent::CommittedState {
-                generation,
-                partition,
-                found,
-            } => Event::CommittedState {
-                generation,
-                partition,
-                found,
-            },
-            KafkaEvent::ReachedEnd {
-                generation,
-                partition,
-                next,
-            } => Event::ReachedEnd {
-                generation,
-                partition,
-                next,
-            },
-            KafkaEvent::OutOfRange {
-                generation,
-                partition,
-            } => Event::OutOfRange {
-                generation,
-                partition,
-            },
-            KafkaEvent::LogBounds(bounds) => {
-                // The brokers answer, again or still.
-                self.service.status.answered(now);
-                Event::LogBounds(bounds)
-            }
-            KafkaEvent::Committed { write } => Event::Committed { write },
-            KafkaEvent::CommitRefused { write } => Event::CommitRefused { write },
-            KafkaEvent::CommitUnsure { write, why } => {
-                warn!(why, "a commit's outcome is not known");
-                Event::WriteUnsure { write }
-            }
-            KafkaEvent::Moved { write } => Event::Moved { write },
-            KafkaEvent::MoveRefused { write, why } => {
-                info!(why, "a transaction was aborted and is decided again");
-                Event::MoveRefused { write }
-            }
-            KafkaEvent::MoveTooLarge { write } => Event::MoveTooLarge { write },
-            KafkaEvent::MoveUnsure { write, why } => {
-                warn!(why, "a transaction's outcome is not known");
-                Event::WriteUnsure { write }
-            }
-            KafkaEvent::TopicRecreated { topic } => {
-                let topic = self.service.engine.topics.name(topic);
-                error!(topic, "the topic was deleted and made again");
-                Event::KafkaFault {
-                    reason: ReadoptReason::TopicRecreated,
-                }
-            }
-            KafkaEvent::ConsumerFault { why } => {
-                warn!(why, "the consumer failed");
-                Event::KafkaFault {
-                    reason: ReadoptReason::ConsumerFault,
-                }
-            }
-            other => {
-                self.heard(now, other);
-                return 0;
-            }
+    /// Logs an event of the Kafka session, shows it on the pages and passes it
+    /// to the engine. Returns the number of records in it.
+    fn kafka(&mut self, now: UnixMillis, session: u64, event: KafkaEvent) -> usize {
+        self.log(&event);
+        let status = &self.service.status;
+        let records = match &event {
+            KafkaEvent::Records(records) => records.len(),
+            _ => 0,
         };
-        self.engine.handle(now, event);
-        0
-    }
-
-    /// What concerns the process and not the engine.
-    fn heard(&mut self, now: UnixMillis, report: KafkaEvent) {
-        match report {
-            KafkaEvent::Waiting { why, say } => {
-                if say {
-                    warn!(why, "waiting for Kafka");
-                }
-                self.service.status.waiting(why);
-            }
-            KafkaEvent::Ready => {
-                info!("subscribed");
-                self.service.status.answered(now);
-            }
-            KafkaEvent::Namesake => {
-                error!("another process uses this replica's name");
-                self.end = Some(End::Fenced);
-            }
+        match &event {
+            KafkaEvent::Assigned { .. } => status.assigned(now),
+            // The brokers answer, again or still.
+            KafkaEvent::LogBounds(_) | KafkaEvent::Subscribed => status.answered(now),
+            KafkaEvent::Waiting { why } => status.waiting(why.clone()),
+            KafkaEvent::ConsumerFenced => self.end = Some(End::Fenced),
             KafkaEvent::ProducerFenced => {
                 self.fenced_at.push_back(now);
                 self.fenced_at.retain(|at| now.since(*at) < FENCED_WINDOW);
@@ -395,13 +291,40 @@ impl Runner {
                     self.end = Some(End::Fenced);
                 }
             }
-            KafkaEvent::WrongSettings { why } => self.end = Some(End::WrongSettings(why)),
-            KafkaEvent::Left => {
-                if self.leave_by.is_some() {
-                    self.end = Some(End::Drained);
+            KafkaEvent::WrongSettings { why } => self.end = Some(End::WrongSettings(why.clone())),
+            KafkaEvent::Left if self.leave_by.is_some() => self.end = Some(End::Drained),
+            _ => {}
+        }
+        let session = SessionId(session);
+        self.engine.handle(now, Event::Kafka { session, event });
+        records
+    }
+
+    fn log(&mut self, event: &KafkaEvent) {
+        match event {
+            KafkaEvent::CommitUnsure { why, .. } => warn!(why, "a commit's outcome is not known"),
+            KafkaEvent::MoveUnsure { why, .. } => {
+                warn!(why, "a transaction's outcome is not known")
+            }
+            KafkaEvent::MoveRefused { why, .. } => {
+                info!(why, "a transaction was aborted and is decided again");
+            }
+            KafkaEvent::TopicRecreated { topic } => {
+                let topic = self.service.engine.topics.name(*topic);
+                error!(topic, "the topic was deleted and made again");
+            }
+            KafkaEvent::ConsumerFault { why } => warn!(why, "the consumer failed"),
+            KafkaEvent::ConsumerFenced => error!("another process uses this replica's name"),
+            KafkaEvent::Subscribed => info!("subscribed"),
+            KafkaEvent::Waiting { why } => {
+                let now = self.service.clock.now();
+                let before = self.waiting_logged_at;
+                if before.is_none_or(|at| now.since(at) >= WAITING_LOG_EVERY) {
+                    self.waiting_logged_at = Some(now);
+                    warn!(why, "waiting for Kafka");
                 }
             }
-            _ => unreachable!("all others become events"),
+            _ => {}
         }
     }
 
@@ -410,39 +333,7 @@ impl Runner {
             match action {
                 Action::Report(fact) => self.service.telemetry.observe(now, &fact),
                 Action::StartAttempt(order) => self.attempt(order),
-                Action::Commit(order) => self.request(KafkaRequest::Commit(order)),
-                Action::Move(order) => self.request(KafkaRequest::Move(order)),
-                Action::Fetch {
-                    generation,
-                    partition,
-                    records,
-                } => {
-                    self.request(KafkaRequest::Fetch {
-                        generation,
-                        partition,
-                        records,
-                    });
-                }
-                Action::StartFetch {
-                    generation,
-                    partition,
-                    from,
-                } => {
-                    self.request(KafkaRequest::StartFetch {
-                        generation,
-                        partition,
-                        from,
-                    });
-                }
-                Action::FinishRevoke {
-                    generation,
-                    partitions,
-                } => {
-                    self.request(KafkaRequest::FinishRevoke {
-                        generation,
-                        partitions,
-                    });
-                }
+                Action::Kafka(request) => self.request(request),
                 Action::Readopt { .. } => {
                     self.life = None;
                     self.life_number += 1;
@@ -463,9 +354,9 @@ impl Runner {
     fn attempt(&self, order: AttemptRequest) {
         let clock = Arc::clone(&self.service.clock);
         let attempted = self.attempted_in.clone();
-        let (runtime, callbacks) = match order.apart {
-            true => (self.apart.runtime(), &self.service.isolated_callbacks),
-            false => (&self.runtime, &self.service.callbacks),
+        let (runtime, callbacks) = match order.isolation {
+            Isolation::Isolated => (self.apart.runtime(), &self.service.isolated_callbacks),
+            Isolation::Shared => (&self.runtime, &self.service.callbacks),
         };
         let callbacks = Arc::clone(callbacks);
         runtime.spawn(async move {

@@ -11,7 +11,7 @@ use super::{Engine, Running};
 use crate::model::disposition::DeadLetterReason;
 use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::headers::traceparent;
-use crate::model::message::{AttemptRequest, WriteId};
+use crate::model::message::{AttemptRequest, Isolation, WriteId};
 use crate::model::position::{Partition, Position};
 use crate::model::tenant::Tenant;
 use crate::model::time::UnixMillis;
@@ -32,11 +32,10 @@ const MOVE_GAP_MAX: Duration = Duration::from_millis(250);
 const MOVE_RETRY: Duration = Duration::from_millis(100);
 
 impl Engine {
-    pub(super) fn on_committed(&mut self, write: WriteId) {
+    pub(super) fn on_committed(&mut self, write: WriteId, took: Duration) {
         let Some(done) = self.writes.commit.take_if(|o| o.write == write) else {
             return;
         };
-        let took = self.now.since(done.sent_at);
         if took > COMMIT_SURE {
             self.readopt(ReadoptReason::CommitUnsure);
             return;
@@ -51,11 +50,10 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_moved(&mut self, write: WriteId) {
+    pub(super) fn on_moved(&mut self, write: WriteId, took: Duration) {
         let Some(done) = self.writes.moving.take_if(|o| o.write == write) else {
             return;
         };
-        let took = self.now.since(done.sent_at);
         let gap = (took / 4).clamp(MOVE_GAP_MIN, MOVE_GAP_MAX);
         self.writes.move_not_before = self.now.plus(gap);
         self.writes.move_took = took;
@@ -181,7 +179,10 @@ impl Engine {
             attempt,
             start_by,
             traceparent: traceparent(&held.record.headers),
-            apart: !self.lanes.answers(held.lane),
+            isolation: match self.lanes.answers(held.lane) {
+                true => Isolation::Shared,
+                false => Isolation::Isolated,
+            },
         };
         self.fresh.take();
         self.fresh.started(position, self.now);

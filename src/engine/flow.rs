@@ -13,6 +13,7 @@ use crate::model::call::{CallEnded, RecordId};
 use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::headers::History;
+use crate::model::message::KafkaRequest;
 use crate::model::position::{Generation, NextOffset, Partition, Position};
 use crate::model::record::Record;
 use crate::model::time::UnixMillis;
@@ -468,11 +469,12 @@ impl Engine {
             if records > 0 {
                 owned.credit += records;
                 let generation = owned.generation;
-                self.actions.push_back(Action::Fetch {
+                let fetch = KafkaRequest::Fetch {
                     generation,
                     partition: *partition,
                     records,
-                });
+                };
+                self.actions.push_back(Action::Kafka(fetch));
             }
         }
     }

@@ -2,13 +2,13 @@
 //! left, revocation, re-adoption after an unclear outcome, drain.
 
 use super::caution::Caution;
-use super::event::{Action, Revocation};
+use super::event::Action;
 use super::ledger::{Entry, Ledger};
 use super::offsets::{self, Began, Unusable};
 use super::owned::{Delivered, Owned, Phase};
 use super::{Engine, Known};
 use crate::model::fact::{Fact, ReadoptReason};
-use crate::model::message::{CommittedState, LogBounds};
+use crate::model::message::{CommittedState, KafkaRequest, LogBounds, Revocation};
 use crate::model::position::{Generation, NextOffset, Offset, Partition, Position};
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -157,7 +157,7 @@ impl Engine {
             unfinished,
             in_doubt,
         });
-        self.act(Action::StartFetch {
+        self.request(KafkaRequest::StartFetch {
             generation,
             partition,
             from,
@@ -202,13 +202,13 @@ impl Engine {
         self.failing.forget(&partitions);
         for partition in &partitions {
             let phase = match how {
-                Revocation::Asked => Phase::Leaving,
+                Revocation::Requested => Phase::Leaving,
                 Revocation::Lost => Phase::Lost,
             };
             self.begin_leaving(*partition, phase);
         }
         let wait = match how {
-            Revocation::Asked => REVOKE_WAIT,
+            Revocation::Requested => REVOKE_WAIT,
             Revocation::Lost => Duration::ZERO,
         };
         let in_flight_until = self.now.plus(wait);
@@ -260,7 +260,7 @@ impl Engine {
             }
             let (generation, partitions) =
                 (leaving.generation, std::mem::take(&mut leaving.partitions));
-            self.act(Action::FinishRevoke {
+            self.request(KafkaRequest::FinishRevoke {
                 generation,
                 partitions,
             });
@@ -504,6 +504,7 @@ fn pass_lost(owned: &mut Owned, log_start: NextOffset) -> u64 {
 mod tests {
     use super::*;
     use crate::engine::event::{EngineSettings, Event};
+    use crate::model::message::{KafkaEvent, SessionId};
     use crate::model::position::TopicNames;
 
     #[test]
@@ -517,8 +518,9 @@ mod tests {
             record_bytes_max: 1,
             drain_timeout: Duration::from_secs(1),
         });
-        let fault = || Event::KafkaFault {
-            reason: ReadoptReason::ConsumerFault,
+        let fault = || Event::Kafka {
+            session: SessionId(1),
+            event: KafkaEvent::ConsumerFault { why: String::new() },
         };
         for _ in 0..2 {
             engine.handle(UnixMillis(1), fault());

@@ -27,7 +27,8 @@ mod writes;
 
 use crate::model::attempt::AttemptResult;
 use crate::model::call::RecordId;
-use crate::model::fact::Fact;
+use crate::model::fact::{Fact, ReadoptReason};
+use crate::model::message::{KafkaEvent, KafkaRequest};
 use crate::model::position::{Generation, Partition, Position};
 use crate::model::tenant::{TenantId, Tenants};
 use crate::model::time::UnixMillis;
@@ -139,43 +140,68 @@ impl Engine {
         self.now = now;
         self.unsettled = true;
         match event {
-            Event::Assigned {
+            Event::Kafka { event, .. } => self.on_kafka(event),
+            Event::AttemptFinished { position, ended } => self.on_attempt_finished(position, ended),
+            Event::AttemptExpired { position } => self.on_attempt_expired(position),
+            Event::TenantsReplaced(tenants) => self.on_tenants_replaced(tenants),
+            Event::Wake { worked } => self.fresh.worked(worked),
+            Event::Drain => self.on_drain(),
+        }
+    }
+
+    fn on_kafka(&mut self, event: KafkaEvent) {
+        match event {
+            KafkaEvent::Assigned {
                 generation,
                 partitions,
             } => self.on_assigned(generation, partitions),
-            Event::CommittedState {
+            KafkaEvent::CommittedState {
                 generation,
                 partition,
                 found,
             } => self.on_found(generation, partition, found),
-            Event::Revoked {
+            KafkaEvent::Revoked {
                 generation,
                 partitions,
                 how,
             } => self.on_revoked(generation, partitions, how),
-            Event::Record { generation, record } => self.on_record(generation, record),
-            Event::ReachedEnd {
+            KafkaEvent::Records(records) => {
+                for (generation, record) in records {
+                    self.on_record(generation, record);
+                }
+            }
+            KafkaEvent::ReachedEnd {
                 generation,
                 partition,
                 next,
             } => self.on_reached_end(generation, partition, next),
-            Event::OutOfRange {
+            KafkaEvent::OutOfRange {
                 generation,
                 partition,
             } => self.on_out_of_range(generation, partition),
-            Event::LogBounds(bounds) => self.on_log_bounds(&bounds),
-            Event::AttemptFinished { position, ended } => self.on_attempt_finished(position, ended),
-            Event::AttemptExpired { position } => self.on_attempt_expired(position),
-            Event::Committed { write } => self.on_committed(write),
-            Event::CommitRefused { write } => self.on_commit_refused(write),
-            Event::Moved { write } => self.on_moved(write),
-            Event::MoveRefused { write } => self.on_move_refused(write),
-            Event::MoveTooLarge { write } => self.on_move_too_large(write),
-            Event::WriteUnsure { write } => self.on_write_unsure(write),
-            Event::KafkaFault { reason } => self.on_kafka_fault(reason),
-            Event::TenantsReplaced(tenants) => self.on_tenants_replaced(tenants),
-            Event::Wake { worked } => self.fresh.worked(worked),
-            Event::Drain => self.on_drain(),
+            KafkaEvent::LogBounds(bounds) => self.on_log_bounds(&bounds),
+            KafkaEvent::Committed { write, took } => self.on_committed(write, took),
+            KafkaEvent::CommitRefused { write, .. } => self.on_commit_refused(write),
+            KafkaEvent::Moved { write, took } => self.on_moved(write, took),
+            KafkaEvent::MoveRefused { write, .. } => self.on_move_refused(write),
+            KafkaEvent::MoveTooLarge { write, .. } => self.on_move_too_large(write),
+            KafkaEvent::CommitUnsure { write, .. } | KafkaEvent::MoveUnsure { write, .. } => {
+                self.on_write_unsure(write);
+            }
+            KafkaEvent::TopicRecreated { .. } => {
+                self.on_kafka_fault(ReadoptReason::TopicRecreated);
+            }
+            KafkaEvent::ConsumerFault { .. } => self.on_kafka_fault(ReadoptReason::ConsumerFault),
+            KafkaEvent::ConsumerFenced
+            | KafkaEvent::ProducerFenced
+            | KafkaEvent::BrokerFault
+            | KafkaEvent::Waiting { .. }
+            | KafkaEvent::TopicsAccepted
+            | KafkaEvent::Subscribed
+            | KafkaEvent::Unassigned(_)
+            | KafkaEvent::WrongSettings { .. }
+            | KafkaEvent::Left
+            | KafkaEvent::SessionEnded => {}
         }
     }
 
@@ -225,6 +251,10 @@ impl Engine {
 
     fn act(&mut self, action: Action) {
         self.actions.push_back(action);
+    }
+
+    fn request(&mut self, request: KafkaRequest) {
+        self.act(Action::Kafka(request));
     }
 
     fn report(&mut self, fact: Fact) {

@@ -14,14 +14,15 @@
 //! [`MOVE_WAIT`] it were every second one. 450 diverts/s are five transactions.
 
 use super::Engine;
-use super::event::Action;
 use super::ledger::{Entry, Moving};
 use super::owned::{InWrite, MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, Owned, Phase};
 use super::verdict::Verdict;
 use crate::model::disposition::DeadLetterReason;
 use crate::model::fact::ReadoptReason;
 use crate::model::headers;
-use crate::model::message::{CommitRequest, METADATA_UNITS_MAX, MoveRequest, Snapshot, WriteId};
+use crate::model::message::{
+    CommitRequest, KafkaRequest, METADATA_UNITS_MAX, MoveRequest, Snapshot, WriteId,
+};
 use crate::model::position::{Partition, Position};
 use crate::model::record::MovedRecord;
 use crate::model::time::UnixMillis;
@@ -173,7 +174,7 @@ impl Engine {
             metadata_permille: 0,
         });
         let generation = self.generation;
-        self.act(Action::Move(MoveRequest {
+        self.request(KafkaRequest::Move(MoveRequest {
             write,
             generation,
             records,
@@ -306,7 +307,7 @@ impl Engine {
             records: 0,
             metadata_permille,
         });
-        self.act(Action::Commit(CommitRequest { write, snapshots }));
+        self.request(KafkaRequest::Commit(CommitRequest { write, snapshots }));
     }
 
     /// Chooses what starts next from these partitions; each record takes its

@@ -38,6 +38,7 @@ use super::admin;
 use super::calls::{Calls, Stop};
 use super::ffi;
 use super::mover::CALL;
+use crate::model::message::OpenTransaction;
 use crate::model::position::{Partition, Topic};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseRecord, Producer as _};
@@ -47,31 +48,19 @@ use std::collections::BTreeSet;
 /// The key of the records that are never to be read.
 const KEY: &[u8] = b"void";
 
-/// What transactions of ours may have left open, as far as this process knows.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Open {
-    /// Nothing.
-    Nothing,
-    /// The group's offsets: they were asked for, and whether they were taken is
-    /// not known.
-    Offsets,
-    /// The group's offsets, and records in these topics.
-    All(BTreeSet<Topic>),
-}
-
 /// Ends what is open. Errors: why that is not certain; the producer is then of
 /// no further use.
-pub fn clear(calls: Calls<'_>, open: &Open) -> Result<(), Stop> {
+pub fn clear(calls: Calls<'_>, open: &OpenTransaction) -> Result<(), Stop> {
     let targets = match open {
-        Open::Nothing => return Ok(()),
-        Open::Offsets => Vec::new(),
-        Open::All(topics) => targets(calls, topics)?,
+        OpenTransaction::Nothing => return Ok(()),
+        OpenTransaction::Offsets => Vec::new(),
+        OpenTransaction::Records(topics) => targets(calls, topics)?,
     };
     calls.begin()?;
     let filled = fill(calls, &targets);
     calls.abort()?;
     filled?;
-    calls.shared.leave_open(Open::Nothing);
+    calls.shared.leave_open(OpenTransaction::Nothing);
     Ok(())
 }
 

@@ -39,7 +39,13 @@ pub fn run(shared: Arc<Shared>, notes: &Receiver<CommitterNote>, seat: &Seat) {
 
 fn commit(shared: &Shared, order: &CommitRequest, seat: &Seat) -> KafkaEvent {
     let write = order.write;
-    let unsure = |why: String| KafkaEvent::CommitUnsure { write, why };
+    let began = shared.now();
+    let took = || shared.now().saturating_sub(began);
+    let unsure = |why: String| KafkaEvent::CommitUnsure {
+        write,
+        took: took(),
+        why,
+    };
     let Some(consumer) = shared.consumer() else {
         return unsure("there is no consumer".to_owned());
     };
@@ -47,25 +53,26 @@ fn commit(shared: &Shared, order: &CommitRequest, seat: &Seat) -> KafkaEvent {
         Ok(list) => list,
         Err(error) => return unsure(error.to_string()),
     };
-    let until = shared.now() + ANSWER_MAX;
+    let until = began + ANSWER_MAX;
     let go_on = || {
         seat.begin("offset commit", Duration::ZERO);
         shared.is_alive() && shared.now() < until
     };
     seat.begin("offset commit", Duration::ZERO);
     let answer = ffi::commit(&consumer, &list, go_on);
+    let took = shared.now().saturating_sub(began);
     // Where the life has ended, this may be the consumer's last use.
     seat.begin("close", CLOSE);
     drop(consumer);
     match answer {
         Some(Ok(())) => {
             seat.answered();
-            KafkaEvent::Committed { write }
+            KafkaEvent::Committed { write, took }
         }
         Some(Err(code)) => match convert::commit_answer(code) {
             CommitAnswer::Refused => {
                 seat.answered();
-                KafkaEvent::CommitRefused { write }
+                KafkaEvent::CommitRefused { write, took }
             }
             CommitAnswer::Unsure => {
                 // Not trouble: it is how a namesake shows itself.

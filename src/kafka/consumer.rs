@@ -132,7 +132,13 @@ impl ConsumerThread<'_> {
                 }
                 ConsumerNote::Asked(KafkaRequest::Leave) => return Turn::Leave,
                 // Those go to other threads.
-                ConsumerNote::Asked(KafkaRequest::Commit(_) | KafkaRequest::Move(_)) => {}
+                ConsumerNote::Asked(
+                    KafkaRequest::Commit(_)
+                    | KafkaRequest::Move(_)
+                    | KafkaRequest::RenewProducer(_)
+                    | KafkaRequest::FindUnassigned
+                    | KafkaRequest::Rejoin,
+                ) => {}
             }
         }
         self.start(&starts);
@@ -155,7 +161,7 @@ impl ConsumerThread<'_> {
             Ok(consumer) => {
                 self.shared.set_consumer(Some(Arc::clone(&consumer)));
                 self.consumer = Some(consumer);
-                self.shared.report(KafkaEvent::Ready);
+                self.shared.report(KafkaEvent::Subscribed);
             }
             Err(error) => {
                 let why = format!("cannot make a consumer of {} topics: {error}", topics.len());

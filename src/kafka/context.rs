@@ -6,6 +6,7 @@
 use super::convert;
 use super::life::Shared;
 use super::{KafkaEvent, Sessions};
+use crate::model::message::Revocation;
 use crate::model::position::Partition;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -152,7 +153,10 @@ impl GroupContext {
         self.shared.report(KafkaEvent::Revoked {
             generation,
             partitions,
-            lost,
+            how: match lost {
+                true => Revocation::Lost,
+                false => Revocation::Requested,
+            },
         });
     }
 }

@@ -2,13 +2,12 @@
 //! Used by the consumer, committer, mover and reader threads and by whoever
 //! holds the life.
 
-use super::clearing::Open;
 use super::context::Consumer;
 use super::reader::ReaderNote;
 use super::settings::KafkaSettings;
 use super::wake::Waker;
 use super::{KafkaEvent, KafkaRequest, Sessions, convert};
-use crate::model::message::{CommitRequest, MoveRequest};
+use crate::model::message::{CommitRequest, MoveRequest, OpenTransaction};
 use crate::model::position::{Generation, Partition};
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::KafkaResult;
@@ -123,8 +122,7 @@ impl Shared {
     /// Reports that something is waited for.
     pub fn waiting(&self, why: String) {
         if self.is_alive() {
-            let say = self.across.pass("waiting").is_some();
-            (self.report)(KafkaEvent::Waiting { why, say });
+            (self.report)(KafkaEvent::Waiting { why });
         }
     }
 
@@ -144,7 +142,7 @@ impl Shared {
             return;
         }
         if self.across.is_namesake() {
-            self.report(KafkaEvent::Namesake);
+            self.report(KafkaEvent::ConsumerFenced);
         } else {
             let why = "fenced under our own name after trouble".to_owned();
             self.report(KafkaEvent::ConsumerFault { why });
@@ -174,14 +172,14 @@ impl Shared {
     /// Remembers what a transaction that is not committed may leave open. What a
     /// life finds after its end is not news: the next one may have begun a
     /// transaction.
-    pub fn leave_open(&self, open: Open) {
+    pub fn leave_open(&self, open: OpenTransaction) {
         if self.is_alive() {
             *self.across.left_open() = open;
         }
     }
 
     /// What may be open.
-    pub fn left_open(&self) -> Open {
+    pub fn left_open(&self) -> OpenTransaction {
         self.across.left_open().clone()
     }
 

@@ -31,10 +31,10 @@ mod unowned;
 mod wake;
 mod watchdog;
 
+use crate::model::message::OpenTransaction;
 pub use crate::model::message::{KafkaEvent, KafkaRequest};
 use crate::model::position::Generation;
 use board::Board;
-use clearing::Open;
 pub use ffi::end_process;
 use life::{Senders, Shared};
 use quiet::Quiet;
@@ -61,7 +61,7 @@ pub struct Sessions {
     /// second, so 60.
     fenced_at: Mutex<VecDeque<Duration>>,
     /// What transactions may have left open.
-    left_open: Mutex<Open>,
+    left_open: Mutex<OpenTransaction>,
 }
 
 /// How long after trouble with the brokers a fence may be our own doing: what
@@ -85,7 +85,7 @@ impl Sessions {
             troubled_ms: AtomicU64::new(0),
             fenced_at: Mutex::default(),
             // A predecessor may have died in the middle of a transaction.
-            left_open: Mutex::new(Open::Offsets),
+            left_open: Mutex::new(OpenTransaction::Offsets),
         }
     }
 
@@ -130,7 +130,7 @@ impl Sessions {
     }
 
     /// See [`Shared::left_open`].
-    pub(crate) fn left_open(&self) -> MutexGuard<'_, Open> {
+    pub(crate) fn left_open(&self) -> MutexGuard<'_, OpenTransaction> {
         let left = self.left_open.lock();
         left.unwrap_or_else(PoisonError::into_inner)
     }

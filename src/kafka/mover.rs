@@ -5,12 +5,12 @@
 use super::admin::{self, Admin};
 use super::board::{CLIENT_MAX, CLOSE, Seat};
 use super::calls::{Calls, Stop, fenced, transaction_error};
-use super::clearing::{self, Open};
+use super::clearing;
 use super::context::{MoveContext, Producer};
 use super::life::{ConsumerNote, MoverNote, Shared};
 use super::transaction::Transaction;
 use super::{KafkaEvent, check};
-use crate::model::message::MoveRequest;
+use crate::model::message::{MoveRequest, OpenTransaction};
 use crate::model::position::Topic;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -111,7 +111,7 @@ fn move_all(shared: &Arc<Shared>, notes: &Receiver<MoverNote>, seat: &Seat) {
             return until_end(notes, seat);
         }
         let slow = shared.now().saturating_sub(began) > SLOW;
-        if slow || shared.left_open() != Open::Nothing {
+        if slow || shared.left_open() != OpenTransaction::Nothing {
             drop(producer);
             let made = make(shared, seat).and_then(|made| connect(shared, made, notes));
             match made {
@@ -198,7 +198,12 @@ fn refuse_waiting(shared: &Shared, notes: &Receiver<MoverNote>) -> bool {
         match note {
             MoverNote::Move(MoveRequest { write, .. }) => {
                 let why = "transactions are not initialised yet".to_owned();
-                shared.report(KafkaEvent::MoveRefused { write, why });
+                shared.report(KafkaEvent::MoveRefused {
+                    write,
+                    took: Duration::ZERO,
+                    why,
+                    open: OpenTransaction::Nothing,
+                });
             }
             MoverNote::End => return false,
         }

@@ -8,12 +8,11 @@
 use super::KafkaEvent;
 use super::board::Seat;
 use super::calls::{Calls, Stop, fenced, transaction_error};
-use super::clearing::Open;
 use super::convert::{self, CommitAnswer};
 use super::ffi::{self, TransactionError};
 use super::life::Shared;
 use super::mover::{BREATH, CALL, Seated, serve};
-use crate::model::message::MoveRequest;
+use crate::model::message::{MoveRequest, OpenTransaction};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseRecord, Producer as _};
@@ -27,12 +26,17 @@ const OFFSETS_MAX: Duration = Duration::from_secs(8);
 pub struct Transaction<'a> {
     calls: Calls<'a>,
     order: &'a MoveRequest,
+    began: Duration,
 }
 
 impl<'a> Transaction<'a> {
     pub fn new(shared: &'a Shared, producer: &'a Seated<'a>, order: &'a MoveRequest) -> Self {
         let calls = Calls { shared, producer };
-        Self { calls, order }
+        Self {
+            calls,
+            order,
+            began: shared.now(),
+        }
     }
 
     /// Its report; `None` when the life ends.
@@ -41,7 +45,7 @@ impl<'a> Transaction<'a> {
         let metadata = self.calls.shared.group_metadata(self.order.generation);
         if metadata.is_none() && !self.order.snapshots.is_empty() {
             let why = "its generation is long over".to_owned();
-            return Some(KafkaEvent::MoveRefused { write, why });
+            return Some(self.refused(why));
         }
         let filled = match self.calls.begin() {
             Ok(()) => self.fill(metadata.as_deref()),
@@ -49,20 +53,39 @@ impl<'a> Transaction<'a> {
         };
         let why = match filled {
             Ok(()) => return self.commit(),
-            Err(Stop::Refused(why)) => KafkaEvent::MoveRefused { write, why },
-            Err(Stop::TooLarge) => KafkaEvent::MoveTooLarge { write },
+            Err(stop @ (Stop::Refused(_) | Stop::TooLarge)) => stop,
             Err(stop) => return self.stopped(stop),
         };
         match self.calls.abort() {
             Ok(()) => {
                 let shared = self.calls.shared;
-                if !shared.across.was_troubled() && shared.left_open() != Open::Offsets {
-                    shared.leave_open(Open::Nothing);
+                if !shared.across.was_troubled() && shared.left_open() != OpenTransaction::Offsets {
+                    shared.leave_open(OpenTransaction::Nothing);
                 }
-                Some(why)
+                Some(match why {
+                    Stop::Refused(why) => self.refused(why),
+                    _ => KafkaEvent::MoveTooLarge {
+                        write,
+                        took: self.took(),
+                        open: shared.left_open(),
+                    },
+                })
             }
             Err(stop) => self.stopped(stop),
         }
+    }
+
+    fn refused(&self, why: String) -> KafkaEvent {
+        KafkaEvent::MoveRefused {
+            write: self.order.write,
+            took: self.took(),
+            why,
+            open: self.calls.shared.left_open(),
+        }
+    }
+
+    fn took(&self) -> Duration {
+        self.calls.shared.now().saturating_sub(self.began)
     }
 
     /// The report of what cannot be aborted.
@@ -84,7 +107,9 @@ impl<'a> Transaction<'a> {
         {
             self.send_offsets(metadata)?;
             let topics = self.order.records.iter().map(|record| record.to);
-            self.calls.shared.leave_open(Open::All(topics.collect()));
+            self.calls
+                .shared
+                .leave_open(OpenTransaction::Records(topics.collect()));
             self.calls.go_on()?;
         }
         self.calls.produce_all(|| self.produce())
@@ -112,7 +137,7 @@ impl<'a> Transaction<'a> {
         let until = self.calls.shared.now() + OFFSETS_MAX;
         // They may be taken although that is never heard.
         let mut unsure = false;
-        self.calls.shared.leave_open(Open::Offsets);
+        self.calls.shared.leave_open(OpenTransaction::Offsets);
         loop {
             self.calls.go_on()?;
             self.calls.begin_offsets();
@@ -129,7 +154,7 @@ impl<'a> Transaction<'a> {
             unsure |= answer != Some(CommitAnswer::Refused);
             if !again || self.calls.shared.now() >= until {
                 if !unsure {
-                    self.calls.shared.leave_open(Open::Nothing);
+                    self.calls.shared.leave_open(OpenTransaction::Nothing);
                 }
                 return Err(error.into());
             }
@@ -153,8 +178,11 @@ impl<'a> Transaction<'a> {
             let answer = match ffi::commit_transaction(client, CALL) {
                 Ok(()) => {
                     self.seat().answered();
-                    self.calls.shared.leave_open(Open::Nothing);
-                    return Some(KafkaEvent::Moved { write });
+                    self.calls.shared.leave_open(OpenTransaction::Nothing);
+                    return Some(KafkaEvent::Moved {
+                        write,
+                        took: self.took(),
+                    });
                 }
                 Err(answer) => answer,
             };
@@ -181,6 +209,7 @@ impl<'a> Transaction<'a> {
         fenced(self.calls.shared, underlying.or(code));
         KafkaEvent::MoveUnsure {
             write: self.order.write,
+            took: self.took(),
             why: why.to_owned(),
         }
     }

@@ -1,5 +1,7 @@
-//! What goes to Kafka and what is found there: snapshots of partitions, moves,
-//! and the committed state that a new owner reads.
+//! The messages between the engine and the Kafka shell, each defined once:
+//! [`KafkaEvent`] tells the engine what happened in a Kafka session,
+//! [`KafkaRequest`] tells the session what to do. Plain data, no behaviour and
+//! no decisions. The runner passes both on unchanged.
 
 use super::call::CallEnded;
 use super::position::{Generation, NextOffset, Partition, Position, Topic, TopicId};
@@ -7,185 +9,234 @@ use super::record::{MovedRecord, Record};
 use super::tenant::Tenant;
 use super::time::UnixMillis;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// What a Kafka session tells the engine.
+/// Number of a Kafka session of this process: one consumer with one
+/// transactional producer. Every event carries it, so that events of a dropped
+/// session are ignored.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct SessionId(pub u64);
+
+/// Number of a write of this process. Answers to older writes are ignored.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct WriteId(pub u64);
+
+/// Event of a Kafka session. `took` is the duration of the call that was
+/// answered, measured by the thread that made it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KafkaEvent {
-    /// The group gave us partitions; with none, only the generation is new.
+    /// A rebalance callback assigned partitions. Without partitions, only the
+    /// generation is new.
     Assigned {
-        /// This rebalance callback.
         generation: Generation,
-        /// Which.
         partitions: Vec<Partition>,
     },
-    /// The committed state of an assigned partition.
+    /// The committed state of an assigned partition was read.
     CommittedState {
-        /// The callback that assigned it.
+        /// The rebalance callback that assigned the partition.
         generation: Generation,
-        /// Which.
         partition: Partition,
-        /// What was read.
         found: CommittedState,
     },
-    /// The group takes partitions; they are given back on
+    /// A rebalance callback revoked partitions. They are given back on
     /// [`KafkaRequest::FinishRevoke`].
     Revoked {
-        /// This rebalance callback.
         generation: Generation,
-        /// Which.
         partitions: Vec<Partition>,
-        /// Others own them already.
-        lost: bool,
+        how: Revocation,
     },
-    /// Records; those of one partition in the order of their offsets.
+    /// Records were read. Records of one partition come in the order of their
+    /// offsets, with the generation that assigned the partition.
     Records(Vec<(Generation, Record)>),
-    /// Nothing unread lies before `next`; after all records before it.
+    /// Reading reached the log's end: no unread record lies before `next`.
     ReachedEnd {
         /// As in [`KafkaRequest::StartFetch`].
         generation: Generation,
-        /// Which.
         partition: Partition,
         /// The last stable offset.
         next: NextOffset,
     },
-    /// The offset to read is not in the log; nothing more comes.
+    /// The offset to read next is not in the log. No more records come.
     OutOfRange {
         /// As in [`KafkaRequest::StartFetch`].
         generation: Generation,
-        /// Which.
         partition: Partition,
     },
-    /// The logs of assigned partitions, about once a second.
+    /// The log bounds of assigned partitions, about once a second.
     LogBounds(Vec<LogBounds>),
+
     /// A commit was acknowledged.
-    Committed {
-        /// Which.
-        write: WriteId,
-    },
-    /// A commit was refused for a rebalance.
-    CommitRefused {
-        /// Which.
-        write: WriteId,
-    },
-    /// A commit failed; it may have been written, now or later.
+    Committed { write: WriteId, took: Duration },
+    /// A commit was refused because of a rebalance: nothing of it was written.
+    CommitRefused { write: WriteId, took: Duration },
+    /// A commit failed without a certain outcome: it may still be written.
     CommitUnsure {
-        /// Which.
         write: WriteId,
-        /// What was answered.
+        took: Duration,
         why: String,
     },
     /// A transaction was committed.
-    Moved {
-        /// Which.
-        write: WriteId,
-    },
+    Moved { write: WriteId, took: Duration },
     /// A transaction was aborted: nothing of it was written.
     MoveRefused {
-        /// Which.
         write: WriteId,
-        /// What was answered.
+        took: Duration,
         why: String,
+        /// What the aborted transaction may have left open.
+        open: OpenTransaction,
     },
-    /// A transaction was aborted because something in it is too large.
+    /// A transaction was aborted because a record in it is too large.
     MoveTooLarge {
-        /// Which.
         write: WriteId,
+        took: Duration,
+        /// What the aborted transaction may have left open.
+        open: OpenTransaction,
     },
-    /// A transaction's outcome is not known, or its producer is of no more use.
+    /// A transaction has no certain outcome, or its producer has failed for
+    /// good. The session accepts no further moves.
     MoveUnsure {
-        /// Which.
         write: WriteId,
-        /// What was answered.
+        took: Duration,
         why: String,
     },
-    /// A topic was deleted and made again.
-    TopicRecreated {
-        /// Which.
-        topic: Topic,
-    },
-    /// The consumer cannot go on; a new life is needed.
-    ConsumerFault {
-        /// Why.
-        why: String,
-    },
-    /// Another process joined the group under our name. Within a minute of
-    /// trouble with the brokers a request of our own from before can look the
-    /// same: the first three are a [`KafkaEvent::ConsumerFault`].
-    Namesake,
-    /// Another producer took our id, or our transaction was ended for us: the
-    /// two look alike.
+
+    /// A topic was deleted and created again.
+    TopicRecreated { topic: Topic },
+    /// The consumer has failed for good: a new session is needed.
+    ConsumerFault { why: String },
+    /// The group coordinator fenced the consumer: its instance name was used by
+    /// a later join. Reported at most once in a session.
+    ConsumerFenced,
+    /// The producer was fenced: another producer initialised its transactional
+    /// id, or the coordinator ended its transaction. The two look alike.
     ProducerFenced,
-    /// Brokers cannot be reached, or topics do not exist; goes on by itself.
-    Waiting {
-        /// For what.
-        why: String,
-        /// Whether to say so in the log: at most once in 30 s.
-        say: bool,
-    },
-    /// Subscribed.
-    Ready,
-    /// Settings with which the service must not run.
-    WrongSettings {
-        /// Each, with what to do.
-        why: String,
-    },
+    /// Brokers did not answer in time, or took this process for dead.
+    BrokerFault,
+    /// The session waits for something, such as brokers that cannot be reached
+    /// or topics that do not exist. It continues by itself.
+    Waiting { why: String },
+    /// The topics' settings were read and accepted.
+    TopicsAccepted,
+    /// The consumer exists and has subscribed.
+    Subscribed,
+    /// Answer to [`KafkaRequest::FindUnassigned`]: partitions of a stable group
+    /// that no member is assigned. Empty where the group is not stable or did
+    /// not answer.
+    Unassigned(BTreeSet<Partition>),
+    /// Settings with which the service must not run, each with its remedy.
+    WrongSettings { why: String },
     /// The group was left and the consumer closed, after [`KafkaRequest::Leave`].
     Left,
+    /// All threads and clients of a dropped session have ended. This event is
+    /// reported although the session was dropped.
+    SessionEnded,
 }
 
-/// What the engine asks of the Kafka session.
+/// How a rebalance takes partitions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Revocation {
+    /// The group waits for this member: a last snapshot may be written.
+    Requested,
+    /// Other members are assigned them already: nothing may be written.
+    Lost,
+}
+
+/// Request of the engine to the Kafka session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KafkaRequest {
-    /// Begin to read a partition.
+    /// Start to read a partition.
     StartFetch {
-        /// The callback that assigned it; its records bear this generation.
+        /// The rebalance callback that assigned it; its records carry this generation.
         generation: Generation,
-        /// Which.
         partition: Partition,
-        /// Where.
         from: NextOffset,
     },
-    /// Hand over up to this many records more.
+    /// Hand over up to this many more records, added to earlier requests.
     Fetch {
         /// As in [`KafkaRequest::StartFetch`].
         generation: Generation,
-        /// Which.
         partition: Partition,
-        /// How many.
         records: usize,
     },
-    /// Commit offsets.
+    /// Commit offsets. One commit is outstanding at a time.
     Commit(CommitRequest),
-    /// Run a transaction.
+    /// Run a transaction. One transaction is outstanding at a time.
     Move(MoveRequest),
-    /// Give revoked partitions back.
+    /// Replace the producer before the next move.
+    RenewProducer(ProducerStart),
+    /// Give revoked partitions back: no write for them is outstanding.
     FinishRevoke {
         /// As in [`KafkaEvent::Revoked`].
         generation: Generation,
-        /// Which.
         partitions: Vec<Partition>,
     },
-    /// Leave the group in order.
+    /// Ask the group which partitions have no member. Answered by
+    /// [`KafkaEvent::Unassigned`].
+    FindUnassigned,
+    /// Leave the group and join it again.
+    Rejoin,
+    /// Leave the group in order and close the consumer.
     Leave,
 }
 
-/// Numbers the writes of this process; an answer to an older one is ignored.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct WriteId(pub u64);
+/// How a Kafka session is started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionStart {
+    pub session: SessionId,
+    pub topics: TopicCheck,
+    pub producer: ProducerStart,
+}
 
-/// The longest metadata of a commit that Kafka takes.
+/// Whether a session reads the topics' settings before it subscribes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TopicCheck {
+    Required,
+    /// An earlier session of this process found them good.
+    Done,
+}
+
+/// How a producer is started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProducerStart {
+    /// What earlier transactions may have left open. The producer aborts it
+    /// before its first move.
+    pub clear: OpenTransaction,
+    pub brokers: BrokerHealth,
+}
+
+/// Whether brokers failed to answer recently.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BrokerHealth {
+    Good,
+    /// A producer that is abandoned may still send its request later and fence
+    /// its successor. So each producer is waited for as long as it takes.
+    RecentFault,
+}
+
+/// What a transaction may have left open, as far as this process knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OpenTransaction {
+    Nothing,
+    /// The group's offsets: they were sent, and whether Kafka accepted them is
+    /// unknown. No record was sent.
+    Offsets,
+    /// The group's offsets, and records in these topics.
+    Records(BTreeSet<Topic>),
+}
+
+/// The longest metadata of a commit that Kafka accepts.
 ///
-/// Units: UTF-16 code units; our text is ASCII. Source: Kafka's
+/// Units: UTF-16 code units; the map's text is ASCII. Source: Kafka's
 /// `offset.metadata.max.bytes`, 4096 by default, checked on Java strings.
 pub const METADATA_UNITS_MAX: usize = 4096;
 
-/// One partition's offset and map as they will be once the write succeeds.
+/// Offset and map of one partition as they are once the write succeeds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snapshot {
-    /// The partition.
     pub partition: Partition,
-    /// The base: the offset to commit.
+    /// The offset to commit.
     pub base: NextOffset,
     /// The map, as the commit's metadata.
     pub metadata: String,
@@ -194,7 +245,6 @@ pub struct Snapshot {
 /// A plain offset commit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CommitRequest {
-    /// Its number.
     pub write: WriteId,
     /// One for each partition.
     pub snapshots: Vec<Snapshot>,
@@ -204,55 +254,56 @@ pub struct CommitRequest {
 /// complete the old ones.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MoveRequest {
-    /// Its number.
     pub write: WriteId,
-    /// The rebalance callback whose group metadata must go with it.
+    /// The rebalance callback whose group metadata the transaction carries.
     pub generation: Generation,
-    /// What moves.
     pub records: Vec<MovedRecord>,
     /// One for each partition that records move from.
     pub snapshots: Vec<Snapshot>,
 }
 
-/// An attempt to be started now.
+/// An attempt to start now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttemptRequest {
     /// The record's residence; names the attempt in its answer.
     pub position: Position,
-    /// To whom.
     pub tenant: Arc<Tenant>,
-    /// The record's id and framing.
     pub call: CallEnded,
     /// The record's value; [`CallEnded::body`] makes the body of it.
     pub value: Bytes,
     /// 1 to 10: which attempt this is.
     pub attempt: u8,
-    /// After this moment it must not start: the reservation's lease is over.
+    /// The attempt must not start later: the reservation's lease ends then.
     pub start_by: UnixMillis,
-    /// The record's trace context.
     pub traceparent: Option<String>,
-    /// Whether it is to be kept from the others, for its tenant is not known to
-    /// answer: it may do anything.
-    pub apart: bool,
+    pub isolation: Isolation,
 }
 
-/// What a new owner finds of a partition.
+/// Where an attempt runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Isolation {
+    /// On the main thread, with other tenants that answer.
+    Shared,
+    /// On the isolated threads: its tenant has not answered yet and may do anything.
+    Isolated,
+}
+
+/// The committed state of a partition and its log, as a new owner reads them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CommittedState {
-    /// The committed offset and its metadata; none where nothing is committed.
+    /// The committed offset and its metadata, if there is a commit.
     pub committed: Option<(NextOffset, String)>,
     /// The first offset in the log.
     pub log_start: NextOffset,
-    /// The last stable offset: the end of what can be read.
+    /// The last stable offset: the end of the readable log.
     pub log_end: NextOffset,
-    /// The topic's identity, where the broker tells it.
+    /// The topic's identity, if the broker tells it.
     pub topic_id: Option<TopicId>,
 }
 
-/// Where a partition's log begins and ends now.
+/// Where a partition's log starts and ends now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogBounds {
-    /// The partition.
     pub partition: Partition,
     /// The first offset in the log.
     pub start: NextOffset,

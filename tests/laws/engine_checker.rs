@@ -5,12 +5,15 @@ use super::fairness::Fairness;
 use super::map::{self, Map};
 use super::offsets::LEASE;
 use super::{Law, Verdict};
-use ringback::engine::event::{Action, EngineSettings, Event, Revocation};
+use ringback::engine::event::{Action, EngineSettings, Event};
 use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
 use ringback::model::fact::Fact;
-use ringback::model::message::{AttemptRequest, Snapshot, WriteId};
+use ringback::model::message::{
+    AttemptRequest, KafkaEvent, KafkaRequest, Revocation, Snapshot, WriteId,
+};
 use ringback::model::position::{Generation, Partition, Position};
+use ringback::model::record::Record;
 use ringback::model::tenant::{TenantId, Tenants};
 use ringback::model::time::UnixMillis;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -88,11 +91,27 @@ impl EngineChecker {
     /// Notes an event that the engine is about to handle.
     pub fn note_event(&mut self, now: UnixMillis, event: &Event) {
         match event {
-            Event::Assigned {
+            Event::Kafka { event, .. } => self.note_kafka_event(now, event),
+            Event::AttemptFinished { position, ended } => {
+                let delivered = matches!(ended.outcome, Outcome::Delivered { .. });
+                self.finished(position, Some(delivered));
+            }
+            Event::AttemptExpired { position } => self.finished(position, None),
+            Event::TenantsReplaced(tenants) => self.limits_change(now, tenants),
+            Event::Drain => {
+                self.draining_since.get_or_insert(now);
+            }
+            Event::Wake { .. } => {}
+        }
+    }
+
+    fn note_kafka_event(&mut self, now: UnixMillis, event: &KafkaEvent) {
+        match event {
+            KafkaEvent::Assigned {
                 generation,
                 partitions,
             } => self.assigned(*generation, partitions),
-            Event::CommittedState {
+            KafkaEvent::CommittedState {
                 generation,
                 partition,
                 found,
@@ -114,7 +133,7 @@ impl EngineChecker {
                     self.fairness.adopted(*partition, state.map.as_ref());
                 }
             }
-            Event::Revoked {
+            KafkaEvent::Revoked {
                 partitions, how, ..
             } => {
                 for partition in partitions {
@@ -124,52 +143,46 @@ impl EngineChecker {
                     }
                 }
             }
-            Event::Record { generation, record } => {
-                let state = self.assigned.get_mut(&record.position.partition);
-                if let Some(state) = state.filter(|o| o.generation == *generation) {
-                    state.asked = state.asked.saturating_sub(1);
-                    // The engine ignores a finished record that is read again.
-                    let offset = record.position.offset;
-                    if !state
-                        .map
-                        .as_ref()
-                        .is_some_and(|map| map.is_finished(offset))
-                    {
-                        state.in_hand.insert(record.position);
-                        let value = record.value.as_deref().unwrap_or_default();
-                        if let Ok(call) = CallEnded::read(value) {
-                            self.fairness.read(record.position, call.tenant);
-                        }
-                    }
+            KafkaEvent::Records(records) => {
+                for (generation, record) in records {
+                    self.record(*generation, record);
                 }
             }
-            Event::AttemptFinished { position, ended } => {
-                let delivered = matches!(ended.outcome, Outcome::Delivered { .. });
-                self.finished(position, Some(delivered));
+            KafkaEvent::Committed { write, .. } | KafkaEvent::Moved { write, .. } => {
+                self.answered(now, *write, false);
             }
-            Event::AttemptExpired { position } => self.finished(position, None),
-            Event::Committed { write }
-            | Event::CommitRefused { write }
-            | Event::Moved { write }
-            | Event::MoveRefused { write }
-            | Event::MoveTooLarge { write }
-            | Event::WriteUnsure { write } => {
-                let done = matches!(event, Event::Committed { .. } | Event::Moved { .. });
-                self.answered(now, *write, !done);
-            }
-            Event::TenantsReplaced(tenants) => self.limits_change(now, tenants),
-            Event::Drain => {
-                self.draining_since.get_or_insert(now);
-            }
+            KafkaEvent::CommitRefused { write, .. }
+            | KafkaEvent::CommitUnsure { write, .. }
+            | KafkaEvent::MoveRefused { write, .. }
+            | KafkaEvent::MoveTooLarge { write, .. }
+            | KafkaEvent::MoveUnsure { write, .. } => self.answered(now, *write, true),
             _ => {}
         }
     }
 
-    /// Checks an action that the engine requests.
-    pub fn check_action(&mut self, now: UnixMillis, action: &Action) -> Verdict {
-        Law::L9.check(!self.stopped, || format!("after Stop: {action:?}"))?;
-        match action {
-            Action::StartFetch {
+    fn record(&mut self, generation: Generation, record: &Record) {
+        let state = self.assigned.get_mut(&record.position.partition);
+        if let Some(state) = state.filter(|o| o.generation == generation) {
+            state.asked = state.asked.saturating_sub(1);
+            // The engine ignores a finished record that is read again.
+            let offset = record.position.offset;
+            if !state
+                .map
+                .as_ref()
+                .is_some_and(|map| map.is_finished(offset))
+            {
+                state.in_hand.insert(record.position);
+                let value = record.value.as_deref().unwrap_or_default();
+                if let Ok(call) = CallEnded::read(value) {
+                    self.fairness.read(record.position, call.tenant);
+                }
+            }
+        }
+    }
+
+    fn check_request(&mut self, now: UnixMillis, request: &KafkaRequest) -> Verdict {
+        match request {
+            KafkaRequest::StartFetch {
                 generation,
                 partition,
                 ..
@@ -181,7 +194,7 @@ impl EngineChecker {
                 state.fetching = true;
                 Ok(())
             }
-            Action::Fetch {
+            KafkaRequest::Fetch {
                 generation,
                 partition,
                 records,
@@ -193,7 +206,7 @@ impl EngineChecker {
                     format!("{total} records of {partition:?} requested or held")
                 })
             }
-            Action::Commit(order) => {
+            KafkaRequest::Commit(order) => {
                 Law::L2.check(self.commit.is_none(), || {
                     format!("a commit while {:?} is outstanding", self.commit)
                 })?;
@@ -201,7 +214,7 @@ impl EngineChecker {
                 self.commit = Some((order.write, partitions));
                 Ok(())
             }
-            Action::Move(order) => {
+            KafkaRequest::Move(order) => {
                 Law::L2.check(self.movement.is_none(), || {
                     format!("a move while {:?} is outstanding", self.movement)
                 })?;
@@ -214,8 +227,20 @@ impl EngineChecker {
                 self.movement = Some((order.write, partitions));
                 Ok(())
             }
+            KafkaRequest::FinishRevoke { partitions, .. } => self.release(partitions),
+            KafkaRequest::RenewProducer(_)
+            | KafkaRequest::FindUnassigned
+            | KafkaRequest::Rejoin
+            | KafkaRequest::Leave => Ok(()),
+        }
+    }
+
+    /// Checks an action that the engine requests.
+    pub fn check_action(&mut self, now: UnixMillis, action: &Action) -> Verdict {
+        Law::L9.check(!self.stopped, || format!("after Stop: {action:?}"))?;
+        match action {
+            Action::Kafka(request) => self.check_request(now, request),
             Action::StartAttempt(order) => self.attempt_starts(now, order),
-            Action::FinishRevoke { partitions, .. } => self.release(partitions),
             Action::Readopt { .. } => {
                 self.assigned.clear();
                 self.fairness.readopt();
@@ -366,7 +391,7 @@ impl EngineChecker {
             let lawful = self.assigned.get(&partition).is_some_and(|state| {
                 matches!(
                     state.phase,
-                    CheckedPhase::Adopted | CheckedPhase::Revoking(Revocation::Asked, _)
+                    CheckedPhase::Adopted | CheckedPhase::Revoking(Revocation::Requested, _)
                 )
             });
             Law::L8.check(lawful, || {

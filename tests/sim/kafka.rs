@@ -6,8 +6,7 @@ use crate::plan::{MS, SECOND};
 use crate::reach::Way;
 use crate::replica::{Reading, Tag};
 use crate::world::{SimEvent, World};
-use ringback::engine::event::Event;
-use ringback::model::message::CommittedState;
+use ringback::model::message::{CommittedState, KafkaEvent};
 use ringback::model::position::{Generation, NextOffset, Partition};
 
 /// How many of the consumer's last events may be repeated.
@@ -45,7 +44,7 @@ impl World {
             reading.incarnation = Some(incarnation);
         }
         self.found(partition, &found);
-        let event = Event::CommittedState {
+        let event = KafkaEvent::CommittedState {
             generation,
             partition,
             found,
@@ -54,7 +53,7 @@ impl World {
     }
 
     /// Queues an event behind the earlier events of the consumer.
-    pub fn pass_consumer_event(&mut self, replica: usize, event: Event) {
+    pub fn pass_consumer_event(&mut self, replica: usize, event: KafkaEvent) {
         let late = self.chance.between(20, 3 * MS);
         let this = &mut self.replicas[replica];
         this.channel_us = this.channel_us.max(self.now_us + late);
@@ -78,7 +77,7 @@ impl World {
 
     fn out_of_range(&mut self, replica: usize, partition: Partition, generation: Generation) {
         self.count("out_of_range");
-        let event = Event::OutOfRange {
+        let event = KafkaEvent::OutOfRange {
             generation,
             partition,
         };
@@ -149,13 +148,13 @@ impl World {
                 Some(record) => {
                     reading.next = Some(record.position.offset.next());
                     reading.credits -= 1;
-                    Event::Record { generation, record }
+                    KafkaEvent::Records(vec![(generation, record)])
                 }
                 None if reading.reported_end == Some(bounds.end) => return Ok(()),
                 None => {
                     reading.next = Some(next.max(bounds.end));
                     reading.reported_end = Some(bounds.end);
-                    Event::ReachedEnd {
+                    KafkaEvent::ReachedEnd {
                         generation,
                         partition,
                         next: bounds.end,
@@ -163,14 +162,14 @@ impl World {
                 }
             };
             self.remember_event(tag.replica, &event);
-            self.pass_event(tag.replica, event)?;
+            self.pass_event(tag.replica, tag.event(event))?;
         }
         self.schedule_fetches(partition);
         Ok(())
     }
 
     /// Remembers an event that may be repeated later.
-    pub fn remember_event(&mut self, replica: usize, event: &Event) {
+    pub fn remember_event(&mut self, replica: usize, event: &KafkaEvent) {
         if self.rates.stale_event == 0 {
             return;
         }
@@ -189,15 +188,18 @@ impl World {
             return Ok(());
         }
         let this = &self.replicas[tag.replica];
-        let is_stale = |event: &&Event| {
+        let is_stale = |event: &&KafkaEvent| {
             let (generation, partition) = match event {
-                Event::Record { generation, record } => (generation, record.position.partition),
-                Event::ReachedEnd {
+                KafkaEvent::Records(records) => match records.first() {
+                    Some((generation, record)) => (generation, record.position.partition),
+                    None => return false,
+                },
+                KafkaEvent::ReachedEnd {
                     generation,
                     partition,
                     ..
                 }
-                | Event::CommittedState {
+                | KafkaEvent::CommittedState {
                     generation,
                     partition,
                     ..
@@ -210,7 +212,7 @@ impl World {
         match this.past_events.iter().find(is_stale).cloned() {
             Some(event) => {
                 self.count("stale_event");
-                self.pass_event(tag.replica, event)
+                self.pass_event(tag.replica, tag.event(event))
             }
             None => Ok(()),
         }
@@ -226,7 +228,8 @@ impl World {
             }
             let partitions = this.reading.keys();
             let bounds = partitions.map(|p| self.broker.bounds(*p)).collect();
-            self.pass_event(replica, Event::LogBounds(bounds))?;
+            let event = this.tag.event(KafkaEvent::LogBounds(bounds));
+            self.pass_event(replica, event)?;
         }
         let often = usize::from(self.is_settling());
         self.after(BOUNDS_US[often], SimEvent::Bounds);

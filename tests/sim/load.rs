@@ -8,7 +8,9 @@ use ringback::engine::offsets::{Began, Mark, encode};
 use ringback::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use ringback::model::disposition::Disposition;
 use ringback::model::fact::Fact;
-use ringback::model::message::{AttemptRequest, CommittedState, MoveRequest};
+use ringback::model::message::{
+    AttemptRequest, CommittedState, KafkaEvent, KafkaRequest, MoveRequest, SessionId,
+};
 use ringback::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic};
 use ringback::model::record::{Header, Record};
 use ringback::model::tenant::{Secret, Tenant, TenantId, Tenants};
@@ -38,6 +40,11 @@ pub struct LoadTenant {
     /// Returns the answer for a time in milliseconds since the start and the
     /// tenant's attempts in flight, this one included.
     pub answers: Box<dyn FnMut(i64, usize) -> Answer>,
+}
+
+fn kafka(event: KafkaEvent) -> Event {
+    let session = SessionId(1);
+    Event::Kafka { session, event }
 }
 
 impl LoadTenant {
@@ -168,7 +175,7 @@ impl Load {
         let tenants: Tenants = self.tenants.iter().enumerate().map(tenant).collect();
         self.pass_event(Event::TenantsReplaced(Arc::new(tenants)));
         let partitions: Vec<Partition> = self.logs.keys().copied().collect();
-        self.pass_event(Event::Assigned {
+        self.pass_kafka_event(KafkaEvent::Assigned {
             generation: GENERATION,
             partitions: partitions.clone(),
         });
@@ -187,7 +194,7 @@ impl Load {
                 log_start: base,
                 log_end: if is_listed { end } else { base },
             };
-            self.pass_event(Event::CommittedState {
+            self.pass_kafka_event(KafkaEvent::CommittedState {
                 generation: GENERATION,
                 partition,
                 found,
@@ -314,11 +321,9 @@ impl Load {
         let records = log.records[log.read..log.read + count].to_vec();
         log.read += count;
         let now = self.clock();
-        for record in records {
-            let generation = GENERATION;
-            self.engine
-                .handle(now, Event::Record { generation, record });
-        }
+        let records = records.into_iter().map(|record| (GENERATION, record));
+        let event = KafkaEvent::Records(records.collect());
+        self.engine.handle(now, kafka(event));
         self.pass_event(WAKE);
     }
 
@@ -335,7 +340,12 @@ impl Load {
             }
         }
         let write = order.write;
-        self.pass_event(Event::Moved { write });
+        let took = Duration::from_millis(MOVE_MS as u64);
+        self.pass_kafka_event(KafkaEvent::Moved { write, took });
+    }
+
+    fn pass_kafka_event(&mut self, event: KafkaEvent) {
+        self.pass_event(kafka(event));
     }
 
     fn pass_event(&mut self, event: Event) {
@@ -356,24 +366,7 @@ impl Load {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::StartFetch { .. } => {}
-            Action::Fetch {
-                partition, records, ..
-            } => {
-                self.logs
-                    .get_mut(&partition)
-                    .expect("a consumed topic")
-                    .asked += records;
-                self.poll_soon(partition);
-            }
-            Action::Commit(order) => {
-                let write = order.write;
-                self.at(
-                    self.now + COMMIT_MS,
-                    LoadEvent::PassEvent(Event::Committed { write }),
-                );
-            }
-            Action::Move(order) => self.at(self.now + MOVE_MS, LoadEvent::Moved(order)),
+            Action::Kafka(request) => self.perform_request(request),
             Action::StartAttempt(order) => self.attempt(&order),
             Action::Report(Fact::Disposed {
                 disposition,
@@ -388,9 +381,36 @@ impl Load {
                 self.results[tenant].waits_ms.push(wait.as_millis() as i64);
             }
             Action::Report(_) => {}
-            Action::Readopt { .. } | Action::FinishRevoke { .. } | Action::Stop => {
-                panic!("{action:?} without any fault")
+            Action::Readopt { .. } | Action::Stop => panic!("{action:?} without any fault"),
+        }
+    }
+
+    fn perform_request(&mut self, request: KafkaRequest) {
+        match request {
+            KafkaRequest::StartFetch { .. } => {}
+            KafkaRequest::Fetch {
+                partition, records, ..
+            } => {
+                self.logs
+                    .get_mut(&partition)
+                    .expect("a consumed topic")
+                    .asked += records;
+                self.poll_soon(partition);
             }
+            KafkaRequest::Commit(order) => {
+                let write = order.write;
+                let took = Duration::from_millis(COMMIT_MS as u64);
+                self.at(
+                    self.now + COMMIT_MS,
+                    LoadEvent::PassEvent(kafka(KafkaEvent::Committed { write, took })),
+                );
+            }
+            KafkaRequest::Move(order) => self.at(self.now + MOVE_MS, LoadEvent::Moved(order)),
+            KafkaRequest::FinishRevoke { .. }
+            | KafkaRequest::RenewProducer(_)
+            | KafkaRequest::Rejoin
+            | KafkaRequest::Leave => panic!("{request:?} without any fault"),
+            KafkaRequest::FindUnassigned => {}
         }
     }
 

@@ -9,8 +9,7 @@ use crate::plan::{MS, SECOND};
 use crate::reach::Way;
 use crate::replica::{Member, Reading, Tag};
 use crate::world::{SimEvent, World};
-use ringback::engine::event::{Event, Revocation};
-use ringback::model::fact::ReadoptReason;
+use ringback::model::message::{KafkaEvent, Revocation};
 use ringback::model::position::Partition;
 use std::collections::BTreeSet;
 
@@ -179,7 +178,7 @@ impl World {
             return self.assign(tag.replica, added);
         }
         this.adding = Some(added);
-        self.take(tag.replica, gone, Revocation::Asked);
+        self.take(tag.replica, gone, Revocation::Requested);
     }
 
     /// Runs a rebalance callback that assigns partitions, perhaps none.
@@ -194,7 +193,7 @@ impl World {
             let late = self.chance.between(MS, FIND_US);
             self.after(late, SimEvent::ReadCommitted(tag, *partition, generation));
         }
-        let event = Event::Assigned {
+        let event = KafkaEvent::Assigned {
             generation,
             partitions,
         };
@@ -209,7 +208,7 @@ impl World {
                 reading.revoking = true;
             }
         }
-        let event = Event::Revoked {
+        let event = KafkaEvent::Revoked {
             generation: this.next_generation(),
             partitions,
             how,
@@ -308,10 +307,10 @@ impl World {
         self.count("fenced");
         let replica = tag.replica;
         if self.chance.permille(300) {
-            let reason = ReadoptReason::ConsumerFault;
+            let why = String::new();
             self.replicas[replica].credentials = None;
             self.unblock(replica);
-            return self.pass_consumer_event(replica, Event::KafkaFault { reason });
+            return self.pass_consumer_event(replica, KafkaEvent::ConsumerFault { why });
         }
         self.unblock(replica);
         self.end_process(replica);

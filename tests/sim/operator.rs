@@ -7,8 +7,7 @@ use crate::laws::residences::Gone;
 use crate::plan::{Damage, Fault, MS, SECOND, Task};
 use crate::world::{SimEvent, World};
 use ringback::engine::event::Event;
-use ringback::model::fact::ReadoptReason;
-use ringback::model::message::{CommittedState, Snapshot};
+use ringback::model::message::{CommittedState, KafkaEvent, Snapshot};
 use ringback::model::position::{NextOffset, Partition, Topic};
 
 /// A distance beyond a log's end that its growth never reaches.
@@ -222,9 +221,8 @@ impl World {
             let tag = this.tag;
             let watches = this.reading.keys().any(|p| p.topic == topic);
             if watches {
-                let reason = ReadoptReason::TopicRecreated;
                 let late = self.chance.between(MS, 3 * SECOND);
-                let event = Event::KafkaFault { reason };
+                let event = KafkaEvent::TopicRecreated { topic };
                 self.after(late, SimEvent::PassConsumerEvent(tag, event));
             }
         }

@@ -5,7 +5,9 @@ use crate::laws::map::{self, Map};
 use ringback::engine::event::{Action, Event};
 use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
-use ringback::model::message::{CommitRequest, CommittedState, Snapshot, WriteId};
+use ringback::model::message::{
+    CommitRequest, CommittedState, KafkaEvent, KafkaRequest, Snapshot, WriteId,
+};
 use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic, TopicId};
 use ringback::model::tenant::TenantId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,45 +91,64 @@ impl Tamperer {
     }
 
     /// Returns the event that the engine gets instead.
-    pub fn tamper_with_event(&mut self, mut event: Event) -> Event {
-        match (self.planted, &mut event) {
-            (None, _) => return event,
-            (Some(Planted::GrantRefused), Event::CommitRefused { write }) => {
-                return Event::Committed { write: *write };
-            }
-            (Some(Planted::MoveAborted), Event::MoveRefused { write }) => {
-                return Event::Moved { write: *write };
-            }
-            (
-                Some(planted @ (Planted::TrustForeign | Planted::SendTooOld)),
-                Event::CommittedState {
-                    partition, found, ..
-                },
-            ) => trust(planted, *partition, found),
-            (Some(Planted::Starve), Event::AttemptFinished { position, ended }) => {
-                let tenant = self.tenants.get(position);
+    pub fn tamper_with_event(&mut self, event: Event) -> Event {
+        let Some(planted) = self.planted else {
+            return event;
+        };
+        match event {
+            Event::Kafka { session, event } => Event::Kafka {
+                session,
+                event: self.tamper_with_kafka_event(planted, event),
+            },
+            Event::AttemptFinished { position, ended } if planted == Planted::Starve => {
+                let tenant = self.tenants.get(&position);
                 if let (Outcome::Delivered { .. }, Some(tenant)) = (&ended.outcome, tenant) {
                     self.proven.insert(tenant.clone());
                 }
+                Event::AttemptFinished { position, ended }
             }
-            (Some(Planted::Starve), Event::Record { record, .. }) => {
-                if let Ok(call) = CallEnded::read(record.value.as_deref().unwrap_or_default()) {
-                    self.tenants.insert(record.position, call.tenant);
+            _ => event,
+        }
+    }
+
+    fn tamper_with_kafka_event(&mut self, planted: Planted, mut event: KafkaEvent) -> KafkaEvent {
+        match (planted, &mut event) {
+            (Planted::GrantRefused, KafkaEvent::CommitRefused { write, took }) => {
+                let (write, took) = (*write, *took);
+                return KafkaEvent::Committed { write, took };
+            }
+            (Planted::MoveAborted, KafkaEvent::MoveRefused { write, took, .. }) => {
+                let (write, took) = (*write, *took);
+                return KafkaEvent::Moved { write, took };
+            }
+            (
+                Planted::TrustForeign | Planted::SendTooOld,
+                KafkaEvent::CommittedState {
+                    partition, found, ..
+                },
+            ) => trust(planted, *partition, found),
+            (Planted::Starve, KafkaEvent::Records(records)) => {
+                for (_, record) in records {
+                    if let Ok(call) = CallEnded::read(record.value.as_deref().unwrap_or_default()) {
+                        self.tenants.insert(record.position, call.tenant);
+                    }
+                }
+            }
+            (Planted::Hurry, KafkaEvent::Records(records)) => {
+                for (_, record) in records {
+                    if record.position.partition.topic.delay().is_some() {
+                        record.timestamp = record.timestamp.minus(Duration::from_secs(30 * 3_600));
+                    }
                 }
             }
             _ => {}
         }
-        if let (Some(Planted::Hurry), Event::Record { record, .. }) = (self.planted, &mut event)
-            && record.position.partition.topic.delay().is_some()
-        {
-            record.timestamp = record.timestamp.minus(Duration::from_secs(30 * 3_600));
-        }
         if let (
-            Some(Planted::Trust),
-            Event::CommittedState {
+            Planted::Trust,
+            KafkaEvent::CommittedState {
                 partition, found, ..
             },
-        ) = (self.planted, &mut event)
+        ) = (planted, &mut event)
             && let Some((base, metadata)) = &mut found.committed
         {
             let mut snapshot = Snapshot {
@@ -153,12 +174,15 @@ impl Tamperer {
             return vec![action];
         };
         match (planted, action) {
-            (Planted::WriteTwice, Action::Commit(order)) => {
-                vec![Action::Commit(order.clone()), Action::Commit(order)]
+            (Planted::WriteTwice, Action::Kafka(KafkaRequest::Commit(order))) => {
+                vec![
+                    Action::Kafka(KafkaRequest::Commit(order.clone())),
+                    Action::Kafka(KafkaRequest::Commit(order)),
+                ]
             }
-            (Planted::Starve, Action::Commit(mut order)) => {
+            (Planted::Starve, Action::Kafka(KafkaRequest::Commit(mut order))) => {
                 self.starve(&mut order);
-                vec![Action::Commit(order)]
+                vec![Action::Kafka(KafkaRequest::Commit(order))]
             }
             (Planted::Starve, Action::StartAttempt(order))
                 if self.withheld.contains(&order.position) =>
@@ -166,7 +190,7 @@ impl Tamperer {
                 self.swallowed += 1;
                 Vec::new()
             }
-            (Planted::Swallow, Action::Commit(_)) => Vec::new(),
+            (Planted::Swallow, Action::Kafka(KafkaRequest::Commit(_))) => Vec::new(),
             (Planted::Stay, Action::Stop) => Vec::new(),
             (Planted::StartTwice, Action::StartAttempt(order)) => {
                 vec![
@@ -182,60 +206,60 @@ impl Tamperer {
                 order.start_by = order.start_by.plus(Duration::from_secs(1));
                 vec![Action::StartAttempt(order)]
             }
-            (Planted::Garble, Action::Move(mut order)) => {
+            (Planted::Garble, Action::Kafka(KafkaRequest::Move(mut order))) => {
                 for moved in &mut order.records {
                     moved.value = Some("{}".into());
                 }
-                vec![Action::Move(order)]
+                vec![Action::Kafka(KafkaRequest::Move(order))]
             }
             (
                 Planted::Greed,
-                Action::Fetch {
+                Action::Kafka(KafkaRequest::Fetch {
                     generation,
                     partition,
                     ..
-                },
+                }),
             ) => {
                 let records = 1_000_000;
-                vec![Action::Fetch {
+                vec![Action::Kafka(KafkaRequest::Fetch {
                     generation,
                     partition,
                     records,
-                }]
+                })]
             }
             (
                 Planted::Linger,
-                Action::FinishRevoke {
+                Action::Kafka(KafkaRequest::FinishRevoke {
                     generation,
                     partitions,
-                },
+                }),
             ) => {
                 let late = partitions.first().and_then(|p| self.last.get(p)).cloned();
-                let mut actions = vec![Action::FinishRevoke {
+                let mut actions = vec![Action::Kafka(KafkaRequest::FinishRevoke {
                     generation,
                     partitions,
-                }];
+                })];
                 actions.extend(late.map(|snapshot| {
-                    Action::Commit(CommitRequest {
+                    Action::Kafka(KafkaRequest::Commit(CommitRequest {
                         write: WriteId(u64::MAX),
                         snapshots: vec![snapshot],
-                    })
+                    }))
                 }));
                 actions
             }
-            (planted, Action::Commit(mut order)) => {
+            (planted, Action::Kafka(KafkaRequest::Commit(mut order))) => {
                 for snapshot in &mut order.snapshots {
                     let honest = snapshot.clone();
                     let last = self.last.insert(honest.partition, honest);
                     falsify(planted, snapshot, last.as_ref(), None);
                 }
-                vec![Action::Commit(order)]
+                vec![Action::Kafka(KafkaRequest::Commit(order))]
             }
-            (planted, Action::Move(mut order)) => {
+            (planted, Action::Kafka(KafkaRequest::Move(mut order))) => {
                 for snapshot in &mut order.snapshots {
                     falsify(planted, snapshot, None, None);
                 }
-                vec![Action::Move(order)]
+                vec![Action::Kafka(KafkaRequest::Move(order))]
             }
             (_, action) => vec![action],
         }

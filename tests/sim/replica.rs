@@ -8,13 +8,14 @@ use crate::planted::Tamperer;
 use crate::world::SimEvent;
 use ringback::engine::Engine;
 use ringback::engine::event::Event;
-use ringback::model::message::{Snapshot, WriteId};
+use ringback::model::message::{KafkaEvent, SessionId, Snapshot, WriteId};
 use ringback::model::position::{Generation, NextOffset, Partition};
 use ringback::model::record::MovedRecord;
 use ringback::model::tenant::Tenants;
 use ringback::model::time::UnixMillis;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Identifies one consumer of one process of a replica. A message with another
 /// tag than the current one belongs to the past.
@@ -23,6 +24,14 @@ pub struct Tag {
     pub replica: usize,
     pub process: u32,
     pub consumer: u32,
+}
+
+impl Tag {
+    /// Returns an event of this consumer's session.
+    pub fn event(self, event: KafkaEvent) -> Event {
+        let session = SessionId(u64::from(self.consumer));
+        Event::Kafka { session, event }
+    }
 }
 
 /// The state of a consumer in the group's protocol, as the consumer sees it.
@@ -73,9 +82,18 @@ pub struct Request {
     /// Identifies the snapshots' topics among those that had the same names.
     pub incarnations: Vec<Option<u32>>,
     pub requested_at: UnixMillis,
+    /// The simulated time at which it was sent.
+    pub sent_us: u64,
     pub records: Vec<MovedRecord>,
     /// The sender's identity in the group.
     pub by: Option<Credentials>,
+}
+
+impl Request {
+    /// Returns the duration of its call where the answer comes at this time.
+    pub fn took(&self, answered_us: u64) -> Duration {
+        Duration::from_micros(answered_us - self.sent_us)
+    }
 }
 
 /// The number of rebalance callbacks whose group metadata is kept.
@@ -118,7 +136,7 @@ pub struct Replica {
     pub down_us: Option<u64>,
     pub skew_ms: i64,
     /// The consumer's last events; some are repeated later.
-    pub past_events: VecDeque<Event>,
+    pub past_events: VecDeque<KafkaEvent>,
 }
 
 impl Replica {

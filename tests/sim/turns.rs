@@ -10,6 +10,7 @@ use crate::world::{SimEvent, World};
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, Event};
 use ringback::model::fact::Fact;
+use ringback::model::message::{KafkaEvent, KafkaRequest};
 use std::sync::Arc;
 
 /// More events than any run needs: the engine is in a loop.
@@ -58,13 +59,14 @@ impl World {
     /// Ends the turn before an event that changes the state by which the checker
     /// judges pending actions.
     pub fn end_turn_before(&mut self, replica: usize, event: &Event) -> Verdict {
-        let turning = matches!(
-            event,
-            Event::Assigned { .. }
-                | Event::Revoked { .. }
-                | Event::TenantsReplaced(_)
-                | Event::Drain
-        );
+        let turning = match event {
+            Event::Kafka { event, .. } => matches!(
+                event,
+                KafkaEvent::Assigned { .. } | KafkaEvent::Revoked { .. }
+            ),
+            Event::TenantsReplaced(_) | Event::Drain => true,
+            _ => false,
+        };
         match turning && self.replicas[replica].in_turn {
             true => self.perform_all(replica),
             false => Ok(()),
@@ -109,21 +111,33 @@ impl World {
         let now = self.now_of(replica);
         self.replicas[replica].checker.check_action(now, &action)?;
         match action {
-            Action::StartFetch {
-                partition, from, ..
-            } => self.start_fetch(replica, partition, from),
-            Action::Fetch {
-                partition, records, ..
-            } => self.add_credit(replica, partition, records),
-            Action::Commit(order) => self.commit(replica, order.write, order.snapshots),
-            Action::Move(order) => self.transact(replica, order),
+            Action::Kafka(request) => self.perform_request(replica, request),
             Action::StartAttempt(order) => return self.order_attempt(replica, order),
-            Action::FinishRevoke { partitions, .. } => self.finish_revoke(replica, &partitions),
             Action::Readopt { .. } => self.readopt(replica),
             Action::Report(fact) => self.note(&fact),
             Action::Stop => self.leave(replica),
         }
         Ok(())
+    }
+
+    fn perform_request(&mut self, replica: usize, request: KafkaRequest) {
+        match request {
+            KafkaRequest::StartFetch {
+                partition, from, ..
+            } => self.start_fetch(replica, partition, from),
+            KafkaRequest::Fetch {
+                partition, records, ..
+            } => self.add_credit(replica, partition, records),
+            KafkaRequest::Commit(order) => self.commit(replica, order.write, order.snapshots),
+            KafkaRequest::Move(order) => self.transact(replica, order),
+            KafkaRequest::FinishRevoke { partitions, .. } => {
+                self.finish_revoke(replica, &partitions);
+            }
+            KafkaRequest::RenewProducer(_)
+            | KafkaRequest::FindUnassigned
+            | KafkaRequest::Rejoin
+            | KafkaRequest::Leave => {}
+        }
     }
 
     fn note(&mut self, fact: &Fact) {
@@ -170,12 +184,17 @@ impl World {
                 self.residences
                     .may_skip(|id| tenants.callback(id).is_none());
             }
-            Event::Record { record, .. } => {
-                let position = record.position;
+            Event::Kafka {
+                event: KafkaEvent::Records(records),
+                ..
+            } => {
                 let tenants = &self.replicas[replica].tenants;
-                let call = self.residences.get(position).and_then(|r| r.call.as_ref());
-                if call.is_some_and(|call| tenants.callback(&call.tenant).is_none()) {
-                    self.residences.may_skip_one(position);
+                for (_, record) in records {
+                    let position = record.position;
+                    let call = self.residences.get(position).and_then(|r| r.call.as_ref());
+                    if call.is_some_and(|call| tenants.callback(&call.tenant).is_none()) {
+                        self.residences.may_skip_one(position);
+                    }
                 }
             }
             _ => {}

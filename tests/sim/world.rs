@@ -18,8 +18,7 @@ use crate::writes::CommitInTransit;
 use bytes::Bytes;
 use ringback::engine::event::Event;
 use ringback::model::attempt::AttemptResult;
-use ringback::model::fact::ReadoptReason;
-use ringback::model::message::{AttemptRequest, WriteId};
+use ringback::model::message::{AttemptRequest, KafkaEvent, WriteId};
 use ringback::model::position::{Generation, Partition, Position};
 use ringback::model::time::UnixMillis;
 use std::cmp::{Ordering, Reverse};
@@ -60,7 +59,7 @@ pub enum SimEvent {
     /// For the engine, even if its consumer is gone.
     PassEvent(Tag, Event),
     /// From the consumer, for the engine.
-    PassConsumerEvent(Tag, Event),
+    PassConsumerEvent(Tag, KafkaEvent),
     /// The end of the runner's turn.
     Turn(Tag),
     Wake(Tag, u64),
@@ -327,13 +326,13 @@ impl World {
             }
             SimEvent::PassConsumerEvent(tag, event) => {
                 if self.replicas[tag.replica].is_current(tag) {
-                    self.end_turn_before(tag.replica, &event)?;
+                    self.end_turn_before(tag.replica, &tag.event(event.clone()))?;
                 }
                 // The turn may have dropped the consumer, so this is checked
                 // again.
                 if self.replicas[tag.replica].is_current(tag) {
                     self.remember_event(tag.replica, &event);
-                    return self.pass_event(tag.replica, event);
+                    return self.pass_event(tag.replica, tag.event(event));
                 }
             }
             SimEvent::Turn(tag) => return self.turn(tag),
@@ -426,9 +425,9 @@ impl World {
                 }
             }
             Fault::ConsumerFails { replica } => {
-                let reason = ReadoptReason::ConsumerFault;
+                let why = String::new();
                 if self.replicas[replica].engine.is_some() {
-                    self.pass_consumer_event(replica, Event::KafkaFault { reason });
+                    self.pass_consumer_event(replica, KafkaEvent::ConsumerFault { why });
                 }
             }
             Fault::Cut { replica, for_us } => self.cut(replica, for_us),

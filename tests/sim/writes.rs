@@ -10,15 +10,24 @@ use crate::reach::Way;
 use crate::replica::{Request, Tag};
 use crate::world::{SimEvent, World};
 use ringback::engine::event::Event;
-use ringback::model::message::{MoveRequest, Snapshot, WriteId};
+use ringback::model::message::{KafkaEvent, MoveRequest, OpenTransaction, Snapshot, WriteId};
 use ringback::model::position::{Generation, Partition};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// `transaction.timeout.ms`.
 const TRANSACTION_TIMEOUT_US: u64 = 10 * SECOND;
 
 /// `socket.timeout.ms`: the maximum time until a request has an answer or fails.
 const SOCKET_TIMEOUT_US: u64 = 11 * SECOND;
+
+/// The answer to a transaction.
+enum MoveAnswer {
+    Moved,
+    Refused,
+    TooLarge,
+    Unsure,
+}
 
 /// A plain commit in transit.
 #[derive(Clone, Debug)]
@@ -43,6 +52,7 @@ impl World {
             incarnations: snapshots.iter().map(incarnation).collect(),
             snapshots,
             requested_at: self.now_of(replica),
+            sent_us: self.now_us,
             records: Vec::new(),
             by: this.credentials,
         }
@@ -72,7 +82,10 @@ impl World {
         if self.chance.permille(self.rates.commit_unsure) {
             commit.answer = false;
             let told = self.chance.pick(&[MS, 60 * MS, SECOND]);
-            self.after(told, SimEvent::PassEvent(tag, Event::WriteUnsure { write }));
+            let took = Duration::from_micros(told);
+            let why = String::new();
+            let event = KafkaEvent::CommitUnsure { write, took, why };
+            self.after(told, SimEvent::PassEvent(tag, tag.event(event)));
             if self.chance.permille(600) {
                 let late = self.chance.pick(&[MS, 100 * MS, 2 * SECOND, 12 * SECOND]);
                 self.count("commit_arrives_late");
@@ -103,15 +116,10 @@ impl World {
         }
         let write = commit.request.write;
         let taken = self.may_commit(commit.request.by.as_ref());
-        let event = match taken {
-            Ok(()) => {
-                let order = self.broker.next_offset_write();
-                self.write_offsets(&commit.request, order)?;
-                Event::Committed { write }
-            }
-            Err(Refusal::FencedInstance) => Event::WriteUnsure { write },
-            Err(_) => Event::CommitRefused { write },
-        };
+        if taken.is_ok() {
+            let order = self.broker.next_offset_write();
+            self.write_offsets(&commit.request, order)?;
+        }
         // The answer to a dropped consumer may still be on its way to the engine.
         commit.answer &= self.replicas[tag.replica].is_current(tag) || self.chance.permille(300);
         if commit.answer {
@@ -121,7 +129,16 @@ impl World {
             } else {
                 self.chance.between(100, MS)
             };
-            self.after(late, SimEvent::PassEvent(tag, event));
+            let took = commit.request.took(self.now_us + late);
+            let event = match taken {
+                Ok(()) => KafkaEvent::Committed { write, took },
+                Err(Refusal::FencedInstance) => {
+                    let why = String::new();
+                    KafkaEvent::CommitUnsure { write, took, why }
+                }
+                Err(_) => KafkaEvent::CommitRefused { write, took },
+            };
+            self.after(late, SimEvent::PassEvent(tag, tag.event(event)));
         }
         Ok(())
     }
@@ -152,7 +169,11 @@ impl World {
         if commit.answer && !(arrives && in_time) {
             commit.answer = false;
             let write = commit.request.write;
-            let event = Event::WriteUnsure { write };
+            let took = commit.request.took(self.now_us + give_up);
+            let why = String::new();
+            let event = commit
+                .tag
+                .event(KafkaEvent::CommitUnsure { write, took, why });
             self.after(give_up, SimEvent::PassEvent(commit.tag, event));
         }
         if arrives {
@@ -173,9 +194,24 @@ impl World {
         self.after(late, SimEvent::TransactionBegins(tag, request));
     }
 
-    fn pass_event_later(&mut self, tag: Tag, event: Event) {
+    fn answer_move(&mut self, tag: Tag, write: WriteId, answer: MoveAnswer) {
         let late = self.chance.between(200, 5 * MS);
-        self.after(late, SimEvent::PassEvent(tag, event));
+        let requests = &self.replicas[tag.replica].requests;
+        let request = requests.iter().find(|request| request.write == write);
+        let took = request.map_or(Duration::ZERO, |request| request.took(self.now_us + late));
+        let (why, open) = (String::new(), OpenTransaction::Nothing);
+        let event = match answer {
+            MoveAnswer::Moved => KafkaEvent::Moved { write, took },
+            MoveAnswer::Refused => KafkaEvent::MoveRefused {
+                write,
+                took,
+                why,
+                open,
+            },
+            MoveAnswer::TooLarge => KafkaEvent::MoveTooLarge { write, took, open },
+            MoveAnswer::Unsure => KafkaEvent::MoveUnsure { write, took, why },
+        };
+        self.after(late, SimEvent::PassEvent(tag, tag.event(event)));
     }
 
     /// Writes a transaction's records as pending.
@@ -189,11 +225,11 @@ impl World {
         }
         let (name, write) = (this.name, request.write);
         let Some(epoch) = this.epoch else {
-            return self.pass_event_later(tag, Event::MoveRefused { write });
+            return self.answer_move(tag, write, MoveAnswer::Refused);
         };
         if !self.broker.is_epoch(name, epoch) {
             self.count("producer_fenced");
-            return self.pass_event_later(tag, Event::WriteUnsure { write });
+            return self.answer_move(tag, write, MoveAnswer::Unsure);
         }
         let now = self.broker_now();
         let id = self.broker.begin(name, epoch, &request, now);
@@ -215,19 +251,19 @@ impl World {
         }
         let write = request.write;
         if !self.broker.is_open(id) {
-            self.pass_event_later(tag, Event::WriteUnsure { write });
+            self.answer_move(tag, write, MoveAnswer::Unsure);
             return Ok(());
         }
         if self.broker.is_too_large(&request.records) {
             self.end_transaction(id, Ending::Abort)?;
-            self.pass_event_later(tag, Event::MoveTooLarge { write });
+            self.answer_move(tag, write, MoveAnswer::TooLarge);
             return Ok(());
         }
         let by = request.by.as_ref();
         let taken = by.is_some_and(|by| self.coordinator.may_commit(by, true).is_ok());
         if !taken || self.chance.permille(self.rates.move_refused) {
             self.end_transaction(id, Ending::Abort)?;
-            self.pass_event_later(tag, Event::MoveRefused { write });
+            self.answer_move(tag, write, MoveAnswer::Refused);
             return Ok(());
         }
         self.broker.add_offsets(id);
@@ -251,7 +287,7 @@ impl World {
         }
         if !self.broker.is_open(id) {
             self.count("transaction_timed_out");
-            self.pass_event_later(tag, Event::WriteUnsure { write });
+            self.answer_move(tag, write, MoveAnswer::Unsure);
             return Ok(());
         }
         if self.chance.permille(self.rates.move_unsure) {
@@ -261,11 +297,11 @@ impl World {
             } else {
                 self.broker.decide(id, ending);
             }
-            self.pass_event_later(tag, Event::WriteUnsure { write });
+            self.answer_move(tag, write, MoveAnswer::Unsure);
             return Ok(());
         }
         self.end_transaction(id, Ending::Commit)?;
-        self.pass_event_later(tag, Event::Moved { write });
+        self.answer_move(tag, write, MoveAnswer::Moved);
         Ok(())
     }
 
@@ -336,12 +372,16 @@ impl World {
 
     /// Grants the reservations of an acknowledged write.
     pub fn acknowledge(&mut self, replica: usize, event: &Event) {
+        let Event::Kafka { event, .. } = event else {
+            return;
+        };
         let (write, granted) = match event {
-            Event::Committed { write } | Event::Moved { write } => (*write, true),
-            Event::CommitRefused { write }
-            | Event::MoveRefused { write }
-            | Event::MoveTooLarge { write }
-            | Event::WriteUnsure { write } => (*write, false),
+            KafkaEvent::Committed { write, .. } | KafkaEvent::Moved { write, .. } => (*write, true),
+            KafkaEvent::CommitRefused { write, .. }
+            | KafkaEvent::CommitUnsure { write, .. }
+            | KafkaEvent::MoveRefused { write, .. }
+            | KafkaEvent::MoveTooLarge { write, .. }
+            | KafkaEvent::MoveUnsure { write, .. } => (*write, false),
             _ => return,
         };
         let requests = &mut self.replicas[replica].requests;

@@ -8,6 +8,7 @@ use self::script::{Script, receiver};
 use super::*;
 use crate::http::names::Names;
 use crate::model::call::CallEnded;
+use crate::model::message::Isolation;
 use crate::model::position::{Offset, Partition, Position, Topic};
 use crate::model::tenant::Secret;
 use bytes::Bytes;
@@ -70,7 +71,7 @@ fn order(url: &str) -> AttemptRequest {
         attempt: 3,
         start_by: UnixMillis(i64::MAX),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
-        apart: false,
+        isolation: Isolation::Shared,
     }
 }
 
