@@ -1,9 +1,9 @@
-//! Each fact becomes metrics and log lines in one match. Never a body, a
-//! header's value or a URL. Runs on the runner's task.
+//! Turns facts into metrics and log lines. Never shows a body, the value of a
+//! header or a URL. Runs on the runner's task.
 
-use super::gauges::TenantCounts;
+use super::gauges::{ShownSeries, TenantCounts};
 use super::log_limit::LogLimit;
-use super::metrics::{Metrics, Reload};
+use super::metrics::{Metrics, ReloadResult};
 use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use crate::model::call::RecordId;
 use crate::model::fact::Fact;
@@ -14,9 +14,9 @@ use crate::model::time::UnixMillis;
 use std::sync::{Arc, Mutex, PoisonError};
 use tracing::{debug, error, info, warn};
 
-/// Clocks are assumed to be nearer than this to the broker's.
+/// A larger difference between our clock and the broker's is logged.
 const SKEW_MS_MAX: u64 = 1_000;
-/// Mistakes of a refused tenants file that get lines of their own.
+/// Mistakes of a refused tenants file that have a line of their own.
 const MISTAKE_LINES_MAX: usize = 20;
 
 /// Turns facts into metrics and log lines.
@@ -24,32 +24,37 @@ pub struct Telemetry {
     metrics: Arc<Metrics>,
     names: TopicNames,
     limit: Mutex<LogLimit>,
+    shown: Mutex<ShownSeries>,
 }
 
 impl Telemetry {
-    /// Telemetry over these metrics.
+    /// Returns telemetry that counts in these metrics.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, names: TopicNames) -> Self {
         Self {
             metrics,
             names,
             limit: Mutex::default(),
+            shown: Mutex::default(),
         }
     }
 
-    /// Takes a fact.
+    /// Counts and logs a fact.
     pub fn observe(&self, now: UnixMillis, fact: &Fact) {
+        self.count(fact);
+        self.log(now, fact);
+    }
+
+    fn count(&self, fact: &Fact) {
+        let metrics = &self.metrics;
         match fact {
             Fact::AttemptEnded {
-                tenant,
-                record,
-                position,
                 attempt,
                 ended,
                 first_attempt_latency,
                 delivery_latency,
+                ..
             } => {
-                let metrics = &self.metrics;
                 metrics.attempt_ended(*attempt, &ended.outcome, ended.duration);
                 if let Some(latency) = first_attempt_latency {
                     metrics.first_attempt(*latency);
@@ -57,18 +62,45 @@ impl Telemetry {
                 if let Some(latency) = delivery_latency {
                     metrics.delivered(*latency);
                 }
-                self.log_attempt(now, tenant, record, position, *attempt, ended);
             }
             Fact::DelayedAttemptStarted { delay, lateness } => {
-                self.metrics.delayed_attempt_started(*delay, *lateness);
+                metrics.delayed_attempt_started(*delay, *lateness);
             }
-            Fact::Disposed { disposition, .. } => self.metrics.disposed(*disposition),
+            Fact::Disposed { disposition, .. } => metrics.disposed(*disposition),
+            Fact::DeadLettered { reason, .. } => metrics.dead_lettered(*reason),
+            Fact::InDoubt { .. } => metrics.in_doubt(),
+            Fact::Committed {
+                took,
+                metadata_permille,
+            } => metrics.committed(*took, *metadata_permille),
+            Fact::MovesWritten { took, .. } => metrics.moved(*took),
+            Fact::ClockSkew { ms } => metrics.clock_skew(*ms),
+            Fact::Readopting { reason } => metrics.readopting(*reason),
+            Fact::MetadataRejected { .. } => metrics.metadata_rejected(),
+            Fact::RecordsLost { offsets, .. } => metrics.records_lost(*offsets),
+            Fact::Assigned { .. } | Fact::Revoked { .. } => metrics.rebalanced(),
+            Fact::WriteRefused
+            | Fact::PartitionStopped { .. }
+            | Fact::Adopted { .. }
+            | Fact::Draining => {}
+        }
+    }
+
+    fn log(&self, now: UnixMillis, fact: &Fact) {
+        match fact {
+            Fact::AttemptEnded {
+                tenant,
+                record,
+                position,
+                attempt,
+                ended,
+                ..
+            } => self.log_attempt(now, tenant, record, position, *attempt, ended),
             Fact::DeadLettered {
                 reason,
                 position,
                 record,
             } => {
-                self.metrics.dead_lettered(*reason);
                 if self.limit().dead_letter_line(now) {
                     let Place(topic, partition, offset) = self.place(position);
                     let record = record.as_ref().map(RecordId::as_str);
@@ -77,115 +109,78 @@ impl Telemetry {
                 }
             }
             Fact::InDoubt { position } => {
-                self.metrics.in_doubt();
                 let Place(topic, partition, offset) = self.place(position);
                 debug!(topic, partition, offset, "in doubt: one attempt is charged");
             }
-            Fact::Committed {
-                took,
-                metadata_permille,
-            } => self.metrics.committed(*took, *metadata_permille),
-            Fact::MovesWritten { took, .. } => self.metrics.moved(*took),
             Fact::ClockSkew { ms } => {
-                self.metrics.clock_skew(*ms);
-                self.log_skew(now, *ms);
+                if ms.unsigned_abs() > SKEW_MS_MAX && self.limit().skew_line(now) {
+                    warn!(ms, "our clock is not the broker's: check NTP on both");
+                }
             }
             Fact::Readopting { reason } => {
-                self.metrics.readopting(*reason);
-                warn!(reason = reason.name(), "taking the kafka side up again");
+                warn!(reason = reason.name(), "restarting the Kafka session");
             }
-            Fact::WriteRefused => debug!("a write was refused for a rebalance: decided again"),
+            Fact::WriteRefused => debug!("a rebalance refused a write: it is decided again"),
             Fact::Draining => info!("draining: no new attempt starts"),
-            Fact::MetadataRejected { .. }
-            | Fact::RecordsLost { .. }
-            | Fact::PartitionStopped { .. }
-            | Fact::Assigned { .. }
-            | Fact::Revoked { .. }
-            | Fact::Adopted { .. } => self.observe_partitions(fact),
-        }
-    }
-
-    /// What concerns partitions; each is rare.
-    fn observe_partitions(&self, fact: &Fact) {
-        match fact {
             Fact::MetadataRejected { partition, why } => {
-                self.metrics.metadata_rejected();
-                let (topic, number) = self.partition(partition);
+                let (topic, partition) = self.partition(partition);
                 warn!(
                     topic,
-                    partition = number,
+                    partition,
                     why,
                     "the committed map cannot be used: replaying from the committed offset"
                 );
             }
             Fact::RecordsLost { partition, offsets } => {
-                self.metrics.records_lost(*offsets);
-                let (topic, number) = self.partition(partition);
+                let (topic, partition) = self.partition(partition);
                 error!(
                     topic,
-                    partition = number,
-                    offsets,
-                    "records were gone from the log before they were finished"
+                    partition, offsets, "records were gone from the log before they were finished"
                 );
             }
             Fact::PartitionStopped { partition, why } => {
-                let (topic, number) = self.partition(partition);
-                error!(topic, partition = number, why, "a partition has stopped");
+                let (topic, partition) = self.partition(partition);
+                error!(topic, partition, why, "a partition has stopped");
             }
-            Fact::Assigned { partitions } => {
-                self.metrics.rebalanced();
-                info!(partitions, "partitions assigned");
-            }
-            Fact::Revoked { partitions } => {
-                self.metrics.rebalanced();
-                info!(partitions, "partitions revoked");
-            }
+            Fact::Assigned { partitions } => info!(partitions, "partitions assigned"),
+            Fact::Revoked { partitions } => info!(partitions, "partitions revoked"),
             Fact::Adopted {
                 partition,
                 unfinished,
                 in_doubt,
-            } => {
-                let (topic, number) = self.partition(partition);
-                if *in_doubt > 0 {
-                    info!(
-                        topic,
-                        partition = number,
-                        unfinished,
-                        in_doubt,
-                        "adopted after an unclean stop"
-                    );
-                } else {
-                    debug!(topic, partition = number, unfinished, "adopted");
-                }
-            }
-            _ => unreachable!("only facts about partitions are handed on"),
+            } => self.log_adopted(partition, *unfinished, *in_doubt),
+            Fact::DelayedAttemptStarted { .. }
+            | Fact::Disposed { .. }
+            | Fact::Committed { .. }
+            | Fact::MovesWritten { .. } => {}
         }
     }
 
-    /// The present state becomes gauges; called about once a second, which is
-    /// also when lines that were left out are told.
+    /// Shows the state of the engine in gauges, and logs how many lines were left
+    /// out. The runner calls it about once a second.
     pub fn overview(&self, overview: &Overview, tenants: &Tenants) {
         let enabled = tenants.iter().filter(|tenant| tenant.enabled).count();
         let counts = TenantCounts {
             enabled,
             disabled: tenants.len() - enabled,
         };
-        self.metrics.overview(overview, counts);
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.show(&self.metrics, overview, counts);
         let left_out = self.limit().take_left_out();
         if left_out > 0 {
             info!(lines = left_out, "log lines were left out");
         }
     }
 
-    /// The tenants file was read anew and is in force.
+    /// Reports that the new tenants are in force.
     pub fn tenants_reloaded(&self, tenants: usize) {
-        self.metrics.tenants_reloaded(Reload::Ok);
+        self.metrics.tenants_reloaded(ReloadResult::Ok);
         info!(tenants, "the tenants file was reloaded");
     }
 
-    /// The tenants file has mistakes; the last good one stays in force.
+    /// Reports that the tenants file has mistakes; the last good one stays in force.
     pub fn tenants_refused(&self, mistakes: &[String]) {
-        self.metrics.tenants_reloaded(Reload::Refused);
+        self.metrics.tenants_reloaded(ReloadResult::Refused);
         for mistake in mistakes.iter().take(MISTAKE_LINES_MAX) {
             error!(mistake, "the tenants file was refused");
         }
@@ -197,6 +192,18 @@ impl Telemetry {
 
     fn limit(&self) -> std::sync::MutexGuard<'_, LogLimit> {
         self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log_adopted(&self, partition: &Partition, unfinished: usize, in_doubt: usize) {
+        let (topic, partition) = self.partition(partition);
+        if in_doubt > 0 {
+            info!(
+                topic,
+                partition, unfinished, in_doubt, "adopted after an unclean stop"
+            );
+        } else {
+            debug!(topic, partition, unfinished, "adopted");
+        }
     }
 
     fn log_attempt(
@@ -238,12 +245,6 @@ impl Telemetry {
         );
     }
 
-    fn log_skew(&self, now: UnixMillis, ms: i64) {
-        if ms.unsigned_abs() > SKEW_MS_MAX && self.limit().skew_line(now) {
-            warn!(ms, "our clock is not the broker's: check NTP on both");
-        }
-    }
-
     fn partition(&self, partition: &Partition) -> (String, i32) {
         (self.names.name(partition.topic), partition.number)
     }
@@ -254,5 +255,5 @@ impl Telemetry {
     }
 }
 
-/// Topic, partition and offset as log fields.
+/// The topic, partition and offset of a record, as log fields.
 struct Place(String, i32, i64);

@@ -1,128 +1,223 @@
-//! The engine's present state as gauges. Names no metric. Runs on the runner's
-//! task, about once a second.
+//! The gauges that show the state of the engine. Names no metric. Runs on the
+//! runner's task, about once a second.
 
-use super::metrics::Metrics;
-use crate::model::attempt::ErrorClass;
+use super::metrics::{Metrics, Success, TENANT_SERIES_MAX, TenantState};
 use crate::model::overview::Overview;
-use crate::model::position::Topic;
-use crate::model::tenant::TenantId;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use prometheus::core::{Atomic, GenericGaugeVec};
+use std::collections::BTreeSet;
 
-/// Tenants that are named at a time as failing, and as limited.
-pub(super) const NAMED_MAX: usize = 50;
-const SHOWN: &str = "what was shown has series";
-
-/// The tenants of the file, counted.
+/// The number of tenants in the tenants file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TenantCounts {
-    /// With a callback that is switched on.
     pub enabled: usize,
-    /// Switched off.
     pub disabled: usize,
 }
 
-/// The labels that have series now, so that those no longer true are removed.
+/// The label values that have a series in a family now.
 #[derive(Default)]
-pub(super) struct Shown {
-    topics: BTreeSet<Topic>,
-    failing: BTreeMap<TenantId, ErrorClass>,
-    limited: BTreeSet<TenantId>,
+struct LabelValues(BTreeSet<Vec<String>>);
+
+impl LabelValues {
+    /// Sets these series and removes all others.
+    fn show<P: Atomic>(
+        &mut self,
+        family: &GenericGaugeVec<P>,
+        series: impl Iterator<Item = (Vec<String>, P::T)>,
+    ) {
+        let mut now = BTreeSet::new();
+        for (labels, value) in series {
+            family.with_label_values(&labels).set(value);
+            now.insert(labels);
+        }
+        for gone in self.0.difference(&now) {
+            family
+                .remove_label_values(gone)
+                .expect("each set series exists");
+        }
+        self.0 = now;
+    }
 }
 
-impl Metrics {
-    /// The engine's present state. A tenant that is both failing and at its
+/// The series that exist now in families whose labels change.
+#[derive(Default)]
+pub(super) struct ShownSeries {
+    lag: LabelValues,
+    oldest_unfinished_age: LabelValues,
+    failing: LabelValues,
+    failing_since: LabelValues,
+    limited: LabelValues,
+}
+
+impl ShownSeries {
+    /// Sets all gauges to this state. A tenant that both fails and is at its
     /// limit counts as failing.
-    pub fn overview(&self, overview: &Overview, tenants: TenantCounts) {
-        self.load.in_flight.set(count(overview.in_flight));
-        self.load.in_flight_max.set(count(overview.in_flight_max));
-        self.load.unfinished.set(count(overview.unfinished));
-        self.load.assigned.set(count(overview.assigned));
-        self.load.stopped.set(count(overview.stopped.len()));
-        self.load
-            .last_progress
-            .set(overview.last_progress.0 as f64 / 1_000.0);
-        let failing = overview.tenants_failing.min(tenants.enabled);
-        let limited = overview.tenants_limited.min(tenants.enabled - failing);
-        let healthy = tenants.enabled - failing - limited;
-        let counts = [healthy, limited, failing, tenants.disabled];
-        for (gauge, number) in self.tenants.states.iter().zip(counts) {
-            gauge.set(count(number));
+    pub fn show(&mut self, metrics: &Metrics, overview: &Overview, counts: TenantCounts) {
+        let to = &metrics.families;
+        to.in_flight.set(number(overview.in_flight));
+        to.in_flight_max.set(number(overview.in_flight_max));
+        to.unfinished.set(number(overview.unfinished));
+        to.assigned.set(number(overview.assigned));
+        to.stopped.set(number(overview.stopped.len()));
+        to.last_progress.set(seconds(overview.last_progress.0));
+        let failing = overview.tenants_failing.min(counts.enabled);
+        let limited = overview.tenants_limited.min(counts.enabled - failing);
+        for state in TenantState::ALL {
+            let tenants = match state {
+                TenantState::Healthy => counts.enabled - failing - limited,
+                TenantState::Limited => limited,
+                TenantState::Failing => failing,
+                TenantState::Disabled => counts.disabled,
+            };
+            to.tenants
+                .with_label_values(&[state.name()])
+                .set(number(tenants));
         }
-        let attempted = [overview.attempted.delivered, overview.attempted.failed];
-        for (gauge, number) in self.tenants.attempted.iter().zip(attempted) {
-            gauge.set(count(number));
+        for success in Success::ALL {
+            let tenants = match success {
+                Success::Delivered => overview.attempted.delivered,
+                Success::Failed => overview.attempted.failed,
+            };
+            to.tenants_attempted
+                .with_label_values(&[success.name()])
+                .set(number(tenants));
         }
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        self.show_topics(overview, &mut shown.topics);
-        self.show_failing(overview, &mut shown.failing);
-        self.show_limited(overview, &mut shown.limited);
+        self.show_topics(metrics, overview);
+        self.show_tenants(metrics, overview);
     }
 
-    fn show_topics(&self, overview: &Overview, shown: &mut BTreeSet<Topic>) {
-        for (topic, state) in &overview.topics {
-            let name = [self.names.name(*topic)];
-            let lag = i64::try_from(state.lag).unwrap_or(i64::MAX);
-            self.load.lag.with_label_values(&name).set(lag);
-            self.load
-                .oldest_unfinished_age
-                .with_label_values(&name)
-                .set(state.oldest_unfinished_age.as_secs_f64());
-            shown.insert(*topic);
-        }
-        shown.retain(|topic| {
-            let stays = overview.topics.contains_key(topic);
-            if !stays {
-                let name = [self.names.name(*topic)];
-                self.load.lag.remove_label_values(&name).expect(SHOWN);
-                self.load
-                    .oldest_unfinished_age
-                    .remove_label_values(&name)
-                    .expect(SHOWN);
-            }
-            stays
+    fn show_topics(&mut self, metrics: &Metrics, overview: &Overview) {
+        let to = &metrics.families;
+        let topics = overview
+            .topics
+            .iter()
+            .map(|(topic, state)| (vec![metrics.names.name(*topic)], state));
+        let lag = |lag: u64| i64::try_from(lag).unwrap_or(i64::MAX);
+        let lags = topics.clone().map(|(name, state)| (name, lag(state.lag)));
+        self.lag.show(&to.lag, lags);
+        let ages = topics.map(|(name, state)| (name, state.oldest_unfinished_age.as_secs_f64()));
+        self.oldest_unfinished_age
+            .show(&to.oldest_unfinished_age, ages);
+    }
+
+    fn show_tenants(&mut self, metrics: &Metrics, overview: &Overview) {
+        let to = &metrics.families;
+        let failing = overview.failing.iter().take(TENANT_SERIES_MAX);
+        let each = failing
+            .clone()
+            .map(|failing| (vec![failing.tenant.to_string()], 1));
+        self.failing.show(&to.tenant_failing, each);
+        let since = failing.map(|failing| {
+            let labels = vec![failing.tenant.to_string(), failing.class.name().to_owned()];
+            (labels, seconds(failing.since.0))
         });
-    }
-
-    fn show_failing(&self, overview: &Overview, shown: &mut BTreeMap<TenantId, ErrorClass>) {
-        let mut now = BTreeMap::new();
-        for failing in overview.failing.iter().take(NAMED_MAX) {
-            let (tenant, class) = (failing.tenant.as_str(), failing.class.name());
-            self.tenants.failing.with_label_values(&[tenant]).set(1);
-            self.tenants
-                .failing_since
-                .with_label_values(&[tenant, class])
-                .set(failing.since.0 as f64 / 1_000.0);
-            now.insert(failing.tenant.clone(), failing.class);
-        }
-        for (tenant, class) in shown.iter() {
-            let still = now.get(tenant);
-            let (tenant, name) = (tenant.as_str(), class.name());
-            if still.is_none() {
-                let failing = &self.tenants.failing;
-                failing.remove_label_values(&[tenant]).expect(SHOWN);
-            }
-            if still != Some(class) {
-                let since = &self.tenants.failing_since;
-                since.remove_label_values(&[tenant, name]).expect(SHOWN);
-            }
-        }
-        *shown = now;
-    }
-
-    fn show_limited(&self, overview: &Overview, shown: &mut BTreeSet<TenantId>) {
-        let limited = &self.tenants.limited;
-        let now: BTreeSet<TenantId> = overview.limited.iter().take(NAMED_MAX).cloned().collect();
-        for gone in shown.difference(&now) {
-            limited.remove_label_values(&[gone.as_str()]).expect(SHOWN);
-        }
-        for tenant in &now {
-            limited.with_label_values(&[tenant.as_str()]).set(1);
-        }
-        *shown = now;
+        self.failing_since.show(&to.tenant_failing_since, since);
+        let limited = overview.limited.iter().take(TENANT_SERIES_MAX);
+        let each = limited.map(|tenant| (vec![tenant.to_string()], 1));
+        self.limited.show(&to.tenant_limited, each);
     }
 }
 
-fn count(number: usize) -> i64 {
+fn number(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::attempt::ErrorClass;
+    use crate::model::overview::{FailingTenant, FirstAttempts, TopicOverview};
+    use crate::model::position::{Topic, TopicNames};
+    use crate::model::tenant::TenantId;
+    use crate::model::time::UnixMillis;
+    use std::time::Duration;
+
+    fn tenant(n: usize) -> TenantId {
+        TenantId::new(&format!("t-{n}")).expect("valid")
+    }
+
+    fn failing(n: usize, class: ErrorClass) -> FailingTenant {
+        FailingTenant::first(tenant(n), UnixMillis(2_500), class, "")
+    }
+
+    /// 60 failing tenants, 2 limited ones and one topic.
+    fn overview() -> Overview {
+        let lag = TopicOverview {
+            lag: 7,
+            oldest_unfinished_age: Duration::from_millis(2_500),
+            next_due: None,
+        };
+        Overview {
+            in_flight: 3,
+            in_flight_max: 1_024,
+            last_progress: UnixMillis(1_500),
+            tenants_limited: 2,
+            tenants_failing: 60,
+            failing: (0..60).map(|n| failing(n, ErrorClass::Timeout)).collect(),
+            limited: vec![tenant(3), tenant(4)],
+            attempted: FirstAttempts {
+                delivered: 30,
+                failed: 60,
+            },
+            topics: [(Topic::Source, lag)].into(),
+            ..Overview::default()
+        }
+    }
+
+    #[test]
+    fn an_overview_becomes_gauges_and_ended_states_disappear() {
+        let metrics = Metrics::new(TopicNames::new("call-ended"), &[], "9.9.9", "2.12.1");
+        let text = || String::from_utf8(metrics.render()).expect("text");
+        let series = |family: &str| text().matches(&format!("\n{family}{{")).count();
+        let mut shown = ShownSeries::default();
+        let mut overview = overview();
+        let counts = TenantCounts {
+            enabled: 100,
+            disabled: 5,
+        };
+        shown.show(&metrics, &overview, counts);
+        for line in [
+            "ringback_in_flight 3",
+            "ringback_in_flight_max 1024",
+            "ringback_last_progress_timestamp_seconds 1.5",
+            "ringback_lag_records{topic=\"call-ended\"} 7",
+            "ringback_oldest_unfinished_age_seconds{topic=\"call-ended\"} 2.5",
+            "ringback_tenants{state=\"healthy\"} 38",
+            "ringback_tenants{state=\"limited\"} 2",
+            "ringback_tenants{state=\"failing\"} 60",
+            "ringback_tenants{state=\"disabled\"} 5",
+            "ringback_tenants_attempted{outcome=\"delivered\"} 30",
+            "ringback_tenants_attempted{outcome=\"failed\"} 60",
+            "ringback_tenant_failing{tenant=\"t-0\"} 1",
+            "ringback_tenant_failing_since_timestamp_seconds{class=\"timeout\",tenant=\"t-0\"} 2.5",
+            "ringback_tenant_limited{tenant=\"t-4\"} 1",
+        ] {
+            assert!(text().contains(&format!("\n{line}\n")), "{line}");
+        }
+        let by_tenant = [
+            "ringback_tenant_failing",
+            "ringback_tenant_failing_since_timestamp_seconds",
+        ];
+        assert_eq!(by_tenant.map(series), [TENANT_SERIES_MAX; 2]);
+        overview.failing = vec![failing(7, ErrorClass::Dns), failing(77, ErrorClass::Tls)];
+        overview.limited.remove(0);
+        overview.topics.clear();
+        shown.show(&metrics, &overview, counts);
+        assert_eq!(
+            by_tenant.map(series),
+            [2; 2],
+            "also after a change of class"
+        );
+        for line in [
+            "ringback_tenant_failing{tenant=\"t-77\"} 1",
+            "ringback_tenant_failing_since_timestamp_seconds{class=\"dns\",tenant=\"t-7\"} 2.5",
+        ] {
+            assert!(text().contains(&format!("\n{line}\n")), "{line}");
+        }
+        assert_eq!(series("ringback_tenant_limited"), 1);
+        assert_eq!(series("ringback_lag_records"), 0);
+    }
 }

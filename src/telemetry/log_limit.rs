@@ -1,50 +1,47 @@
-//! Which log lines are written. Lines are paid from buckets that fill at a
-//! steady rate up to a burst: one for each tenant's failed attempts, one for
-//! all of them, one for dead letters. What is left out is counted and told, so
-//! the counts of lines and of those left out add up to what happened. Pure:
-//! the time is an argument.
+//! Limits the rate of log lines with token buckets: one for the failed attempts
+//! of each tenant, one for those of all tenants, one for dead letters. Each line
+//! that is left out is counted and the count is logged, so that both numbers add
+//! up to the events. Pure: the time is an argument. Runs on the runner's task.
 //!
-//! Arithmetic: a line of a failed attempt has some 550 bytes as JSON. When
-//! every tenant fails at once (DNS is gone), 20 s write at most
-//! 200 + 20 x 10 = 400 of them, 220 kB; a single dead tenant writes its first
-//! 20 and then one a second. The metrics count each attempt whatever is written
-//! here.
+//! Arithmetic: a line of a failed attempt has some 550 bytes as JSON. When every
+//! tenant fails at once (no DNS), 20 s write at most 200 + 20 x 10 = 400 lines,
+//! 220 kB. A single dead tenant writes 20 lines at first and then one a second.
+//! The metrics count every attempt, also where its line is left out.
 
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Lines of one tenant's failed attempts.
+/// The rate of lines about failed attempts of one tenant.
 const TENANT: Rate = Rate {
     burst: 20,
     per_second: 1,
 };
-/// Lines of all tenants' failed attempts.
-const ALL: Rate = Rate {
+/// The rate of lines about failed attempts of all tenants.
+const ALL_TENANTS: Rate = Rate {
     burst: 200,
     per_second: 10,
 };
-/// Lines of dead letters.
+/// The rate of lines about dead letters.
 const DEAD_LETTERS: Rate = Rate {
     burst: 200,
     per_second: 10,
 };
-/// Tenants that have a bucket of their own at a time; at some 100 bytes each,
-/// 100 kB. Those beyond pay from [`ALL`] only.
+/// The maximum number of tenants with a bucket of their own; at some 100 bytes
+/// each, 100 kB. The lines of further tenants are limited by [`ALL_TENANTS`] only.
 const TENANTS_MAX: usize = 1_024;
-/// How often tenants with nothing to remember are forgotten.
+/// Time between two removals of full buckets.
 const FORGET_EACH: Duration = Duration::from_secs(1);
-/// A line about clocks, at most this often.
+/// Minimum time between two lines about clock skew.
 const SKEW_LINE_EACH: Duration = Duration::from_secs(60);
 
-/// How many lines may be written.
 struct Rate {
     burst: u32,
     per_second: u32,
 }
 
-/// What may still be written at a rate, in thousandths of a line.
+/// The lines that a rate allows now, in thousandths of a line.
 #[derive(Clone, Copy)]
 struct Bucket {
     milli_lines: u64,
@@ -59,7 +56,7 @@ impl Bucket {
         }
     }
 
-    /// Adds what has come in since the last look.
+    /// Adds the lines that the rate allowed since the last call.
     fn fill(&mut self, rate: &Rate, now: UnixMillis) {
         // A line a second is a thousandth of a line a millisecond.
         let since_ms = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
@@ -73,8 +70,8 @@ impl Bucket {
         self.milli_lines >= 1_000
     }
 
-    /// Pays for a line; whether there was enough.
-    fn pay(&mut self) -> bool {
+    /// Takes one line from the bucket, if it holds one.
+    fn take_line(&mut self) -> bool {
         let enough = self.has_line();
         if enough {
             self.milli_lines -= 1_000;
@@ -87,9 +84,9 @@ impl Bucket {
     }
 }
 
-/// The buckets, and what was left out.
+/// The buckets, and the number of lines that were left out.
 pub(super) struct LogLimit {
-    all: Bucket,
+    all_tenants: Bucket,
     dead_letters: Bucket,
     tenants: HashMap<TenantId, TenantLines>,
     left_out: u64,
@@ -106,7 +103,7 @@ impl Default for LogLimit {
     fn default() -> Self {
         let start = UnixMillis(0);
         Self {
-            all: Bucket::full(&ALL, start),
+            all_tenants: Bucket::full(&ALL_TENANTS, start),
             dead_letters: Bucket::full(&DEAD_LETTERS, start),
             tenants: HashMap::new(),
             left_out: 0,
@@ -117,40 +114,40 @@ impl Default for LogLimit {
 }
 
 impl LogLimit {
-    /// Whether a dead letter's line may be written.
+    /// Returns whether the line of a dead letter may be written.
     pub(super) fn dead_letter_line(&mut self, now: UnixMillis) -> bool {
         self.dead_letters.fill(&DEAD_LETTERS, now);
-        let permitted = self.dead_letters.pay();
+        let permitted = self.dead_letters.take_line();
         if !permitted {
             self.left_out += 1;
         }
         permitted
     }
 
-    /// Whether the line of this tenant's failed attempt may be written, and how
-    /// many of its lines were left out since its last one.
+    /// Returns the number of lines that were left out since the last line of this
+    /// tenant, or `None` where this line must be left out too.
     pub(super) fn tenant_line(&mut self, now: UnixMillis, tenant: &TenantId) -> Option<u64> {
         self.forget(now);
-        self.all.fill(&ALL, now);
-        let room = self.tenants.len() < TENANTS_MAX;
+        self.all_tenants.fill(&ALL_TENANTS, now);
+        let below_max = self.tenants.len() < TENANTS_MAX;
         let counted = match self.tenants.get_mut(tenant) {
             Some(counted) => Some(counted),
-            None if room => Some(self.tenants.entry(tenant.clone()).or_insert(TenantLines {
+            None if below_max => Some(self.tenants.entry(tenant.clone()).or_insert(TenantLines {
                 bucket: Bucket::full(&TENANT, now),
                 left_out: 0,
             })),
             None => None,
         };
         let Some(counted) = counted else {
-            return self.all.pay().then_some(0).or_else(|| {
+            return self.all_tenants.take_line().then_some(0).or_else(|| {
                 self.left_out += 1;
                 None
             });
         };
         counted.bucket.fill(&TENANT, now);
-        // Neither bucket pays for a line that the other refuses.
-        if counted.bucket.has_line() && self.all.pay() {
-            counted.bucket.pay();
+        // A line that one bucket refuses costs nothing in the other.
+        if counted.bucket.has_line() && self.all_tenants.take_line() {
+            counted.bucket.take_line();
             return Some(std::mem::take(&mut counted.left_out));
         }
         counted.left_out += 1;
@@ -158,12 +155,12 @@ impl LogLimit {
         None
     }
 
-    /// How many lines were left out since this was last asked.
+    /// Returns how many lines were left out since the last call.
     pub(super) fn take_left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)
     }
 
-    /// Whether a line about clocks may be written.
+    /// Returns whether a line about clock skew may be written.
     pub(super) fn skew_line(&mut self, now: UnixMillis) -> bool {
         let due = self
             .skew_line_at
@@ -174,8 +171,8 @@ impl LogLimit {
         due
     }
 
-    /// A tenant whose bucket is full and of which nothing was left out needs no
-    /// memory; where that makes no room, all are forgotten.
+    /// Removes tenants with a full bucket and no line left out. Removes all
+    /// tenants where that frees no place.
     fn forget(&mut self, now: UnixMillis) {
         if now.since(self.forgot_at) < FORGET_EACH {
             return;
@@ -205,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_has_a_burst_and_then_its_rate_and_hears_what_was_left_out() {
+    fn a_tenant_has_a_burst_then_its_rate_and_its_lines_say_how_many_were_left_out() {
         let mut limit = LogLimit::default();
         let start = UnixMillis(5_000);
         assert_eq!(written(&mut limit, start, &tenant(1), 60), TENANT.burst);

@@ -1,10 +1,10 @@
-//! Sets up the log: lines on standard error, as text or JSON. A line is handed
-//! to a thread that writes it, so a standard error that nobody reads holds up
-//! nothing; lines beyond the queue are left out and counted. Never decides what
-//! is logged. The runner spawns [`LogWriter::run`] on a thread of its own.
+//! Sets up the log: lines on standard error, as text or JSON. A thread of its own
+//! writes the lines, so a blocked standard error blocks nothing else. Lines that
+//! do not fit into its queue are left out and counted. Never decides what is
+//! logged. The runner spawns [`LogWriter::run`] on that thread.
 //!
-//! Limit: 4,096 lines wait, at some 550 bytes each 2.2 MB; at the 10 lines a
-//! second of `log_limit`, minutes of a standard error that stands still.
+//! Limit: 4,096 lines wait, at some 550 bytes each 2.2 MB. At the 10 lines a
+//! second of `log_limit` that is several minutes of a blocked standard error.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -24,17 +24,17 @@ const LINES_WAITING_MAX: usize = 4_096;
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 const OURS: &str = "ringback";
 
-/// How lines look.
+/// The form of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
 }
 
 impl LogFormat {
-    /// Text where standard error is a terminal, else JSON.
+    /// Returns `Text` where standard error is a terminal, else `Json`.
     #[must_use]
     pub fn of_stderr() -> Self {
         if io::stderr().is_terminal() {
@@ -45,9 +45,9 @@ impl LogFormat {
     }
 }
 
-/// Which lines are written: `info`, or `ringback=debug,librdkafka=info`. A bare
-/// level is ringback's own; what other crates say is shown from warnings on,
-/// unless one is named.
+/// The log filter: `info`, or `ringback=debug,librdkafka=info`. A level without a
+/// target applies to ringback. Other crates log from `warn` on, unless the filter
+/// names them.
 #[derive(Clone, Debug)]
 pub struct LogFilter(Targets);
 
@@ -72,13 +72,12 @@ impl FromStr for LogFilter {
         let others = ours.min(LevelFilter::WARN);
         let targets = Targets::new()
             .with_default(others)
-            // It writes an error for each handshake that fails; the attempt's
-            // own line says so already.
+            // Logs an error for each failed handshake, as the line of the attempt does.
             .with_target("rustls_platform_verifier", LevelFilter::OFF)
-            // What it says is in the answers of its calls, and librdkafka's own
-            // lines come through us; it calls the end of a fenced client an error.
+            // Repeats the results of its calls, and logs the end of a fenced client
+            // as an error. The lines of librdkafka have a target of their own.
             .with_target("rdkafka", LevelFilter::OFF)
-            // They write of each message that a name server gets wrong.
+            // Log each malformed message of a name server.
             .with_target("hickory_net", LevelFilter::OFF)
             .with_target("hickory_resolver", LevelFilter::OFF)
             .with_target(OURS, ours)
@@ -106,9 +105,9 @@ fn wrong(text: &str) -> String {
     )
 }
 
-/// Sets the process's log up.
+/// Sets up the log of the process.
 ///
-/// Errors: it is set up already.
+/// Errors: the process has a log already.
 pub fn start(filter: &LogFilter, format: LogFormat) -> Result<(Log, LogWriter), LogError> {
     let (lines, waiting) = sync_channel(LINES_WAITING_MAX);
     let log = Log {
@@ -140,7 +139,7 @@ pub fn start(filter: &LogFilter, format: LogFormat) -> Result<(Log, LogWriter), 
     Ok((log, writer))
 }
 
-/// The way lines take to their writer.
+/// The sending end of the queue of log lines.
 #[derive(Clone)]
 pub struct Log {
     lines: SyncSender<Message>,
@@ -153,11 +152,11 @@ enum Message {
 }
 
 impl Log {
-    /// Waits until all lines so far are written, at most a second.
+    /// Waits until all earlier lines are written, at most one second.
     pub fn flush(&self) {
         let (done, wait) = sync_channel(1);
         if self.lines.try_send(Message::Flush(done)).is_ok() {
-            // A standard error that stands still must not hold up the end.
+            // A blocked standard error must not delay the end of the process.
             let (Ok(()) | Err(_)) = wait.recv_timeout(FLUSH_MAX);
         }
     }
@@ -171,7 +170,7 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Hands one line on; the subscriber writes each in one piece.
+/// Sends one line to the queue. The subscriber writes each line in one piece.
 pub struct Line<'a>(&'a Log);
 
 impl Write for Line<'_> {
@@ -181,7 +180,7 @@ impl Write for Line<'_> {
             Err(TrySendError::Full(_)) => {
                 self.0.left_out.fetch_add(1, Ordering::Relaxed);
             }
-            // Nobody writes any more: the process ends.
+            // The writer has stopped: the process ends.
             Err(TrySendError::Disconnected(_)) => io::stderr().write_all(line)?,
         }
         Ok(line.len())
@@ -192,19 +191,19 @@ impl Write for Line<'_> {
     }
 }
 
-/// Writes lines to standard error.
+/// Writes the lines of the queue to standard error.
 pub struct LogWriter {
     waiting: Receiver<Message>,
     left_out: Arc<AtomicU64>,
 }
 
 impl LogWriter {
-    /// Writes until the process ends; it needs a thread of its own.
+    /// Writes lines until the process ends. Blocks its thread.
     pub fn run(self) {
         while let Ok(message) = self.waiting.recv() {
             match message {
                 Message::Line(line) => self.write(&line),
-                // Who asked may have stopped waiting.
+                // The caller may have stopped waiting.
                 Message::Flush(done) => {
                     let (Ok(()) | Err(_)) = done.try_send(());
                 }
@@ -214,7 +213,7 @@ impl LogWriter {
 
     fn write(&self, line: &[u8]) {
         let mut stderr = io::stderr().lock();
-        // There is nowhere to tell that standard error fails.
+        // A failure of standard error cannot be reported anywhere.
         let (Ok(()) | Err(_)) = stderr.write_all(line);
         let left_out = self.left_out.swap(0, Ordering::Relaxed);
         if left_out > 0 {
@@ -227,7 +226,7 @@ impl LogWriter {
     }
 }
 
-/// The log is set up already.
+/// The process has a log already.
 #[derive(Debug)]
 pub struct LogError(TryInitError);
 
@@ -249,7 +248,7 @@ mod tests {
     use tracing::Level;
 
     #[test]
-    fn a_bare_level_is_ours_and_others_are_named() {
+    fn a_bare_level_applies_to_ringback_and_other_targets_are_named() {
         #[track_caller]
         fn check(text: &str, target: &str, level: Level, shown: bool) {
             let filter: LogFilter = text.parse().expect(text);
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_filter_is_refused_with_its_text() {
+    fn a_malformed_filter_is_refused_with_its_text() {
         for text in [
             "",
             "loud",
@@ -285,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_stands_still_costs_lines_and_no_time() {
+    fn a_blocked_writer_costs_lines_and_no_time() {
         let (lines, waiting) = sync_channel(2);
         let log = Log {
             lines,

@@ -1,249 +1,335 @@
-//! The metrics, and the only file that names one. Built once with a registry
-//! of its own. Never logs. The runner's task counts, the admin thread renders.
+//! The metrics: one row for each family, and the methods that count. The only
+//! file that names a metric. Never logs. The runner's task counts, the thread of
+//! the operators' pages renders.
 //!
-//! Series budget: 130 attempts, 13 dispositions and reasons, 6 readoptions;
-//! per topic 2 gauges and a histogram; 50 failing tenants at most, 2 each, and
-//! 50 limited ones; the histograms without labels 26 each. With five delays some 500 in all, however
-//! many tenants there are.
+//! Series budget: each row states the maximum number of its label combinations.
+//! A histogram has three more series than buckets for each of them. With five
+//! delays there are some 600 series in total, however many tenants there are.
 
-use super::gauges::Shown;
-use super::maker::Maker;
+use super::registry::{Family, MetricDefinition};
 use crate::model::attempt::{ATTEMPTS_MAX, ErrorClass, Outcome};
 use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::fact::ReadoptReason;
+use crate::model::named_enum::named_enum;
 use crate::model::position::TopicNames;
 use crate::model::time::Delay;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Registry,
-    TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Registry, TextEncoder,
 };
 use std::array;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
-/// Waits of records, from 1 ms to 12 h.
+/// Waiting times of records, from 1 ms to 12 h.
 const LATENCY_BUCKETS: &[f64] = &[
     0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0,
     5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0,
 ];
-/// What ends within an attempt's deadline or a Kafka timeout.
+/// Durations of calls that end within the deadline of an attempt or a Kafka timeout.
 const CALL_BUCKETS: &[f64] = &[
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0,
 ];
-/// `delivered`, then every error class.
+const NO_BUCKETS: &[f64] = &[];
+
+/// `delivered` and every error class.
 const OUTCOMES: usize = 1 + ErrorClass::ALL.len();
 const ATTEMPTS: usize = ATTEMPTS_MAX as usize;
-const ONCE: &str = "each name and label is valid and registered once";
+/// The maximum number of delays in the settings. Topics of earlier settings may
+/// add to them.
+const DELAYS_MAX: usize = 9;
+/// The source topic, the delay topics and the dead letters.
+const TOPICS_MAX: usize = DELAYS_MAX + 2;
+/// The maximum number of tenants that a gauge names.
+pub(super) const TENANT_SERIES_MAX: usize = 50;
 
-/// How a reload of the tenants file ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reload {
-    /// The new tenants are in force.
-    Ok,
-    /// The file was refused; the last good one stays.
-    Refused,
+named_enum! {
+    /// The label `outcome` where the class of the failure does not matter.
+    pub(super) enum Success {
+        Delivered = "delivered",
+        Failed = "failed",
+    }
 }
 
-/// Every metric, its labels already resolved where they come from an enum.
+named_enum! {
+    /// The label `state` of `ringback_tenants`.
+    pub(super) enum TenantState {
+        Healthy = "healthy",
+        Limited = "limited",
+        Failing = "failing",
+        Disabled = "disabled",
+    }
+}
+
+named_enum! {
+    /// The result of a reload of the tenants file.
+    pub enum ReloadResult {
+        /// The tenants of the file are in force.
+        Ok = "ok",
+        /// The file has mistakes; the last good tenants stay in force.
+        Refused = "refused",
+    }
+}
+
+/// Makes the struct of all families and the list of their definitions from rows
+/// `field: type = name, labels, series_max, help, buckets (of histograms);`.
+macro_rules! families {
+    ($($field:ident: $Type:ident =
+        $name:literal, $labels:expr, $series_max:expr, $help:literal $(, $buckets:ident)?;)+
+    ) => {
+        /// One field for each family, in the order of [`DEFINITIONS`].
+        pub(super) struct Families {
+            $(pub(super) $field: $Type,)+
+        }
+
+        /// The definitions of all families, except those of the prometheus crate.
+        pub const DEFINITIONS: &[MetricDefinition] = &[
+            $(MetricDefinition {
+                name: $name,
+                kind: <$Type as Family>::KIND,
+                labels: $labels,
+                buckets: [$($buckets,)? NO_BUCKETS][0],
+                series_max: $series_max,
+                help: $help,
+            }),+
+        ];
+
+        impl Families {
+            fn register(registry: &Registry) -> Self {
+                let mut rows = DEFINITIONS.iter();
+                let mut next = || rows.next().expect("one definition for each field");
+                Self { $($field: <$Type as Family>::register(registry, next()),)+ }
+            }
+        }
+    };
+}
+
+families! {
+    attempts: IntCounterVec = "ringback_attempts_total", &["outcome", "attempt"], OUTCOMES * ATTEMPTS,
+        "Ended attempts, by their outcome and by the number of the attempt.";
+    attempt_duration: HistogramVec = "ringback_attempt_duration_seconds", &["outcome"], 2,
+        "Duration of attempts, from the start to the outcome.", CALL_BUCKETS;
+    dispositions: IntCounterVec = "ringback_dispositions_total", &["disposition"], Disposition::ALL.len(),
+        "Records that left their position, by disposition.";
+    dead_letters: IntCounterVec = "ringback_dead_letters_total", &["reason"], DeadLetterReason::ALL.len(),
+        "Records that became dead letters, by reason.";
+    first_attempt_latency: Histogram = "ringback_first_attempt_latency_seconds", &[], 1,
+        "Time from the publication of a record to the start of its first attempt.", LATENCY_BUCKETS;
+    delivery_latency: Histogram = "ringback_delivery_latency_seconds", &[], 1,
+        "Time from the publication of a record to its 2xx answer.", LATENCY_BUCKETS;
+    delay_lateness: HistogramVec = "ringback_delay_lateness_seconds", &["delay"], DELAYS_MAX,
+        "Start of a delayed attempt minus its due time.", LATENCY_BUCKETS;
+
+    in_doubt: IntCounter = "ringback_in_doubt_total", &[], 1,
+        "Attempts that were charged although their outcome is unknown.";
+    commit_metadata_ratio: Gauge = "ringback_commit_metadata_ratio", &[], 1,
+        "Largest offset map of the last commit, as a share of the allowed size.";
+    commit_metadata_rejected: IntCounter = "ringback_commit_metadata_rejected_total", &[], 1,
+        "Committed offset maps that could not be used.";
+    lost_records: IntCounter = "ringback_lost_records_total", &[], 1,
+        "Offsets that were deleted from the log before they were finished.";
+    commit_seconds: Histogram = "ringback_commit_seconds", &[], 1,
+        "Time from an offset commit to its answer.", CALL_BUCKETS;
+    move_seconds: Histogram = "ringback_move_seconds", &[], 1,
+        "Time from the start of a transaction to its answer.", CALL_BUCKETS;
+    clock_skew: Gauge = "ringback_clock_skew_seconds", &[], 1,
+        "Clock of this replica minus the clock of the broker.";
+    rebalances: IntCounter = "ringback_rebalances_total", &[], 1,
+        "Rebalances that assigned or revoked partitions.";
+    readoptions: IntCounterVec = "ringback_readoptions_total", &["reason"], ReadoptReason::ALL.len(),
+        "Restarts of the Kafka session, by reason.";
+
+    in_flight: IntGauge = "ringback_in_flight", &[], 1,
+        "Attempts in progress.";
+    in_flight_max: IntGauge = "ringback_in_flight_max", &[], 1,
+        "Limit of ringback_in_flight.";
+    lag: IntGaugeVec = "ringback_lag_records", &["topic"], TOPICS_MAX,
+        "Records without a disposition; in a delay topic, records that wait.";
+    oldest_unfinished_age: GaugeVec = "ringback_oldest_unfinished_age_seconds", &["topic"], TOPICS_MAX,
+        "Age of the oldest unfinished record, from its publication; in a delay topic, from its due time.";
+    last_progress: Gauge = "ringback_last_progress_timestamp_seconds", &[], 1,
+        "Unix time of the last disposition, or of the last check that found no unfinished record.";
+    unfinished: IntGauge = "ringback_unfinished_records", &[], 1,
+        "Unfinished records in memory and in the offset maps.";
+    assigned: IntGauge = "ringback_assigned_partitions", &[], 1,
+        "Partitions that are assigned to this replica.";
+    stopped: IntGauge = "ringback_stopped_partitions", &[], 1,
+        "Assigned partitions that are stopped until an operator acts.";
+
+    tenants: IntGaugeVec = "ringback_tenants", &["state"], TenantState::ALL.len(),
+        "Tenants, by state.";
+    tenants_attempted: IntGaugeVec = "ringback_tenants_attempted", &["outcome"], Success::ALL.len(),
+        "Tenants with a first attempt in the last 5 min, by the outcome of the latest of them.";
+    tenant_failing: IntGaugeVec = "ringback_tenant_failing", &["tenant"], TENANT_SERIES_MAX,
+        "1 for each tenant whose last attempt failed; at most the 50 that fail longest.";
+    tenant_failing_since: GaugeVec = "ringback_tenant_failing_since_timestamp_seconds", &["tenant", "class"],
+        TENANT_SERIES_MAX,
+        "Unix time since which the tenant fails, with the class of its last failure.";
+    tenant_limited: IntGaugeVec = "ringback_tenant_limited", &["tenant"], TENANT_SERIES_MAX,
+        "1 for each tenant at its limit with records waiting; at most 50.";
+    tenants_reloads: IntCounterVec = "ringback_tenants_reloads_total", &["result"], ReloadResult::ALL.len(),
+        "Reloads of the tenants file, by result.";
+    tenants_last_reload: IntGauge = "ringback_tenants_last_reload_successful", &[], 1,
+        "1 if the present content of the tenants file is in force, else 0.";
+
+    build_info: IntGaugeVec = "ringback_build_info", &["version", "librdkafka"], 1,
+        "1, with the versions of ringback and librdkafka as labels.";
+}
+
+/// All metrics. Series whose labels come from an enum exist from the start.
 pub struct Metrics {
     registry: Registry,
     pub(super) names: TopicNames,
-    deliveries: Deliveries,
-    accounting: Accounting,
-    pub(super) load: Load,
-    pub(super) tenants: TenantStates,
-    pub(super) shown: Mutex<Shown>,
-}
-
-/// Attempts and what became of records.
-struct Deliveries {
+    pub(super) families: Families,
     attempts: [[IntCounter; ATTEMPTS]; OUTCOMES],
-    duration_delivered: Histogram,
-    duration_failed: Histogram,
+    durations: [Histogram; Success::ALL.len()],
     dispositions: [IntCounter; Disposition::ALL.len()],
     dead_letters: [IntCounter; DeadLetterReason::ALL.len()],
-    first_attempt_latency: Histogram,
-    delivery_latency: Histogram,
-    lateness: HistogramVec,
-    lateness_by_delay: BTreeMap<Delay, Histogram>,
-}
-
-/// Commits, moves and what goes wrong with them.
-struct Accounting {
-    in_doubt: IntCounter,
-    metadata_ratio: Gauge,
-    metadata_rejected: IntCounter,
-    lost_records: IntCounter,
-    commit: Histogram,
-    moves: Histogram,
-    clock_skew: Gauge,
-    rebalances: IntCounter,
     readoptions: [IntCounter; ReadoptReason::ALL.len()],
-}
-
-/// What the engine holds now.
-pub(super) struct Load {
-    pub(super) in_flight: IntGauge,
-    pub(super) in_flight_max: IntGauge,
-    pub(super) lag: IntGaugeVec,
-    pub(super) oldest_unfinished_age: GaugeVec,
-    pub(super) last_progress: Gauge,
-    pub(super) unfinished: IntGauge,
-    pub(super) assigned: IntGauge,
-    pub(super) stopped: IntGauge,
-}
-
-/// Tenants and their file.
-pub(super) struct TenantStates {
-    pub(super) states: [IntGauge; 4],
-    pub(super) attempted: [IntGauge; 2],
-    pub(super) failing: IntGaugeVec,
-    pub(super) failing_since: GaugeVec,
-    pub(super) limited: IntGaugeVec,
-    pub(super) reloads_ok: IntCounter,
-    pub(super) reloads_refused: IntCounter,
-    pub(super) last_reload_successful: IntGauge,
+    reloads: [IntCounter; ReloadResult::ALL.len()],
+    lateness: BTreeMap<Delay, Histogram>,
 }
 
 impl Metrics {
-    /// All metrics at zero. `delays` are those of the schedule; a left-over
-    /// topic's delay gets its series when it is first seen.
+    /// Returns all metrics at zero. `delays` are those of the schedule. The delay
+    /// of a topic of earlier settings gets its series at its first attempt.
     #[must_use]
     pub fn new(names: TopicNames, delays: &[Delay], version: &str, librdkafka: &str) -> Self {
         let registry = Registry::new();
-        let make = Maker(&registry);
-        build_info(&make, version, librdkafka);
         #[cfg(target_os = "linux")]
         registry
             .register(Box::new(
                 prometheus::process_collector::ProcessCollector::for_self(),
             ))
-            .expect(ONCE);
+            .expect("it is registered once");
+        let of = Families::register(&registry);
+        of.build_info
+            .with_label_values(&[version, librdkafka])
+            .set(1);
+        of.tenants_last_reload.set(1);
+        let lateness = |delay: &Delay| {
+            let label = [delay.to_string()];
+            (*delay, of.delay_lateness.with_label_values(&label))
+        };
         Self {
-            deliveries: Deliveries::new(&make, delays),
-            accounting: Accounting::new(&make),
-            load: Load::new(&make),
-            tenants: TenantStates::new(&make),
-            shown: Mutex::default(),
+            attempts: attempts(&of.attempts),
+            durations: Success::ALL.map(|s| of.attempt_duration.with_label_values(&[s.name()])),
+            dispositions: Disposition::ALL.map(|d| of.dispositions.with_label_values(&[d.name()])),
+            dead_letters: DeadLetterReason::ALL
+                .map(|r| of.dead_letters.with_label_values(&[r.name()])),
+            readoptions: ReadoptReason::ALL.map(|r| of.readoptions.with_label_values(&[r.name()])),
+            reloads: ReloadResult::ALL.map(|r| of.tenants_reloads.with_label_values(&[r.name()])),
+            lateness: delays.iter().map(lateness).collect(),
+            families: of,
             names,
             registry,
         }
     }
 
-    /// An attempt ended.
+    /// Counts an ended attempt. `attempt` is 1 to 10.
     pub fn attempt_ended(&self, attempt: u8, outcome: &Outcome, duration: Duration) {
-        let (at, histogram) = match outcome {
-            Outcome::Delivered { .. } => (0, &self.deliveries.duration_delivered),
-            Outcome::Failed { class, .. } => {
-                (1 + *class as usize, &self.deliveries.duration_failed)
-            }
+        let (index, success) = match outcome {
+            Outcome::Delivered { .. } => (0, Success::Delivered),
+            Outcome::Failed { class, .. } => (1 + *class as usize, Success::Failed),
         };
-        histogram.observe(duration.as_secs_f64());
+        self.durations[success as usize].observe(duration.as_secs_f64());
         let number = usize::from(attempt).clamp(1, ATTEMPTS);
-        self.deliveries.attempts[at][number - 1].inc();
+        self.attempts[index][number - 1].inc();
     }
 
-    /// The first attempt of a record started this long after publication.
+    /// Records the time from publication to the start of a first attempt.
     pub fn first_attempt(&self, latency: Duration) {
-        self.deliveries
+        self.families
             .first_attempt_latency
             .observe(latency.as_secs_f64());
     }
 
-    /// A record was delivered this long after publication.
+    /// Records the time from publication to the 2xx answer.
     pub fn delivered(&self, latency: Duration) {
-        self.deliveries
+        self.families
             .delivery_latency
             .observe(latency.as_secs_f64());
     }
 
-    /// A delayed attempt starts this long after it was due.
+    /// Records how long after its due time a delayed attempt started.
     pub fn delayed_attempt_started(&self, delay: Delay, lateness: Duration) {
         let seconds = lateness.as_secs_f64();
-        match self.deliveries.lateness_by_delay.get(&delay) {
+        match self.lateness.get(&delay) {
             Some(series) => series.observe(seconds),
-            None => {
-                let delay = delay.to_string();
-                self.deliveries
-                    .lateness
-                    .with_label_values(&[delay])
-                    .observe(seconds);
-            }
+            None => self
+                .families
+                .delay_lateness
+                .with_label_values(&[delay.to_string()])
+                .observe(seconds),
         }
     }
 
-    /// A residence ended.
+    /// Counts a record that left its position.
     pub fn disposed(&self, disposition: Disposition) {
-        self.deliveries.dispositions[disposition as usize].inc();
+        self.dispositions[disposition as usize].inc();
     }
 
-    /// How many residences ended this way so far.
+    /// Returns how many records have left their position in this way.
     #[must_use]
     pub fn disposed_so_far(&self, disposition: Disposition) -> u64 {
-        self.deliveries.dispositions[disposition as usize].get()
+        self.dispositions[disposition as usize].get()
     }
 
-    /// A record became a dead letter.
+    /// Counts a dead letter.
     pub fn dead_lettered(&self, reason: DeadLetterReason) {
-        self.deliveries.dead_letters[reason as usize].inc();
+        self.dead_letters[reason as usize].inc();
     }
 
-    /// An attempt is charged without knowing how it ended.
+    /// Counts an attempt that is charged although its outcome is unknown.
     pub fn in_doubt(&self) {
-        self.accounting.in_doubt.inc();
+        self.families.in_doubt.inc();
     }
 
-    /// A commit was acknowledged.
+    /// Records an acknowledged commit.
     pub fn committed(&self, took: Duration, metadata_permille: u16) {
-        self.accounting.commit.observe(took.as_secs_f64());
-        self.accounting
-            .metadata_ratio
-            .set(f64::from(metadata_permille) / 1_000.0);
+        self.families.commit_seconds.observe(took.as_secs_f64());
+        let ratio = f64::from(metadata_permille) / 1_000.0;
+        self.families.commit_metadata_ratio.set(ratio);
     }
 
-    /// A transaction was acknowledged.
+    /// Records an acknowledged transaction.
     pub fn moved(&self, took: Duration) {
-        self.accounting.moves.observe(took.as_secs_f64());
+        self.families.move_seconds.observe(took.as_secs_f64());
     }
 
-    /// A committed map could not be used.
+    /// Counts a committed offset map that cannot be used.
     pub fn metadata_rejected(&self) {
-        self.accounting.metadata_rejected.inc();
+        self.families.commit_metadata_rejected.inc();
     }
 
-    /// Offsets were gone before they were finished.
+    /// Counts offsets that were deleted before they were finished.
     pub fn records_lost(&self, offsets: u64) {
-        self.accounting.lost_records.inc_by(offsets);
+        self.families.lost_records.inc_by(offsets);
     }
 
-    /// Partitions came or go.
+    /// Counts a rebalance that assigned or revoked partitions.
     pub fn rebalanced(&self) {
-        self.accounting.rebalances.inc();
+        self.families.rebalances.inc();
     }
 
-    /// The Kafka side is taken up again.
+    /// Counts a restart of the Kafka session.
     pub fn readopting(&self, reason: ReadoptReason) {
-        self.accounting.readoptions[reason as usize].inc();
+        self.readoptions[reason as usize].inc();
     }
 
-    /// Our clock minus the broker's.
+    /// Records our clock minus the broker's clock.
     pub fn clock_skew(&self, ms: i64) {
-        self.accounting.clock_skew.set(ms as f64 / 1_000.0);
+        self.families.clock_skew.set(ms as f64 / 1_000.0);
     }
 
-    /// The tenants file was read anew.
-    pub fn tenants_reloaded(&self, reload: Reload) {
-        match reload {
-            Reload::Ok => self.tenants.reloads_ok.inc(),
-            Reload::Refused => self.tenants.reloads_refused.inc(),
-        }
-        self.tenants
-            .last_reload_successful
-            .set((reload == Reload::Ok).into());
+    /// Counts a reload of the tenants file.
+    pub fn tenants_reloaded(&self, result: ReloadResult) {
+        self.reloads[result as usize].inc();
+        let successful = result == ReloadResult::Ok;
+        self.families.tenants_last_reload.set(successful.into());
     }
 
-    /// All metrics in Prometheus' text format.
+    /// Returns all metrics in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(64 * 1024);
@@ -254,177 +340,11 @@ impl Metrics {
     }
 }
 
-impl Deliveries {
-    fn new(make: &Maker<'_>, delays: &[Delay]) -> Self {
-        let lateness = make.histograms(
-            "ringback_delay_lateness_seconds",
-            "Start of a delayed attempt minus when it was due.",
-            LATENCY_BUCKETS,
-            &["delay"],
-        );
-        let durations = make.histograms(
-            "ringback_attempt_duration_seconds",
-            "From the start of an attempt to its outcome.",
-            CALL_BUCKETS,
-            &["outcome"],
-        );
-        Self {
-            attempts: attempts(make),
-            duration_delivered: durations.with_label_values(&["delivered"]),
-            duration_failed: durations.with_label_values(&["failed"]),
-            dispositions: dispositions(make),
-            dead_letters: dead_letters(make),
-            first_attempt_latency: make.histogram(
-                "ringback_first_attempt_latency_seconds",
-                "From publication to the start of the first attempt.",
-                LATENCY_BUCKETS,
-            ),
-            delivery_latency: make.histogram(
-                "ringback_delivery_latency_seconds",
-                "From publication to the 2xx.",
-                LATENCY_BUCKETS,
-            ),
-            lateness_by_delay: delays
-                .iter()
-                .map(|delay| {
-                    let series = lateness.with_label_values(&[delay.to_string()]);
-                    (*delay, series)
-                })
-                .collect(),
-            lateness,
-        }
-    }
-}
-
-impl Accounting {
-    fn new(make: &Maker<'_>) -> Self {
-        Self {
-            in_doubt: make.counter(
-                "ringback_in_doubt_total",
-                "Attempts charged without knowing how they ended.",
-            ),
-            metadata_ratio: make.gauge(
-                "ringback_commit_metadata_ratio",
-                "Used share of the largest commit metadata in the last commit.",
-            ),
-            metadata_rejected: make.counter(
-                "ringback_commit_metadata_rejected_total",
-                "Committed maps that could not be used.",
-            ),
-            lost_records: make.counter(
-                "ringback_lost_records_total",
-                "Offsets gone from the log before they were finished.",
-            ),
-            commit: make.histogram(
-                "ringback_commit_seconds",
-                "From an offset commit to its answer.",
-                CALL_BUCKETS,
-            ),
-            moves: make.histogram(
-                "ringback_move_seconds",
-                "From the begin of a transaction to its answer.",
-                CALL_BUCKETS,
-            ),
-            clock_skew: make.gauge(
-                "ringback_clock_skew_seconds",
-                "Our clock minus the broker's.",
-            ),
-            rebalances: make.counter(
-                "ringback_rebalances_total",
-                "Rebalance callbacks that brought or took partitions.",
-            ),
-            readoptions: readoptions(make),
-        }
-    }
-}
-
-impl Load {
-    fn new(make: &Maker<'_>) -> Self {
-        Self {
-            in_flight: make.int_gauge("ringback_in_flight", "Attempts in flight."),
-            in_flight_max: make.int_gauge("ringback_in_flight_max", "Their limit."),
-            lag: make.int_gauges(
-                "ringback_lag_records",
-                "Records not yet disposed of; in a delay topic those that wait.",
-                &["topic"],
-            ),
-            oldest_unfinished_age: make.gauges(
-                "ringback_oldest_unfinished_age_seconds",
-                "Age of the oldest unfinished record, in a delay topic since it was due.",
-                &["topic"],
-            ),
-            last_progress: make.gauge(
-                "ringback_last_progress_timestamp_seconds",
-                "When a record was last disposed of, or nothing was left to do.",
-            ),
-            unfinished: make.int_gauge(
-                "ringback_unfinished_records",
-                "Records in hand or listed as unfinished.",
-            ),
-            assigned: make.int_gauge("ringback_assigned_partitions", "Partitions of ours."),
-            stopped: make.int_gauge(
-                "ringback_stopped_partitions",
-                "Of those, stopped until an operator acts.",
-            ),
-        }
-    }
-}
-
-impl TenantStates {
-    fn new(make: &Maker<'_>) -> Self {
-        let reloads = make.counters(
-            "ringback_tenants_reloads_total",
-            "Reloads of the tenants file.",
-            &["result"],
-        );
-        let last_reload_successful = make.int_gauge(
-            "ringback_tenants_last_reload_successful",
-            "1 if the tenants in force are those of the file as it is now.",
-        );
-        last_reload_successful.set(1);
-        Self {
-            states: tenant_states(make),
-            attempted: tenants_attempted(make),
-            failing: make.int_gauges(
-                "ringback_tenant_failing",
-                "1 for a tenant whose last attempt failed; at most 50, the worst.",
-                &["tenant"],
-            ),
-            failing_since: make.gauges(
-                "ringback_tenant_failing_since_timestamp_seconds",
-                "For the same tenants: since when, and why the last attempt failed.",
-                &["tenant", "class"],
-            ),
-            limited: make.int_gauges(
-                "ringback_tenant_limited",
-                "1 for a tenant at its limit with records waiting; at most 50.",
-                &["tenant"],
-            ),
-            reloads_ok: reloads.with_label_values(&["ok"]),
-            reloads_refused: reloads.with_label_values(&["refused"]),
-            last_reload_successful,
-        }
-    }
-}
-
-fn build_info(make: &Maker<'_>, version: &str, librdkafka: &str) {
-    let info = make.int_gauges(
-        "ringback_build_info",
-        "1, with the versions of what runs.",
-        &["version", "librdkafka"],
-    );
-    info.with_label_values(&[version, librdkafka]).set(1);
-}
-
-fn attempts(make: &Maker<'_>) -> [[IntCounter; ATTEMPTS]; OUTCOMES] {
-    let family = make.counters(
-        "ringback_attempts_total",
-        "Attempts that ended.",
-        &["outcome", "attempt"],
-    );
-    array::from_fn(|at| {
-        let outcome = match at.checked_sub(1) {
-            None => "delivered",
+/// Returns the series of all outcomes and attempt numbers; `delivered` is first.
+fn attempts(family: &IntCounterVec) -> [[IntCounter; ATTEMPTS]; OUTCOMES] {
+    array::from_fn(|index| {
+        let outcome = match index.checked_sub(1) {
+            None => Success::Delivered.name(),
             Some(class) => ErrorClass::ALL[class].name(),
         };
         array::from_fn(|index| {
@@ -432,47 +352,6 @@ fn attempts(make: &Maker<'_>) -> [[IntCounter; ATTEMPTS]; OUTCOMES] {
             family.with_label_values(&[outcome, number.as_str()])
         })
     })
-}
-
-fn dispositions(make: &Maker<'_>) -> [IntCounter; Disposition::ALL.len()] {
-    let family = make.counters(
-        "ringback_dispositions_total",
-        "What ended the residences of records.",
-        &["disposition"],
-    );
-    Disposition::ALL.map(|d| family.with_label_values(&[d.name()]))
-}
-
-fn dead_letters(make: &Maker<'_>) -> [IntCounter; DeadLetterReason::ALL.len()] {
-    let family = make.counters(
-        "ringback_dead_letters_total",
-        "Records that became dead letters.",
-        &["reason"],
-    );
-    DeadLetterReason::ALL.map(|reason| family.with_label_values(&[reason.name()]))
-}
-
-fn readoptions(make: &Maker<'_>) -> [IntCounter; ReadoptReason::ALL.len()] {
-    let family = make.counters(
-        "ringback_readoptions_total",
-        "How often the Kafka side was taken up again.",
-        &["reason"],
-    );
-    ReadoptReason::ALL.map(|reason| family.with_label_values(&[reason.name()]))
-}
-
-fn tenant_states(make: &Maker<'_>) -> [IntGauge; 4] {
-    let family = make.int_gauges("ringback_tenants", "Tenants by their state.", &["state"]);
-    ["healthy", "limited", "failing", "disabled"].map(|state| family.with_label_values(&[state]))
-}
-
-fn tenants_attempted(make: &Maker<'_>) -> [IntGauge; 2] {
-    let family = make.int_gauges(
-        "ringback_tenants_attempted",
-        "Tenants with a first attempt in the last 5 min, by how the last of these ended.",
-        &["outcome"],
-    );
-    ["delivered", "failed"].map(|outcome| family.with_label_values(&[outcome]))
 }
 
 #[cfg(test)]
