@@ -222,12 +222,12 @@ fn a_plan_follows_from_its_seed_and_has_every_fault() {
 }
 
 fn parse(text: &str) -> Result<Arguments, Vec<String>> {
-    let given: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    Arguments::parse(&given)
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    Arguments::parse(&words)
 }
 
 #[test]
-fn what_is_not_given_has_its_default() {
+fn an_argument_that_is_left_out_has_its_default() {
     assert_eq!(parse(""), Ok(Arguments::default()));
     let asked = parse("--kills 300 --brokers 3").expect("allowed");
     assert_eq!((asked.kills, asked.brokers, asked.rate), (300, 3, 400));

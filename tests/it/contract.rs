@@ -31,7 +31,7 @@ fn the_example_arrives_byte_for_byte_wrapped_and_bare() {
         assert_eq!(body(&post(&scene, number)), EXAMPLE, "attempt {number}");
     }
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    // Ours on a source record are nobody's: the budget is whole.
+    // Headers of ringback on a source record count for nothing: all ten attempts are left.
     let headers = [("traceparent", trace), ("ringback-attempts-made", "9")];
     scene.send(&scene.topic, None, Some(bare_example()), &headers);
     let bare = post(&scene, 3);

@@ -61,11 +61,11 @@ fn a_process_that_was_stopped_for_long_sends_nothing_that_others_took_over() {
     scene.tenant("t", Behaviour::Slow(Duration::from_millis(20)));
     let (first, second) = (scene.run("a"), scene.run("b"));
     wait::until("both to own partitions", || {
-        let owned = [&first, &second].map(|r| {
+        let assigned = [&first, &second].map(|r| {
             let metrics = r.metrics();
             metrics.count("ringback_assigned_partitions", &[])
         });
-        owned.iter().sum::<u64>() == 8 && !owned.contains(&0)
+        assigned.iter().sum::<u64>() == 8 && !assigned.contains(&0)
     });
     scene.publish("t", 1_000);
     wait::until("work under way", || scene.receiver.count() > 100);

@@ -12,13 +12,13 @@ const TENANTS: usize = 10;
 const RECORDS_EACH: usize = 60;
 /// Of the source, and of each of the two delay topics that come due meanwhile.
 const PARTITIONS: usize = 4;
-/// A record that is charged waits 10 s, 10 s, then a minute, so that a minute
-/// charges it three times, or four where the last falls on its end.
+/// A charged record waits 10 s, 10 s, then a minute. So a minute charges it three
+/// times, or four where the last charge falls on the minute's end.
 const CHARGES_MAX: i64 = 4;
 
-/// What the first life may have reserved, which knows of no crash yet: the
+/// What the first process may have reserved, which has seen no crash yet: the
 /// eight attempts that a lane begins with, for each tenant.
-const FIRST_LIFE: usize = 8 * TENANTS;
+const FIRST_PROCESS: usize = 8 * TENANTS;
 
 #[test]
 fn fifty_kills_within_a_minute_dead_letter_nothing_and_charge_few() {
@@ -36,14 +36,14 @@ fn fifty_kills_within_a_minute_dead_letter_nothing_and_charge_few() {
         scene.publish(&tenant, RECORDS_EACH);
     }
     scene.flush();
-    let began = Instant::now();
+    let started = Instant::now();
     for _ in 0..KILLS {
         let before = scene.receiver.count();
         let ringback = scene.start("a", &[]);
         wait::until("something to be sent", || scene.receiver.count() > before);
         ringback.kill();
     }
-    let took = began.elapsed();
+    let took = started.elapsed();
 
     let charges = charges(&scene);
     let posts = scene.receiver.posts();
@@ -63,8 +63,8 @@ fn fifty_kills_within_a_minute_dead_letter_nothing_and_charge_few() {
         highest <= CHARGES_MAX * minutes,
         "one was charged {highest} times"
     );
-    // From the second life on one attempt for each partition at a time.
-    let allowed = FIRST_LIFE + KILLS * 3 * PARTITIONS;
+    // From the second process on, one attempt for each partition at a time.
+    let allowed = FIRST_PROCESS + KILLS * 3 * PARTITIONS;
     assert!(
         charges.len() <= allowed,
         "{} charges, allowed {allowed}",

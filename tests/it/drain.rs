@@ -23,7 +23,7 @@ fn a_drain_under_load_repeats_nothing_and_the_other_replica_goes_on() {
     scene.tenant("flaky", Behaviour::FailFirst(1));
     let first = scene.run("a");
     let second = scene.run("b");
-    wait::until("both to own partitions", || {
+    wait::until("both to have partitions", || {
         let (a, b) = (assigned(&first), assigned(&second));
         a > 0 && b > 0 && a + b == PARTITIONS
     });
@@ -35,7 +35,7 @@ fn a_drain_under_load_repeats_nothing_and_the_other_replica_goes_on() {
     let took = first.drain();
     assert!(took < Duration::from_secs(10), "draining took {took:?}");
     let left = Instant::now();
-    wait::until("the second to own all", || assigned(&second) == PARTITIONS);
+    wait::until("the second to have all", || assigned(&second) == PARTITIONS);
     assert!(
         left.elapsed() < Duration::from_secs(6),
         "it did not leave the group"
@@ -68,8 +68,9 @@ fn a_drain_does_not_wait_for_hanging_attempts_beyond_its_limit() {
     let mut scene = Scene::new("drain-hanging", Plan::default());
     scene.tenant("t", Behaviour::Hang);
     let ringback = scene.start("a", &["--drain-timeout", "1s"]).ready();
-    scene.publish("t", 20);
-    wait::until("attempts in flight", || scene.receiver.count() == 20);
+    // As many as a tenant that hangs may have in flight at once.
+    scene.publish("t", 8);
+    wait::until("attempts in flight", || scene.receiver.count() == 8);
     let took = ringback.drain();
     assert!(took < Duration::from_secs(4), "draining took {took:?}");
 
@@ -89,9 +90,9 @@ fn two_replicas_share_the_work() {
         scene.tenant(tenant, Behaviour::FailFirst(1));
     }
     let replicas = [scene.run("a"), scene.run("b")];
-    wait::until("both to own partitions", || {
-        let owned = replicas.each_ref().map(assigned);
-        owned.iter().sum::<u64>() == PARTITIONS && !owned.contains(&0)
+    wait::until("both to have partitions", || {
+        let counts = replicas.each_ref().map(assigned);
+        counts.iter().sum::<u64>() == PARTITIONS && !counts.contains(&0)
     });
     for tenant in &tenants {
         scene.publish(tenant, 50);

@@ -178,7 +178,7 @@ fn a_proxy_holds_loses_and_cuts_what_it_is_told_and_nothing_else() {
     publisher.flush();
     assert_eq!(found(), values(&[b"passes", b"held"]));
 
-    // What is carried out and not answered is sent again, and known again.
+    // A request that is carried out and not answered is sent and carried out again.
     let cut = proxy.trap(Fate::Cut, Wanted::answer(&[Api::PRODUCE]).after(1));
     send(b"after");
     publisher.flush();

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 const TENANTS: usize = 20;
 const RECORDS_PER_SECOND: u32 = 500;
 const FAILING_PERMILLE: u64 = 300;
-/// Allowed for each kill: what was in flight, and what was answered in the
-/// 50 ms before it was committed; and besides what was answered during one
-/// transaction, which takes 20 ms, and far longer on a busy machine.
+/// POSTs after a success that each kill may cause: those in flight, and those
+/// answered in the 50 ms before their commit. Those answered during one transaction
+/// come on top: it takes 20 ms, and far longer on a busy machine.
 const AFTER_SUCCESS_MAX: usize = 40;
 /// Of all restarts half send again within this time, and a second for a busy machine.
 const FIRST_POST_MAX: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ const FIRST_POST_MAX: Duration = Duration::from_secs(2);
 struct Kill {
     at: Instant,
     first_post: Duration,
-    /// What one transaction took in the life before.
+    /// How long one transaction of the process before took.
     move_seconds: f64,
 }
 

@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use std::time::{Duration, Instant};
 
 /// The accounting of these maps goes back to the beginning.
-const BEGAN: map::Began = map::Began {
+const MAPS_SINCE: map::Began = map::Began {
     at: UnixMillis(0),
     end: NextOffset(0),
 };
@@ -26,7 +26,7 @@ const REJECTED: &str = "ringback_commit_metadata_rejected_total";
 /// Notices new partitions and topics soon.
 const LOOKS_OFTEN: [&str; 2] = ["--kafka", "topic.metadata.refresh.interval.ms=1000"];
 
-/// Commits as an operator or another program would, while nobody is in the group.
+/// Commits as an operator or another program would, while the group is empty.
 fn commit(scene: &Scene<'_>, topic: &str, all: &[(i32, i64, &str)]) {
     let mut config = scene.broker.client();
     config
@@ -50,10 +50,16 @@ fn reset_to_earliest(scene: &Scene<'_>, topic: &str) {
     ]);
 }
 
-/// Metadata that no map of ours for offset 0 of this topic is.
+/// Metadata that is not a map for offset 0 of this topic.
 fn foreign() -> Vec<String> {
     let at = |base: i64, end: i64, id: Option<&TopicId>| {
-        map::encode(NextOffset(base), NextOffset(end), id, BEGAN, [].into_iter())
+        map::encode(
+            NextOffset(base),
+            NextOffset(end),
+            id,
+            MAPS_SINCE,
+            [].into_iter(),
+        )
     };
     let other_topic = TopicId("AAAAAAAAAAAAAAAAAAAAAQ".to_owned());
     // All of them say that everything is finished, had they a right to.
@@ -73,7 +79,7 @@ fn foreign() -> Vec<String> {
             NextOffset(0),
             NextOffset(1_001),
             None,
-            BEGAN,
+            MAPS_SINCE,
             reserved.into_iter(),
         ),
         at(7, 8, None),
@@ -85,7 +91,7 @@ fn foreign() -> Vec<String> {
 }
 
 #[test]
-fn metadata_that_is_no_map_of_ours_is_replayed_from_its_base_and_counted() {
+fn metadata_that_is_no_offset_map_is_replayed_from_its_base_and_counted() {
     let foreign = foreign();
     let count = i32::try_from(foreign.len()).expect("a few");
     let plan = Plan {
@@ -238,9 +244,9 @@ fn copies_that_were_there_before_the_first_commit_of_their_partition_are_sent() 
     scene.send(&scene.delay_topic("200ms"), None, Some(&value), &headers);
     scene.flush();
     // Due by now, for all that the service can see.
-    let began = Instant::now();
+    let started = Instant::now();
     wait::until("it to be due", || {
-        began.elapsed() > Duration::from_millis(300)
+        started.elapsed() > Duration::from_millis(300)
     });
     let ringback = scene.run("a");
     ringback.until("the delivery", |metrics| metrics.disposed("delivered") == 1);
@@ -300,7 +306,7 @@ fn a_base_below_the_logs_start_counts_what_is_gone_and_goes_on() {
         NextOffset(2),
         NextOffset(25),
         None,
-        BEGAN,
+        MAPS_SINCE,
         unfinished.into_iter(),
     );
     commit(&scene, &scene.topic, &[(0, 2, &text)]);
@@ -329,7 +335,7 @@ fn partitions_added_to_source_and_delay_topics_are_read_from_their_beginning() {
     scene.broker.grow_topic(&scene.topic, 6);
     scene.broker.grow_topic(&scene.delay_topic("200ms"), 4);
     scene.renew_publisher();
-    // Some land in new partitions before those are known here.
+    // Some land in new partitions before the service has seen them.
     scene.publish("t", 100);
     ringback.until("all partitions", |metrics| {
         metrics.count("ringback_assigned_partitions", &[]) == 10

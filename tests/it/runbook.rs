@@ -257,8 +257,8 @@ fn every_message_that_an_operator_may_see_is_in_the_list() {
             let end = rest.find(['"', '\'']).unwrap_or(rest.len());
             (at, &rest[..end])
         }) {
-            let known = listed.iter().any(|(_, known)| known.starts_with(message));
-            assert!(known, "{section}: no message {message}");
+            let listed = listed.iter().any(|(_, listed)| listed.starts_with(message));
+            assert!(listed, "{section}: no message {message}");
         }
     }
 }

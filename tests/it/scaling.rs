@@ -120,10 +120,10 @@ fn until_shared(replicas: &[&Ringback], partitions: u64) {
             let (_, text) = http::get(replica.port(), "/metrics")?;
             Some(Metrics::parse(&text).count("ringback_assigned_partitions", &[]))
         };
-        let owned: Vec<u64> = replicas.iter().filter_map(assigned).collect();
-        owned.iter().sum::<u64>() == partitions
-            && owned.len() == replicas.len()
-            && !owned.contains(&0)
+        let counts: Vec<u64> = replicas.iter().filter_map(assigned).collect();
+        counts.iter().sum::<u64>() == partitions
+            && counts.len() == replicas.len()
+            && !counts.contains(&0)
     });
 }
 

@@ -9,34 +9,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
-fn a_commit_for_a_partition_that_was_given_away_is_accepted_and_overwrites() {
-    let (broker, topic) = (Broker::shared(), "facts-given-away");
+fn a_commit_for_a_partition_that_has_another_owner_is_accepted_and_overwrites() {
+    let (broker, topic) = (Broker::shared(), "facts-another-owner");
     broker.create_topic(topic, 2, &[]);
     let first = Member::joined(broker.address(), topic, "first", &[topic], 2);
     let second = Member::joined(broker.address(), topic, "second", &[topic], 1);
-    first.until_owns(1);
-    let (_, given) = second.owned().pop_first().expect("one partition");
+    first.until_assigned(1);
+    let (_, moved) = second.assigned().pop_first().expect("one partition");
     second
-        .commit(&offsets(topic, &[(given, 9, "the owner's")]))
+        .commit(&offsets(topic, &[(moved, 9, "the owner's")]))
         .expect("it is the owner");
     first
-        .commit(&offsets(topic, &[(given, 5, "not the owner's")]))
-        .expect("nobody asks who owns the partition");
-    let found = now_committed(broker, topic, (topic, given));
+        .commit(&offsets(topic, &[(moved, 5, "not the owner's")]))
+        .expect("Kafka does not check who owns the partition");
+    let found = now_committed(broker, topic, (topic, moved));
     assert_eq!(found, Some((5, "not the owner's".to_owned())));
 }
 
-/// While the group waits for a member to join, a commit of another stands
-/// behind that member's own request to join, and is then of a generation that
-/// is over: refused for all its partitions, also for those that it keeps.
+/// While the group waits for a member to join, another member's commit queues
+/// behind that member's own JoinGroup. Its generation is then over: the commit is
+/// refused for all its partitions, also for those that the member keeps.
 #[test]
 fn a_commit_during_a_rebalance_is_refused_whole_and_sent_again_accepted_whole() {
     refused_during_a_rebalance("facts-while-joining", Api::JOIN_GROUP);
 }
 
-/// The same while the leader's assignment is not there yet, unless the client
-/// had heard of the new generation already: such a commit waits too, and is
-/// then accepted.
+/// The same while the leader's assignment is missing. Where the client has heard
+/// of the new generation already, its commit waits too, and is then accepted.
 #[test]
 fn a_commit_while_the_leaders_sync_is_held_back_waits_and_bears_one_generation_whole() {
     refused_during_a_rebalance("facts-while-syncing", Api::SYNC_GROUP);
@@ -49,8 +48,8 @@ fn refused_during_a_rebalance(topic: &str, waits_for: Api) {
     // The first to join leads.
     let slow = Member::joined(&proxy.address(), topic, "slow", &[topic], 6);
     let quick = Member::joined(broker.address(), topic, "quick", &[topic], 3);
-    slow.until_owns(3);
-    let before = quick.owned();
+    slow.until_assigned(3);
+    let before = quick.assigned();
     let all: Vec<(i32, i64, &str)> = before.iter().map(|(_, number)| (*number, 7, "")).collect();
     let all = offsets(topic, &all);
 
@@ -82,9 +81,9 @@ fn refused_during_a_rebalance(topic: &str, waits_for: Api) {
             ),
         "refused, or of the new generation"
     );
-    third.until_owns(2);
-    quick.until_owns(2);
-    assert!(quick.owned().is_subset(&before));
+    third.until_assigned(2);
+    quick.until_assigned(2);
+    assert!(quick.assigned().is_subset(&before));
     quick
         .commit(&all)
         .expect("the same list, with what is another's by now");
@@ -100,13 +99,13 @@ fn an_older_commit_lands_after_a_newer_one_where_the_socket_gives_up_before_the_
         ("session.timeout.ms", "45000"),
     ];
     let member = Member::join(&proxy.address(), topic, "a", &[topic], &impatient);
-    member.until_owns(1);
+    member.until_assigned(1);
     let held = proxy.trap(Fate::Hold, Wanted::request(&[Api::OFFSET_COMMIT]));
-    let began = Instant::now();
+    let started = Instant::now();
     member
         .commit(&offsets(topic, &[(0, 5, "older")]))
         .expect("librdkafka sends it again by itself, and that says Ok");
-    assert!(began.elapsed() > Duration::from_secs(1));
+    assert!(started.elapsed() > Duration::from_secs(1));
     assert_eq!(held.caught(), 1);
     member
         .commit(&offsets(topic, &[(0, 9, "newer")]))
@@ -116,7 +115,7 @@ fn an_older_commit_lands_after_a_newer_one_where_the_socket_gives_up_before_the_
 
     let answered = proxy.seen(Way::Answer, Api::OFFSET_COMMIT);
     held.release();
-    wait::until("an answer that nobody waits for", || {
+    wait::until("an answer that no client waits for", || {
         proxy.seen(Way::Answer, Api::OFFSET_COMMIT) > answered
     });
     let found = now_committed(broker, topic, (topic, 0));
@@ -133,7 +132,7 @@ fn an_older_commit_is_refused_where_the_session_ends_before_the_socket_gives_up(
         ("session.timeout.ms", "6000"),
     ];
     let member = Member::join(&proxy.address(), topic, "a", &[topic], &patient);
-    member.until_owns(1);
+    member.until_assigned(1);
     let held = proxy.trap(Fate::Hold, Wanted::request(&[Api::OFFSET_COMMIT]));
     let older = member.commit(&offsets(topic, &[(0, 5, "older")]));
     assert_eq!(held.caught(), 1);
@@ -146,7 +145,7 @@ fn an_older_commit_is_refused_where_the_session_ends_before_the_socket_gives_up(
         .expect("a member again");
     let answered = proxy.seen(Way::Answer, Api::OFFSET_COMMIT);
     held.release();
-    wait::until("an answer that nobody waits for", || {
+    wait::until("an answer that no client waits for", || {
         proxy.seen(Way::Answer, Api::OFFSET_COMMIT) > answered
     });
     let found = now_committed(broker, topic, (topic, 0));
@@ -162,17 +161,17 @@ fn joining_under_the_same_name_costs_no_rebalance_and_fences_what_is_in_the_netw
     let proxy = Proxy::start(&[broker.address()]);
     let before = Member::joined(&proxy.address(), topic, "a", &[topic], 4);
     let other = Member::joined(broker.address(), topic, "b", &[topic], 2);
-    before.until_owns(2);
-    let (owned, rebalances) = (before.owned(), other.rebalances());
+    before.until_assigned(2);
+    let (assigned, rebalances) = (before.assigned(), other.rebalances());
     let held = proxy.trap(Fate::Hold, Wanted::request(&[Api::OFFSET_COMMIT]));
-    let (_, number) = owned.first().expect("two partitions").clone();
+    let (_, number) = assigned.first().expect("two partitions").clone();
     std::thread::scope(|threads| {
         let older = threads.spawn(|| before.commit(&offsets(topic, &[(number, 5, "older")])));
         held.until_caught();
-        let began = Instant::now();
+        let started = Instant::now();
         let after = Member::joined(broker.address(), topic, "a", &[topic], 2);
-        println!("joined under the same name in {:?}", began.elapsed());
-        assert_eq!(after.owned(), owned);
+        println!("joined under the same name in {:?}", started.elapsed());
+        assert_eq!(after.assigned(), assigned);
         after
             .commit(&offsets(topic, &[(number, 9, "newer")]))
             .expect("it is the member");
@@ -184,6 +183,9 @@ fn joining_under_the_same_name_costs_no_rebalance_and_fences_what_is_in_the_netw
         wait::until("the older member's end", || {
             before.fatal() == Some(Code::FencedInstanceId)
         });
-        assert_eq!((other.rebalances(), other.owned().len()), (rebalances, 2));
+        assert_eq!(
+            (other.rebalances(), other.assigned().len()),
+            (rebalances, 2)
+        );
     });
 }

@@ -1,6 +1,6 @@
-//! A group member that does as ringback does (static, cooperative, its own
-//! rebalance handling, nothing read) and as the test says, and what is
-//! committed as anybody can read it.
+//! A group member like ringback's own: static and cooperative, with its own
+//! rebalance handling. It reads nothing and commits what the test says. Functions
+//! read what is committed, and make transactional producers.
 
 use crate::support::broker::{self, Broker};
 use crate::support::wait;
@@ -28,7 +28,7 @@ pub struct Member {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the callbacks have told.
+/// What the callbacks have reported.
 #[derive(Default)]
 struct Group {
     seen: Mutex<Seen>,
@@ -36,9 +36,9 @@ struct Group {
 
 #[derive(Default)]
 struct Seen {
-    owned: BTreeSet<(String, i32)>,
+    partitions: BTreeSet<(String, i32)>,
     rebalances: usize,
-    assigned: Vec<Arc<ConsumerGroupMetadata>>,
+    metadata: Vec<Arc<ConsumerGroupMetadata>>,
 }
 
 impl ClientContext for Group {}
@@ -56,13 +56,13 @@ impl ConsumerContext for Group {
         let named = named.map(|e| (e.topic().to_owned(), e.partition()));
         let nothing = TopicPartitionList::new();
         if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            seen.owned.extend(named);
+            seen.partitions.extend(named);
             let metadata = consumer.group_metadata().expect("a member");
-            seen.assigned.push(Arc::new(metadata));
+            seen.metadata.push(Arc::new(metadata));
             consumer.incremental_assign(&nothing).expect("a member");
         } else {
             for partition in named {
-                seen.owned.remove(&partition);
+                seen.partitions.remove(&partition);
             }
             consumer.incremental_unassign(&nothing).expect("a member");
         }
@@ -117,25 +117,25 @@ impl Member {
         }
     }
 
-    /// The same, and waits until it owns so many partitions.
+    /// The same, and waits until this number of partitions is assigned to it.
     #[track_caller]
-    pub fn joined(brokers: &str, group: &str, name: &str, topics: &[&str], owned: usize) -> Self {
+    pub fn joined(brokers: &str, group: &str, name: &str, topics: &[&str], count: usize) -> Self {
         let member = Self::join(brokers, group, name, topics, &[]);
-        member.until_owns(owned);
+        member.until_assigned(count);
         member
     }
 
-    /// Waits until it owns so many partitions.
+    /// Waits until this number of partitions is assigned to it.
     #[track_caller]
-    pub fn until_owns(&self, count: usize) {
+    pub fn until_assigned(&self, count: usize) {
         wait::until(&format!("{count} partitions"), || {
-            self.owned().len() == count
+            self.assigned().len() == count
         });
     }
 
-    /// What it owns.
-    pub fn owned(&self) -> BTreeSet<(String, i32)> {
-        self.seen().owned.clone()
+    /// The partitions that are assigned to it.
+    pub fn assigned(&self) -> BTreeSet<(String, i32)> {
+        self.seen().partitions.clone()
     }
 
     /// How many rebalance callbacks there were.
@@ -145,7 +145,7 @@ impl Member {
 
     /// The group metadata as captured in the last assignment's callback.
     pub fn captured(&self) -> Arc<ConsumerGroupMetadata> {
-        Arc::clone(self.seen().assigned.last().expect("an assignment"))
+        Arc::clone(self.seen().metadata.last().expect("an assignment"))
     }
 
     /// The group metadata of now.
@@ -166,7 +166,7 @@ impl Member {
     /// Asks to leave the group and waits until it has given back everything.
     pub fn leave(&self) {
         self.consumer.unsubscribe();
-        self.until_owns(0);
+        self.until_assigned(0);
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -196,8 +196,8 @@ pub fn offsets(topic: &str, all: &[(i32, i64, &str)]) -> TopicPartitionList {
     list
 }
 
-/// What is committed for a partition, if anything; an error where that is not
-/// answered in time.
+/// Returns what is committed for a partition, if anything. It is an error where the
+/// answer does not come in time.
 pub fn committed(
     broker: &Broker,
     group: &str,
@@ -246,7 +246,10 @@ pub fn producer(config: &ClientConfig) -> BaseProducer {
 pub fn begin(producer: &BaseProducer, topic: &str, value: &str) {
     producer.begin_transaction().expect("none is open");
     let record: BaseRecord<'_, str, str> = BaseRecord::to(topic).partition(0).payload(value);
-    producer.send(record).map_err(|(e, _)| e).expect("room");
+    producer
+        .send(record)
+        .map_err(|(e, _)| e)
+        .expect("space in the queue");
     producer.flush(wait::PATIENCE).expect("the broker takes it");
 }
 

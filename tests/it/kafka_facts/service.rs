@@ -46,8 +46,8 @@ fn until_no_lag(ringback: &Ringback) {
     });
 }
 
-/// Waits until what is committed says that nothing is unfinished: a kill is
-/// then no news to anybody.
+/// Waits until the committed maps have no unfinished record: a kill then repeats
+/// nothing.
 fn until_written(scene: &Scene<'_>) {
     let partitions = i32::try_from(scene.plan.partitions).expect("a few");
     let source = scene.topic.clone();
@@ -101,14 +101,14 @@ fn an_older_commit_that_lands_after_newer_ones_is_refused_and_changes_nothing() 
     let held = proxy.trap(Fate::Hold, Wanted::request(&[Api::OFFSET_COMMIT]).after(1));
     scene.publish("t", 50);
     held.until_caught();
-    // Its connection stays mute past the session's end; the next life goes on.
+    // Its connection stays mute past the session's end. The next Kafka session goes on.
     scene.until_delivered();
     until_written(&scene);
     let at = (scene.topic.as_str(), 0);
     let newer = now_committed(scene.broker, &scene.topic, at);
     let answered = proxy.seen(Way::Answer, Api::OFFSET_COMMIT);
     held.release();
-    wait::until("an answer that nobody waits for", || {
+    wait::until("an answer that no client waits for", || {
         proxy.seen(Way::Answer, Api::OFFSET_COMMIT) > answered
     });
     assert_eq!(now_committed(scene.broker, &scene.topic, at), newer);
@@ -160,8 +160,8 @@ fn hold_a_commit<'p>(scene: &mut Scene<'_>, proxy: &'p Proxy) -> Trap<'p> {
     held
 }
 
-/// The coordinator ends a transaction that takes too long; that looks like a
-/// namesake, and is none: the process goes on.
+/// The coordinator ends a transaction that takes too long. That looks as if another
+/// process used the instance name, and none does: the process goes on.
 #[test]
 fn a_transaction_that_the_coordinator_timed_out_ends_in_readoption_and_never_the_process() {
     let (mut scene, proxy, ringback) = behind_a_proxy("facts-coordinator-timeout");
@@ -183,10 +183,10 @@ fn a_transaction_that_the_coordinator_timed_out_ends_in_readoption_and_never_the
     ringback.drain();
 }
 
-/// A life that is given up while it owes the group an answer still closes: it
-/// would else stay for good, and the watchdog would end the process for it.
+/// A Kafka session that is abandoned while it owes the group an answer still closes.
+/// Otherwise it would stay for good, and the watchdog would end the process.
 #[test]
-fn a_life_given_up_within_a_revocation_closes() {
+fn a_session_abandoned_within_a_revocation_closes() {
     let (mut scene, proxy, ringback) = behind_a_proxy("facts-revocation-open");
     let held = hold_a_commit(&mut scene, &proxy);
     // What is in a transaction without an end is not given back yet.
@@ -204,7 +204,7 @@ fn a_life_given_up_within_a_revocation_closes() {
         readoptions(&ringback, "move_unsure") > 0
     });
     for name in ["kafka-consumer", "kafka-commit", "kafka-move", "kafka-read"] {
-        wait::until("the old life to close", || {
+        wait::until("the old session to close", || {
             threads_named(ringback.pid(), name).len() == 1
         });
     }
@@ -215,7 +215,7 @@ fn a_life_given_up_within_a_revocation_closes() {
 }
 
 #[test]
-fn a_sync_that_is_held_back_stops_nobody_for_good_and_repeats_nothing() {
+fn a_sync_that_is_held_back_stops_no_replica_for_good_and_repeats_nothing() {
     let mut scene = Scene::new("facts-sync-held", Plan::default());
     scene.tenant("t", Behaviour::FailFirst(1));
     let proxy = Proxy::start(&[scene.broker.address()]);
@@ -311,8 +311,8 @@ fn a_cut_in_any_exchange_breaks_no_promise() {
     ringback.drain();
 }
 
-/// A dead replica's open transaction holds back what others wrote behind it in
-/// the delay topic, no longer than its timeout, the broker's scan and a second.
+/// A dead replica's open transaction holds back what others wrote behind it in the
+/// delay topic. It lasts at most its timeout, the broker's scan and a second.
 #[test]
 fn a_dead_replicas_transaction_freezes_its_delay_partition_no_longer_than_its_timeout_and_a_scan() {
     let mut scene = Scene::new("facts-freeze", ONE_PARTITION);
@@ -322,12 +322,12 @@ fn a_dead_replicas_transaction_freezes_its_delay_partition_no_longer_than_its_ti
     let held = proxy.trap(Fate::Hold, Wanted::request(&[Api::END_TXN]));
     scene.publish("t", 10);
     held.until_caught();
-    let began = Instant::now();
+    let started = Instant::now();
     dies.kill();
     let heir = scene.start("heir", &SHORT_SESSION).ready();
     scene.publish("t", 10);
     wait::until("the heir's first attempt", || scene.receiver.count() > 10);
-    let frozen = began.elapsed();
+    let frozen = started.elapsed();
     println!("the first attempt {frozen:?} after the transaction was whole");
     // The transaction's timeout 10 s, the scan 1 s, a second; and what a busy
     // machine takes.
@@ -386,8 +386,8 @@ fn markers_of_transactions_leave_no_lag_behind() {
 
 /// See `groups`: the group does not notice, so the members do.
 #[test]
-fn partitions_that_a_killed_replica_had_given_up_do_not_stay_nobodys() {
-    let mut scene = Scene::new("facts-given-up-by", Plan::default());
+fn partitions_revoked_from_a_killed_replica_do_not_stay_unassigned() {
+    let mut scene = Scene::new("facts-revoked-killed", Plan::default());
     scene.tenant("t", Behaviour::Ok);
     let proxy = Proxy::start(&[scene.broker.address()]);
     let dies = run(&scene, &proxy, "a");
@@ -397,9 +397,9 @@ fn partitions_that_a_killed_replica_had_given_up_do_not_stay_nobodys() {
     dies.kill();
     let again = scene.start("a", &SHORT_SESSION);
     let (other, again) = (other.ready(), again.ready());
-    wait::until("every partition to be somebody's", || {
-        let owned = |r: &Ringback| r.metrics().count("ringback_assigned_partitions", &[]);
-        owned(&other) + owned(&again) == 8
+    wait::until("every partition to be assigned", || {
+        let assigned = |r: &Ringback| r.metrics().count("ringback_assigned_partitions", &[]);
+        assigned(&other) + assigned(&again) == 8
     });
     scene.publish("t", 100);
     scene.until_delivered();

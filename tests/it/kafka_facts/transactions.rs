@@ -40,18 +40,19 @@ fn offsets_of_another_members_partition_are_accepted_with_metadata_of_now_not_wi
     let first = Member::joined(broker.address(), topic, "first", &[topic], 2);
     let captured = first.captured();
     let second = Member::joined(broker.address(), topic, "second", &[topic], 1);
-    first.until_owns(1);
-    let (_, given) = second.owned().pop_first().expect("one partition");
+    first.until_assigned(1);
+    let (_, moved) = second.assigned().pop_first().expect("one partition");
     let producer = producer(&transactional(broker.address(), topic));
 
-    let refused = refusal(move_with(&producer, (topic, given), &captured));
+    let refused = refusal(move_with(&producer, (topic, moved), &captured));
     assert_eq!(refused.code(), Code::IllegalGeneration);
     still_good_after(&producer, &refused);
-    assert_eq!(now_committed(broker, topic, (topic, given)), None);
+    assert_eq!(now_committed(broker, topic, (topic, moved)), None);
 
-    move_with(&producer, (topic, given), &first.metadata()).expect("nobody asks who owns it");
+    move_with(&producer, (topic, moved), &first.metadata())
+        .expect("Kafka does not check who owns it");
     producer.commit_transaction(PATIENCE).expect("it commits");
-    let found = now_committed(broker, topic, (topic, given));
+    let found = now_committed(broker, topic, (topic, moved));
     assert_eq!(found, Some((3, "moved".to_owned())));
 }
 
@@ -114,7 +115,7 @@ fn a_commit_whose_answer_is_lost_can_be_called_again_and_not_aborted() {
 }
 
 #[test]
-fn a_transaction_that_the_coordinator_timed_out_and_a_namesake_end_in_the_same_fatal_error() {
+fn a_transaction_that_timed_out_and_one_whose_id_is_taken_end_in_the_same_fatal_error() {
     let (broker, topic) = (Broker::shared(), "facts-timed-out");
     broker.create_topic(topic, 1, &[]);
     let mut config = transactional(broker.address(), "facts-timed-out");
@@ -134,9 +135,9 @@ fn a_transaction_that_the_coordinator_timed_out_and_a_namesake_end_in_the_same_f
     let fenced = producer(&config);
     begin(&fenced, topic, "never seen either");
     drop(producer(&config));
-    let namesakes = refusal(fenced.commit_transaction(PATIENCE));
-    assert_eq!(fatal.code(), namesakes.code());
-    assert!(fatal.is_fatal() && namesakes.is_fatal(), "{fatal:?}");
+    let taken = refusal(fenced.commit_transaction(PATIENCE));
+    assert_eq!(fatal.code(), taken.code());
+    assert!(fatal.is_fatal() && taken.is_fatal(), "{fatal:?}");
     let underlying = fenced.client().fatal_error().map(|(code, _)| code);
     assert_eq!(underlying, Some(Code::Fenced));
 }
@@ -152,13 +153,11 @@ fn offsets_of_an_open_transaction_cannot_be_read_until_it_ends_or_times_out() {
     config.set("transaction.timeout.ms", "2000");
     let dies = producer(&config);
     move_with(&dies, (topic, 0), &member.captured()).expect("it is the owner");
-    let began = Instant::now();
+    let started = Instant::now();
     assert!(look(0).is_err(), "pending");
     assert_eq!(look(1), Ok(None), "the other partition's are answered");
-    wait::until("the end of a transaction that nobody ends", || {
-        look(0).is_ok()
-    });
-    let frozen = began.elapsed();
+    wait::until("the coordinator to end a transaction", || look(0).is_ok());
+    let frozen = started.elapsed();
     println!("a timeout of 2 s froze for {frozen:?}");
     assert!(frozen > Duration::from_millis(1_500), "{frozen:?}");
     assert!(frozen < Duration::from_secs(2 + 1 + 2), "{frozen:?}");
@@ -171,7 +170,7 @@ fn offsets_of_an_open_transaction_cannot_be_read_until_it_ends_or_times_out() {
     let found = now_committed(broker, topic, (topic, 0));
     assert_eq!(found, Some((3, "moved".to_owned())));
 
-    // AttemptResult by whoever takes up its name.
+    // A producer that takes its id ends it.
     move_with(&ends, (topic, 1), &member.captured()).expect("it is the owner");
     assert!(look(1).is_err(), "pending");
     drop(producer(&config));

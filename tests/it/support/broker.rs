@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-/// A topic of every broker, for records that nobody reads.
+/// A topic of every broker, for records that no test reads.
 pub const WARM_UP_TOPIC: &str = "warm-up";
 
 /// What `kafka-consumer-groups.sh` runs.
@@ -233,6 +233,17 @@ impl Broker {
         i32::try_from(metadata.topics()[0].partitions().len()).expect("a small number")
     }
 
+    /// Waits until a consumer group has no members: their sessions are over.
+    #[track_caller]
+    pub fn until_group_is_empty(&self, group: &str) {
+        let client: BaseConsumer = self.client().create().expect("valid settings");
+        wait::until("the end of every session of the group", || {
+            let list = client.fetch_group_list(Some(group), wait::PATIENCE);
+            let list = list.expect("the broker answers");
+            list.groups().iter().all(|group| group.members().is_empty())
+        });
+    }
+
     /// Runs Kafka's own `kafka-consumer-groups` and returns what it prints.
     pub fn consumer_groups(&self, arguments: &[&str]) -> String {
         let class = CONSUMER_GROUPS;
@@ -340,7 +351,7 @@ fn java() -> Command {
     Command::new("java")
 }
 
-/// One of Kafka's tools, to be given its arguments.
+/// One of Kafka's tools, without its arguments.
 pub fn tool(class: &str) -> Command {
     let mut command = java();
     command

@@ -1,7 +1,7 @@
-//! A Kafka of one broker or several, each controller too, on which every
-//! replica has a way in of its own: a relay for each broker, which the broker
-//! names to clients that came in there. So a replica can be cut from all of
-//! Kafka while everything else goes on.
+//! A Kafka cluster of one broker or several, each a controller too. Every replica
+//! has its own way in: a relay for each broker, which the broker names to clients
+//! that came in there. So a replica can be cut from all of Kafka while everything
+//! else goes on.
 
 use super::broker::{Broker, Node};
 use super::relay::{Relay, Speech};
@@ -9,10 +9,10 @@ use super::{ports, wait};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::time::Duration;
 
-/// Kafka's own default. A broker alone that comes back after its transactions
-/// have timed out ends them before it can write their markers, if it looks for
-/// them within its first seconds; the next transaction of the same producer
-/// then commits what was aborted (seen on 4.3.0, with a look every second).
+/// Kafka's own default. A single broker may come back after its transactions have
+/// timed out. If it looks for them within its first seconds, it ends them before it
+/// can write their markers. The next transaction of the same producer then commits
+/// what was aborted (seen on 4.3.0, with a look every second).
 const SCAN: Duration = Duration::from_secs(10);
 
 /// The cluster; its brokers end when it is dropped.

@@ -1,4 +1,4 @@
-//! Reads a topic of ours from its beginning, committed records only.
+//! Reads a topic from its beginning, committed records only.
 
 use super::broker::Broker;
 use super::wait::PATIENCE;

@@ -51,7 +51,7 @@ impl NameServer {
         let socket = UdpSocket::bind((ip, 53))
             .unwrap_or_else(|e| panic!("binding {ip}:53, which takes root: {e}"));
         let each = Some(Duration::from_millis(100));
-        socket.set_read_timeout(each).expect("a socket of ours");
+        socket.set_read_timeout(each).expect("the socket is open");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || serve(&socket, &zones, &stopped));

@@ -1,6 +1,6 @@
-//! Holds one thread of a process for as long as a test wants, as a call that
-//! hangs would: with ptrace, so that the program under test is the unmodified
-//! one and its other threads go on.
+//! Holds one thread of a process for as long as a test wants, as a call that hangs
+//! would. It uses ptrace, so that the program under test is unmodified and its
+//! other threads go on.
 
 use super::wait;
 use nix::sys::ptrace;

@@ -74,7 +74,7 @@ impl Check<'_> {
                         }
                     }
                 }
-                unknown => panic!("{at}: the keyword {unknown} is not known here"),
+                unknown => panic!("{at}: the keyword {unknown} is not supported"),
             }
         }
         self.properties(schema, value, at, found);
@@ -88,7 +88,7 @@ impl Check<'_> {
                 continue;
             }
             match schema.get("additionalProperties") {
-                Some(Value::Bool(false)) => found.push(format!("{at}: is not known")),
+                Some(Value::Bool(false)) => found.push(format!("{at}: is not allowed")),
                 Some(schema) => self.look(schema, value, &at, found),
                 None => {}
             }
@@ -105,6 +105,6 @@ fn is_of(name: &Value, value: &Value) -> bool {
         "integer" => value.is_i64() || value.is_u64(),
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
-        unknown => panic!("the type {unknown} is not known here"),
+        unknown => panic!("the type {unknown} is not supported"),
     }
 }

@@ -1,4 +1,4 @@
-//! How late a thread of ours is: what it passes on or notes meanwhile is as late.
+//! How late a thread of the tests is: all that it forwards or notes meanwhile is as late.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -29,7 +29,7 @@ pub struct Account {
     pub delivered: usize,
     /// Of those, among the dead letters.
     pub dead_lettered: usize,
-    /// POSTs in all.
+    /// The number of POSTs.
     pub posts: usize,
     /// Neither answered 2xx nor among the dead letters.
     pub lost: Vec<String>,
@@ -37,7 +37,7 @@ pub struct Account {
     pub over_ten: Vec<String>,
     /// With a body, or a tenant, that is not the record's.
     pub altered: Vec<String>,
-    /// POSTs of a record that nobody published.
+    /// POSTs of a record that was never published.
     pub unknown: Vec<String>,
     /// With attempt numbers that do not rise, or are not 1 to 10.
     pub out_of_order: Vec<String>,

@@ -9,9 +9,9 @@ const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
 /// Connections that may wait to be taken: far more than a replica opens at once.
-/// The 128 of the standard library are fewer than it opens at its start, and
-/// one that finds no place is tried again only after a second, which makes its
-/// POST so late.
+/// The service opens more connections at its start than the 128 of the standard
+/// library. A connection that finds no place is tried again only after a second,
+/// which makes its POST late.
 const WAITING_MAX: i32 = 4_096;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -33,7 +33,7 @@ pub fn free() -> u16 {
 pub fn listen(address: &str) -> TcpListener {
     let listener = TcpListener::bind(address).expect("a port is free");
     // Once more, for its length: the standard library has no say in it.
-    rustix::net::listen(&listener, WAITING_MAX).expect("a socket of ours");
-    listener.set_nonblocking(true).expect("a socket of ours");
+    rustix::net::listen(&listener, WAITING_MAX).expect("the socket is open");
+    listener.set_nonblocking(true).expect("the socket is open");
     listener
 }

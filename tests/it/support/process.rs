@@ -1,6 +1,6 @@
-//! Child processes that never outlive the tests: each is killed when its
-//! handle is dropped, and, should the tests themselves be killed, by a shell
-//! that waits for the end of its standard input.
+//! Child processes that never outlive the tests. Each is killed when its handle is
+//! dropped. If the tests themselves are killed, a shell that waits for the end of
+//! its standard input kills them.
 
 use super::wait;
 use rustix::process::{Pid, Signal, kill_process};

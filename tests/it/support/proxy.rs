@@ -1,8 +1,8 @@
-//! A TCP proxy between a client and Kafka that knows the protocol's framing:
-//! it can hold back, lose or cut single requests and answers by their kind,
-//! and let them go later, also on a connection whose client has given up. So an
-//! older request can reach the broker after a newer one, and a request can be
-//! carried out whose answer nobody gets.
+//! A TCP proxy between a client and Kafka that knows the protocol's framing. It can
+//! hold back, lose or cut single requests and answers by their kind. It can let
+//! them go later, also on a connection whose client has gone. So an older request
+//! can reach the broker after a newer one, and the answer to a request that is
+//! carried out can be lost.
 //!
 //! Nothing in the messages is changed but the brokers' ports, so that clients
 //! come back through it. Brokers are at 127.0.0.1. Two threads a connection.
@@ -162,7 +162,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a port for each of these brokers, given as `host:port`.
+    /// Listens on a port for each of these brokers, each `host:port`.
     pub fn start(brokers: &[&str]) -> Self {
         let port = |address: &&str| {
             let (_, port) = address.rsplit_once(':').expect("host:port");
@@ -326,7 +326,7 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener, broker: u16) {
         let number = state.next_connection;
         state.next_connection += 1;
         for socket in [&client, &upstream] {
-            socket.set_nodelay(true).expect("a socket of ours");
+            socket.set_nodelay(true).expect("the socket is open");
         }
         let both = [clone(&client), clone(&upstream)];
         state.connections.insert(number, both);

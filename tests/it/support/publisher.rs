@@ -102,8 +102,8 @@ impl Publisher {
         }
         self.sent.fetch_add(1, Ordering::Relaxed);
         let mut waiting = Some(record);
-        wait::until("room in the producer's queue", || {
-            let record = waiting.take().expect("put back while there is no room");
+        wait::until("space in the producer's queue", || {
+            let record = waiting.take().expect("put back while there is no space");
             match self.producer.send(record) {
                 Ok(()) => true,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {

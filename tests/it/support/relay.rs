@@ -1,6 +1,6 @@
-//! A relay of bytes on one or several ports, which can be cut and healed. It
-//! knows of Kafka's protocol only where a request begins and what kind it is,
-//! so that a process can be killed in the middle of a transaction.
+//! A relay of bytes on one or several ports, which can be cut and healed. Of Kafka's
+//! protocol it reads only where a request begins and what kind it is. So a process
+//! can be killed in the middle of a transaction.
 
 use super::lateness::Lateness;
 use super::ports;
@@ -183,7 +183,7 @@ async fn accept(listener: StdListener, target: u16, control: Arc<Control>) {
     }
 }
 
-/// Lives until one side closes or [`Relay::close`].
+/// Runs until one side closes or [`Relay::close`].
 async fn connection(client: TcpStream, target: u16, control: Arc<Control>) {
     let mut passage = control.passage.subscribe();
     let era = passage.borrow().era;
@@ -210,7 +210,7 @@ async fn connection(client: TcpStream, target: u16, control: Arc<Control>) {
 
 /// Waits until bytes pass.
 async fn open(passage: &mut watch::Receiver<Passage>) {
-    // The sender lives as long as any connection.
+    // The sender exists as long as any connection.
     passage.wait_for(|now| !now.cut).await.ok();
 }
 

@@ -32,7 +32,7 @@ pub fn command(arguments: &[String]) -> Command {
     command
 }
 
-/// The same, started by another program that is given it as its last words.
+/// The same, started by another program, which gets it as its last arguments.
 fn command_in(wrapper: &[String], arguments: &[String]) -> Command {
     let plain = command(arguments);
     let Some((first, rest)) = wrapper.split_first() else {

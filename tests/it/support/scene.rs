@@ -140,7 +140,7 @@ impl<'b> Scene<'b> {
         fs::rename(new, self.tenants_file()).expect("the build directory is writable");
     }
 
-    /// Writes the tenants file anew.
+    /// Writes the tenants file.
     pub fn write_tenants(&self) {
         let text = serde_json::to_string(&self.tenants).expect("plain JSON");
         self.write_tenants_text(&text);
@@ -194,8 +194,8 @@ impl<'b> Scene<'b> {
         Ringback::start(&self.named(instance), &arguments, ports::free(), &log)
     }
 
-    /// Starts one that reaches Kafka through a proxy, and waits until it is ready
-    /// and its first transaction is over: it ends what a predecessor left open.
+    /// Starts a replica that reaches Kafka through a proxy. Waits until it is ready
+    /// and its first transaction is over, which ends a predecessor's open one.
     pub fn start_behind(&self, proxy: &Proxy, instance: &str, more: &[&str]) -> Ringback {
         let ended = || proxy.seen(Way::Answer, Api::END_TXN);
         let before = ended();
@@ -281,7 +281,7 @@ impl<'b> Scene<'b> {
         self.publisher.get_or_init(|| Publisher::new(self.broker))
     }
 
-    /// From now on publishes with a new producer, which knows the topics anew.
+    /// Publishes with a new producer from now on, which reads the topics' metadata.
     pub fn renew_publisher(&mut self) {
         self.publisher = OnceLock::new();
     }
@@ -323,7 +323,7 @@ impl<'b> Scene<'b> {
     /// Waits until every published record was answered 2xx or is a dead letter.
     #[track_caller]
     pub fn until_settled(&self) {
-        let began = Instant::now();
+        let started = Instant::now();
         while !self.ledger.settled(&self.receiver.posts(), &[]) {
             // The posts are read last: reading dead letters may take long.
             let dead = self.dead_letters();
@@ -332,7 +332,7 @@ impl<'b> Scene<'b> {
                 return;
             }
             assert!(
-                began.elapsed() < wait::PATIENCE,
+                started.elapsed() < wait::PATIENCE,
                 "{} of {} records not settled, among them {:?}",
                 open.len(),
                 self.ledger.len(),

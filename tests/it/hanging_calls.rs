@@ -1,5 +1,5 @@
-//! A Kafka call that does not return. Made to hang in the unmodified program:
-//! the thread that makes it is held from outside.
+//! Kafka calls that do not return. The program is unmodified: the thread that makes
+//! the call is held from outside.
 
 use crate::support::broker::Broker;
 use crate::support::hold::Hold;
@@ -10,12 +10,12 @@ use crate::support::scene::{Plan, Scene};
 use crate::support::wait;
 use std::time::{Duration, Instant};
 
-/// What the longest call may take itself, what a thread may take beyond it, and
-/// a busy machine.
+/// The longest call's own limit, what a thread may take beyond it, and a busy
+/// machine.
 const FOUND_WITHIN: Duration = Duration::from_secs(20 + 15 + 10);
 
-/// Checks that a held thread of this name ends the process with code 4, and
-/// that the line before says which call.
+/// Checks that a held thread of this name ends the process with code 4, and that a
+/// line says which call hangs.
 fn check(name: &str, thread: &str, says: &[&str]) {
     let mut scene = Scene::new(name, Plan::default());
     scene.tenant("t", Behaviour::FailFirst(1));
@@ -92,7 +92,7 @@ fn a_client_whose_own_thread_hangs_ends_the_process_with_code_4() {
 }
 
 #[test]
-fn a_call_that_hangs_in_a_life_that_was_given_up_stops_nothing_and_is_found_too() {
+fn a_call_that_hangs_in_an_abandoned_session_stops_nothing_and_is_found_too() {
     let mut scene = Scene::new("hung-left-behind", Plan::default());
     scene.tenant("t", Behaviour::FailFirst(1));
     let proxy = Proxy::start(&[scene.broker.address()]);
@@ -102,9 +102,9 @@ fn a_call_that_hangs_in_a_life_that_was_given_up_stops_nothing_and_is_found_too(
     scene.publish("t", 50);
     late.until_caught();
     // A commit that took more than a second leads to re-adoption.
-    std::thread::sleep(Duration::from_millis(1_500));
+    std::thread::sleep(Duration::from_millis(1_200));
     late.release();
-    ringback.until("taken up again", |metrics| {
+    ringback.until("the re-adoption", |metrics| {
         metrics.count("ringback_readoptions_total", &[]) > 0
     });
     scene.until_delivered();
