@@ -26,6 +26,7 @@ mod lanes;
 mod moved;
 mod outages;
 mod pages;
+mod readme;
 mod receive;
 mod replay;
 mod runbook;

@@ -1,7 +1,7 @@
-//! What README tells an operator to run to move the group's offsets, run as it
-//! stands there; and topics left over from another schedule.
+//! The runbook's commands that set the offsets of the group, and topics that are
+//! left from another schedule.
 
-use crate::support::readme::{self, Said, Shell};
+use crate::support::documents::{self, RUNBOOK, Said, Shell};
 use crate::support::receiver::{Behaviour, Post};
 use crate::support::scene::{Plan, Scene};
 use crate::support::wait;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-/// README's moment and offset, to be replaced by a test's own.
+/// The moment and the offset in the runbook; a test replaces them.
 const MOMENT: &str = "2026-01-31T00:00:00.000";
 const OFFSET: &str = "4711";
 
@@ -21,7 +21,7 @@ fn moment() -> String {
     text.expect("digits").trim().to_owned()
 }
 
-/// What README's section tells to run, on this scene's broker, group and topic.
+/// The commands of a section, for the broker, group and topic of a scene.
 struct Page<'s> {
     shell: Shell,
     commands: Vec<String>,
@@ -32,12 +32,12 @@ impl<'s> Page<'s> {
     fn new(title: &str, scene: &'s Scene<'static>) -> Self {
         Self {
             shell: Shell::new(&format!("{}-shell", scene.topic)),
-            commands: readme::commands(title),
+            commands: documents::commands(RUNBOOK, title),
             scene,
         }
     }
 
-    /// Runs the one command in which all these words stand.
+    /// Runs the one command that has all these words.
     #[track_caller]
     fn run(&self, words: &[&str], more: &[(&str, &str)]) -> Said {
         let has = |command: &&String| words.iter().all(|word| command.contains(word));
@@ -47,7 +47,7 @@ impl<'s> Page<'s> {
         self.shell.run(found[0], scene.broker, &scene.topic, more)
     }
 
-    /// The same, for one that must succeed.
+    /// Runs a command that must succeed.
     #[track_caller]
     fn does(&self, words: &[&str], more: &[(&str, &str)]) -> String {
         let said = self.run(words, more);
@@ -101,8 +101,8 @@ fn a_replay_by_the_book_sends_what_the_page_says() {
     let since = [(MOMENT, between.as_str())];
     let refusal = "Assignments can only be reset if the group";
     assert!(
-        readme::section("Replay")
-            .replace("\n   ", " ")
+        documents::section(RUNBOOK, "Replay")
+            .replace('\n', " ")
             .contains(refusal)
     );
     let said = page.run(&["to-datetime", "--execute"], &since);
@@ -176,10 +176,9 @@ fn a_first_deployment_by_the_book_leaves_the_history_alone() {
         ringback.drain();
         assert_eq!(scene.receiver.count(), 5 + more, "{way}");
     }
-    assert_eq!(
-        readme::commands("First deployment on an old topic").len(),
-        2
-    );
+    let commands = documents::commands(RUNBOOK, "First deployment on an old topic");
+    let resets = commands.iter().filter(|c| c.contains("--reset-offsets"));
+    assert_eq!(resets.count(), 2, "each has its case above");
 }
 
 #[test]

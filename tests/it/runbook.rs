@@ -1,8 +1,8 @@
-//! deploy/RUNBOOK.md is true: its commands are run as they stand there, and
-//! every message that an operator may see is in its list.
+//! The commands of deploy/RUNBOOK.md run as they are written, and its list has
+//! every log message from `info` on.
 
-use crate::support::monitoring::{deploy, deployed};
-use crate::support::readme::Shell;
+use crate::support::documents::{self, RUNBOOK, Shell};
+use crate::support::monitoring::deploy;
 use crate::support::receiver::Behaviour;
 use crate::support::ringback::Ringback;
 use crate::support::scene::{Plan, Scene};
@@ -14,27 +14,27 @@ use std::time::Duration;
 
 const PAGES: &str = "ringback-0:9464";
 
-/// Sections whose commands are for the time before ringback runs first, and
-/// for when all replicas are stopped.
+/// This section runs before ringback starts for the first time.
 const BEFORE: &str = "First deployment on an old topic";
+/// This section runs while all replicas are stopped.
 const STOPPED: &str = "Replay";
-/// This one ends a replica.
+/// This section ends a replica.
 const DRAIN: &str = "Drain";
 
-/// Metrics without a series, or at 0, as long as nothing of the kind happens.
-const NOTHING_IN_HEALTH: [&str; 2] = ["ringback_tenant_limited", "ringback_readoptions_total"];
+/// Metrics without a series, or at 0, in a healthy system.
+const EMPTY_IN_HEALTH: [&str; 2] = ["ringback_tenant_limited", "ringback_readoptions_total"];
 
-/// A command and where it stands.
+/// A command and its section.
 struct Step {
     section: String,
     command: String,
 }
 
-/// All commands of the runbook, in its order.
+/// Returns all commands of the runbook, in its order.
 fn steps() -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let (mut section, mut inside) = (String::new(), false);
-    for line in deployed("RUNBOOK.md").lines() {
+    for line in documents::text(RUNBOOK).lines() {
         match line {
             "```sh" => inside = true,
             "```" => inside = false,
@@ -52,31 +52,32 @@ fn steps() -> Vec<Step> {
     steps
 }
 
-/// The machine of an operator, with the log and the tenants file in the shell's
-/// directory.
-struct Desk<'s> {
+/// The machine of an operator. The log and the tenants file are in the directory of
+/// the shell.
+struct Operator<'s> {
     scene: &'s Scene<'static>,
     shell: Shell,
     done: BTreeSet<String>,
 }
 
-impl<'s> Desk<'s> {
+impl<'s> Operator<'s> {
     fn new(scene: &'s Scene<'static>) -> Self {
         Self {
             scene,
-            shell: Shell::new("runbook-desk"),
+            shell: Shell::new("runbook-operator"),
             done: BTreeSet::new(),
         }
     }
 
-    /// Runs the commands of these sections; one that stands in several, once.
+    /// Runs the commands of the chosen sections. A command of several sections
+    /// runs once.
     #[track_caller]
     fn run(&mut self, replica: Option<&Ringback>, chosen: impl Fn(&str) -> bool) {
         if let Some(replica) = replica {
             let log = self.shell.path.join("ringback-0.log");
             fs::write(log, replica.log()).expect("the build directory is writable");
             let tenants = self.shell.path.join("tenants.json");
-            fs::copy(self.scene.tenants_file(), tenants).expect("both are ours");
+            fs::copy(self.scene.tenants_file(), tenants).expect("the test owns both files");
         }
         let mut ran = 0;
         for step in steps().iter().filter(|step| chosen(&step.section)) {
@@ -85,7 +86,7 @@ impl<'s> Desk<'s> {
                 self.step(replica, step);
             }
         }
-        assert!(ran > 0, "a section has lost its commands");
+        assert!(ran > 0, "no command in the chosen sections");
     }
 
     #[track_caller]
@@ -117,11 +118,11 @@ impl<'s> Desk<'s> {
         let at = format!("{}: {command}\n{out}{err}", step.section);
         let wrong = ["rror:", "xception", "not found", "No such file", "sage:"];
         assert!(!wrong.iter().any(|word| err.contains(word)), "{at}");
-        let may_be_empty = NOTHING_IN_HEALTH.iter().any(|name| command.contains(name));
+        let may_be_empty = EMPTY_IN_HEALTH.iter().any(|name| command.contains(name));
         if command.contains("/metrics") {
             assert!(may_be_empty || !out.is_empty(), "nothing printed: {at}");
         }
-        // A grep of the log may find nothing; of which messages is checked below.
+        // A grep of the log may find nothing. The other test checks its message.
         let greps = may_be_empty || command.contains("ringback-0.log");
         assert!(done.status.success() || greps && out.is_empty(), "{at}");
     }
@@ -143,9 +144,9 @@ fn every_command_of_the_runbook_runs_against_the_running_system() {
     scene.publish("healthy", 5);
     scene.flush();
     let done = {
-        let mut desk = Desk::new(&scene);
-        desk.run(None, |section| section == BEFORE);
-        desk.done
+        let mut operator = Operator::new(&scene);
+        operator.run(None, |section| section == BEFORE);
+        operator.done
     };
 
     let replica = scene.run("ringback-0");
@@ -168,26 +169,24 @@ fn every_command_of_the_runbook_runs_against_the_running_system() {
     replica.until("the reload", |metrics| {
         metrics.count("ringback_tenants_last_reload_successful", &[]) == 1
     });
-    let mut desk = Desk::new(&scene);
-    desk.done = done;
+    let mut operator = Operator::new(&scene);
+    operator.done = done;
     let last = [BEFORE, STOPPED, DRAIN];
-    desk.run(Some(&replica), |section| !last.contains(&section));
-    desk.run(Some(&replica), |section| section == DRAIN);
+    operator.run(Some(&replica), |section| !last.contains(&section));
+    operator.run(Some(&replica), |section| section == DRAIN);
     let (code, log) = replica.ended();
     assert_eq!(code, 0, "a drained service exits 0");
     let end = log.lines().last().expect("it logs");
     assert!(end.contains("\"drained\""), "{end}");
-    desk.run(None, |section| section == STOPPED);
+    operator.run(None, |section| section == STOPPED);
 }
 
-/// A message with its level, as the list has it and as the sources have it.
+/// A level and a message.
 type Message = (String, String);
 
+/// Returns the messages in the list of the runbook.
 fn listed() -> BTreeSet<Message> {
-    let runbook = deployed("RUNBOOK.md");
-    let (_, list) = runbook
-        .split_once("\n## Log messages\n")
-        .expect("the runbook lists the messages");
+    let list = documents::section(RUNBOOK, "Log messages");
     let row = |line: &str| {
         let (level, rest) = line.strip_prefix("| ")?.split_once(" | `")?;
         let (message, _) = rest.split_once("` | ")?;
@@ -196,7 +195,7 @@ fn listed() -> BTreeSet<Message> {
     list.lines().filter_map(row).collect()
 }
 
-/// Every message from `info` on in a source: the last string of each macro.
+/// Collects the messages from `info` on in a source: the last string of each macro.
 fn messages(source: &str, into: &mut BTreeSet<Message>) {
     for level in ["error", "warn", "info"] {
         for (at, found) in source.match_indices(&format!("{level}!(")) {
@@ -241,14 +240,14 @@ fn in_sources(folder: &Path, into: &mut BTreeSet<Message>) {
 
 #[test]
 fn every_message_that_an_operator_may_see_is_in_the_list() {
-    let mut said = BTreeSet::new();
+    let mut logged = BTreeSet::new();
     let sources = deploy("..").join("src");
-    in_sources(&sources, &mut said);
-    assert!(said.len() > 20, "the sources were not read");
+    in_sources(&sources, &mut logged);
+    assert!(logged.len() > 20, "the sources were not read");
     let listed = listed();
-    let missing: Vec<_> = said.difference(&listed).collect();
+    let missing: Vec<_> = logged.difference(&listed).collect();
     assert!(missing.is_empty(), "not in the runbook: {missing:#?}");
-    let gone: Vec<_> = listed.difference(&said).collect();
+    let gone: Vec<_> = listed.difference(&logged).collect();
     assert!(gone.is_empty(), "no longer in the sources: {gone:#?}");
 
     for Step { section, command } in steps() {
@@ -257,8 +256,9 @@ fn every_message_that_an_operator_may_see_is_in_the_list() {
             let end = rest.find(['"', '\'']).unwrap_or(rest.len());
             (at, &rest[..end])
         }) {
-            let listed = listed.iter().any(|(_, listed)| listed.starts_with(message));
-            assert!(listed, "{section}: no message {message}");
+            let mut listed = listed.iter();
+            let found = listed.any(|(_, text)| text.starts_with(message));
+            assert!(found, "{section}: no message {message}");
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod dashboards;
 pub mod dead_letters;
 pub mod dns;
+pub mod documents;
 pub mod hold;
 pub mod http;
 pub mod http_parts;
@@ -23,7 +24,6 @@ pub mod process;
 #[allow(dead_code, reason = "each test program uses a part")]
 pub mod proxy;
 pub mod publisher;
-pub mod readme;
 pub mod receiver;
 pub mod relay;
 pub mod ringback;

@@ -1,5 +1,5 @@
-//! The commands that README tells an operator to run, taken from the page
-//! itself, so that it cannot rot.
+//! The documents, and the commands that they tell an operator to run. Tests take
+//! both from the files, so that a document that is out of date fails.
 
 use super::broker::{self, Broker};
 use super::workspace;
@@ -8,49 +8,79 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The README.
+pub const README: &str = "README.md";
+/// The README in Chinese.
+pub const README_ZH: &str = "deploy/README.zh.md";
+/// The runbook.
+pub const RUNBOOK: &str = "deploy/RUNBOOK.md";
+
+/// The text of a document.
+#[track_caller]
+pub fn text(document: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{document}: {e}"))
+}
+
 /// The text of a section.
 #[track_caller]
-pub fn section(title: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(path).expect("the repository has a README");
-    let heading = format!("\n## {title}\n");
-    let (_, rest) = readme
-        .split_once(&heading)
-        .unwrap_or_else(|| panic!("README has no section {title}"));
+pub fn section(document: &str, title: &str) -> String {
+    let text = text(document);
+    let (_, rest) = text
+        .split_once(&format!("\n## {title}\n"))
+        .unwrap_or_else(|| panic!("{document} has no section {title}"));
     rest.split("\n## ").next().unwrap_or(rest).to_owned()
 }
 
-/// The commands of a section's `sh` blocks, each in one line.
+/// The commands of a section's `sh` blocks, one per line.
 #[track_caller]
-pub fn commands(title: &str) -> Vec<String> {
-    let section = section(title);
+pub fn commands(document: &str, title: &str) -> Vec<String> {
+    let section = section(document, title);
     let mut commands = Vec::new();
     for block in section.split("```sh\n").skip(1) {
         let block = block.split("```").next().unwrap_or(block);
-        let joined = block.replace("\\\n", " ");
-        let lines = joined.lines().map(str::trim).filter(|l| !l.is_empty());
-        commands.extend(lines.map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")));
+        commands.extend(block.lines().map(str::to_owned));
     }
     assert!(!commands.is_empty(), "section {title} has no command");
     commands
 }
 
-/// What an operator's shell prints for a command, with its exit code.
+/// The tables of a document: rows of cells, without heading and ruler.
+#[track_caller]
+pub fn tables(document: &str) -> Vec<Vec<Vec<String>>> {
+    let mut tables: Vec<Vec<Vec<String>>> = Vec::new();
+    let mut inside = false;
+    for line in text(document).lines() {
+        let Some(row) = line.strip_prefix("| ").or(line.strip_prefix("|-")) else {
+            inside = false;
+            continue;
+        };
+        if line.starts_with("|-") {
+            inside = true;
+            tables.push(Vec::new());
+        } else if inside {
+            let row = row.trim_end_matches('|');
+            let cells = row.split(" |").map(|cell| cell.trim().to_owned());
+            tables.last_mut().expect("inside one").push(cells.collect());
+        }
+    }
+    tables
+}
+
+/// The result of a command.
 pub struct Said {
-    /// Both outputs.
+    /// Standard output and standard error.
     pub text: String,
-    /// Whether it exited 0.
     pub succeeded: bool,
 }
 
-/// A shell in a directory of its own that has Kafka's tools and ringback on its
-/// path, as the machine of an operator has.
+/// A shell in its own directory. Kafka's tools and ringback are on its path, as on
+/// the machine of an operator.
 pub struct Shell {
-    /// The directory.
     pub path: PathBuf,
 }
 
-/// Kafka's tools, and what they run.
+/// Kafka's tools and their classes.
 const TOOLS: [(&str, &str); 3] = [
     ("kafka-consumer-groups.sh", broker::CONSUMER_GROUPS),
     (
@@ -64,7 +94,7 @@ const TOOLS: [(&str, &str); 3] = [
 ];
 
 impl Shell {
-    /// In a directory of this name.
+    /// Creates the directory with the tools.
     pub fn new(name: &str) -> Self {
         let path = workspace::directory(name);
         for (tool, class) in TOOLS {
@@ -75,7 +105,7 @@ impl Shell {
         Self { path }
     }
 
-    /// A command in its words.
+    /// Returns the command that runs these words.
     pub fn command(&self, words: &str) -> Command {
         let inherited = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new("sh");
@@ -86,8 +116,8 @@ impl Shell {
         command
     }
 
-    /// Runs a command of README with this test's broker, group and topic in
-    /// place of README's, and further words replaced.
+    /// Runs a command of a document. The broker, group and topic of the test
+    /// replace those of the document; `more` has further replacements.
     pub fn run(&self, command: &str, broker: &Broker, topic: &str, more: &[(&str, &str)]) -> Said {
         let mut command = command
             .replace("kafka-0:9092", broker.address())
@@ -106,7 +136,7 @@ impl Shell {
     }
 }
 
-/// Puts a script there that runs this with further arguments.
+/// Writes a script that runs `command` with more arguments.
 fn put_tool(path: &Path, command: &Command) {
     let words: Vec<String> = std::iter::once(command.get_program())
         .chain(command.get_args())
@@ -114,5 +144,5 @@ fn put_tool(path: &Path, command: &Command) {
         .collect();
     let script = format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" "));
     fs::write(path, script).expect("the build directory is writable");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the test owns it");
 }

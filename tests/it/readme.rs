@@ -1,0 +1,86 @@
+//! The tables of the READMEs agree with the program and with each other.
+
+use crate::support::documents::{self, README, README_ZH};
+use crate::support::receiver::Behaviour;
+use crate::support::sample;
+use crate::support::scene::{Plan, Scene};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Headers of HTTP itself and of the HTTP client.
+const OF_HTTP: [&str; 3] = ["host", "content-length", "accept"];
+
+/// Returns the rows of the table whose first row has this name.
+#[track_caller]
+fn table(document: &str, first: &str) -> Vec<Vec<String>> {
+    let mut tables = documents::tables(document).into_iter();
+    let is_wanted = |table: &Vec<Vec<String>>| table[0][0].trim_matches('`') == first;
+    tables
+        .find(is_wanted)
+        .unwrap_or_else(|| panic!("{document}: no table that starts with {first}"))
+}
+
+/// Returns the names in the first column of a table.
+#[track_caller]
+fn names(document: &str, first: &str) -> BTreeSet<String> {
+    let rows = table(document, first);
+    let names = rows.iter().map(|row| row[0].trim_matches('`').to_owned());
+    names.collect()
+}
+
+#[test]
+fn both_readmes_have_the_same_tables() {
+    let english = documents::tables(README);
+    let chinese = documents::tables(README_ZH);
+    assert_eq!(english.len(), chinese.len());
+    for (english, chinese) in english.iter().zip(&chinese) {
+        assert_eq!(english.len(), chinese.len(), "{english:?}");
+        for (row, other) in english.iter().zip(chinese) {
+            assert_eq!(row.len(), other.len(), "{row:?}");
+            // A cell that is all code is a name or a value: it is not translated.
+            for (cell, other) in row.iter().zip(other) {
+                if cell.starts_with('`') && cell.ends_with('`') {
+                    assert_eq!(cell.replace(", ", "、"), other.replace(", ", "、"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_tables_of_headers_are_those_of_the_program() {
+    let plan = Plan {
+        partitions: 1,
+        attempts: 2,
+        ..Plan::default()
+    };
+    let mut scene = Scene::new("headers", plan);
+    let signed = json!({ "secrets": ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"] });
+    scene.tenant_with("t", Behaviour::Always(503), &signed);
+    let ringback = scene.start("a", &["--record-max-bytes", "64KiB"]).ready();
+    let trace = (
+        "traceparent",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    );
+    let record = sample::record("headers-1", "t");
+    scene.send(&scene.topic, None, Some(&record), &[trace]);
+    let large = vec![b' '; 64 * 1024 + 1];
+    scene.send(&scene.topic, None, Some(&large), &[]);
+    let dead = scene.dead_letters_of(2);
+    ringback.drain();
+
+    let posts = scene.receiver.posts();
+    let (head, _) = posts["headers-1"][0]
+        .bytes
+        .as_ref()
+        .expect("posts are kept");
+    let sent = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let mut sent: BTreeSet<String> = sent.map(|(name, _)| name.to_lowercase()).collect();
+    sent.retain(|name| !OF_HTTP.contains(&name.as_str()));
+    assert_eq!(sent, names(README, "content-type"));
+
+    let written = dead.iter().flat_map(|record| &record.headers);
+    let mut written: BTreeSet<String> = written.map(|(name, _)| name.clone()).collect();
+    assert!(written.remove("traceparent"), "it is the record's own");
+    assert_eq!(written, names(README, "ringback-attempts-made"));
+}
