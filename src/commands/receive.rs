@@ -20,7 +20,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub fn run(args: &ReceiveArgs) -> Exit {
     match plan(args).map(receive::run) {
         Ok(Ok(())) => Exit::Done,
-        Ok(Err(error)) => fault(&error),
+        Ok(Err(error)) => fault(error.as_ref()),
         Err(mistakes) => refuse(&mistakes),
     }
 }
@@ -74,9 +74,8 @@ fn plan(args: &ReceiveArgs) -> Result<Plan, Vec<Mistake>> {
                 listen,
                 keys: (!secrets.is_empty()).then_some(keys),
                 answer: Answer {
-                    status,
+                    status: (!args.silent).then_some(status),
                     delay,
-                    silent: args.silent,
                     retry_after: retry_after.flatten(),
                 },
                 form,

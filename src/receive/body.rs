@@ -1,163 +1,146 @@
-//! What a request's body is: a callback, or what else. Reads what it can and
-//! refuses nothing; numbers keep their digits, a repeated key counts and its
-//! last value is shown. Pure.
+//! Reads a request's body as a callback. Numbers keep their digits. A repeated
+//! key counts, and its last value is shown. Pure.
 //!
-//! Limits: of one object 10,000 members are looked at and 1,000 keys kept, more
-//! are counted, so that no object costs more than ten million comparisons; a
-//! body's size is the server's to bound.
+//! Limits: an object keeps 1,000 keys and counts further members. The server
+//! limits the size of a body.
 
-use super::field::{Field, JsonType};
-use super::fields::{FIELDS, find};
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use super::contract::{CONTRACT, JsonType};
+use super::terminal::safe;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 use std::fmt;
 
-const MEMBERS_MAX: usize = 10_000;
 const KEYS_MAX: usize = 1_000;
 
-/// What came as a body.
-pub enum Body<'a> {
-    /// Nothing.
+/// What a body is.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyKind {
+    Callback,
     Empty,
-    /// Bytes that are no UTF-8, the first of them at this place, from 0.
-    NotUtf8(usize),
-    /// Text that is no JSON, and where that shows.
-    NotJson(String),
-    /// JSON without an object under `data`, and what it is instead.
-    NotCallback(String),
-    /// A callback.
-    Callback(Callback<'a>),
+    NotUtf8,
+    NotJson,
+    /// JSON without an object under `data`.
+    NotCallback,
+    /// It did not arrive whole.
+    Incomplete,
 }
 
-/// The members of `data`, and what stands beside it.
+/// A callback.
+#[derive(Default)]
 pub struct Callback<'a> {
-    /// The members of `data`, each key once, in order of their first appearance.
-    pub members: Vec<Member<'a>>,
-    /// How many members were left out.
-    pub left_out: usize,
+    pub data: Object<'a>,
     /// Keys beside `data`; ringback sends none.
     pub beside: Vec<String>,
 }
 
-/// One member of an object.
-pub struct Member<'a> {
-    /// Its key.
-    pub name: String,
-    /// The text of its last value.
-    pub raw: &'a str,
-    /// How often the key was there.
-    pub times: usize,
-}
-
-impl<'a> Body<'a> {
+impl<'a> Callback<'a> {
     /// Reads a body.
-    #[must_use]
-    pub fn read(bytes: &'a [u8]) -> Self {
+    ///
+    /// Errors: what the body is instead, as a kind and in words.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, (BodyKind, String)> {
         if bytes.trim_ascii().is_empty() {
-            return Self::Empty;
+            return Err((BodyKind::Empty, "empty".to_owned()));
         }
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => return Self::NotUtf8(error.valid_up_to()),
-        };
-        let raw: &RawValue = match serde_json::from_str(text) {
-            Ok(raw) => raw,
-            Err(error) => return Self::NotJson(error.to_string()),
-        };
-        let is = JsonType::of(raw.get()).name();
-        let Some(outer) = Object::read(raw.get()) else {
-            return Self::NotCallback(is.to_owned());
-        };
-        let Some(data) = outer.members.iter().find(|member| member.name == "data") else {
-            return Self::NotCallback("an object without data".to_owned());
-        };
-        let Some(inner) = Object::read(data.raw) else {
-            let is = JsonType::of(data.raw).name();
-            return Self::NotCallback(format!("an object whose data is {is}"));
-        };
-        let beside = outer.members.iter().filter(|member| member.name != "data");
-        Self::Callback(Callback {
-            beside: beside.map(|member| member.name.clone()).collect(),
-            members: inner.members,
-            left_out: inner.left_out,
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let at = error.valid_up_to();
+            let what = format!("not UTF-8: byte {at} is the first that is not");
+            (BodyKind::NotUtf8, what)
+        })?;
+        let body: &RawValue = serde_json::from_str(text).map_err(|error| {
+            let what = format!("not JSON: {}", safe(&error.to_string()));
+            (BodyKind::NotJson, what)
+        })?;
+        Self::read_json(body).map_err(|what| {
+            let right = "a callback is {\"data\":{…}}";
+            let what = format!("JSON, but not a callback: {what}; {right}");
+            (BodyKind::NotCallback, what)
         })
     }
-}
 
-impl Callback<'_> {
-    /// The fields of the contract that this callback does not have.
-    pub fn absent(&self) -> impl Iterator<Item = &'static Field> {
-        let has = |name: &str| self.members.iter().any(|member| member.name == name);
-        FIELDS.iter().filter(move |field| !has(field.name))
+    fn read_json(body: &'a RawValue) -> Result<Self, String> {
+        let outer = Object::read(body.get()).ok_or_else(|| JsonType::of(body.get()).name())?;
+        let (data, beside): (Vec<_>, Vec<_>) =
+            outer.members.into_iter().partition(|m| m.name == "data");
+        let data = data.first().ok_or("an object without data")?.raw.get();
+        let not_object = || format!("an object whose data is {}", JsonType::of(data).name());
+        Ok(Self {
+            data: Object::read(data).ok_or_else(not_object)?,
+            beside: beside.into_iter().map(|member| member.name).collect(),
+        })
     }
-}
 
-impl Member<'_> {
-    /// What the contract says of it, in one of the lists.
+    /// Returns the names of the contract's fields that this callback lacks.
     #[must_use]
-    pub fn field(&self, list: &'static [Field]) -> Option<&'static Field> {
-        find(list, &self.name)
+    pub fn absent(&self) -> Vec<&'static str> {
+        let has = |name: &str| self.data.members.iter().any(|member| member.name == name);
+        let absent = CONTRACT.data.iter().filter(|field| !has(field.name));
+        absent.map(|field| field.name).collect()
     }
 }
 
-/// A JSON object as it is written.
+/// A JSON object.
 #[derive(Default)]
 pub struct Object<'a> {
-    /// Each key once, in order of its first appearance.
+    /// Each key once, in order of first appearance.
     pub members: Vec<Member<'a>>,
-    /// How many members were left out.
+    /// Number of members beyond the limit.
     pub left_out: usize,
 }
 
+/// One member of an object.
+pub struct Member<'a> {
+    pub name: String,
+    /// Its last value.
+    pub raw: &'a RawValue,
+    /// How often the key occurs.
+    pub times: usize,
+}
+
 impl<'a> Object<'a> {
-    /// Reads an object; none where the text is anything else.
+    /// Reads an object. Returns none where the text is anything else.
     #[must_use]
     pub fn read(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
-    }
-
-    fn put(&mut self, name: String, raw: &'a RawValue) {
-        let raw = raw.get();
-        if let Some(member) = self.members.iter_mut().find(|m| m.name == name) {
-            member.raw = raw;
-            member.times += 1;
-        } else if self.members.len() < KEYS_MAX {
-            self.members.push(Member {
-                name,
-                raw,
-                times: 1,
-            });
-        } else {
-            self.left_out += 1;
-        }
     }
 }
 
 impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor;
-        impl<'de> Visitor<'de> for ObjectVisitor {
-            type Value = Object<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut object = Object::default();
-                for _ in 0..MEMBERS_MAX {
-                    let Some((name, raw)) = map.next_entry()? else {
-                        return Ok(object);
-                    };
-                    object.put(name, raw);
-                }
-                // Beyond the limit members are only counted.
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-                    object.left_out += 1;
-                }
-                Ok(object)
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+        let mut object = Object::default();
+        let mut places = HashMap::new();
+        while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
+            if let Some(place) = places.get(&name) {
+                let member: &mut Member<'_> = &mut object.members[*place];
+                (member.raw, member.times) = (raw, member.times + 1);
+            } else if places.len() < KEYS_MAX {
+                places.insert(name.clone(), places.len());
+                object.members.push(Member {
+                    name,
+                    raw,
+                    times: 1,
+                });
+            } else {
+                object.left_out += 1;
             }
         }
-        deserializer.deserialize_map(ObjectVisitor)
+        Ok(object)
     }
 }
 
@@ -169,69 +152,84 @@ mod tests {
     const EXAMPLE: &[u8] = include_bytes!("../../tests/contract/example-request.json");
 
     fn callback(bytes: &[u8]) -> Callback<'_> {
-        match Body::read(bytes) {
-            Body::Callback(callback) => callback,
-            _ => panic!("{}", String::from_utf8_lossy(bytes)),
+        match Callback::read(bytes) {
+            Ok(callback) => callback,
+            Err(other) => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn the_example_has_its_31_keys_with_the_repeated_ones_last_value() {
         let example = callback(EXAMPLE);
-        assert_eq!(example.members.len(), 31);
-        let repeated: Vec<_> = example.members.iter().filter(|m| m.times > 1).collect();
+        assert_eq!(example.data.members.len(), 31);
+        let repeated: Vec<_> = example
+            .data
+            .members
+            .iter()
+            .filter(|m| m.times > 1)
+            .collect();
         assert_eq!(repeated.len(), 1);
         assert_eq!(
             (repeated[0].name.as_str(), repeated[0].times),
             ("expansionFields", 2)
         );
-        assert!(repeated[0].raw.starts_with(r#""[{\"id\":121"#));
-        assert_eq!(example.absent().count(), 7);
+        assert!(repeated[0].raw.get().starts_with(r#""[{\"id\":121"#));
+        assert_eq!(example.absent().len(), 7);
     }
 
     #[test]
     fn digits_beyond_2_to_the_53_stay() {
         let body = br#"{"data":{"taskId":9007199254740993,"x":123456789012345678901234567890}}"#;
-        let raw: Vec<&str> = callback(body).members.iter().map(|m| m.raw).collect();
+        let raw: Vec<&str> = callback(body)
+            .data
+            .members
+            .iter()
+            .map(|m| m.raw.get())
+            .collect();
         assert_eq!(raw, ["9007199254740993", "123456789012345678901234567890"]);
     }
 
     #[test]
-    fn anything_else_is_told_as_what_it_is() {
+    fn every_other_body_is_named() {
         #[track_caller]
-        fn check(bytes: &[u8], expected: &str) {
-            let told = match Body::read(bytes) {
-                Body::Empty => "empty".to_owned(),
-                Body::NotUtf8(at) => format!("not utf-8 at {at}"),
-                Body::NotJson(why) => format!("not json: {why}"),
-                Body::NotCallback(what) => what,
-                Body::Callback(_) => "callback".to_owned(),
+        fn check(bytes: &[u8], kind: BodyKind, expected: &str) {
+            let (found, why) = match Callback::read(bytes) {
+                Ok(_) => (BodyKind::Callback, String::new()),
+                Err(other) => other,
             };
-            assert!(told.starts_with(expected), "{told}");
+            assert_eq!(found, kind);
+            assert!(why.contains(expected), "{why}");
         }
-        check(b"", "empty");
-        check(b" \n", "empty");
-        check(b"{\"data\":\"\xff\"}", "not utf-8 at 9");
-        check(b"hello", "not json: expected value at line 1");
-        check(b"{\"data\":{}", "not json: EOF");
-        check(b"{\"data\":{}} x", "not json: trailing");
-        check(b"[1]", "an array");
-        check(b"5", "a number");
-        check(b"null", "null");
-        check(b"{\"id\":\"1\"}", "an object without data");
-        check(b"{\"data\":[]}", "an object whose data is an array");
-        check(b"{\"data\":{}}", "callback");
+        use BodyKind::{Callback as Right, Empty, NotCallback, NotJson, NotUtf8};
+        check(b"", Empty, "empty");
+        check(b" \n", Empty, "empty");
+        check(b"{\"data\":\"\xff\"}", NotUtf8, "byte 9");
+        check(b"hello", NotJson, "expected value at line 1");
+        check(b"{\"data\":{}", NotJson, "EOF");
+        check(b"{\"data\":{}} x", NotJson, "trailing");
+        check(b"[1]", NotCallback, "an array");
+        check(b"5", NotCallback, "a number");
+        check(b"null", NotCallback, "null");
+        check(b"{\"id\":\"1\"}", NotCallback, "an object without data");
+        check(
+            b"{\"data\":[]}",
+            NotCallback,
+            "an object whose data is an array",
+        );
+        check(b"{\"data\":{}}", Right, "");
         check(
             br#"{"data":{"a":1e999,"b":"\ud800","c":null,"":[{}]}}"#,
-            "callback",
+            Right,
+            "",
         );
         let deep = format!(
             r#"{{"data":{{"x":{}{}}}}}"#,
             "[".repeat(100_000),
             "]".repeat(100_000)
         );
-        // Whether it is taken or not, it is no crash.
-        assert!(!matches!(Body::read(deep.as_bytes()), Body::Empty));
+        // It is accepted or refused; it does not crash.
+        let read = Callback::read(deep.as_bytes());
+        assert!(!matches!(read, Err((Empty, _))));
     }
 
     #[test]
@@ -242,11 +240,18 @@ mod tests {
         }
         text.push_str(r#""k0":9}}"#);
         let many = callback(text.as_bytes());
-        assert_eq!((many.members.len(), many.left_out), (KEYS_MAX, 1_500));
-        assert_eq!((many.members[0].raw, many.members[0].times), ("9", 2));
+        assert_eq!(
+            (many.data.members.len(), many.data.left_out),
+            (KEYS_MAX, 1_500)
+        );
+        assert_eq!(
+            (many.data.members[0].raw.get(), many.data.members[0].times),
+            ("9", 2)
+        );
 
         let same = format!("{{\"data\":{{{}\"a\":1}}}}", "\"a\":0,".repeat(20_000));
-        let same = callback(same.as_bytes());
-        assert_eq!((same.members.len(), same.left_out), (1, 10_001));
+        let same = callback(same.as_bytes()).data;
+        assert_eq!((same.members.len(), same.left_out), (1, 0));
+        assert_eq!(same.members[0].times, 20_001);
     }
 }

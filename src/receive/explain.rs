@@ -1,224 +1,210 @@
-//! What the value of a field means, in Chinese and English, and what is strange
-//! about it. Strange is no error: everything is shown. Pure.
+//! Explains the values of a callback, in Chinese and English, and notes what is
+//! strange about them. A strange value is no error: everything is shown. Pure
+//! but for the system's time zone.
 //!
-//! Limits: 200 items of `expansionFields` are explained.
+//! Limit: 200 items of `expansionFields` are explained.
 
 use super::body::{Member, Object};
-use super::escape::cut;
-use super::field::{Field, Holds, JsonType};
-use super::fields::{EXPANSION, FIELDS, RULES};
-use super::moment;
+use super::contract::{CONTRACT, Field, Form, JsonType};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 const ITEMS_MAX: usize = 200;
 /// Numbers beyond it are rounded by programs that read them as doubles.
 const EXACT_MAX: u128 = 1 << 53;
-/// From here on a number of seconds is a moment: no call lasts 30 years.
+/// A number of seconds from here on is a moment: no call lasts 30 years.
 const SECONDS_MAX: u64 = 1_000_000_000;
-/// And from here on a moment in milliseconds.
+/// A moment from here on is in milliseconds.
 const EPOCH_MS_MIN: u64 = 1_000_000_000_000;
 
 /// A member with its explanation.
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 pub struct Explained {
-    /// Its key, or the place of an item.
+    /// Its key, or the index of an item.
     pub name: String,
-    /// The value as it came, to the digit.
+    /// The value as it arrived, to the digit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Box<RawValue>>,
-    /// What the field is, in the contract's words.
+    /// The field's meaning in Chinese.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zh: Option<&'static str>,
-    /// The same in English.
+    /// The field's meaning in English.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub en: Option<&'static str>,
-    /// What this value means.
+    /// The meaning of this value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub means: Option<String>,
-    /// What is strange about it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What the string holds.
+    /// The parts of a string that holds JSON.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inside: Vec<Explained>,
 }
 
 /// Explains the members of `data`.
 #[must_use]
-pub fn members(members: &[Member<'_>]) -> Vec<Explained> {
-    let explain = |member: &Member<'_>| {
-        let mut explained = explain(member, FIELDS, None);
-        let field = member.field(FIELDS);
-        if field.is_some_and(|field| field.declared.is_none()) {
-            explained.note("in the contract's example, not in its table");
-        }
-        explained
-    };
-    members.iter().map(explain).collect()
+pub fn explain(data: &Object<'_>) -> Vec<Explained> {
+    explain_members(data, &CONTRACT.data, None)
 }
 
-/// Explains one member by one of the contract's lists; `item` is the type of the
-/// custom field that it belongs to.
-fn explain(member: &Member<'_>, list: &'static [Field], item: Option<&str>) -> Explained {
-    let field = member.field(list);
-    let mut explained = Explained {
-        name: member.name.clone(),
-        value: RawValue::from_string(member.raw.to_owned()).ok(),
-        zh: field.map(|field| field.zh),
-        en: field.map(|field| field.en),
-        means: None,
-        notes: Vec::new(),
-        inside: Vec::new(),
-    };
-    if member.times > 1 {
-        let note = format!("the key is there {} times: this is the last", member.times);
-        explained.notes.push(note);
+/// Returns a moment in UTC, to the millisecond, and in local time where that
+/// differs. Returns none beyond the years -9999 to 9999.
+#[must_use]
+pub fn moment(ms: i64) -> Option<String> {
+    let at = Timestamp::from_millisecond(ms).ok()?;
+    let zoned = at.to_zoned_datetime(TimeZone::system());
+    if zoned.offset().seconds() == 0 {
+        return Some(format!("{at:.3}"));
     }
-    match field {
-        None => explained.note("not in the contract"),
-        Some(field) => by_field(field, member.raw, item, &mut explained),
-    }
-    if let Some(number) = integer(member.raw)
-        && number.unsigned_abs() > EXACT_MAX
-    {
-        explained.note("beyond 2^53: read it as a 64-bit number or as text, a double rounds it");
-    }
-    explained
+    let local = zoned.strftime("%Y-%m-%d %H:%M:%S%.3f %:z");
+    Some(format!("{at:.3} = {local}"))
+}
+
+/// Explains the members of an object. `item_type` is the type of the custom
+/// field that they belong to.
+fn explain_members(
+    object: &Object<'_>,
+    list: &'static [Field],
+    item_type: Option<&str>,
+) -> Vec<Explained> {
+    let members = object.members.iter();
+    members
+        .map(|member| {
+            let mut explained = Explained {
+                name: member.name.clone(),
+                value: Some(member.raw.to_owned()),
+                ..Explained::default()
+            };
+            explained.explain(member, list, item_type);
+            explained
+        })
+        .collect()
 }
 
 impl Explained {
-    fn note(&mut self, text: &str) {
-        self.notes.push(text.to_owned());
+    fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
     }
-}
 
-fn by_field(field: &'static Field, raw: &str, item: Option<&str>, explained: &mut Explained) {
-    let kind = JsonType::of(raw);
-    if kind == JsonType::Null {
-        return;
-    }
-    if !field.holds.json().contains(&kind) {
-        let expected: Vec<&str> = field.holds.json().iter().map(|json| json.name()).collect();
-        let note = format!("{}, expected {}", kind.name(), expected.join(" or "));
-        explained.notes.push(note);
-    }
-    let text = plain(raw);
-    match field.holds {
-        Holds::Choices(_, choices) => {
-            match choices.iter().find(|choice| choice.value == text) {
-                Some(choice) => {
-                    let part = |words| of_type(words, item);
-                    let means = format!("{} {}", part(choice.zh), part(choice.en));
-                    explained.means = Some(means);
-                }
-                None => explained.note("not one of the listed values"),
-            };
+    fn explain(&mut self, member: &Member<'_>, list: &'static [Field], item_type: Option<&str>) {
+        let raw = member.raw.get();
+        if member.times > 1 {
+            let times = member.times;
+            self.note(format!("the key is there {times} times: this is the last"));
         }
-        Holds::Moment | Holds::MomentInText => {
-            explained.means = text.parse().ok().and_then(moment::both);
-            if explained.means.is_none() && !text.is_empty() {
-                explained.note("not epoch milliseconds");
+        match list.iter().find(|field| field.name == member.name) {
+            None => self.note("not in the contract"),
+            Some(field) => {
+                (self.zh, self.en) = (Some(field.zh), Some(field.en));
+                if JsonType::of(raw) != JsonType::Null {
+                    self.explain_value(field, raw, item_type);
+                }
+                self.notes.extend(field.note.map(str::to_owned));
             }
         }
-        Holds::Seconds => seconds(&text, explained),
-        Holds::Expansion => expansion(&text, explained),
-        Holds::Rules => explained.inside = rules(&text, item),
-        Holds::Text
-        | Holds::Number
-        | Holds::BigNumber
-        | Holds::Truth
-        | Holds::TextOrArray
-        | Holds::Anything => {}
+        if raw
+            .parse()
+            .is_ok_and(|n: i128| n.unsigned_abs() > EXACT_MAX)
+        {
+            self.note("beyond 2^53: read it as a 64-bit number or as text, a double rounds it");
+        }
     }
-}
 
-/// A duration, or a moment in a duration's place.
-fn seconds(text: &str, explained: &mut Explained) {
-    let Ok(number) = text.parse::<u64>() else {
-        return;
-    };
-    if number < SECONDS_MAX {
-        return;
-    }
-    let (unit, ms) = if number < EPOCH_MS_MIN {
-        ("seconds", number.saturating_mul(1_000))
-    } else {
-        ("milliseconds", number)
-    };
-    if let Some(at) = i64::try_from(ms).ok().and_then(moment::both) {
-        explained.means = Some(at);
-        explained
-            .notes
-            .push(format!("a moment in epoch {unit}, not a duration"));
-    }
-}
-
-/// What `expansionFields` holds.
-fn expansion(text: &str, explained: &mut Explained) {
-    let items = match serde_json::from_str::<Vec<&RawValue>>(text) {
-        Ok(items) => items,
-        Err(error) => {
-            match Object::read(text) {
-                Some(object) if object.members.is_empty() => {
-                    explained.means = Some("无扩展字段 no custom fields".to_owned());
+    fn explain_value(&mut self, field: &'static Field, raw: &str, item_type: Option<&str>) {
+        let json_type = JsonType::of(raw);
+        if !field.json.contains(&json_type) {
+            let expected: Vec<&str> = field.json.iter().map(|json| json.name()).collect();
+            let expected = expected.join(" or ");
+            self.note(format!("{}, expected {expected}", json_type.name()));
+        }
+        let text = plain(raw);
+        if let Some(listed) = field.values.iter().find(|listed| listed.value == text) {
+            let part = |words| part_of_type(words, item_type);
+            self.means = Some(format!("{} {}", part(listed.zh), part(listed.en)));
+        } else if !field.values.is_empty() {
+            self.note("not one of the listed values");
+        }
+        match field.form {
+            Form::Plain | Form::Big => {}
+            Form::Seconds => self.explain_seconds(&text),
+            Form::EpochMs => {
+                self.means = text.parse().ok().and_then(moment);
+                if self.means.is_none() && !text.is_empty() {
+                    self.note("not epoch milliseconds");
                 }
-                Some(_) => explained.note("an object, expected {} or an array"),
-                None => explained
-                    .notes
-                    .push(format!("what it holds is not an array of JSON: {error}")),
             }
+            Form::CustomFields => self.explain_custom_fields(&text),
+            Form::Rules => {
+                let rules = Object::read(&text).unwrap_or_default();
+                self.inside = explain_members(&rules, &CONTRACT.other_rules, item_type);
+            }
+        }
+    }
+
+    /// Explains a duration that is really a moment.
+    fn explain_seconds(&mut self, text: &str) {
+        let number = text.parse().unwrap_or(0);
+        if number < SECONDS_MAX {
             return;
         }
-    };
-    explained.means = Some(match items.len() {
-        1 => "1 个扩展字段 1 custom field".to_owned(),
-        n => format!("{n} 个扩展字段 {n} custom fields"),
-    });
-    for (at, item) in items.iter().take(ITEMS_MAX).enumerate() {
-        let mut told = Explained {
-            name: format!("[{at}]"),
-            value: None,
-            zh: None,
-            en: None,
-            means: None,
-            notes: Vec::new(),
-            inside: Vec::new(),
+        let (unit, ms) = match number {
+            ..EPOCH_MS_MIN => ("seconds", number.saturating_mul(1_000)),
+            _ => ("milliseconds", number),
         };
-        match Object::read(item.get()) {
-            Some(object) => {
-                let kind = object.members.iter().find(|member| member.name == "type");
-                let kind = kind.map(|member| plain(member.raw));
-                let members = object.members.iter();
-                told.inside = members
-                    .map(|member| explain(member, EXPANSION, kind.as_deref()))
-                    .collect();
-            }
-            None => {
-                told.value = Some((*item).to_owned());
-                let is = JsonType::of(item.get()).name();
-                told.notes.push(format!("{is}, expected an object"));
-            }
+        self.means = i64::try_from(ms).ok().and_then(moment);
+        if self.means.is_some() {
+            self.note(format!("a moment in epoch {unit}, not a duration"));
         }
-        explained.inside.push(told);
     }
-    if items.len() > ITEMS_MAX {
-        let note = format!("the first {ITEMS_MAX} are explained");
-        explained.notes.push(note);
+
+    fn explain_custom_fields(&mut self, text: &str) {
+        let items = match serde_json::from_str::<Vec<&RawValue>>(text) {
+            Ok(items) => items,
+            Err(error) => {
+                match Object::read(text) {
+                    Some(object) if object.members.is_empty() => {
+                        self.means = Some("无扩展字段 no custom fields".to_owned());
+                    }
+                    Some(_) => self.note("an object, expected {} or an array"),
+                    None => self.note(format!("what it holds is not an array of JSON: {error}")),
+                }
+                return;
+            }
+        };
+        self.means = Some(match items.len() {
+            1 => "1 个扩展字段 1 custom field".to_owned(),
+            n => format!("{n} 个扩展字段 {n} custom fields"),
+        });
+        for (at, item) in items.iter().take(ITEMS_MAX).enumerate() {
+            let mut explained = Explained {
+                name: format!("[{at}]"),
+                ..Explained::default()
+            };
+            if let Some(object) = Object::read(item.get()) {
+                let item_type = object.members.iter().find(|member| member.name == "type");
+                let item_type = item_type.map(|member| plain(member.raw.get()));
+                let list = &CONTRACT.expansion_fields;
+                explained.inside = explain_members(&object, list, item_type.as_deref());
+            } else {
+                explained.value = Some((*item).to_owned());
+                let json_type = JsonType::of(item.get()).name();
+                explained.note(format!("{json_type}, expected an object"));
+            }
+            self.inside.push(explained);
+        }
+        if items.len() > ITEMS_MAX {
+            self.note(format!("the first {ITEMS_MAX} are explained"));
+        }
     }
 }
 
-/// The members of `otherRules`, an object or a string that holds one.
-fn rules(text: &str, item: Option<&str>) -> Vec<Explained> {
-    let object = Object::read(text).unwrap_or_default();
-    let members = object.members.iter();
-    members.map(|member| explain(member, RULES, item)).collect()
-}
-
-/// Of the meanings of `fieldInnerType` the one for a custom field of this type:
-/// drop-down list and check boxes (4, 5), number (6), date and time (7).
-fn of_type(words: &'static str, item: Option<&str>) -> &'static str {
-    let place = match item {
+/// Returns the part of a meaning of `fieldInnerType` that applies to a custom
+/// field's type: drop-down list and check boxes (4, 5), number (6), date and
+/// time (7).
+fn part_of_type<'w>(words: &'w str, item_type: Option<&str>) -> &'w str {
+    let place = match item_type {
         Some("4" | "5") => 0,
         Some("6") => 1,
         Some("7") => 2,
@@ -227,39 +213,23 @@ fn of_type(words: &'static str, item: Option<&str>) -> &'static str {
     words.split(" / ").nth(place).unwrap_or(words)
 }
 
-/// A string's text, or any other value as it is written.
+/// Returns a string's text, or any other value as it is written.
 fn plain(raw: &str) -> String {
     serde_json::from_str(raw).unwrap_or_else(|_| raw.to_owned())
 }
 
-fn integer(raw: &str) -> Option<i128> {
-    raw.parse().ok()
-}
-
-/// A body that is no callback, as far as it is worth showing.
-#[must_use]
-pub fn excerpt(bytes: &[u8], chars_max: usize) -> String {
-    // A character has at most four bytes.
-    let head = &bytes[..bytes.len().min(4 * chars_max)];
-    let mut shown = cut(&String::from_utf8_lossy(head), chars_max);
-    if head.len() < bytes.len() {
-        shown.push('…');
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::body::{Body, Callback};
+    use super::super::body::Callback;
     use super::*;
 
     const EXAMPLE: &[u8] = include_bytes!("../../tests/contract/example-request.json");
 
     fn explained(body: &[u8]) -> Vec<Explained> {
-        let Body::Callback(Callback { members: read, .. }) = Body::read(body) else {
+        let Ok(callback) = Callback::read(body) else {
             panic!("no callback");
         };
-        members(&read)
+        explain(&callback.data)
     }
 
     /// One member alone: what it means, and its notes.
@@ -272,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_of_the_example_is_explained_and_its_traps_are_told() {
+    fn every_field_of_the_example_is_explained_and_its_traps_are_noted() {
         let all = explained(EXAMPLE);
         assert!(all.iter().all(|field| field.zh.is_some()));
         let strange: Vec<(&str, &str)> = all
@@ -343,7 +313,7 @@ mod tests {
 
     #[test]
     fn moments_are_read_from_numbers_and_from_strings() {
-        let at = moment::both(1_605_318_636_358);
+        let at = moment(1_605_318_636_358);
         check(r#""iccRecordDate":"1605318636358""#, at.as_deref(), &[]);
         check(
             r#""createTime":"1605318636358""#,
@@ -391,5 +361,20 @@ mod tests {
         let rules = &items[1].inside[1];
         assert_eq!(rules.notes, ["a string, expected an object"]);
         assert_eq!(rules.inside[0].means.as_deref(), Some("百分比 percentage"));
+    }
+
+    #[test]
+    fn moments_are_shown_in_utc_and_nonsense_is_not() {
+        for (ms, expected) in [
+            (1_606_188_550_000, Some("2020-11-24T03:29:10.000Z")),
+            (1_605_318_636_358, Some("2020-11-14T01:50:36.358Z")),
+            (-1, Some("1969-12-31T23:59:59.999Z")),
+            (i64::MAX, None),
+            (i64::MIN, None),
+        ] {
+            let shown = moment(ms);
+            let utc = shown.as_deref().and_then(|text| text.split(' ').next());
+            assert_eq!(utc, expected, "{ms}");
+        }
     }
 }

@@ -1,23 +1,23 @@
-//! `ringback receive`: a receiver for tenants to try with. It shows each
-//! callback with the meaning of its fields, verifies its signature, and answers
-//! as it is told: at once, slowly, with any status, or never. It decides nothing
-//! by what it reads. The runtime is the main thread's.
+//! A receiver for tenants to try with. It shows each callback with the meaning
+//! of its fields, verifies its signature, and answers as planned: at once,
+//! slowly, with any status, or never. What it reads decides nothing. Its runtime
+//! is the main thread's.
 
 mod body;
-mod escape;
+pub mod contract;
 mod explain;
-pub mod field;
-pub mod fields;
-mod moment;
-mod seen;
+mod history;
 mod server;
 mod show;
-mod signed;
+mod terminal;
+mod verify;
 
 use crate::http::signature::Keys;
+use crate::model::time::DurationText;
 use crate::shutdown;
 use axum::http::StatusCode;
 use server::Receiver;
+use std::error::Error;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -25,48 +25,64 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// Receives until SIGTERM or SIGINT.
-///
-/// Errors: the address cannot be listened on, or the system refuses a runtime.
-pub fn run(plan: Plan) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Runtime)?;
-    runtime.block_on(receive(plan))
-}
-
 /// What the receiver does.
 pub struct Plan {
     pub listen: SocketAddr,
+    /// None: signatures are not verified.
     pub keys: Option<Keys>,
     pub answer: Answer,
     pub form: Form,
 }
 
-/// How it answers.
+/// How the receiver answers.
+#[derive(Clone, Copy)]
 pub struct Answer {
-    pub status: StatusCode,
+    /// None: never.
+    pub status: Option<StatusCode>,
     pub delay: Duration,
-    pub silent: bool,
     pub retry_after: Option<Duration>,
 }
 
-/// How it shows what came.
+/// How the receiver shows a callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
     Text,
     Json,
 }
 
-async fn receive(plan: Plan) -> Result<(), Error> {
-    let bound = TcpListener::bind(plan.listen).await;
-    let listener = bound.map_err(|source| Error::Bind {
-        listen: plan.listen,
-        source,
-    })?;
-    let address = listener.local_addr().map_err(Error::Runtime)?;
-    let (mut phase, follow) = shutdown::listen().map_err(Error::Signals)?;
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(status) = self.status else {
+            return f.write_str("never");
+        };
+        f.write_str(status.as_str())?;
+        if !self.delay.is_zero() {
+            write!(f, " after {}", DurationText(self.delay))?;
+        }
+        match self.retry_after {
+            Some(after) => write!(f, ", Retry-After: {}", after.as_secs()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Receives until SIGTERM or SIGINT.
+///
+/// Errors: the address cannot be listened on, or the system refuses a runtime.
+pub fn run(plan: Plan) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(receive(plan))
+}
+
+async fn receive(plan: Plan) -> Result<(), Box<dyn Error>> {
+    let listen = plan.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| format!("cannot listen on '{listen}': {error}"))?;
+    let address = listener.local_addr()?;
+    let (mut phase, signals) = shutdown::listen()?;
     let verifies = match &plan.keys {
         Some(_) => "signatures are verified",
         None => "signatures are not verified without --secret",
@@ -78,44 +94,14 @@ async fn receive(plan: Plan) -> Result<(), Error> {
     tokio::select! {
         () = receiver.serve(listener) => {}
         changed = phase.changed() => changed.expect("its sender is polled beside it"),
-        () = follow => {}
+        () = signals => {}
     }
     tell(&receiver.close());
     Ok(())
 }
 
-/// On standard error: standard output is for callbacks.
+/// Prints on standard error: standard output is for callbacks.
 fn tell(text: &str) {
-    // A reader that has gone away misses a message, and nothing else.
+    // Without a reader the message is lost, and nothing else.
     let _ = writeln!(io::stderr(), "ringback receive: {text}");
-}
-
-/// Why it cannot receive.
-#[derive(Debug)]
-pub enum Error {
-    Bind {
-        listen: SocketAddr,
-        source: io::Error,
-    },
-    Runtime(io::Error),
-    Signals(shutdown::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind { listen, .. } => write!(f, "cannot listen on '{listen}'"),
-            Self::Runtime(_) => f.write_str("cannot receive"),
-            Self::Signals(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Bind { source, .. } | Self::Runtime(source) => Some(source),
-            Self::Signals(error) => error.source(),
-        }
-    }
 }

@@ -1,34 +1,37 @@
-//! The receiver's side of HTTP: reads a request whole, shows it, answers as it
-//! was told to. Runs on the command's runtime, one task a connection.
+//! The HTTP side of the receiver: reads each request whole, shows it, and
+//! answers. Runs on the command's runtime, one task a connection.
 //!
-//! Limits: 512 connections; a head of 64 KiB; a body of 16 MiB within 6 s, which
-//! is a second more than an attempt has; 128 MiB of bodies at once, beyond which
-//! a body is not read on. A request that waits for its slow answer holds its
-//! connection only.
+//! Limits: 512 connections; a head of 64 KiB; a body of 16 MiB within 6 s, one
+//! second more than an attempt has; 128 MiB of bodies at once. What exceeds them
+//! is not read. A request that waits for its slow answer holds its connection
+//! only.
 
-use super::escape::{cut, safe};
-use super::seen::Seen;
-use super::show::{Arrival, Ending};
-use super::signed::Verdict;
-use super::{Answer, Form, Plan};
+use super::body::{BodyKind, Callback};
+use super::explain::explain;
+use super::history::History;
+use super::show::{Shown, excerpt};
+use super::terminal::{cut, safe};
+use super::verify::verify;
+use super::{Answer, Form, Plan, tell};
 use crate::clock::{self, Clock};
-use crate::model::time::DurationText;
+use crate::model::call::RecordId;
 use axum::http::request::Parts;
 use axum::http::{Method, Request, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 const CONNECTIONS_MAX: usize = 512;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -36,50 +39,56 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(60);
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 const BODY_TIME_MAX: Duration = Duration::from_secs(6);
 const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// After an accept that failed, most likely for want of file descriptors.
+/// After a failed accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What all connections share.
+/// The end of a body: whole, or cut short.
+pub type Ending = Result<(), CutShort>;
+
+/// Why a body is not whole, and the status that answers it, if not the planned.
+pub struct CutShort {
+    pub why: String,
+    pub status: Option<StatusCode>,
+}
+
+/// The state that all connections share.
 pub struct Receiver {
     plan: Plan,
     clock: Clock,
-    seen: Mutex<Seen>,
-    callbacks: AtomicUsize,
-    verified: AtomicUsize,
-    held_bytes: AtomicUsize,
-    ending: AtomicBool,
+    history: Mutex<History>,
+    /// One permit for each byte that bodies may still take.
+    body_bytes: Semaphore,
+    closing: AtomicBool,
+    /// Notified when standard output has no reader any more.
     unread: Notify,
 }
 
 impl Receiver {
-    /// A receiver that does so.
+    /// Returns a receiver that follows the plan.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
         Self {
             plan,
             clock: Clock::start(),
-            seen: Mutex::default(),
-            callbacks: AtomicUsize::new(0),
-            verified: AtomicUsize::new(0),
-            held_bytes: AtomicUsize::new(0),
-            ending: AtomicBool::new(false),
+            history: Mutex::default(),
+            body_bytes: Semaphore::new(BODIES_BYTES_MAX),
+            closing: AtomicBool::new(false),
             unread: Notify::new(),
         }
     }
 
-    /// Serves until it is dropped, or until nobody reads what it prints.
+    /// Serves until it is dropped, or until standard output has no reader.
     pub async fn serve(self: &Arc<Self>, listener: TcpListener) {
         let mut connections = JoinSet::new();
         loop {
-            let room = connections.len() < CONNECTIONS_MAX;
             tokio::select! {
-                accepted = listener.accept(), if room => match accepted {
+                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                     Ok((stream, peer)) => {
                         connections.spawn(Arc::clone(self).connection(stream, peer));
                     }
                     Err(error) => {
-                        self.notice(&format!("a connection could not be accepted: {error}"));
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        tell(&format!("a connection could not be accepted: {error}"));
+                        sleep(ACCEPT_PAUSE).await;
                     }
                 },
                 Some(_) = connections.join_next() => {}
@@ -88,13 +97,11 @@ impl Receiver {
         }
     }
 
-    /// What came until now; nothing is said about what is cut off from here on.
+    /// Returns the closing line. Requests that are cut off from here on are not
+    /// reported.
     pub fn close(&self) -> String {
-        self.ending.store(true, Ordering::Relaxed);
-        let callbacks = self.callbacks.load(Ordering::Relaxed);
-        let verified = self.verified.load(Ordering::Relaxed);
-        let repeats = self.with_seen(|seen| seen.repeats);
-        format!("{callbacks} callbacks, {repeats} of them seen before, {verified} verified")
+        self.closing.store(true, Ordering::Relaxed);
+        self.with_history(|history| history.to_string())
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
@@ -111,7 +118,8 @@ impl Receiver {
         if let Err(error) = connection.await
             && error.is_parse()
         {
-            self.notice(&format!(
+            let error = safe(&error.to_string());
+            tell(&format!(
                 "{peer}: what came is not HTTP ({error}); this receiver speaks http, not https"
             ));
         }
@@ -120,19 +128,17 @@ impl Receiver {
     async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<String> {
         match *request.method() {
             Method::POST => self.callback(request, peer).await,
-            Method::GET | Method::HEAD => plain(
-                StatusCode::OK,
-                "ringback receive: POST callbacks here\n".to_owned(),
-            ),
+            Method::GET | Method::HEAD => {
+                Response::new("ringback receive: POST callbacks here\n".to_owned())
+            }
             ref other => {
                 let method = cut(other.as_str(), 20);
-                self.notice(&format!(
+                tell(&format!(
                     "{peer}: {method} answered 405: callbacks are POST"
                 ));
-                plain(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "callbacks are POST\n".to_owned(),
-                )
+                let mut response = Response::new("callbacks are POST\n".to_owned());
+                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                response
             }
         }
     }
@@ -141,31 +147,34 @@ impl Receiver {
         let arrived = clock::elapsed();
         let (head, body) = request.into_parts();
         let (bytes, share, ending) = self.read(body).await;
-        let arrival = self.arrival(&head, bytes, ending, peer);
+        let mut answer = self.plan.answer;
+        if let Err(CutShort { status, .. }) = &ending {
+            answer.status = answer.status.map(|planned| status.unwrap_or(planned));
+        }
+        let shown = self.shown(&head, peer, &bytes, ending, answer);
         self.print(&match self.plan.form {
-            Form::Text => arrival.text(),
-            Form::Json => arrival.json(),
+            Form::Text => shown.text(),
+            Form::Json => shown.json(),
         });
-        let id = arrival.record_id().map(str::to_owned);
-        drop((arrival, share));
+        let id = shown.id.clone();
+        drop((bytes, share, shown));
 
-        let answer = &self.plan.answer;
-        let status = status(answer, ending);
         let mut waiting = Waiting {
             receiver: self,
             what: id.clone().unwrap_or_else(|| peer.to_string()),
             arrived,
             answered: false,
         };
-        if answer.silent {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(answer.delay).await;
+        let Some(status) = answer.status else {
+            return pending().await;
+        };
+        sleep(answer.delay).await;
         waiting.answered = true;
         if let (true, Some(id)) = (status.is_success(), &id) {
-            self.with_seen(|seen| seen.answered(id));
+            self.answered(id);
         }
-        let mut response = plain(status, String::new());
+        let mut response = Response::new(String::new());
+        *response.status_mut() = status;
         if let Some(after) = answer.retry_after {
             let seconds = after.as_secs().into();
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
@@ -173,74 +182,105 @@ impl Receiver {
         response
     }
 
-    /// What is known of a request once it has been read.
-    fn arrival(&self, head: &Parts, bytes: Vec<u8>, ending: Ending, peer: SocketAddr) -> Arrival {
-        let headers = head.headers.iter().map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            (name.as_str().to_owned(), value)
-        });
-        let answer = &self.plan.answer;
-        let status = (!answer.silent).then(|| status(answer, ending).as_u16());
-        let now = self.clock.now();
-        let mut arrival = Arrival {
-            at: now,
-            peer: peer.to_string(),
-            path: head.uri.to_string(),
-            headers: headers.collect(),
-            bytes,
-            ending,
-            known: None,
-            signature: Verdict::NotSigned,
-            status,
-            answering: words(answer, status),
-        };
-        let header = |name: &str| arrival.header(name);
-        let keys = self.plan.keys.as_ref();
-        arrival.signature = Verdict::of(header, &arrival.bytes, keys, now);
-        if arrival.signature == Verdict::Verified {
-            self.verified.fetch_add(1, Ordering::Relaxed);
-        }
-        self.callbacks.fetch_add(1, Ordering::Relaxed);
-        let id = arrival.record_id();
-        arrival.known = id.map(|id| self.with_seen(|seen| seen.arrive(id)));
-        arrival
-    }
-
-    /// As much of a body as comes within the limits, and its share of what all
-    /// bodies hold.
-    async fn read(&self, mut body: Incoming) -> (Vec<u8>, Share<'_>, Ending) {
+    /// Reads a body within the limits. Returns it with its share of the bytes
+    /// that all bodies may take.
+    async fn read(&self, mut body: Incoming) -> (Vec<u8>, SemaphorePermit<'_>, Ending) {
+        let cut_short = |status, why| Err(CutShort { why, status });
         let mut bytes = Vec::new();
-        let mut share = Share {
-            bytes: 0,
-            all: &self.held_bytes,
-        };
+        let none = self.body_bytes.try_acquire_many(0);
+        let mut share = none.expect("it is never closed");
         let whole = async {
-            loop {
-                match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-                    None => return Ending::Whole,
-                    Some(Err(_)) => return Ending::Broken,
-                    Some(Ok(frame)) => {
-                        let Ok(data) = frame.into_data() else {
-                            continue;
-                        };
-                        if !share.grow(data.len()) {
-                            return Ending::TooLarge;
-                        }
-                        bytes.extend_from_slice(&data);
+            while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                let Ok(frame) = frame else {
+                    let why = format!("the connection ended after {} bytes", bytes.len());
+                    return cut_short(None, why);
+                };
+                let data = frame.into_data().unwrap_or_default();
+                let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                match self.body_bytes.try_acquire_many(length) {
+                    Ok(more) if bytes.len() + data.len() <= BODY_BYTES_MAX => share.merge(more),
+                    Ok(_) | Err(_) => {
+                        let why = "larger than is held here, not read on".to_owned();
+                        return cut_short(Some(StatusCode::PAYLOAD_TOO_LARGE), why);
                     }
                 }
+                bytes.extend_from_slice(&data);
             }
+            Ok(())
         };
-        let ending = tokio::time::timeout(BODY_TIME_MAX, whole).await;
-        let ending = ending.unwrap_or(Ending::TooSlow(BODY_TIME_MAX.as_secs()));
+        let ending = timeout(BODY_TIME_MAX, whole).await.unwrap_or_else(|_| {
+            let (length, after) = (bytes.len(), BODY_TIME_MAX.as_secs());
+            let why = format!("{length} bytes and no end after {after} s");
+            cut_short(Some(StatusCode::REQUEST_TIMEOUT), why)
+        });
         (bytes, share, ending)
     }
 
-    fn with_seen<T>(&self, f: impl FnOnce(&mut Seen) -> T) -> T {
-        f(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Verifies and explains a callback, and counts it in the history.
+    pub fn shown(
+        &self,
+        head: &Parts,
+        peer: SocketAddr,
+        bytes: &[u8],
+        ending: Ending,
+        answer: Answer,
+    ) -> Shown {
+        let at = self.clock.now();
+        let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let (verdict, signature_words) = verify(header, bytes, self.plan.keys.as_ref(), at);
+        let id = header("webhook-id");
+        let record_id = id.filter(|id| id.len() <= RecordId::LEN_MAX);
+        let sightings = self.with_history(|history| history.arrive(record_id, verdict));
+        let values = head.headers.iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.to_string(), value)
+        });
+        let read = match ending {
+            Ok(()) => Callback::read(bytes),
+            Err(cut) => Err((BodyKind::Incomplete, cut.why)),
+        };
+        let absent = read.as_ref().map(Callback::absent).unwrap_or_default();
+        let (callback, body, detail) = match read {
+            Ok(callback) => (callback, BodyKind::Callback, None),
+            Err((kind, what)) => {
+                let detail = (kind != BodyKind::Empty).then_some(what);
+                (Callback::default(), kind, detail)
+            }
+        };
+        Shown {
+            at: at.0,
+            path: head.uri.to_string(),
+            peer: peer.to_string(),
+            id: id.map(str::to_owned),
+            attempt: header("ringback-attempt").and_then(|text| text.parse().ok()),
+            seen: sightings.map(|sightings| sightings.times),
+            answered_before: sightings.map(|sightings| sightings.answered),
+            signature: verdict,
+            answer: answer.status.map(|status| status.as_u16()),
+            headers: values.collect(),
+            bytes: bytes.len(),
+            body,
+            detail,
+            excerpt: (body != BodyKind::Callback).then(|| excerpt(bytes)),
+            fields: explain(&callback.data),
+            absent,
+            signature_words,
+            answer_words: answer.to_string(),
+            left_out: callback.data.left_out,
+            beside: callback.beside,
+        }
     }
 
-    /// On standard output; where nobody reads it any more, the end.
+    /// Remembers that a record is answered 2xx.
+    pub fn answered(&self, id: &str) {
+        self.with_history(|history| history.answered(id));
+    }
+
+    fn with_history<T>(&self, f: impl FnOnce(&mut History) -> T) -> T {
+        f(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Prints on standard output. The receiver ends where that has no reader.
     fn print(&self, text: &str) {
         let mut out = io::stdout().lock();
         let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -248,40 +288,9 @@ impl Receiver {
             self.unread.notify_one();
         }
     }
-
-    /// What is no callback, on standard error, so that standard output has one
-    /// line a callback.
-    fn notice(&self, text: &str) {
-        super::tell(&safe(text));
-    }
 }
 
-/// What one body holds of all bodies' bytes, until it is dropped.
-struct Share<'r> {
-    bytes: usize,
-    all: &'r AtomicUsize,
-}
-
-impl Share<'_> {
-    /// Takes more; false where there is no room for it.
-    fn grow(&mut self, more: usize) -> bool {
-        let all = self.all.load(Ordering::Relaxed) + more;
-        let fits = self.bytes + more <= BODY_BYTES_MAX && all <= BODIES_BYTES_MAX;
-        if fits {
-            self.bytes += more;
-            self.all.store(all, Ordering::Relaxed);
-        }
-        fits
-    }
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// A request without its answer; says so when the other side does not wait.
+/// A request without its answer. Its end is reported if the sender does not wait.
 struct Waiting<'r> {
     receiver: &'r Receiver,
     what: String,
@@ -291,43 +300,12 @@ struct Waiting<'r> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if !self.answered && !self.receiver.ending.load(Ordering::Relaxed) {
-            let waited = clock::elapsed().saturating_sub(self.arrived);
-            let text = format!(
-                "{}: the sender hung up after {:.1} s, before the answer",
-                self.what,
-                waited.as_secs_f64()
-            );
-            self.receiver.notice(&text);
+        if !self.answered && !self.receiver.closing.load(Ordering::Relaxed) {
+            let (what, waited) = (safe(&self.what), clock::elapsed() - self.arrived);
+            let waited = waited.as_secs_f64();
+            tell(&format!(
+                "{what}: the sender hung up after {waited:.1} s, before the answer"
+            ));
         }
     }
-}
-
-/// What is answered: as told, but to a body that did not come whole.
-fn status(answer: &Answer, ending: Ending) -> StatusCode {
-    match ending {
-        Ending::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Ending::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-        Ending::Whole | Ending::Broken => answer.status,
-    }
-}
-
-fn words(answer: &Answer, status: Option<u16>) -> String {
-    let Some(status) = status else {
-        return "never".to_owned();
-    };
-    let mut words = status.to_string();
-    if !answer.delay.is_zero() {
-        words += &format!(" after {}", DurationText(answer.delay));
-    }
-    if let Some(after) = answer.retry_after {
-        words += &format!(", Retry-After: {}", after.as_secs());
-    }
-    words
-}
-
-fn plain(status: StatusCode, text: String) -> Response<String> {
-    let mut response = Response::new(text);
-    *response.status_mut() = status;
-    response
 }

@@ -5,8 +5,7 @@ use crate::support::sample::EXAMPLE;
 use ringback::config::args::DELAYS_DEFAULT;
 use ringback::model::attempt::ErrorClass;
 use ringback::model::time::parse_duration;
-use ringback::receive::field::{Field, Holds};
-use ringback::receive::fields::{EXPANSION, FIELDS, RULES};
+use ringback::receive::contract::{CONTRACT, Field, Form, JsonType};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -20,36 +19,33 @@ impl Guide {
         assert!(self.text.contains(what), "{} must hold:\n{what}", self.name);
     }
 
-    /// The rows of a table of fields, in this guide's language.
+    /// Returns the rows of a table of fields, in this guide's language.
     fn fields(&self, list: &[Field]) -> String {
         let mut rows = String::new();
         for field in list {
             let declared = field.declared.unwrap_or("–");
-            let words = field.holds.words();
-            let (really, mut meaning) = match self.is_english() {
+            let words = value_words(field);
+            let (holds, mut meaning) = match self.is_english() {
                 true => (words.1, field.en.to_owned()),
                 false => (words.0, field.zh.to_owned()),
             };
-            if let Holds::Choices(_, choices) = field.holds {
+            if !field.values.is_empty() {
                 let (colon, between, end) = match self.is_english() {
                     true => (": ", "; ", ". "),
                     false => ("：", "；", "。"),
                 };
-                let choices: Vec<String> = choices
-                    .iter()
-                    .map(|choice| {
-                        let means = if self.is_english() {
-                            choice.en
-                        } else {
-                            choice.zh
-                        };
-                        format!("{}{colon}{means}", choice.value)
-                    })
-                    .collect();
-                meaning = format!("{meaning}{end}{}", choices.join(between));
+                let values = field.values.iter().map(|listed| {
+                    let means = match self.is_english() {
+                        true => listed.en,
+                        false => listed.zh,
+                    };
+                    format!("{}{colon}{means}", listed.value)
+                });
+                let values: Vec<String> = values.collect();
+                meaning = format!("{meaning}{end}{}", values.join(between));
             }
             let name = field.name;
-            writeln!(rows, "| `{name}` | {declared} | {really} | {meaning} |").expect("text");
+            writeln!(rows, "| `{name}` | {declared} | {holds} | {meaning} |").expect("text");
         }
         rows
     }
@@ -97,10 +93,36 @@ impl Guide {
     }
 }
 
+/// Returns what the values of a field really are: Chinese, English.
+fn value_words(field: &Field) -> (&'static str, &'static str) {
+    match (field.form, &field.json[..]) {
+        (Form::Big, _) => ("数字，可能大于 2^53", "number, may exceed 2^53"),
+        (Form::EpochMs, [JsonType::Number]) => ("数字，毫秒时间戳", "number, epoch milliseconds"),
+        (Form::EpochMs, _) => (
+            "字符串，内容为毫秒时间戳",
+            "string that holds epoch milliseconds",
+        ),
+        (Form::CustomFields, _) => (
+            "字符串，内容为 JSON：`{}` 或数组",
+            "string that holds JSON: `{}` or an array",
+        ),
+        (_, [JsonType::String]) => ("字符串", "string"),
+        (_, [JsonType::Number]) => ("数字", "number"),
+        (_, [JsonType::Boolean]) => ("布尔值", "boolean"),
+        (_, [JsonType::Object]) => ("对象", "object"),
+        (_, [JsonType::String, _]) => ("字符串或数组", "string or array"),
+        (_, _) => ("对象或数组", "object or array"),
+    }
+}
+
 #[test]
 fn the_fields_are_the_codes() {
     for guide in GUIDES.iter() {
-        for list in [FIELDS, EXPANSION, RULES] {
+        for list in [
+            &CONTRACT.data,
+            &CONTRACT.expansion_fields,
+            &CONTRACT.other_rules,
+        ] {
             guide.has(&guide.fields(list));
         }
     }

@@ -1,0 +1,179 @@
+//! The fields of a callback, as the contract's table and its example have them.
+//! They are data, in `contract.json`, one row a field: key, declared type, JSON
+//! types, form, meaning in Chinese and English, listed values, note. Names keep
+//! their spelling. A value that is not listed is no error. Pure.
+//!
+//! Source: the callback contract, its table, and its example where the two
+//! differ.
+
+use crate::model::named_enum::named_enum;
+use serde::Deserialize;
+use std::sync::LazyLock;
+
+/// The contract.
+pub static CONTRACT: LazyLock<Contract> =
+    LazyLock::new(|| serde_json::from_str(include_str!("contract.json")).expect("a test reads it"));
+
+/// The members of the three kinds of objects in a callback.
+#[derive(Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'static")
+)]
+pub struct Contract {
+    /// Members of `data`: the table in its order, then the keys that only the
+    /// example has.
+    pub data: Vec<Field>,
+    /// Members of an item of `expansionFields`.
+    pub expansion_fields: Vec<Field>,
+    pub other_rules: Vec<Field>,
+}
+
+/// One field.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct Field {
+    pub name: &'static str,
+    /// Type in the contract's table; none where the table lacks the field.
+    pub declared: Option<&'static str>,
+    /// JSON types of its values.
+    pub json: Vec<JsonType>,
+    #[serde(default)]
+    pub form: Form,
+    pub zh: &'static str,
+    pub en: &'static str,
+    #[serde(default)]
+    pub values: Vec<ListedValue>,
+    /// Shown with every value.
+    pub note: Option<&'static str>,
+}
+
+/// How to read a value, where its JSON type does not tell.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    #[default]
+    Plain,
+    /// May be beyond 2^53.
+    Big,
+    Seconds,
+    /// A moment, as a number or as a string of digits.
+    EpochMs,
+    /// A string that holds JSON: `{}`, or an array of custom fields.
+    CustomFields,
+    /// An object, although the contract's table says String.
+    Rules,
+}
+
+/// One listed value of a field.
+#[derive(Deserialize, Debug)]
+pub struct ListedValue {
+    /// The value, without quotes where it is a string.
+    pub value: &'static str,
+    pub zh: &'static str,
+    pub en: &'static str,
+}
+
+named_enum! {
+    /// A JSON type; its name is in English, with an article.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum JsonType {
+        String = "a string",
+        Number = "a number",
+        Boolean = "a boolean",
+        Object = "an object",
+        Array = "an array",
+        Null = "null",
+    }
+}
+
+impl JsonType {
+    /// Returns the type of a JSON text, by its first character.
+    #[must_use]
+    pub fn of(raw: &str) -> Self {
+        match raw.as_bytes().first() {
+            Some(b'"') => Self::String,
+            Some(b'{') => Self::Object,
+            Some(b'[') => Self::Array,
+            Some(b't' | b'f') => Self::Boolean,
+            Some(b'n') => Self::Null,
+            _ => Self::Number,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    const SPEC: &str = include_str!("../../tests/contract/callback-spec.zh.md");
+    const EXAMPLE: &str = include_str!("../../tests/contract/example-request.json");
+
+    /// The rows of the contract's three tables: name, type, explanation.
+    fn rows() -> Vec<Vec<(&'static str, &'static str, &'static str)>> {
+        let mut tables = Vec::new();
+        for line in SPEC.lines().filter(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            match cells[1] {
+                "参数" => tables.push(Vec::new()),
+                "---" => {}
+                name => tables
+                    .last_mut()
+                    .expect("a table has a head")
+                    .push((name, cells[2], cells[3])),
+            }
+        }
+        tables
+    }
+
+    #[test]
+    fn the_lists_are_the_contracts_tables_in_their_order() {
+        let tables = rows();
+        assert_eq!(tables.iter().map(Vec::len).collect::<Vec<_>>(), [34, 4, 2]);
+        let lists = [
+            &CONTRACT.data,
+            &CONTRACT.expansion_fields,
+            &CONTRACT.other_rules,
+        ];
+        for (table, list) in tables.iter().zip(lists) {
+            let listed = list.iter().filter(|field| field.declared.is_some());
+            for (row, field) in table.iter().zip(listed.clone()) {
+                assert_eq!((row.0, Some(row.1)), (field.name, field.declared));
+                if field.values.is_empty() && row.1 != "object" {
+                    assert_eq!(row.2, field.zh, "{}", field.name);
+                }
+                for listed in &field.values {
+                    let in_row = row.2.contains(listed.value) && row.2.contains(listed.zh);
+                    let by_type = field.name == "fieldInnerType";
+                    assert!(in_row || by_type, "{} {}", field.name, listed.value);
+                }
+            }
+            assert_eq!(listed.count(), table.len());
+        }
+    }
+
+    #[test]
+    fn the_examples_keys_are_all_listed_and_four_are_not_in_the_table() {
+        let example: serde_json::Value = serde_json::from_str(EXAMPLE).unwrap();
+        let data = example["data"].as_object().unwrap();
+        let keys: HashSet<&str> = data.keys().map(String::as_str).collect();
+        assert_eq!(keys.len(), 31);
+        let beside = CONTRACT.data.iter().filter(|f| f.declared.is_none());
+        let beside: Vec<&str> = beside.map(|field| field.name).collect();
+        assert_eq!(
+            beside,
+            ["agentLoginType", "callResult", "customerId", "noteStatus"]
+        );
+        for key in &keys {
+            let field = CONTRACT.data.iter().find(|field| field.name == *key);
+            let field = field.expect("every key of the example is listed");
+            let raw = data[*key].to_string();
+            assert!(field.json.contains(&JsonType::of(&raw)), "{key}: {raw}");
+        }
+        let absent = CONTRACT.data.iter().filter(|f| !keys.contains(f.name));
+        assert_eq!(absent.count(), 7);
+    }
+}
