@@ -383,7 +383,7 @@ impl Runner {
 
     fn begin_life(&mut self) {
         let now = self.service.clock.now();
-        let left = self.across.lives_left_behind();
+        let left = self.across.unfinished();
         if left >= LIVES_LEFT_MAX {
             self.begin_at = Some(now.plus(LIFE_MIN));
             let why = format!("{left} earlier Kafka clients have not ended yet");

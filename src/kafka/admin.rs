@@ -3,7 +3,7 @@
 //! Blocking; runs on the thread of a command or on the mover. Never deletes or
 //! alters anything.
 
-use super::context::AskingContext;
+use super::client::log::QueryContext;
 use super::settings::KafkaSettings;
 use crate::model::position::Topic;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier};
@@ -141,13 +141,13 @@ pub(super) fn number(config: &Config, key: &str) -> Option<usize> {
 
 /// A client for admin calls.
 pub(super) struct Admin {
-    client: AdminClient<AskingContext>,
+    client: AdminClient<QueryContext>,
 }
 
 impl Admin {
     pub(super) fn connect(settings: &KafkaSettings) -> Result<Self, Error> {
         let config = settings.admin_config();
-        let client = AdminClient::from_config_and_context(&config, AskingContext);
+        let client = AdminClient::from_config_and_context(&config, QueryContext);
         let client = client.map_err(|source| Error::KafkaRequest {
             tried: "make an admin client",
             source,

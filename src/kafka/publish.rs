@@ -126,7 +126,7 @@ impl Publisher {
         headers: &[Header],
     ) -> Result<(), Error> {
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic);
-        record = record.headers(super::convert::headers(headers));
+        record = record.headers(super::client::convert::headers(headers));
         if let Some(key) = key {
             record = record.key(key);
         }

@@ -1,15 +1,16 @@
-//! Finds a Kafka call that hangs although the brokers answer others: librdkafka
-//! can hang in its transactional calls (librdkafka#4420, #5456, #5511), and a
-//! hung thread cannot be ended. So the process is, which is safe by design.
+//! The watchdog: ends the process when a Kafka call hangs although the brokers
+//! answer other calls. librdkafka can hang in its transactional calls
+//! (librdkafka#4420, #5456, #5511), and a hung thread cannot be ended. To end
+//! the process is safe by design.
 //!
-//! Two threads for all lives: `kafka-watch` looks at the board and waits for
-//! nothing; `kafka-probe` asks the brokers with a client of its own while
-//! something is suspect.
+//! Two threads watch all sessions. `kafka-watch` checks the call monitor and
+//! makes no call that waits. `kafka-probe` asks the brokers with a client of its
+//! own while a call is slow.
 
-use super::Sessions;
-use super::board::LOOK_EVERY;
-use super::context::AskingContext;
-use super::ffi;
+use super::call_monitor::CHECK_EVERY;
+use super::client::ffi;
+use super::client::log::QueryContext;
+use super::sessions::Sessions;
 use super::settings::KafkaSettings;
 use crate::model::position::Topic;
 use rdkafka::TopicPartitionList;
@@ -19,73 +20,75 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-/// Between two questions to the brokers.
+/// The interval between two requests of the probe.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// For each answer.
+/// The limit of each request of the probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
-/// A look that comes so late shows that the process was stopped meanwhile.
+/// A check that is later than this shows that the process was stopped.
 const STOPPED: Duration = Duration::from_secs(5);
-/// The process may end in its usual way for this long.
+/// The time that the process gets to end by itself.
 const END_MAX: Duration = Duration::from_secs(2);
 
-/// Looks at the board until the service has ended, or something is hung: says
-/// what, and ends the process with this exit code where nobody else does.
-pub fn watch(across: &Weak<Sessions>, tell: impl FnOnce(), exit_code: u8) {
-    let mut before = None;
+/// Checks the call monitor until the service has ended or a call hangs. Logs the
+/// hung call, calls `tell`, and ends the process with `exit_code` after
+/// [`END_MAX`].
+pub fn watch(sessions: &Weak<Sessions>, tell: impl FnOnce(), exit_code: u8) {
+    let mut last_check = None;
     let hung = loop {
-        thread::sleep(LOOK_EVERY);
-        let Some(across) = across.upgrade() else {
+        thread::sleep(CHECK_EVERY);
+        let Some(sessions) = sessions.upgrade() else {
             return;
         };
-        // The group may have taken a process for dead that was stopped.
-        let now = across.now();
-        if before
+        // While the process was stopped, the group may have removed its member.
+        let now = sessions.now();
+        if last_check
             .replace(now)
             .is_some_and(|at| now.saturating_sub(at) > STOPPED)
         {
-            across.trouble();
+            sessions.note_broker_fault();
         }
-        if let Some(hung) = across.board.look() {
+        if let Some(hung) = sessions.calls.check() {
             break hung;
         }
     };
-    tracing::error!("{hung}: the process ends, and is safe to start again at once");
+    tracing::error!("{hung}: the process ends; it is safe to start it again at once");
     tell();
     thread::sleep(END_MAX);
     ffi::end_process(exit_code);
 }
 
-/// Asks the brokers for as long as something is suspect, until the service has
-/// ended. May hang itself: then other calls' answers alone decide.
-pub fn probe(settings: &KafkaSettings, across: &Weak<Sessions>) {
-    let mut asking: Option<BaseConsumer<AskingContext>> = None;
+/// Asks the brokers while a call is slow, until the service has ended. The probe
+/// may hang too: then only the answers to other calls count.
+pub fn probe(settings: &KafkaSettings, sessions: &Weak<Sessions>) {
+    let mut client: Option<BaseConsumer<QueryContext>> = None;
     loop {
         thread::sleep(PROBE_EVERY);
-        let Some(board) = across.upgrade().map(|across| Arc::clone(&across.board)) else {
+        let Some(calls) = sessions.upgrade().map(|s| Arc::clone(&s.calls)) else {
             return;
         };
-        if !board.is_suspect() {
-            asking = None;
+        if !calls.has_slow_call() {
+            client = None;
             continue;
         }
-        if asking.is_none() {
+        if client.is_none() {
             let config = settings.probe_config();
-            asking = BaseConsumer::from_config_and_context(&config, AskingContext).ok();
+            client = BaseConsumer::from_config_and_context(&config, QueryContext).ok();
         }
-        let Some(client) = &asking else {
+        let Some(client) = &client else {
             continue;
         };
         if client.fetch_metadata(None, PROBE_LIMIT).is_ok() {
-            board.answered();
+            calls.answered();
         }
         if coordinator_answers(client, &settings.topics.name(Topic::Source)) {
-            board.coordinator_answered();
+            calls.coordinator_answered();
         }
     }
 }
 
-/// Asks the group's coordinator what is committed for the topic's first partition.
-fn coordinator_answers(client: &BaseConsumer<AskingContext>, topic: &str) -> bool {
+/// Asks the group coordinator for the committed offset of the topic's first
+/// partition.
+fn coordinator_answers(client: &BaseConsumer<QueryContext>, topic: &str) -> bool {
     let mut asked = TopicPartitionList::new();
     asked.add_partition(topic, 0);
     let answer = client.committed_offsets(asked, PROBE_LIMIT);

@@ -29,7 +29,7 @@ fn check(name: &str, thread: &str, says: &[&str]) {
     assert!(took < FOUND_WITHIN, "found after {took:?}");
     drop(held);
 
-    // It is safe to start again.
+    // It is safe to start it again.
     let ringback = scene.run("a");
     scene.until_settled();
     scene.account().assert_kept();
@@ -40,10 +40,10 @@ fn check(name: &str, thread: &str, says: &[&str]) {
 fn assert_hung(ringback: Ringback, thread: &str, says: &[&str]) {
     let (code, log) = ringback.ended();
     assert_eq!(code, 4, "{log}");
-    let line = log.lines().find(|line| line.contains("has not come back"));
+    let line = log.lines().find(|line| line.contains("has not returned"));
     let line = line.unwrap_or_else(|| panic!("no line says why:\n{log}"));
     assert!(line.contains(thread), "{line}");
-    assert!(line.contains("safe to start again"), "{line}");
+    assert!(line.contains("safe to start it again"), "{line}");
     assert!(says.iter().any(|call| line.contains(call)), "{line}");
 }
 

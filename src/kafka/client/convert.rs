@@ -1,7 +1,8 @@
-//! Between librdkafka's values and the model's, and the tables that say what an
-//! error code means. Pure; used by all threads of a life.
+//! Conversions between librdkafka's values and the model's, and the meaning of
+//! error codes. Pure; used by all threads of a session.
 
-use super::ffi::{self, RawMessage};
+use super::ffi;
+use super::queue::RawMessage;
 use crate::model::message::Snapshot;
 use crate::model::position::{NextOffset, Offset, Partition, Position, TopicNames};
 use crate::model::record::{Header, Record};
@@ -11,7 +12,7 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header as WireHeader, OwnedHeaders};
 use rdkafka::topic_partition_list::{Offset as WireOffset, TopicPartitionList};
 
-/// The record that a message holds.
+/// Returns the record of a message.
 pub fn record(partition: Partition, message: &RawMessage) -> Record {
     let mut headers = Vec::new();
     message.for_each_header(|name, value| {
@@ -32,7 +33,7 @@ pub fn record(partition: Partition, message: &RawMessage) -> Record {
     }
 }
 
-/// Headers for a record to be written.
+/// Returns headers for a record to be produced.
 pub fn headers(headers: &[Header]) -> OwnedHeaders {
     headers.iter().fold(
         OwnedHeaders::new_with_capacity(headers.len()),
@@ -45,7 +46,7 @@ pub fn headers(headers: &[Header]) -> OwnedHeaders {
     )
 }
 
-/// The partitions of a list that are ours, in its order.
+/// Returns the partitions of a list in its order, without foreign topics.
 pub fn partitions(names: &TopicNames, list: &TopicPartitionList) -> Vec<Partition> {
     ffi::elements(list)
         .into_iter()
@@ -53,7 +54,7 @@ pub fn partitions(names: &TopicNames, list: &TopicPartitionList) -> Vec<Partitio
         .collect()
 }
 
-/// The partition that an element names, if it is ours.
+/// Returns the element's partition, or `None` for a foreign topic.
 pub fn partition(names: &TopicNames, element: &ffi::Element) -> Option<Partition> {
     Some(Partition {
         topic: names.topic(&element.topic)?,
@@ -61,7 +62,7 @@ pub fn partition(names: &TopicNames, element: &ffi::Element) -> Option<Partition
     })
 }
 
-/// A list of partitions without offsets.
+/// Returns a list of partitions without offsets.
 pub fn list<'a>(
     names: &TopicNames,
     partitions: impl IntoIterator<Item = &'a Partition>,
@@ -73,7 +74,7 @@ pub fn list<'a>(
     list
 }
 
-/// A list of partitions, each with the offset to read next.
+/// Returns a list of partitions with the offsets to read next.
 pub fn starts(
     names: &TopicNames,
     starts: &[(Partition, NextOffset)],
@@ -86,7 +87,7 @@ pub fn starts(
     Ok(list)
 }
 
-/// Snapshots as offsets with metadata.
+/// Returns snapshots as offsets with metadata.
 pub fn snapshots(names: &TopicNames, snapshots: &[Snapshot]) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(snapshots.len());
     for snapshot in snapshots {
@@ -98,18 +99,17 @@ pub fn snapshots(names: &TopicNames, snapshots: &[Snapshot]) -> KafkaResult<Topi
     Ok(list)
 }
 
-/// What the answer to a plain commit means.
+/// The meaning of an offset commit's error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CommitAnswer {
-    /// A rebalance is under way, or has been: nothing was written by this
-    /// request as far as its sender may assume; decide again after the next
-    /// callback.
+    /// The group rebalances, or has rebalanced. The sender may assume that this
+    /// request wrote nothing, and decides again after the next callback.
     Refused,
-    /// It may have been written, now or later.
+    /// The commit may have been written, or may still be written later.
     Unsure,
 }
 
-/// Classifies the error of a plain commit.
+/// Classifies the error of an offset commit.
 #[must_use]
 pub fn commit_answer(code: Code) -> CommitAnswer {
     match code {
@@ -120,14 +120,14 @@ pub fn commit_answer(code: Code) -> CommitAnswer {
     }
 }
 
-/// Whether a record or batch was too large for its topic or our producer.
+/// Returns whether a record or batch was too large for its topic or the producer.
 #[must_use]
 pub fn is_too_large(code: Code) -> bool {
     matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge)
 }
 
-/// Whether another producer took our `transactional.id`, or the coordinator
-/// ended our transaction: the two look alike.
+/// Returns whether another producer took the `transactional.id`, or the
+/// coordinator ended the transaction. The two errors look alike.
 #[must_use]
 pub fn is_producer_fenced(code: Code) -> bool {
     matches!(
@@ -136,7 +136,7 @@ pub fn is_producer_fenced(code: Code) -> bool {
     )
 }
 
-/// Whether the offset to read is not in the log.
+/// Returns whether the offset to read is outside the log.
 #[must_use]
 pub fn is_out_of_range(code: Code) -> bool {
     matches!(code, Code::OffsetOutOfRange | Code::AutoOffsetReset)
@@ -193,7 +193,7 @@ mod tests {
         let names = TopicNames::new("t");
         let at = |topic, number| Partition { topic, number };
         let delay = Topic::Delay("1m".parse().expect("valid"));
-        let given: Vec<Snapshot> = [(at(Topic::Source, 3), 7, "map"), (at(delay, 0), 0, "")]
+        let expected: Vec<Snapshot> = [(at(Topic::Source, 3), 7, "map"), (at(delay, 0), 0, "")]
             .into_iter()
             .map(|(partition, base, metadata)| Snapshot {
                 partition,
@@ -201,13 +201,13 @@ mod tests {
                 metadata: metadata.to_owned(),
             })
             .collect();
-        let mut list = snapshots(&names, &given).expect("valid offsets");
+        let mut list = snapshots(&names, &expected).expect("valid offsets");
         list.add_partition("other", 1);
         let read: Vec<_> = ffi::elements(&list)
             .into_iter()
             .filter_map(|e| Some((partition(&names, &e)?, e.offset, e.metadata)))
             .collect();
-        let expected: Vec<_> = given
+        let expected: Vec<_> = expected
             .iter()
             .map(|s| (s.partition, s.base.0, s.metadata.clone()))
             .collect();

@@ -1,24 +1,24 @@
-//! Wakes the consumer thread from any other. Never blocks the one who wakes:
-//! librdkafka calls it under the lock of a queue.
+//! Wakes the consumer thread from any other thread. Never blocks the caller:
+//! librdkafka calls it while it holds the lock of a queue.
 
 use std::sync::OnceLock;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// One thread that sleeps, and whoever wakes it.
+/// Wakes one registered thread.
 #[derive(Default)]
 pub struct Waker {
     sleeper: OnceLock<Thread>,
 }
 
 impl Waker {
-    /// Makes the calling thread the sleeper. Once, before it first looks for
-    /// work: what came before needs no waking.
+    /// Registers the calling thread as the sleeper. Must run once, before the
+    /// thread first looks for work: earlier requests then need no wake-up.
     pub fn register(&self) {
         self.sleeper.get_or_init(thread::current);
     }
 
-    /// Ends the present or the next [`Waker::sleep`].
+    /// Ends the current or the next [`Waker::sleep`].
     pub fn wake(&self) {
         if let Some(thread) = self.sleeper.get() {
             thread.unpark();

@@ -1,0 +1,9 @@
+//! What the other Kafka modules need of librdkafka beyond the rdkafka crate:
+//! missing calls, conversions, log callbacks and a waker. Never holds state of a
+//! session. All unsafe code of the Kafka shell is in this folder.
+
+pub mod convert;
+pub mod ffi;
+pub mod log;
+pub mod queue;
+pub mod wake;

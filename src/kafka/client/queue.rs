@@ -1,0 +1,195 @@
+//! A partition's own queue and its messages, over librdkafka's functions. The
+//! rdkafka crate's poll drops the offset of an end of partition and costs more
+//! for each message. Used by the consumer thread; the signal is set by
+//! librdkafka's threads.
+
+use super::ffi::bytes;
+use super::wake::Waker;
+use rdkafka::bindings as rd;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::types::RDKafkaRespErr;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Set by librdkafka's threads when a queue is no longer empty.
+struct Signal {
+    nonempty: AtomicBool,
+    waker: Arc<Waker>,
+}
+
+/// The separate queue of one partition.
+pub struct PartitionQueue<C: ConsumerContext> {
+    queue: *mut rd::rd_kafka_queue_t,
+    signal: Arc<Signal>,
+    /// Keeps the client alive while its queue exists.
+    _consumer: Arc<BaseConsumer<C>>,
+}
+
+impl<C: ConsumerContext> PartitionQueue<C> {
+    /// Separates the partition's queue from the consumer's queue. Must run
+    /// before the partition is assigned, so that no record reaches the
+    /// consumer's queue.
+    pub fn split(
+        consumer: &Arc<BaseConsumer<C>>,
+        topic: &str,
+        partition: i32,
+        waker: &Arc<Waker>,
+    ) -> Option<Self> {
+        let topic = CString::new(topic).ok()?;
+        let client = consumer.client().native_ptr();
+        // SAFETY: the client is alive, and the name is a C string. This queue
+        // belongs to us until rd_kafka_queue_destroy.
+        let queue = unsafe { rd::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition) };
+        if queue.is_null() {
+            return None;
+        }
+        let signal = Arc::new(Signal {
+            nonempty: AtomicBool::new(true),
+            waker: Arc::clone(waker),
+        });
+        // SAFETY: the queue is valid. The signal outlives the callback: `drop`
+        // removes the callback first, under the queue's lock.
+        unsafe {
+            rd::rd_kafka_queue_forward(queue, ptr::null_mut());
+            rd::rd_kafka_queue_cb_event_enable(
+                queue,
+                Some(nonempty),
+                Arc::as_ptr(&signal).cast_mut().cast::<c_void>(),
+            );
+        }
+        Some(Self {
+            queue,
+            signal,
+            _consumer: Arc::clone(consumer),
+        })
+    }
+
+    /// Returns whether messages may have come since the last call.
+    pub fn take_nonempty(&self) -> bool {
+        self.signal.nonempty.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes that the queue still holds messages.
+    pub fn leave_nonempty(&self) {
+        self.signal.nonempty.store(true, Ordering::Release);
+    }
+
+    /// Takes up to `max` messages in their order, without waiting. Returns their
+    /// number.
+    ///
+    /// Takes them one by one: `rd_kafka_consume_batch_queue` counts an end of
+    /// partition as a message. After the next rebalance librdkafka then resumes
+    /// one record too far, and that record is never seen.
+    pub fn poll(&self, max: usize, mut each: impl FnMut(&RawMessage)) -> usize {
+        for count in 0..max {
+            // SAFETY: the queue is valid, and the message belongs to us.
+            let message = unsafe { rd::rd_kafka_consume_queue(self.queue, 0) };
+            if message.is_null() {
+                return count;
+            }
+            each(&RawMessage(message));
+        }
+        max
+    }
+}
+
+impl<C: ConsumerContext> Drop for PartitionQueue<C> {
+    fn drop(&mut self) {
+        // SAFETY: the queue is valid. Once the callback is removed, librdkafka
+        // holds no pointer to the signal.
+        unsafe {
+            rd::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
+            rd::rd_kafka_queue_destroy(self.queue);
+        }
+    }
+}
+
+unsafe extern "C" fn nonempty(_: *mut rd::rd_kafka_t, signal: *mut c_void) {
+    // SAFETY: `split` passed a pointer to a Signal that stays valid until the
+    // callback is removed.
+    let signal = unsafe { &*signal.cast_const().cast::<Signal>() };
+    signal.nonempty.store(true, Ordering::Release);
+    signal.waker.wake();
+}
+
+/// A message or an error of a partition's queue; destroyed when dropped.
+pub struct RawMessage(*mut rd::rd_kafka_message_t);
+
+impl RawMessage {
+    fn raw(&self) -> &rd::rd_kafka_message_t {
+        // SAFETY: the message is valid and belongs to us until it is destroyed.
+        unsafe { &*self.0 }
+    }
+
+    /// Returns the error, or `None` for a record.
+    pub fn error(&self) -> Option<RDKafkaErrorCode> {
+        let err = self.raw().err;
+        (err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| err.into())
+    }
+
+    /// Returns the record's offset, or the end offset of an end of partition.
+    pub fn offset(&self) -> i64 {
+        self.raw().offset
+    }
+
+    /// Returns the timestamp in milliseconds since the epoch, or -1.
+    pub fn timestamp_ms(&self) -> i64 {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is valid.
+        unsafe { rd::rd_kafka_message_timestamp(self.0, &raw mut kind) }
+    }
+
+    /// Returns the key, if there is one.
+    pub fn key(&self) -> Option<&[u8]> {
+        let raw = self.raw();
+        // SAFETY: key and key_len describe memory of the message.
+        unsafe { bytes(raw.key, raw.key_len) }
+    }
+
+    /// Returns the value, if there is one.
+    pub fn value(&self) -> Option<&[u8]> {
+        let raw = self.raw();
+        // SAFETY: payload and len describe memory of the message.
+        unsafe { bytes(raw.payload, raw.len) }
+    }
+
+    /// Calls `each` with the headers in their order.
+    pub fn for_each_header(&self, mut each: impl FnMut(&CStr, Option<&[u8]>)) {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is valid and keeps its headers.
+        let err = unsafe { rd::rd_kafka_message_headers(self.0, &raw mut headers) };
+        if err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return;
+        }
+        for index in 0.. {
+            let mut name: *const c_char = ptr::null();
+            let mut value: *const c_void = ptr::null();
+            let mut len = 0;
+            // SAFETY: the headers are valid; an index past the end is an error.
+            let err = unsafe {
+                rd::rd_kafka_header_get_all(
+                    headers,
+                    index,
+                    &raw mut name,
+                    &raw mut value,
+                    &raw mut len,
+                )
+            };
+            if err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return;
+            }
+            // SAFETY: name is a C string; value and len belong together.
+            unsafe { each(CStr::from_ptr(name), bytes(value, len)) };
+        }
+    }
+}
+
+impl Drop for RawMessage {
+    fn drop(&mut self) {
+        // SAFETY: the message belongs to us and is not used again.
+        unsafe { rd::rd_kafka_message_destroy(self.0) };
+    }
+}

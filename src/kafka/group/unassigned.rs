@@ -1,0 +1,204 @@
+//! Notices partitions that the group has assigned to no member. In a cooperative
+//! rebalance a partition changes its member in two steps: its member gives it up
+//! and joins again, and only then the group assigns it. A member that dies or is
+//! dropped between the two steps comes back under its static name with its old
+//! assignment. The group never notices that the second step is missing. Then this
+//! member leaves and joins again, which makes the whole group rebalance.
+//!
+//! Decides when that is needed, and nothing else. Used by the reader thread.
+//!
+//! Cost: one look is one request to each broker and a few small requests. It runs
+//! some seconds after each rebalance, and then every half minute.
+
+use super::context::Consumer;
+use crate::kafka::session_state::SessionState;
+use crate::model::position::{Partition, TopicNames};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaResult;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The first look after a rebalance: later than the next rebalance of a series.
+const AFTER_REBALANCE: Duration = Duration::from_secs(3);
+/// The interval between two looks while no partition is unassigned.
+const EVERY: Duration = Duration::from_secs(30);
+/// The least time until the look that confirms an unassigned partition. Each
+/// member waits up to twice as long, so that not all members join again.
+const CONFIRM: Duration = Duration::from_millis(1_500);
+/// The limit of each request.
+const CALL: Duration = Duration::from_secs(1);
+
+/// What a look tells the member to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    Stay,
+    /// Leave the group and join it again.
+    Rejoin,
+}
+
+/// The partitions of the last look, and the time of the next one.
+pub struct UnassignedWatch {
+    next: Duration,
+    seen: BTreeSet<Partition>,
+}
+
+impl UnassignedWatch {
+    /// Returns a watch that starts after the rebalance of `now`.
+    pub fn new(now: Duration) -> Self {
+        Self {
+            next: now + AFTER_REBALANCE,
+            seen: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the time of the next look.
+    pub fn next(&self) -> Duration {
+        self.next
+    }
+
+    /// Starts again after a rebalance.
+    pub fn rebalanced(&mut self, now: Duration) {
+        *self = Self::new(now);
+    }
+
+    /// Looks for unassigned partitions. A partition that the last look saw too is
+    /// confirmed: this member must join again.
+    pub fn look(&mut self, state: &SessionState, consumer: &Consumer) -> Advice {
+        let found = find(state, consumer);
+        let confirmed = found.intersection(&self.seen).next().is_some();
+        let now = state.now();
+        if confirmed {
+            let partitions = found.len();
+            tracing::warn!(
+                partitions,
+                "partitions have no member: leaving the group and joining it again"
+            );
+            self.rebalanced(now);
+            return Advice::Rejoin;
+        }
+        let pause = match found.is_empty() {
+            true => EVERY,
+            false => confirm_after(&state.settings.instance),
+        };
+        self.next = now + pause;
+        self.seen = found;
+        Advice::Stay
+    }
+}
+
+fn confirm_after(instance: &str) -> Duration {
+    CONFIRM + CONFIRM * (crc32fast::hash(instance.as_bytes()) % 16) / 16
+}
+
+/// Returns the subscribed partitions that no member has; none while the group
+/// rebalances or does not answer.
+pub fn find(state: &SessionState, consumer: &Consumer) -> BTreeSet<Partition> {
+    request(state, consumer).unwrap_or_else(|error| {
+        tracing::debug!(%error, "the group's assignment cannot be read");
+        BTreeSet::new()
+    })
+}
+
+fn request(state: &SessionState, consumer: &Consumer) -> KafkaResult<BTreeSet<Partition>> {
+    let (client, names) = (consumer.client(), &state.settings.topics);
+    let groups = client.fetch_group_list(Some(&state.settings.group), CALL)?;
+    let group = groups.groups().iter().find(|g| g.state() == "Stable");
+    let Some(group) = group else {
+        return Ok(BTreeSet::new());
+    };
+    let mut assigned = BTreeSet::new();
+    for member in group.members() {
+        let Some(partitions) = read_assignment(names, member.assignment().unwrap_or_default())
+        else {
+            return Ok(BTreeSet::new());
+        };
+        assigned.extend(partitions);
+    }
+    let mut all = BTreeSet::new();
+    for topic in consumer.subscription()?.elements() {
+        let metadata = client.fetch_metadata(Some(topic.topic()), CALL)?;
+        for found in metadata.topics() {
+            let numbers = found.partitions().iter().map(|partition| partition.id());
+            all.extend(partitions(names, found.name(), numbers));
+        }
+    }
+    Ok(all.difference(&assigned).copied().collect())
+}
+
+/// Returns the partitions of a topic by its name; none of a foreign topic.
+fn partitions(
+    names: &TopicNames,
+    topic: &str,
+    numbers: impl IntoIterator<Item = i32>,
+) -> impl Iterator<Item = Partition> {
+    let topic = names.topic(topic);
+    let all = numbers.into_iter();
+    all.filter_map(move |number| {
+        Some(Partition {
+            topic: topic?,
+            number,
+        })
+    })
+}
+
+/// Returns the partitions of a member's assignment, or `None` when it cannot be
+/// read. An empty assignment has no partitions.
+///
+/// Source: Kafka's `ConsumerProtocolAssignment.json`: a version, then topics as
+/// their name and the numbers of the partitions, then user data.
+fn read_assignment(names: &TopicNames, mut bytes: &[u8]) -> Option<Vec<Partition>> {
+    if bytes.is_empty() {
+        return Some(Vec::new());
+    }
+    let bytes = &mut bytes;
+    let _version: [u8; 2] = take(bytes)?;
+    let mut assigned = Vec::new();
+    for _ in 0..i32::from_be_bytes(take(bytes)?) {
+        let length = usize::from(u16::from_be_bytes(take(bytes)?));
+        let (name, rest) = bytes.split_at_checked(length)?;
+        *bytes = rest;
+        let name = std::str::from_utf8(name).ok()?;
+        let mut numbers = Vec::new();
+        for _ in 0..i32::from_be_bytes(take(bytes)?) {
+            numbers.push(i32::from_be_bytes(take(bytes)?));
+        }
+        assigned.extend(partitions(names, name, numbers));
+    }
+    Some(assigned)
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::position::Topic;
+
+    #[test]
+    fn an_assignment_is_read_whole_or_not_at_all() {
+        let names = TopicNames::new("a");
+        let read = |bytes| read_assignment(&names, bytes);
+        let bytes = [
+            &[0, 3, 0, 0, 0, 2][..],
+            &[0, 1, b'a', 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 7],
+            &[0, 2, b'b', b'c', 0, 0, 0, 0],
+            &[255, 255, 255, 255],
+        ]
+        .concat();
+        let expected = [0, 263].map(|number| Partition {
+            topic: Topic::Source,
+            number,
+        });
+        assert_eq!(read(&bytes), Some(expected.to_vec()));
+        assert_eq!(read(&[]), Some(Vec::new()));
+        for length in 1..bytes.len() - 4 {
+            assert_eq!(read(&bytes[..length]), None, "{length} bytes");
+        }
+        let endless = [0, 0, 127, 255, 255, 255];
+        assert_eq!(read(&endless), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! One Kafka session: one consumer with one transactional producer. Passes each
+//! request on to the thread that serves it, and decides nothing. After an unclear
+//! outcome the runner drops the session and starts a new one under the same
+//! names: crash recovery inside the process.
+
+use super::client::ffi;
+use super::group::{self, GroupShared};
+use super::requests::{
+    CommitterRequest, ConsumerInbox, ConsumerRequest, ReaderRequest, Senders, TransactionRequest,
+};
+use super::session_state::SessionState;
+use super::sessions::Sessions;
+use super::settings::KafkaSettings;
+use super::transaction::{self, TransactionShared};
+use super::watchdog;
+use crate::model::message::{KafkaEvent, KafkaRequest};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+pub use ffi::end_process;
+
+/// One consumer with one producer. Dropping it ends the session without leaving
+/// the group and without waiting. It then reports no further events.
+pub struct Session {
+    state: Arc<SessionState>,
+    consumer: Arc<ConsumerInbox>,
+    senders: Senders,
+}
+
+impl Session {
+    /// Passes a request on to the thread that serves it. Never blocks.
+    pub fn request(&self, request: KafkaRequest) {
+        let request = match request {
+            KafkaRequest::Commit(commit) => {
+                let commit = CommitterRequest::Commit(commit);
+                return self.state.check_sent(self.senders.committer.send(commit));
+            }
+            KafkaRequest::Move(moved) => {
+                let moved = TransactionRequest::Move(moved);
+                return self.state.check_sent(self.senders.transaction.send(moved));
+            }
+            KafkaRequest::RenewProducer(start) => {
+                let renew = TransactionRequest::RenewProducer(start);
+                return self.state.check_sent(self.senders.transaction.send(renew));
+            }
+            KafkaRequest::FindUnassigned => {
+                let find = ReaderRequest::FindUnassigned;
+                return self.state.check_sent(self.senders.reader.send(find));
+            }
+            KafkaRequest::StartFetch {
+                generation,
+                partition,
+                from,
+            } => ConsumerRequest::StartFetch {
+                generation,
+                partition,
+                from,
+            },
+            KafkaRequest::Fetch {
+                generation,
+                partition,
+                records,
+            } => ConsumerRequest::Fetch {
+                generation,
+                partition,
+                records,
+            },
+            KafkaRequest::FinishRevoke { partitions, .. } => {
+                ConsumerRequest::FinishRevoke(partitions)
+            }
+            KafkaRequest::Rejoin => ConsumerRequest::Rejoin,
+            KafkaRequest::Leave => ConsumerRequest::Leave,
+        };
+        self.consumer.send(request);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.state.end();
+        self.senders.end();
+        self.consumer.waker.wake();
+        let calls = &self.state.sessions.calls;
+        calls.session_dropped(self.state.number);
+    }
+}
+
+/// A thread that the runner must spawn.
+pub struct Job {
+    /// The thread's name.
+    pub name: &'static str,
+    pub run: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts a session and returns at once. The session connects in its jobs.
+pub fn start(
+    settings: Arc<KafkaSettings>,
+    sessions: Arc<Sessions>,
+    events: impl Fn(KafkaEvent) + Send + Sync + 'static,
+) -> (Session, Vec<Job>) {
+    let (committer, to_commit) = channel();
+    let (transaction, to_move) = channel();
+    let (reader, to_read) = channel();
+    let senders = Senders {
+        committer,
+        transaction,
+        reader,
+    };
+    let state = Arc::new(SessionState::new(settings, sessions, Box::new(events)));
+    let consumer = Arc::new(ConsumerInbox::default());
+    let shared = Arc::new(GroupShared::new(
+        Arc::clone(&state),
+        Arc::clone(&consumer),
+        senders.clone(),
+    ));
+    let moving = TransactionShared {
+        state: Arc::clone(&state),
+        consumer: Arc::clone(&consumer),
+        metadata: Arc::clone(&shared.metadata),
+    };
+    let (consuming, committing, reading) = (Arc::clone(&shared), Arc::clone(&shared), shared);
+    // A thread drops its timer after its last use of a client.
+    let calls = &state.sessions.calls;
+    let timer = |thread| calls.thread(state.number, thread);
+    let timers = ["kafka-consumer", "kafka-commit", "kafka-move", "kafka-read"].map(timer);
+    let [consumes, commits, moves, reads] = timers;
+    let jobs = vec![
+        job("kafka-consumer", move || {
+            group::consumer::run(&consuming, &consumes);
+        }),
+        job("kafka-commit", move || {
+            group::committer::run(&committing, &to_commit, &commits);
+        }),
+        job("kafka-move", move || {
+            transaction::thread::run(&moving, &to_move, &moves);
+        }),
+        job("kafka-read", move || {
+            group::reader::run(&reading, &to_read, &reads);
+        }),
+    ];
+    let session = Session {
+        state,
+        consumer,
+        senders,
+    };
+    (session, jobs)
+}
+
+/// Returns the jobs of the watchdog over all sessions. They end after the last
+/// use of `sessions`. When a call hangs, the watchdog logs it and calls `tell`.
+/// The process then ends with this code within 2 s, whatever its threads do.
+pub fn watch(
+    settings: Arc<KafkaSettings>,
+    sessions: &Arc<Sessions>,
+    exit_code: u8,
+    tell: impl FnOnce() + Send + 'static,
+) -> Vec<Job> {
+    let (watched, probed) = (Arc::downgrade(sessions), Arc::downgrade(sessions));
+    vec![
+        job("kafka-watch", move || {
+            watchdog::watch(&watched, tell, exit_code);
+        }),
+        job("kafka-probe", move || watchdog::probe(&settings, &probed)),
+    ]
+}
+
+fn job(name: &'static str, run: impl FnOnce() + Send + 'static) -> Job {
+    Job {
+        name,
+        run: Box::new(run),
+    }
+}

@@ -1,0 +1,155 @@
+//! State that the threads and callbacks of one session share: its settings, its
+//! flags and the way to report events. Holds no client, so that a client's
+//! callbacks may hold it. Used by all threads of a session.
+
+use super::sessions::Sessions;
+use super::settings::KafkaSettings;
+use crate::model::message::{KafkaEvent, OpenTransaction};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// State of one session.
+pub struct SessionState {
+    pub settings: Arc<KafkaSettings>,
+    pub sessions: Arc<Sessions>,
+    pub number: u64,
+    events: Box<dyn Fn(KafkaEvent) + Send + Sync>,
+    alive: AtomicBool,
+    leaving: AtomicBool,
+    faulted: AtomicBool,
+}
+
+impl SessionState {
+    /// Returns the state of a session that starts now.
+    pub fn new(
+        settings: Arc<KafkaSettings>,
+        sessions: Arc<Sessions>,
+        events: Box<dyn Fn(KafkaEvent) + Send + Sync>,
+    ) -> Self {
+        Self {
+            settings,
+            number: sessions.next_session(),
+            sessions,
+            events,
+            alive: AtomicBool::new(true),
+            leaving: AtomicBool::new(false),
+            faulted: AtomicBool::new(false),
+        }
+    }
+
+    /// Reports an event, unless the session has ended.
+    pub fn report(&self, event: KafkaEvent) {
+        if self.is_alive() {
+            (self.events)(event);
+        }
+    }
+
+    /// Reports that the brokers do not answer.
+    pub fn unreachable(&self, why: String) {
+        self.sessions.note_broker_fault();
+        self.waiting(why);
+    }
+
+    /// Reports that the session waits for something.
+    pub fn waiting(&self, why: String) {
+        self.report(KafkaEvent::Waiting { why });
+    }
+
+    /// Reports that the consumer cannot continue. Only the first fault counts.
+    pub fn consumer_fault(&self, why: String) {
+        if !self.faulted.swap(true, Ordering::AcqRel) {
+            self.report(KafkaEvent::ConsumerFault { why });
+        }
+    }
+
+    /// Reports that a thread of this session has ended too early, if a request
+    /// for it could not be sent.
+    pub fn check_sent<E>(&self, sent: Result<(), E>) {
+        if sent.is_err() && self.is_active() {
+            self.consumer_fault("a thread of the Kafka session has ended too early".to_owned());
+        }
+    }
+
+    /// Reports that a member took this instance name. Only the first fault counts.
+    /// Soon after a broker fault that member may be this process itself: a
+    /// member whose session timed out still sends heartbeats under its name, but
+    /// without its member id.
+    pub fn consumer_fenced(&self) {
+        if self.faulted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if self.sessions.name_in_use() {
+            self.report(KafkaEvent::ConsumerFenced);
+        } else {
+            let why = "fenced under its own instance name after a broker fault".to_owned();
+            self.report(KafkaEvent::ConsumerFault { why });
+        }
+    }
+
+    /// Handles an error that a client of this session reports by itself.
+    pub fn client_error(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        match code {
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SSL,
+            ) => self.unreachable(format!("brokers cannot be reached: {reason}")),
+            // The other brokers may still answer.
+            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
+                self.sessions.note_broker_fault();
+            }
+            _ => {}
+        }
+        if let Some(held_back) = self.sessions.throttle.pass(&format!("error {code:?}")) {
+            tracing::warn!(?code, reason, held_back, "kafka client error");
+        }
+    }
+
+    /// Returns whether the consumer cannot continue.
+    pub fn is_faulted(&self) -> bool {
+        self.faulted.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the session has not ended.
+    pub fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the runner still answers rebalances of this session.
+    pub fn is_active(&self) -> bool {
+        self.is_alive() && !self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Notes that the consumer leaves the group. From now on the session itself
+    /// gives back revoked partitions.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Ends the session: it reports no further events. Its threads end when their
+    /// current calls return.
+    pub fn end(&self) {
+        self.alive.store(false, Ordering::Release);
+    }
+
+    /// Remembers what the current transaction may leave open. A session that has
+    /// ended changes nothing: the next session may run a transaction already.
+    pub fn set_open_transaction(&self, open: OpenTransaction) {
+        if self.is_alive() {
+            *self.sessions.open_transaction() = open;
+        }
+    }
+
+    /// Returns what transactions may have left open.
+    pub fn open_transaction(&self) -> OpenTransaction {
+        self.sessions.open_transaction().clone()
+    }
+
+    /// Returns the monotonic time.
+    pub fn now(&self) -> Duration {
+        self.sessions.now()
+    }
+}

@@ -1,0 +1,231 @@
+//! One move: a transaction that writes records to their next residences and
+//! commits the snapshots of the old ones. Decides nothing. Runs on the
+//! transaction thread.
+//!
+//! After the first call of `commit_transaction`, only that call is repeated until
+//! it answers. The marker may be written although the answer was lost. An abort
+//! or a second transaction would then split the record into two budgets.
+
+use super::producer::{RETRY_AFTER, Stop, TimedProducer, transaction_error};
+use crate::kafka::client::convert::{self, CommitAnswer};
+use crate::kafka::client::ffi::TransactionError;
+use crate::kafka::session_state::SessionState;
+use crate::model::message::{KafkaEvent, MoveRequest, OpenTransaction};
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::BaseRecord;
+use std::thread;
+use std::time::Duration;
+
+/// How long offsets are tried before the transaction is aborted.
+const OFFSETS_MAX: Duration = Duration::from_secs(8);
+
+/// One move.
+pub struct Move<'a> {
+    producer: &'a TimedProducer<'a>,
+    state: &'a SessionState,
+    request: &'a MoveRequest,
+    started: Duration,
+}
+
+impl<'a> Move<'a> {
+    pub fn new(producer: &'a TimedProducer<'a>, request: &'a MoveRequest) -> Self {
+        Self {
+            producer,
+            state: producer.state,
+            request,
+            started: producer.state.now(),
+        }
+    }
+
+    /// Runs the transaction and returns its event, or `None` when the session
+    /// ends. `metadata` belongs to the request's generation.
+    pub fn run(&self, metadata: Option<&ConsumerGroupMetadata>) -> Option<KafkaEvent> {
+        if metadata.is_none() && !self.request.snapshots.is_empty() {
+            let why = "its generation is too old".to_owned();
+            return Some(self.refused(why));
+        }
+        let filled = match self.producer.begin() {
+            Ok(()) => self.fill(metadata),
+            Err(stop) => return self.unsure_unless_ended(stop),
+        };
+        let stop = match filled {
+            Ok(()) => return self.commit(),
+            Err(stop @ (Stop::Refused(_) | Stop::TooLarge)) => stop,
+            Err(stop) => return self.unsure_unless_ended(stop),
+        };
+        if let Err(stop) = self.producer.abort() {
+            return self.unsure_unless_ended(stop);
+        }
+        if !self.state.sessions.had_broker_fault()
+            && self.state.open_transaction() != OpenTransaction::Offsets
+        {
+            self.state.set_open_transaction(OpenTransaction::Nothing);
+        }
+        Some(match stop {
+            Stop::Refused(why) => self.refused(why),
+            _ => KafkaEvent::MoveTooLarge {
+                write: self.request.write,
+                took: self.took(),
+                open: self.state.open_transaction(),
+            },
+        })
+    }
+
+    fn took(&self) -> Duration {
+        self.state.now().saturating_sub(self.started)
+    }
+
+    fn refused(&self, why: String) -> KafkaEvent {
+        KafkaEvent::MoveRefused {
+            write: self.request.write,
+            took: self.took(),
+            why,
+            open: self.state.open_transaction(),
+        }
+    }
+
+    /// Returns the event of a transaction that cannot be aborted.
+    fn unsure_unless_ended(&self, stop: Stop) -> Option<KafkaEvent> {
+        match stop {
+            Stop::Fatal(why, code) => Some(self.unsure(why, code)),
+            Stop::Refused(why) => Some(self.unsure(why, None)),
+            Stop::TooLarge => Some(self.unsure("too large".to_owned(), None)),
+            Stop::SessionEnded => None,
+        }
+    }
+
+    /// Adds the offsets first, then the records. The broker accepts offsets only
+    /// once the transaction before has all its markers. So a transaction that is
+    /// left open from here on is this one, and not one that was committed.
+    fn fill(&self, metadata: Option<&ConsumerGroupMetadata>) -> Result<(), Stop> {
+        if let Some(metadata) = metadata
+            && !self.request.snapshots.is_empty()
+        {
+            self.send_offsets(metadata)?;
+            let topics = self.request.records.iter().map(|record| record.to);
+            let open = OpenTransaction::Records(topics.collect());
+            self.state.set_open_transaction(open);
+            self.producer.check_alive()?;
+        }
+        self.producer.produce(|| self.send_records())
+    }
+
+    fn send_records(&self) -> Result<(), Stop> {
+        for record in &self.request.records {
+            let topic = self.state.settings.topics.name(record.to);
+            let mut wire = BaseRecord::<[u8], [u8]>::to(&topic);
+            wire = wire.headers(convert::headers(&record.headers));
+            if let Some(key) = &record.key {
+                wire = wire.key(&key[..]);
+            }
+            if let Some(value) = &record.value {
+                wire = wire.payload(&value[..]);
+            }
+            self.producer.send(wire)?;
+        }
+        Ok(())
+    }
+
+    fn send_offsets(&self, metadata: &ConsumerGroupMetadata) -> Result<(), Stop> {
+        let offsets = convert::snapshots(&self.state.settings.topics, &self.request.snapshots)
+            .map_err(|error| Stop::Refused(error.to_string()))?;
+        let until = self.state.now() + OFFSETS_MAX;
+        // The broker may accept the offsets although no answer says so.
+        let mut maybe_accepted = false;
+        self.state.set_open_transaction(OpenTransaction::Offsets);
+        loop {
+            self.producer.check_alive()?;
+            let Err(error) = self.producer.send_offsets(&offsets, metadata) else {
+                return Ok(());
+            };
+            let retriable = transaction_error(&error)
+                .is_some_and(|a| a.is_retriable() && !a.txn_requires_abort() && !a.is_fatal());
+            let answer = error.rdkafka_error_code().map(convert::commit_answer);
+            maybe_accepted |= answer != Some(CommitAnswer::Refused);
+            if !retriable || self.state.now() >= until {
+                if !maybe_accepted {
+                    self.state.set_open_transaction(OpenTransaction::Nothing);
+                }
+                return Err(error.into());
+            }
+            thread::sleep(RETRY_AFTER);
+        }
+    }
+
+    /// Commits, and repeats only the commit until it answers. An answer that asks
+    /// for an abort proves nothing. librdkafka also gives it when the transaction
+    /// failed locally while the request to commit was in progress. An abort that
+    /// only bumps the epoch succeeds after a commit too.
+    fn commit(&self) -> Option<KafkaEvent> {
+        while self.state.is_alive() {
+            let Err(answer) = self.producer.commit() else {
+                self.state.set_open_transaction(OpenTransaction::Nothing);
+                return Some(KafkaEvent::Moved {
+                    write: self.request.write,
+                    took: self.took(),
+                });
+            };
+            match after_commit(&answer) {
+                AfterCommit::Repeat => {
+                    self.producer.serve();
+                    thread::sleep(RETRY_AFTER);
+                    self.state
+                        .unreachable(format!("a move cannot be committed: {}", answer.text));
+                }
+                AfterCommit::Unsure => return Some(self.unsure(answer.text, Some(answer.code))),
+            }
+        }
+        None
+    }
+
+    fn unsure(&self, why: String, code: Option<RDKafkaErrorCode>) -> KafkaEvent {
+        let fatal = self.producer.client().fatal_error();
+        self.producer
+            .report_fenced(fatal.map(|(fatal, _)| fatal).or(code));
+        KafkaEvent::MoveUnsure {
+            write: self.request.write,
+            took: self.took(),
+            why,
+        }
+    }
+}
+
+/// The step after a failed `commit_transaction`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum AfterCommit {
+    Repeat,
+    Unsure,
+}
+
+fn after_commit(answer: &TransactionError) -> AfterCommit {
+    match answer.retriable && !answer.fatal && !answer.abortable {
+        true => AfterCommit::Repeat,
+        false => AfterCommit::Unsure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_commit_is_repeated_or_unsure_and_never_aborted() {
+        for (retriable, abortable, fatal, step) in [
+            (true, false, false, AfterCommit::Repeat),
+            (false, true, false, AfterCommit::Unsure),
+            (false, false, true, AfterCommit::Unsure),
+            (true, true, false, AfterCommit::Unsure),
+            (false, false, false, AfterCommit::Unsure),
+        ] {
+            let answer = TransactionError {
+                code: RDKafkaErrorCode::OperationTimedOut,
+                retriable,
+                abortable,
+                fatal,
+                text: String::new(),
+            };
+            assert_eq!(after_commit(&answer), step, "{answer:?}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The transactional producer with a timer for each of its calls, and the reasons
+//! why a transaction stops. Decides nothing. Runs on the transaction thread;
+//! delivery reports run inside the calls that poll.
+
+use crate::kafka::call_monitor::{CLOSE, CallTimer};
+use crate::kafka::client::ffi::{self, TransactionError};
+use crate::kafka::client::{convert, log};
+use crate::kafka::session_state::SessionState;
+use crate::kafka::settings::TRANSACTION_SOCKET;
+use crate::model::message::KafkaEvent;
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// The limit of one call of librdkafka. A call without an answer is repeated.
+pub const CALL_MAX: Duration = Duration::from_secs(5);
+/// The pause before a call is repeated.
+pub const RETRY_AFTER: Duration = Duration::from_millis(20);
+/// `message.timeout.ms`, which librdkafka takes from the transaction's timeout.
+const MESSAGE_MAX: Duration = Duration::from_secs(10);
+/// The limit of one call that adds offsets, while the group coordinator answers.
+/// The call's own limit bounds only its first request. Finding the coordinator
+/// and sending the offsets may each meet a frozen broker, and so may the wait
+/// for a connection to close.
+const OFFSETS_CALL_MAX: Duration = CALL_MAX.saturating_add(TRANSACTION_SOCKET.saturating_mul(3));
+
+/// Why a transaction does not reach its commit.
+pub enum Stop {
+    /// It must be aborted: a rebalance, or another cause that ends with the abort.
+    Refused(String),
+    /// It must be aborted: a record in it is too large.
+    TooLarge,
+    /// The producer cannot be used any more.
+    Fatal(String, Option<RDKafkaErrorCode>),
+    SessionEnded,
+}
+
+impl From<KafkaError> for Stop {
+    fn from(error: KafkaError) -> Self {
+        let code = error.rdkafka_error_code();
+        match transaction_error(&error) {
+            Some(answer) if answer.is_fatal() => Self::Fatal(error.to_string(), code),
+            _ if code.is_some_and(convert::is_too_large) => Self::TooLarge,
+            _ if code == Some(RDKafkaErrorCode::Fatal) => Self::Fatal(error.to_string(), code),
+            _ => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+/// Returns librdkafka's answer, if the error comes from a transactional call.
+pub fn transaction_error(error: &KafkaError) -> Option<&RDKafkaError> {
+    match error {
+        KafkaError::Transaction(answer) => Some(answer),
+        _ => None,
+    }
+}
+
+/// The producer's callbacks.
+pub struct ProducerCallbacks {
+    state: Arc<SessionState>,
+    failed: Mutex<Option<RDKafkaErrorCode>>,
+}
+
+impl ProducerCallbacks {
+    /// Returns the first failed delivery since the last call.
+    fn take_failed(&self) -> Option<RDKafkaErrorCode> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.take()
+    }
+}
+
+impl ClientContext for ProducerCallbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log::pass_on(&self.state.sessions.throttle, level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.state.client_error(&error, reason);
+    }
+}
+
+impl ProducerContext for ProducerCallbacks {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert(code);
+        }
+    }
+}
+
+/// The transactional producer. Its timer covers each call, also the closing.
+pub struct TimedProducer<'a> {
+    pub state: &'a Arc<SessionState>,
+    pub timer: &'a CallTimer,
+    producer: BaseProducer<ProducerCallbacks>,
+}
+
+impl Drop for TimedProducer<'_> {
+    /// Starts the timer: the producer itself closes after this.
+    fn drop(&mut self) {
+        self.timer.start("close", CLOSE);
+    }
+}
+
+impl<'a> TimedProducer<'a> {
+    /// Makes a producer. It runs no transactions before [`TimedProducer::init`].
+    /// Returns `None` after it reported wrong settings.
+    pub fn make(state: &'a Arc<SessionState>, timer: &'a CallTimer) -> Option<Self> {
+        timer.start("make a producer", Duration::ZERO);
+        let callbacks = ProducerCallbacks {
+            state: Arc::clone(state),
+            failed: Mutex::new(None),
+        };
+        let config = state.settings.producer_config();
+        match BaseProducer::from_config_and_context(&config, callbacks) {
+            Ok(producer) => Some(Self {
+                state,
+                timer,
+                producer,
+            }),
+            Err(error) => {
+                let why = format!("cannot make a producer: {error}");
+                state.report(KafkaEvent::WrongSettings { why });
+                None
+            }
+        }
+    }
+
+    /// Returns the producer's client.
+    pub fn client(&self) -> &Client<ProducerCallbacks> {
+        self.producer.client()
+    }
+
+    /// Initialises transactions, which ends an open transaction of this name.
+    pub fn init(&self, limit: Duration) -> KafkaResult<()> {
+        self.timer.start("init_transactions", limit);
+        let initialised = self.producer.init_transactions(limit);
+        match &initialised {
+            Ok(()) => self.timer.answered(),
+            Err(_) => self.serve(),
+        }
+        initialised
+    }
+
+    /// Begins a transaction. Errors: the producer cannot be used any more.
+    pub fn begin(&self) -> Result<(), Stop> {
+        self.timer.start("begin_transaction", Duration::ZERO);
+        self.producer
+            .begin_transaction()
+            .map_err(|error| Stop::Fatal(error.to_string(), error.rdkafka_error_code()))
+    }
+
+    /// Adds group offsets to the transaction, with a member's metadata.
+    pub fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        metadata: &ConsumerGroupMetadata,
+    ) -> KafkaResult<()> {
+        self.time_offsets();
+        self.producer
+            .send_offsets_to_transaction(offsets, metadata, CALL_MAX)
+    }
+
+    /// Adds group offsets to the transaction by group name only.
+    ///
+    /// Errors: the broker's answer, or `None` when the group's name holds a NUL.
+    pub fn send_group_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+    ) -> Result<(), Option<TransactionError>> {
+        self.time_offsets();
+        let group = &self.state.settings.group;
+        ffi::send_group_offsets(self.client(), group, offsets, CALL_MAX)
+    }
+
+    fn time_offsets(&self) {
+        self.timer
+            .start_with_coordinator("send_offsets_to_transaction", OFFSETS_CALL_MAX);
+    }
+
+    /// Hands a record to the producer. Waits while the queue is full. Errors:
+    /// librdkafka's other errors.
+    pub fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), Stop> {
+        while let Err((error, back)) = self.producer.send(record) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(error.into());
+            }
+            self.check_alive()?;
+            self.producer.poll(Duration::from_millis(1));
+            record = back;
+        }
+        Ok(())
+    }
+
+    /// Calls `send_all`, then takes all delivery reports. A commit would wait
+    /// 100 ms for each report that is left. An abort would wait for all of them.
+    pub fn produce(&self, send_all: impl FnOnce() -> Result<(), Stop>) -> Result<(), Stop> {
+        self.timer.start("produce", MESSAGE_MAX);
+        let sent = send_all();
+        let reported = self.take_reports();
+        let failed = self.producer.context().take_failed();
+        sent?;
+        reported?;
+        match failed {
+            Some(code) => Err(Stop::from(KafkaError::MessageProduction(code))),
+            None => Ok(()),
+        }
+    }
+
+    fn take_reports(&self) -> Result<(), Stop> {
+        while self.producer.in_flight_count() > 0 {
+            self.check_alive()?;
+            self.producer.poll(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Commits the transaction. All delivery reports must be taken.
+    pub fn commit(&self) -> Result<(), TransactionError> {
+        self.timer.start("commit_transaction", CALL_MAX);
+        let committed = ffi::commit_transaction(self.client(), CALL_MAX);
+        if committed.is_ok() {
+            self.timer.answered();
+        }
+        committed
+    }
+
+    /// Aborts the transaction. Errors: the producer cannot be used any more, or
+    /// the session ends.
+    pub fn abort(&self) -> Result<(), Stop> {
+        loop {
+            self.check_alive()?;
+            self.timer.start("abort_transaction", CALL_MAX);
+            let aborted = self.producer.abort_transaction(CALL_MAX);
+            self.serve();
+            let Err(error) = aborted else {
+                // The abort itself fails the deliveries that it takes back.
+                self.producer.context().take_failed();
+                return Ok(());
+            };
+            if !transaction_error(&error).is_some_and(RDKafkaError::is_retriable) {
+                return Err(Stop::Fatal(error.to_string(), error.rdkafka_error_code()));
+            }
+            thread::sleep(RETRY_AFTER);
+            self.state
+                .unreachable(format!("a transaction cannot be aborted: {error}"));
+        }
+    }
+
+    /// Serves the log lines and errors in the producer's queue.
+    pub fn serve(&self) {
+        self.producer.poll(Duration::ZERO);
+        for _ in 0..1_000 {
+            if self.producer.in_flight_count() == 0 {
+                return;
+            }
+            self.producer.poll(Duration::ZERO);
+        }
+    }
+
+    /// Errors: the session has ended.
+    pub fn check_alive(&self) -> Result<(), Stop> {
+        match self.state.is_alive() {
+            true => Ok(()),
+            false => Err(Stop::SessionEnded),
+        }
+    }
+
+    /// Reports that the producer was fenced, if this code says so.
+    pub fn report_fenced(&self, code: Option<RDKafkaErrorCode>) {
+        if code.is_some_and(convert::is_producer_fenced) {
+            self.state.report(KafkaEvent::ProducerFenced);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_before_the_commit_ends_in_an_abort_unless_it_is_fatal_or_a_size() {
+        let stop = |code| Stop::from(KafkaError::MessageProduction(code));
+        assert!(matches!(
+            stop(RDKafkaErrorCode::MessageSizeTooLarge),
+            Stop::TooLarge
+        ));
+        assert!(matches!(
+            stop(RDKafkaErrorCode::MessageTimedOut),
+            Stop::Refused(_)
+        ));
+        assert!(matches!(
+            stop(RDKafkaErrorCode::Fatal),
+            Stop::Fatal(_, Some(RDKafkaErrorCode::Fatal))
+        ));
+    }
+}

@@ -1,0 +1,265 @@
+//! The transaction thread: finds the topics, starts a producer, then runs one
+//! move at a time. Decides nothing about records.
+
+use super::clearing;
+use super::moves::Move;
+use super::producer::{RETRY_AFTER, Stop, TimedProducer, transaction_error};
+use super::topics;
+use crate::kafka::call_monitor::CallTimer;
+use crate::kafka::group::metadata::GroupMetadata;
+use crate::kafka::requests::{ConsumerInbox, ConsumerRequest, TransactionRequest};
+use crate::kafka::session_state::SessionState;
+use crate::model::message::{
+    BrokerHealth, KafkaEvent, MoveRequest, OpenTransaction, ProducerStart,
+};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// The limits of `init_transactions` for the first producers of a session.
+const FIRST_INIT_LIMITS: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(200),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(1_000),
+];
+/// The limit of each later call: shorter than the lease of a reservation.
+const INIT_LIMIT: Duration = Duration::from_secs(1);
+/// The pause before a new producer is made.
+const NEW_PRODUCER_AFTER: Duration = Duration::from_secs(1);
+/// While no move is requested, the producer's log lines are served this often.
+const IDLE: Duration = Duration::from_millis(100);
+/// After a slower transaction, the next one gets a new producer. Otherwise an
+/// offset commit that is delayed in the network could join the next transaction.
+const SLOW_TRANSACTION: Duration = Duration::from_secs(2);
+
+/// State that the transaction thread needs of its session.
+pub struct TransactionShared {
+    pub state: Arc<SessionState>,
+    pub consumer: Arc<ConsumerInbox>,
+    pub metadata: Arc<GroupMetadata>,
+}
+
+/// Connects, then runs moves until the session ends.
+pub fn run(shared: &TransactionShared, requests: &Receiver<TransactionRequest>, timer: &CallTimer) {
+    let state = &shared.state;
+    let Some(first) = TimedProducer::make(state, timer) else {
+        return;
+    };
+    let Some(found) = topics::find(&first) else {
+        return;
+    };
+    // The consumer joins the group while the producer starts. Joining fences an
+    // earlier process of this name, which might still add to its transaction.
+    // Committed offsets in that transaction cannot be read before it has ended;
+    // all others can.
+    let subscribe = ConsumerRequest::Subscribe(found.subscription);
+    shared.consumer.send(subscribe);
+    drop(found.admin);
+    let Some(mut producer) = connect(first, &producer_start(state), requests) else {
+        return;
+    };
+    loop {
+        timer.start("wait for moves", IDLE);
+        let request = match requests.recv_timeout(IDLE) {
+            Ok(TransactionRequest::Move(request)) => request,
+            Ok(TransactionRequest::RenewProducer(start)) => {
+                match renew(producer, &start, requests) {
+                    Some(made) => producer = made,
+                    None => return,
+                }
+                continue;
+            }
+            Ok(TransactionRequest::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                producer.serve();
+                continue;
+            }
+        };
+        let started = state.now();
+        let metadata = shared.metadata.get(request.generation);
+        let Some(event) = Move::new(&producer, &request).run(metadata.as_deref()) else {
+            return;
+        };
+        let unsure = matches!(event, KafkaEvent::MoveUnsure { .. });
+        state.report(event);
+        if unsure {
+            // The runner drops this session. A new producer of this session
+            // would fence the producer of the next session.
+            return wait_for_end(requests, timer);
+        }
+        let slow = state.now().saturating_sub(started) > SLOW_TRANSACTION;
+        // A new producer first clears an open transaction.
+        if slow || state.open_transaction() != OpenTransaction::Nothing {
+            match renew(producer, &producer_start(state), requests) {
+                Some(made) => producer = made,
+                None => return,
+            }
+        }
+    }
+}
+
+fn producer_start(state: &SessionState) -> ProducerStart {
+    ProducerStart {
+        clear: state.open_transaction(),
+        brokers: match state.sessions.had_broker_fault() {
+            true => BrokerHealth::RecentFault,
+            false => BrokerHealth::Good,
+        },
+    }
+}
+
+/// Replaces the producer.
+fn renew<'a>(
+    producer: TimedProducer<'a>,
+    start: &ProducerStart,
+    requests: &Receiver<TransactionRequest>,
+) -> Option<TimedProducer<'a>> {
+    let (state, timer) = (producer.state, producer.timer);
+    drop(producer);
+    connect(TimedProducer::make(state, timer)?, start, requests)
+}
+
+fn wait_for_end(requests: &Receiver<TransactionRequest>, timer: &CallTimer) {
+    loop {
+        timer.start("wait for the session's end", IDLE);
+        match requests.recv_timeout(IDLE) {
+            Ok(TransactionRequest::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+/// Returns a producer with initialised transactions, after it has cleared an open
+/// transaction. Returns `None` when the session ends first.
+///
+/// librdkafka requests its producer id at once, and then every 500 ms. The
+/// coordinator refuses while it ends the earlier transaction, which takes some
+/// 100 ms. So each of the first producers gets little time: the next producer's
+/// first request comes sooner than this producer's second one. Measured with
+/// kill -9 in the middle of a transaction: the first POST comes 0.3 to 0.5 s
+/// after the restart instead of 0.6 to 1.1 s.
+fn connect<'a>(
+    first: TimedProducer<'a>,
+    start: &ProducerStart,
+    requests: &Receiver<TransactionRequest>,
+) -> Option<TimedProducer<'a>> {
+    let (state, timer) = (first.state, first.timer);
+    // A dropped producer may still send its request, and fence the next one.
+    // While the brokers are slow, that could repeat without end.
+    let first_limits = match start.brokers {
+        BrokerHealth::RecentFault => &[][..],
+        BrokerHealth::Good => &FIRST_INIT_LIMITS[..],
+    };
+    let mut limits = first_limits.iter().copied();
+    let mut producer = first;
+    while state.is_alive() {
+        match initialise(&producer, limits.next(), requests) {
+            Initialised::Yes => match clear(&producer, &start.clear) {
+                Cleared::Yes => return Some(producer),
+                Cleared::Slowly => {
+                    return refuse_pending(state, requests).then_some(producer);
+                }
+                Cleared::No => thread::sleep(NEW_PRODUCER_AFTER),
+            },
+            Initialised::TooSlow => {}
+            Initialised::No => thread::sleep(NEW_PRODUCER_AFTER),
+        }
+        if !refuse_pending(state, requests) {
+            return None;
+        }
+        drop(producer);
+        producer = TimedProducer::make(state, timer)?;
+    }
+    None
+}
+
+/// Refuses pending moves: their reservations would lose their lease while they
+/// wait. Returns whether the session continues.
+fn refuse_pending(state: &SessionState, requests: &Receiver<TransactionRequest>) -> bool {
+    for request in requests.try_iter() {
+        match request {
+            TransactionRequest::Move(MoveRequest { write, .. }) => {
+                state.report(KafkaEvent::MoveRefused {
+                    write,
+                    took: Duration::ZERO,
+                    why: "transactions are not initialised yet".to_owned(),
+                    open: OpenTransaction::Nothing,
+                });
+            }
+            // The producer is new already.
+            TransactionRequest::RenewProducer(_) => {}
+            TransactionRequest::End => return false,
+        }
+    }
+    true
+}
+
+enum Initialised {
+    Yes,
+    /// Not within the limit: another producer may be faster.
+    TooSlow,
+    /// The producer cannot be used.
+    No,
+}
+
+/// Initialises transactions within the limit. Without a limit, repeats the call
+/// until it answers.
+fn initialise(
+    producer: &TimedProducer<'_>,
+    limit: Option<Duration>,
+    requests: &Receiver<TransactionRequest>,
+) -> Initialised {
+    let state = producer.state;
+    while state.is_alive() {
+        let Err(error) = producer.init(limit.unwrap_or(INIT_LIMIT)) else {
+            return Initialised::Yes;
+        };
+        match transaction_error(&error) {
+            Some(answer) if answer.is_retriable() => {
+                if limit.is_some() {
+                    return Initialised::TooSlow;
+                }
+                state.unreachable(format!("transactions cannot be initialised: {answer}"));
+                if !refuse_pending(state, requests) {
+                    return Initialised::No;
+                }
+                thread::sleep(RETRY_AFTER);
+            }
+            _ => {
+                producer.report_fenced(error.rdkafka_error_code());
+                state.waiting(format!("transactions cannot be initialised: {error}"));
+                return Initialised::No;
+            }
+        }
+    }
+    Initialised::No
+}
+
+/// The result of clearing an open transaction.
+enum Cleared {
+    Yes,
+    /// The reservations of pending moves have lost their lease.
+    Slowly,
+    No,
+}
+
+fn clear(producer: &TimedProducer<'_>, open: &OpenTransaction) -> Cleared {
+    let state = producer.state;
+    let started = state.now();
+    let why = match clearing::clear(producer, open) {
+        Ok(()) if state.now().saturating_sub(started) < INIT_LIMIT => return Cleared::Yes,
+        Ok(()) => return Cleared::Slowly,
+        Err(Stop::SessionEnded) => return Cleared::No,
+        Err(Stop::TooLarge) => "a record without a value is too large".to_owned(),
+        Err(Stop::Refused(why)) => why,
+        Err(Stop::Fatal(why, code)) => {
+            producer.report_fenced(code);
+            why
+        }
+    };
+    state.waiting(format!("an open transaction cannot be ended yet: {why}"));
+    Cleared::No
+}

@@ -1,0 +1,104 @@
+//! Finds the topics of a session before it subscribes, and checks their settings.
+//! Creates and changes nothing. Runs on the transaction thread.
+
+use super::producer::{CALL_MAX, TimedProducer};
+use crate::kafka::admin::{self, Admin};
+use crate::kafka::call_monitor::CLIENT_MAX;
+use crate::kafka::check;
+use crate::model::message::KafkaEvent;
+use crate::model::position::Topic;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+/// The pause before topics are listed again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The topics of a session.
+pub struct FoundTopics {
+    /// Names of the source and delay topics, also of those that an older schedule
+    /// left over.
+    pub subscription: Vec<String>,
+    /// Closing this client takes time: drop it after the group is joined.
+    pub admin: Option<Admin>,
+}
+
+/// Waits until all needed topics exist. Returns `None` when the session ends
+/// first, or must not continue.
+pub fn find(producer: &TimedProducer<'_>) -> Option<FoundTopics> {
+    let (state, settings) = (producer.state, &producer.state.settings);
+    let client = state.sessions.calls.client(state.number);
+    client.start("list topics", CLIENT_MAX);
+    while state.is_alive() {
+        producer.timer.start("list topics", CALL_MAX + RETRY_AFTER);
+        producer.serve();
+        let why = match admin::existing(settings, producer.client(), CALL_MAX) {
+            Err(error) => format!("topics cannot be listed: {error}"),
+            Ok(existing) => {
+                client.start("list topics", CLIENT_MAX);
+                let missing: Vec<String> = settings
+                    .needed_topics()
+                    .into_iter()
+                    .filter(|topic| !existing.contains_key(topic))
+                    .map(|topic| settings.topics.name(topic))
+                    .collect();
+                let topics: Vec<Topic> = existing.keys().copied().collect();
+                match missing.is_empty() {
+                    false => format!("topics do not exist: {}", missing.join(", ")),
+                    true => match check_settings(producer, &topics) {
+                        Checked::Good(admin) => {
+                            let read = topics.iter().filter(|topic| **topic != Topic::DeadLetter);
+                            return Some(FoundTopics {
+                                subscription: read.map(|t| settings.topics.name(*t)).collect(),
+                                admin,
+                            });
+                        }
+                        Checked::Wrong => return None,
+                        Checked::NotYet(why) => why,
+                    },
+                }
+            }
+        };
+        if client.is_overdue() {
+            let why = "the producer's client does not answer, although the brokers do";
+            state.consumer_fault(why.to_owned());
+            return None;
+        }
+        state.waiting(why);
+        thread::sleep(RETRY_AFTER);
+    }
+    None
+}
+
+enum Checked {
+    Good(Option<Admin>),
+    /// The session has reported wrong settings.
+    Wrong,
+    NotYet(String),
+}
+
+fn check_settings(producer: &TimedProducer<'_>, topics: &[Topic]) -> Checked {
+    let state = producer.state;
+    let accepted = &state.sessions.topics_accepted;
+    if state.settings.embedded || accepted.load(Ordering::Acquire) {
+        return Checked::Good(None);
+    }
+    producer.timer.start("read topic settings", admin::TIMEOUT);
+    match check::wrong_topics(&state.settings, topics) {
+        Ok((wrong, admin)) if wrong.is_empty() => {
+            accepted.store(true, Ordering::Release);
+            Checked::Good(Some(admin))
+        }
+        Ok((wrong, _)) => {
+            state.report(KafkaEvent::WrongSettings {
+                why: wrong.join("; "),
+            });
+            Checked::Wrong
+        }
+        Err(error) if error.is_denied() => {
+            tracing::warn!(%error, "topic settings are not checked: not allowed to read them");
+            Checked::Good(None)
+        }
+        Err(error) => Checked::NotYet(format!("topic settings cannot be read: {error}")),
+    }
+}
