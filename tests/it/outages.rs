@@ -192,7 +192,7 @@ fn a_coordinator_without_a_replacement_is_waited_for_and_never_ends_the_process(
 }
 
 /// Kafka may end a transaction without its marker in a partition that has no leader
-/// at that moment, as after a start of its only broker. The next commit would bring
+/// just then, as after a start of its only broker. The next commit would bring
 /// back what was aborted.
 #[test]
 fn a_broker_that_dies_within_a_transaction_brings_nothing_of_it_back() {

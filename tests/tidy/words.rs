@@ -44,6 +44,7 @@ const NAMES_OF_OTHERS: &[&str] = &[
     "try_acquire_owned",
     "acquire_owned",
     "OwnedFd",
+    "OwnedHeaders",
     "OwnedMessage",
     "OwnedWriteHalf",
     "OwnedReadHalf",
@@ -132,9 +133,11 @@ fn phrases(text: &str) -> Vec<(usize, &'static str)> {
             let (before, after) = (&plain[..at], &plain[at + phrase.len()..]);
             let inside = before.ends_with(char::is_alphanumeric)
                 || after.starts_with(|c: char| c.is_alphanumeric());
-            // "in all cases" is plain; "twelve in all" is not.
-            let plain_all =
-                *phrase == "in all" && after.trim_start().starts_with(char::is_alphanumeric);
+            // "in all cases" is plain, and so is a loop; "twelve in all" is not.
+            let next = after.trim_start_matches([' ', '.']);
+            let goes_on = next.starts_with(|c: char| c.is_alphanumeric() || c == '{');
+            let ends = after.starts_with(". ");
+            let plain_all = *phrase == "in all" && goes_on && !ends;
             if !inside && !plain_all {
                 found.push((starts.partition_point(|start| *start <= at), *phrase));
             }

@@ -163,7 +163,7 @@ impl Member {
         self.consumer.client().fatal_error().map(|(code, _)| code)
     }
 
-    /// Asks to leave the group and waits until it has given back everything.
+    /// Asks to leave the group and waits until it has no partition any more.
     pub fn leave(&self) {
         self.consumer.unsubscribe();
         self.until_assigned(0);

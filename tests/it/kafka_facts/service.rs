@@ -189,7 +189,7 @@ fn a_transaction_that_the_coordinator_timed_out_ends_in_readoption_and_never_the
 fn a_session_abandoned_within_a_revocation_closes() {
     let (mut scene, proxy, ringback) = behind_a_proxy("facts-revocation-open");
     let held = hold_a_commit(&mut scene, &proxy);
-    // What is in a transaction without an end is not given back yet.
+    // A partition with records in an open transaction is not revoked yet.
     let lost = proxy.trap(Fate::Lose, Wanted::answer(&[Api::HEARTBEAT]).all());
     wait::until("the session to be lost", || {
         ringback.log().contains("partitions revoked")

@@ -16,7 +16,7 @@ const WAITING_MAX: i32 = 4_096;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A port of 127.0.0.1 on which nothing listens, not given out before.
+/// A port of 127.0.0.1 on which nothing listens, not handed out before.
 pub fn free() -> u16 {
     let start = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
     for _ in 0..COUNT {
