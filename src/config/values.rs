@@ -14,7 +14,7 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 /// The most that `--record-max-bytes` allows. What large records in flight cost
-/// is bounded by the engine's slots (`engine::slots`).
+/// is bounded by the engine's slots (`engine::fairness`).
 pub const RECORD_BYTES: RangeInclusive<u64> = KIB..=64 * MIB;
 
 /// A whole number within a range.

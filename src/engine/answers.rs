@@ -115,7 +115,7 @@ impl Engine {
             unreachable!("L3: what was being reserved stayed so until the answer");
         };
         let start_by = sent_at.plus(LEASE);
-        self.fresh.give_back();
+        self.start_slots.release();
         if !running || self.drain.is_some() {
             // Certainly not sent: the last snapshot takes the mark back.
             owned.active -= 1;
@@ -169,7 +169,7 @@ impl Engine {
             attempt,
             published_at: held.history.published_at,
             first: held.history.attempts_made == 0,
-            fresh: true,
+            holds_start_slot: true,
         };
         let order = AttemptRequest {
             position,
@@ -184,8 +184,8 @@ impl Engine {
                 false => Isolation::Isolated,
             },
         };
-        self.fresh.take();
-        self.fresh.started(position, self.now);
+        self.start_slots.take();
+        self.start_slots.started(position, self.now);
         let before = self.attempts.insert(position, running);
         assert!(before.is_none(), "L3: one residence, one send");
         let owned = self
@@ -299,7 +299,7 @@ impl Engine {
             unreachable!("L3: what was being reserved stayed so until the answer");
         };
         owned.active -= 1;
-        self.fresh.give_back();
+        self.start_slots.release();
         if owned.phase == Phase::Running {
             self.lanes.put_back(held.lane, position, held.record.size());
             owned.ledger.replace(position.offset, Entry::Waiting(held));

@@ -1,7 +1,7 @@
 //! How attempts end, and what is remembered of those whose record is no longer
 //! in hand.
 
-use super::failing::Failure;
+use super::fairness::Failure;
 use super::ledger::{Entry, Held, Moving};
 use super::offsets::Mark;
 use super::{Engine, Known, Running};
@@ -123,19 +123,19 @@ impl Engine {
     fn end_running(&mut self, position: Position) -> Option<Running> {
         let running = self.attempts.remove(&position)?;
         self.lanes.release(running.lane, running.bytes);
-        if running.fresh {
-            self.fresh.give_back();
+        if running.holds_start_slot {
+            self.start_slots.release();
         }
         Some(running)
     }
 
-    /// Attempts that last make room for fresh ones.
+    /// Releases the start slots of attempts that last.
     pub(super) fn age_attempts(&mut self) {
-        while let Some(position) = self.fresh.pop_aged(self.now) {
+        while let Some(position) = self.start_slots.pop_expired(self.now) {
             if let Some(running) = self.attempts.get_mut(&position)
-                && std::mem::take(&mut running.fresh)
+                && std::mem::take(&mut running.holds_start_slot)
             {
-                self.fresh.give_back();
+                self.start_slots.release();
             }
         }
     }

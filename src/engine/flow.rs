@@ -2,7 +2,7 @@
 //! attempt's end on: read, due, tenant, lane; outcome, verdict, disposition.
 
 use super::event::Action;
-use super::lanes::Room;
+use super::fairness::Admission;
 use super::ledger::{Entry, Held, Moving, Standing};
 use super::offsets::{Began, Mark};
 use super::owned::{Arrived, Delivered, Phase};
@@ -242,11 +242,12 @@ impl Engine {
             .partitions
             .get_mut(&partition)
             .expect("dispatch looked it up");
-        let room = self.lanes.room(lane, owned.ledger.crowd(), now);
-        let light = self.lanes.is_light(lane);
-        match room {
-            Room::Yes => {
-                if light {
+        let occupancy = owned.ledger.occupancy();
+        let admission = self.lanes.admission(lane, occupancy, now);
+        let under_half_full = self.lanes.is_under_half_full(lane);
+        match admission {
+            Admission::Admit => {
+                if under_half_full {
                     owned.full_streak = 0;
                 }
                 let bytes = record.size();
@@ -269,25 +270,27 @@ impl Engine {
                 self.lanes.push(lane, position, bytes);
                 (Step::Taken, None)
             }
-            Room::ProcessFull => (Step::Stays(None), Some(arrived)),
-            Room::Hold => (Step::Stays(Some(now.plus(LOOK_AGAIN))), Some(arrived)),
-            Room::Soon
+            Admission::StopReading => (Step::Stays(None), Some(arrived)),
+            Admission::WaitBriefly => (Step::Stays(Some(now.plus(LOOK_AGAIN))), Some(arrived)),
+            Admission::WaitUnlessBlocking
                 if owned.full_streak >= FULL_STREAK || owned.only_waits_for(&call.tenant) =>
             {
                 (Step::Stays(Some(now.plus(LOOK_AGAIN))), Some(arrived))
             }
-            Room::Soon | Room::No | Room::NotTried if owned.is_full_of_moves() => {
+            Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried
+                if owned.is_full_of_moves() =>
+            {
                 (Step::Stays(None), Some(arrived))
             }
-            Room::Soon | Room::No | Room::NotTried => {
+            Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried => {
                 owned.full_streak = owned.full_streak.saturating_add(1);
                 let Arrived {
                     record,
                     mut history,
                     ..
                 } = arrived;
-                let verdict = match room {
-                    Room::NotTried => self.schedule.divert_shortly(&mut history, now),
+                let verdict = match admission {
+                    Admission::DivertUntried => self.schedule.divert_shortly(&mut history, now),
                     _ => self.schedule.divert(&mut history, now),
                 };
                 let id = Some(call.id);

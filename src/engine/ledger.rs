@@ -2,7 +2,7 @@
 //! finished, and the record in hand for it. Answers what to commit; decides
 //! nothing about records.
 
-use super::lanes::{Crowd, LaneId};
+use super::fairness::{LaneId, Occupancy};
 use super::offsets::{self, Began, ENTRY_BYTES_MAX, Map, Mark};
 use super::verdict::Verdict;
 use crate::model::attempt::AttemptResult;
@@ -177,17 +177,17 @@ impl Ledger {
         self.entries.len() < UNFINISHED_MAX && self.bytes + ENTRY_BYTES_WORST <= ENTRY_BYTES_MAX
     }
 
-    /// How much of that is taken: a half stays for what can start, and half of
-    /// the rest for what waits for tenants that answer.
+    /// Returns how much of its capacity is used. Half of it is for records that can
+    /// start, half of the rest for records that wait for tenants that answer.
     #[must_use]
-    pub fn crowd(&self) -> Crowd {
+    pub fn occupancy(&self) -> Occupancy {
         let beyond = |share: usize| {
             self.entries.len() >= UNFINISHED_MAX / share || self.bytes >= ENTRY_BYTES_MAX / share
         };
         match (beyond(4), beyond(2)) {
-            (_, true) => Crowd::Crowded,
-            (true, false) => Crowd::Filling,
-            (false, false) => Crowd::Roomy,
+            (_, true) => Occupancy::High,
+            (true, false) => Occupancy::Medium,
+            (false, false) => Occupancy::Low,
         }
     }
 

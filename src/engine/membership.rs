@@ -1,8 +1,8 @@
 //! Partitions come and go: assignment and adoption of what the last owner
 //! left, revocation, re-adoption after an unclear outcome, drain.
 
-use super::caution::Caution;
 use super::event::Action;
+use super::fairness::RampUp;
 use super::ledger::{Entry, Ledger};
 use super::offsets::{self, Began, Unusable};
 use super::owned::{Delivered, Owned, Phase};
@@ -122,7 +122,7 @@ impl Engine {
         self.begin_to_read(partition, found.log_start);
     }
 
-    /// An adopted partition goes to work: caution after a crash, what the log
+    /// An adopted partition goes to work: few attempts after a crash, what the log
     /// has lost, and where reading begins.
     fn begin_to_read(&mut self, partition: Partition, log_start: NextOffset) {
         let now = self.now;
@@ -138,7 +138,7 @@ impl Engine {
         let unclean = owned.ledger.entries().any(|(offset, entry)| {
             matches!(entry, Entry::Listed(offsets::Mark::Reserved)) && strange(offset)
         });
-        owned.caution = unclean.then(|| Caution::new(now));
+        owned.ramp_up = unclean.then(|| RampUp::new(now));
         let (unfinished, in_doubt) = (owned.ledger.len(), owned.ledger.reserved());
         let lost = pass_lost(owned, log_start);
         let from = owned.ledger.base().max(log_start);
@@ -319,7 +319,7 @@ impl Engine {
             match entry {
                 Entry::Reserving(held) => {
                     self.lanes.release(held.lane, held.record.size());
-                    self.fresh.give_back();
+                    self.start_slots.release();
                 }
                 Entry::Moving(moving) => {
                     if let (Some(record), Some(ended)) = (moving.id, moving.ended) {

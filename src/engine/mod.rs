@@ -4,24 +4,19 @@
 //! A record's way: `flow` (read, due, tenant, lane) -> `writes` (reservation)
 //! -> `answers` (granted) -> attempt -> `ends` (outcome, verdict) -> `writes`
 //! (move) -> `answers` (done). `membership` brings and takes partitions;
-//! `ledger`, `lanes`, `fresh`, `offsets` and `verdict` hold the state and the
-//! arithmetic that these decide with; `failing` and `overview` are for operators.
+//! `ledger`, `fairness`, `offsets` and `verdict` hold the state and the arithmetic
+//! of these decisions; `overview` is for operators.
 
 mod answers;
-mod caution;
 mod ends;
 pub mod event;
-mod failing;
+mod fairness;
 mod flow;
-mod fresh;
-mod lanes;
 mod ledger;
-mod limit;
 mod membership;
 pub mod offsets;
 mod overview;
 mod owned;
-mod slots;
 mod verdict;
 mod writes;
 
@@ -33,10 +28,7 @@ use crate::model::position::{Generation, Partition, Position};
 use crate::model::tenant::{TenantId, Tenants};
 use crate::model::time::UnixMillis;
 use event::{Action, EngineSettings, Event};
-use failing::Failing;
-use fresh::Fresh;
-use lanes::{LaneId, Lanes};
-use limit::Round;
+use fairness::{Failing, LaneId, Lanes, Round, StartSlots};
 use membership::{Drain, Revoking};
 use owned::Owned;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -59,7 +51,7 @@ pub struct Engine {
     first: usize,
     lanes: Lanes,
     attempts: HashMap<Position, Running>,
-    fresh: Fresh,
+    start_slots: StartSlots,
     failing: Failing,
     /// How attempts ended whose reservation outlived our hold on their record:
     /// met again by the record itself, when it is read again.
@@ -94,8 +86,7 @@ struct Running {
     attempt: u8,
     published_at: UnixMillis,
     first: bool,
-    /// Whether it holds a fresh slot.
-    fresh: bool,
+    holds_start_slot: bool,
 }
 
 impl Engine {
@@ -117,7 +108,7 @@ impl Engine {
             partitions: BTreeMap::new(),
             first: 0,
             attempts: HashMap::new(),
-            fresh: Fresh::default(),
+            start_slots: StartSlots::default(),
             failing: Failing::default(),
             known: HashMap::new(),
             generation: Generation(0),
@@ -144,7 +135,7 @@ impl Engine {
             Event::AttemptFinished { position, ended } => self.on_attempt_finished(position, ended),
             Event::AttemptExpired { position } => self.on_attempt_expired(position),
             Event::TenantsReplaced(tenants) => self.on_tenants_replaced(tenants),
-            Event::Wake { worked } => self.fresh.worked(worked),
+            Event::Wake { worked } => self.start_slots.set_worked(worked),
             Event::Drain => self.on_drain(),
         }
     }

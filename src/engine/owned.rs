@@ -1,7 +1,7 @@
 //! One partition that the group gave us: its ledger, what was read and not yet
 //! looked at, what waits to be moved, and the write that is outstanding.
 
-use super::caution::Caution;
+use super::fairness::RampUp;
 use super::ledger::Ledger;
 use super::offsets::Began;
 use crate::model::attempt::AttemptResult;
@@ -115,7 +115,7 @@ pub struct Owned {
     pub write_now: bool,
     pub in_write: Option<InWrite>,
     /// Its last owner stopped in the middle, not long ago.
-    pub caution: Option<Caution>,
+    pub ramp_up: Option<RampUp>,
     /// Reserved, being reserved or in flight, by this life.
     pub active: usize,
     /// It was adopted with a valid map: the group's offsets are not lost.
@@ -152,7 +152,7 @@ impl Owned {
             dirty_since: None,
             write_now: false,
             in_write: None,
-            caution: None,
+            ramp_up: None,
             active: 0,
             had_map: false,
             began: Began {
@@ -283,17 +283,17 @@ impl Owned {
 
     /// Whether one more record may be reserved.
     pub fn may_reserve(&self, now: UnixMillis) -> bool {
-        let window = self.caution.as_ref().map(|caution| caution.window(now));
+        let window = self.ramp_up.as_ref().map(|ramp_up| ramp_up.window(now));
         self.phase == Phase::Running && window.is_none_or(|window| self.active < window)
     }
 
     /// An attempt from here has ended.
     pub fn end_attempt(&mut self, now: UnixMillis) {
         self.active -= 1;
-        if let Some(caution) = &mut self.caution {
-            caution.completed(now);
+        if let Some(ramp_up) = &mut self.ramp_up {
+            ramp_up.completed(now);
         }
-        self.caution.take_if(|caution| caution.is_over(now));
+        self.ramp_up.take_if(|ramp_up| ramp_up.is_over(now));
     }
 
     /// Deliveries that no acknowledged write has told yet.

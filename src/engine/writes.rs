@@ -236,7 +236,7 @@ impl Engine {
     /// their deliveries stand uncommitted while that runs.
     fn settling(&self) -> BTreeSet<Partition> {
         let gap = self.writes.moving.is_none() && self.now < self.writes.move_not_before;
-        let outstanding = (self.uncommitted() + self.fresh.taken()) as u32;
+        let outstanding = (self.uncommitted() + self.start_slots.taken()) as u32;
         let took = self.writes.move_took;
         if !gap || took < MOVE_SLOW || took * outstanding < SETTLE_FROM {
             return BTreeSet::new();
@@ -321,12 +321,12 @@ impl Engine {
         if self.is_pressing() {
             return chosen;
         }
-        let fresh_max = match self.writes.are_slow() {
+        let start_slots_max = match self.writes.are_slow() {
             true => SLOW_UNCOMMITTED_MAX - self.uncommitted(),
             false => usize::MAX,
         };
-        self.fresh.hold_to(fresh_max);
-        while self.fresh.has_room() {
+        self.start_slots.set_max(start_slots_max);
+        while self.start_slots.has_free() {
             let partitions = &self.partitions;
             let eligible = |p: Position| {
                 free.contains(&p.partition) && partitions[&p.partition].may_reserve(now)
@@ -351,7 +351,7 @@ impl Engine {
                 continue;
             }
             owned.ledger.replace(offset, Entry::Reserving(held));
-            self.fresh.take();
+            self.start_slots.take();
             owned.active += 1;
             owned
                 .in_write
@@ -431,15 +431,19 @@ impl Engine {
             if let Some(at) = self.lanes.next_pause_end() {
                 consider(at);
             }
-            if let Some(at) = self.fresh.next(self.now).filter(|_| self.lanes.has_turns()) {
+            if let Some(at) = self
+                .start_slots
+                .next_expiry(self.now)
+                .filter(|_| self.lanes.has_turns())
+            {
                 consider(at.max(not_before));
             }
             let pressing = self.is_pressing();
             for owned in free.clone() {
                 if self.lanes.has_turns()
-                    && let Some(caution) = &owned.caution
+                    && let Some(ramp_up) = &owned.ramp_up
                 {
-                    consider(caution.next(self.now).max(not_before));
+                    consider(ramp_up.next(self.now).max(not_before));
                 }
                 if owned.write_now || (pressing && owned.dirty_since.is_some()) {
                     consider(not_before);

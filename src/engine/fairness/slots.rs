@@ -18,7 +18,7 @@
 //! a sixteenth of all, or one of a dead tenant would hold up the others: beyond
 //! 4 MiB a record, with 1,024 slots, sixteen of the largest are the bound.
 
-use super::limit::Standing;
+use super::limit::TenantStatus;
 use std::collections::BTreeSet;
 
 /// What one slot carries.
@@ -26,7 +26,7 @@ pub const SLOT_BYTES: usize = 64 << 10;
 
 /// What a lane's next attempt is: which slots are open to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum SlotClass {
     /// Of a tenant that answers.
     Answering,
     /// The only one of a tenant of whom nothing is known.
@@ -37,17 +37,17 @@ pub enum Kind {
     Hanging,
 }
 
-impl Kind {
+impl SlotClass {
     const ALL: [Self; 4] = [Self::Answering, Self::First, Self::Further, Self::Hanging];
 
     /// That of a tenant like this beside so many under way.
     #[must_use]
-    pub fn of(standing: Standing, active: usize) -> Self {
-        match standing {
-            Standing::Answering => Self::Answering,
-            Standing::Unknown if active == 0 => Self::First,
-            Standing::Unknown => Self::Further,
-            Standing::Hanging => Self::Hanging,
+    pub fn of(status: TenantStatus, active: usize) -> Self {
+        match status {
+            TenantStatus::Answering => Self::Answering,
+            TenantStatus::Untried if active == 0 => Self::First,
+            TenantStatus::Untried => Self::Further,
+            TenantStatus::Hanging => Self::Hanging,
         }
     }
 }
@@ -56,7 +56,7 @@ impl Kind {
 #[derive(Debug)]
 pub struct Slots {
     max: usize,
-    held: [usize; Standing::ALL.len()],
+    held: [usize; TenantStatus::ALL.len()],
 }
 
 impl Slots {
@@ -73,8 +73,8 @@ impl Slots {
         self.max
     }
 
-    fn held(&self, standing: Standing) -> usize {
-        self.held[standing as usize]
+    fn held(&self, status: TenantStatus) -> usize {
+        self.held[status as usize]
     }
 
     /// How many a record of this size takes.
@@ -85,44 +85,44 @@ impl Slots {
 
     /// Whether all are taken.
     #[must_use]
-    pub fn are_taken(&self) -> bool {
+    pub fn are_full(&self) -> bool {
         self.held.iter().sum::<usize>() >= self.max
     }
 
-    /// Whether those of this kind hold as many as they may together.
+    /// Whether those of this class hold as many as they may together.
     #[must_use]
-    fn is_share_taken(&self, kind: Kind, newcomers_wait: bool) -> bool {
+    fn is_share_full(&self, class: SlotClass, untried_wait: bool) -> bool {
         let quarter = self.max / 4;
-        let hanging = self.held(Standing::Hanging);
-        let doubtful = hanging + self.held(Standing::Unknown);
-        let hanging_max = match newcomers_wait {
+        let hanging = self.held(TenantStatus::Hanging);
+        let unproven = hanging + self.held(TenantStatus::Untried);
+        let hanging_max = match untried_wait {
             true => self.max / 16,
             false => quarter,
         };
-        match kind {
-            Kind::Answering => false,
-            Kind::First => doubtful >= self.max - quarter,
-            Kind::Further => doubtful >= self.max - 2 * quarter,
-            Kind::Hanging => doubtful >= self.max - quarter || hanging >= hanging_max.max(1),
+        match class {
+            SlotClass::Answering => false,
+            SlotClass::First => unproven >= self.max - quarter,
+            SlotClass::Further => unproven >= self.max - 2 * quarter,
+            SlotClass::Hanging => unproven >= self.max - quarter || hanging >= hanging_max.max(1),
         }
     }
 
     /// A record takes so many, where one at least is free.
-    pub fn take(&mut self, count: usize, standing: Standing) {
-        assert!(!self.are_taken(), "L5: more slots taken than there are");
-        self.held[standing as usize] += count;
+    pub fn take(&mut self, count: usize, status: TenantStatus) {
+        assert!(!self.are_full(), "L5: more slots taken than there are");
+        self.held[status as usize] += count;
     }
 
     /// So many are free again.
-    pub fn give_back(&mut self, count: usize, standing: Standing) {
-        let held = &mut self.held[standing as usize];
+    pub fn release(&mut self, count: usize, status: TenantStatus) {
+        let held = &mut self.held[status as usize];
         *held = held
             .checked_sub(count)
             .expect("L5: a slot was given back twice");
     }
 
-    /// The holder of so many is of another standing now.
-    pub fn change(&mut self, count: usize, from: Standing, to: Standing) {
+    /// The holder of so many is of another status now.
+    pub fn change(&mut self, count: usize, from: TenantStatus, to: TenantStatus) {
         self.held[from as usize] -= count;
         self.held[to as usize] += count;
     }
@@ -132,11 +132,11 @@ impl Slots {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Turn(u64);
 
-/// Whose turn it is: a ring for each kind, so that thousands of lanes whose
+/// Whose turn it is: a ring for each class, so that thousands of lanes whose
 /// share is taken are not looked at, and one order over all.
 #[derive(Debug)]
 pub struct Turns<Id> {
-    rings: [BTreeSet<(Turn, Id)>; Kind::ALL.len()],
+    rings: [BTreeSet<(Turn, Id)>; SlotClass::ALL.len()],
     last: Turn,
 }
 
@@ -151,20 +151,20 @@ impl<Id: Copy + Ord> Turns<Id> {
     }
 
     /// Goes behind all others.
-    pub fn join(&mut self, id: Id, kind: Kind) -> Turn {
+    pub fn join(&mut self, id: Id, class: SlotClass) -> Turn {
         self.last = Turn(self.last.0 + 1);
-        self.rings[kind as usize].insert((self.last, id));
+        self.rings[class as usize].insert((self.last, id));
         self.last
     }
 
     /// Has no turn any more.
-    pub fn leave(&mut self, id: Id, turn: Turn, kind: Kind) {
-        let was = self.rings[kind as usize].remove(&(turn, id));
+    pub fn leave(&mut self, id: Id, turn: Turn, class: SlotClass) {
+        let was = self.rings[class as usize].remove(&(turn, id));
         assert!(was, "L6: a turn that was given out is in its ring");
     }
 
-    /// Keeps its turn with an attempt of another kind.
-    pub fn change(&mut self, id: Id, turn: Turn, from: Kind, to: Kind) {
+    /// Keeps its turn with an attempt of another class.
+    pub fn change(&mut self, id: Id, turn: Turn, from: SlotClass, to: SlotClass) {
         if from != to {
             self.leave(id, turn, from);
             self.rings[to as usize].insert((turn, id));
@@ -174,31 +174,31 @@ impl<Id: Copy + Ord> Turns<Id> {
     /// Whether anyone has a turn for whom slots are open.
     #[must_use]
     pub fn any(&self, slots: &Slots) -> bool {
-        let waits = |kind: &Kind| self.has(*kind) && self.are_open(*kind, slots);
-        Kind::ALL.iter().any(waits)
+        let waits = |class: &SlotClass| self.has(*class) && self.are_open(*class, slots);
+        SlotClass::ALL.iter().any(waits)
     }
 
-    /// Whether anyone has a turn for an attempt of this kind.
-    fn has(&self, kind: Kind) -> bool {
-        !self.rings[kind as usize].is_empty()
+    /// Whether anyone has a turn for an attempt of this class.
+    fn has(&self, class: SlotClass) -> bool {
+        !self.rings[class as usize].is_empty()
     }
 
-    /// Whether those of this kind hold as many slots as they may together.
+    /// Whether those of this class hold as many slots as they may together.
     #[must_use]
-    pub fn is_share_taken(&self, kind: Kind, slots: &Slots) -> bool {
-        slots.is_share_taken(kind, self.has(Kind::First))
+    pub fn is_share_full(&self, class: SlotClass, slots: &Slots) -> bool {
+        slots.is_share_full(class, self.has(SlotClass::First))
     }
 
-    /// Whether an attempt of this kind may take a slot.
-    fn are_open(&self, kind: Kind, slots: &Slots) -> bool {
-        !slots.are_taken() && !self.is_share_taken(kind, slots)
+    /// Whether an attempt of this class may take a slot.
+    fn are_open(&self, class: SlotClass, slots: &Slots) -> bool {
+        !slots.are_full() && !self.is_share_full(class, slots)
     }
 
     /// Those for whom slots are open, in the order of their turns.
     pub fn in_order(&self, slots: &Slots) -> impl Iterator<Item = Id> {
-        let mut rings = Kind::ALL.map(|kind| {
-            let ring = self.rings[kind as usize].iter();
-            let open = self.are_open(kind, slots);
+        let mut rings = SlotClass::ALL.map(|class| {
+            let ring = self.rings[class as usize].iter();
+            let open = self.are_open(class, slots);
             ring.take(if open { usize::MAX } else { 0 }).peekable()
         });
         std::iter::from_fn(move || {

@@ -24,15 +24,15 @@ use crate::model::time::UnixMillis;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-const FRESH_MAX: usize = 128;
+const START_SLOTS_MAX: usize = 128;
 /// In time in which the process has nothing to do.
-const FRESH_FOR: Duration = Duration::from_millis(4);
+const HELD_IDLE_MAX: Duration = Duration::from_millis(4);
 /// And by the clock, whatever it does.
-const FRESH_MAX_FOR: Duration = Duration::from_millis(100);
+const HELD_MAX: Duration = Duration::from_millis(100);
 
 /// The fresh slots.
 #[derive(Default)]
-pub struct Fresh {
+pub struct StartSlots {
     taken: usize,
     /// How many may be taken now.
     max: usize,
@@ -50,15 +50,15 @@ struct Started {
     idle_ms: i64,
 }
 
-impl Fresh {
+impl StartSlots {
     /// Whether one more may be reserved.
-    pub fn has_room(&self) -> bool {
+    pub fn has_free(&self) -> bool {
         self.taken < self.max
     }
 
     /// For now at most so many are taken, and never more than there are.
-    pub fn hold_to(&mut self, max: usize) {
-        self.max = max.min(FRESH_MAX);
+    pub fn set_max(&mut self, max: usize) {
+        self.max = max.min(START_SLOTS_MAX);
     }
 
     /// How many are taken.
@@ -70,14 +70,14 @@ impl Fresh {
     pub fn take(&mut self) {
         self.taken += 1;
         assert!(
-            self.taken <= FRESH_MAX,
-            "L5: more fresh slots taken than there are"
+            self.taken <= START_SLOTS_MAX,
+            "L5: more start slots taken than there are"
         );
     }
 
     /// Since its start the process has worked for so long in all; the rest of
     /// the time it had nothing to do.
-    pub fn worked(&mut self, worked: Duration) {
+    pub fn set_worked(&mut self, worked: Duration) {
         self.worked = worked;
     }
 
@@ -93,13 +93,13 @@ impl Fresh {
     }
 
     /// It does not start, has ended while fresh, or has aged.
-    pub fn give_back(&mut self) {
-        assert!(self.taken > 0, "L5: a fresh slot was given back twice");
+    pub fn release(&mut self) {
+        assert!(self.taken > 0, "L5: a start slot was released twice");
         self.taken -= 1;
     }
 
     /// An attempt that is no longer fresh, if it has not ended.
-    pub fn pop_aged(&mut self, now: UnixMillis) -> Option<Position> {
+    pub fn pop_expired(&mut self, now: UnixMillis) -> Option<Position> {
         let (position, started) = *self.started.front()?;
         if !self.left(started, now).is_zero() {
             return None;
@@ -109,8 +109,8 @@ impl Fresh {
     }
 
     /// When the next attempt ages at the soonest, if all slots are taken.
-    pub fn next(&self, now: UnixMillis) -> Option<UnixMillis> {
-        let (_, started) = self.started.front().filter(|_| !self.has_room())?;
+    pub fn next_expiry(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let (_, started) = self.started.front().filter(|_| !self.has_free())?;
         Some(now.plus(self.left(*started, now)))
     }
 
@@ -118,8 +118,8 @@ impl Fresh {
     /// nothing to do.
     fn left(&self, started: Started, now: UnixMillis) -> Duration {
         let idle_ms = (self.idle_ms(now) - started.idle_ms).max(0);
-        let by_rest = FRESH_FOR.saturating_sub(Duration::from_millis(idle_ms as u64));
-        let by_clock = FRESH_MAX_FOR.saturating_sub(now.since(started.at));
+        let by_rest = HELD_IDLE_MAX.saturating_sub(Duration::from_millis(idle_ms as u64));
+        let by_clock = HELD_MAX.saturating_sub(now.since(started.at));
         by_rest.min(by_clock)
     }
 }
@@ -143,18 +143,25 @@ mod tests {
     }
 
     #[test]
-    fn attempts_age_while_the_process_rests_and_by_the_clock_in_the_end() {
-        let mut fresh = Fresh::default();
-        fresh.worked(ms(500));
-        fresh.started(POSITION, START);
-        fresh.worked(ms(503));
-        assert_eq!(fresh.next(START.plus(ms(6))), Some(START.plus(ms(7))));
-        assert_eq!(fresh.pop_aged(START.plus(ms(6))), None, "3 of 6 ms idle");
-        assert_eq!(fresh.pop_aged(START.plus(ms(7))), Some(POSITION));
+    fn attempts_free_their_slots_by_idle_time_and_at_last_by_the_clock() {
+        let mut slots = StartSlots::default();
+        slots.set_worked(ms(500));
+        slots.started(POSITION, START);
+        slots.set_worked(ms(503));
+        assert_eq!(
+            slots.next_expiry(START.plus(ms(6))),
+            Some(START.plus(ms(7)))
+        );
+        assert_eq!(slots.pop_expired(START.plus(ms(6))), None, "3 of 6 ms idle");
+        assert_eq!(slots.pop_expired(START.plus(ms(7))), Some(POSITION));
 
-        fresh.started(POSITION, START);
-        fresh.worked(ms(603));
-        assert_eq!(fresh.pop_aged(START.plus(ms(99))), None, "always at work");
-        assert_eq!(fresh.pop_aged(START.plus(ms(100))), Some(POSITION));
+        slots.started(POSITION, START);
+        slots.set_worked(ms(603));
+        assert_eq!(
+            slots.pop_expired(START.plus(ms(99))),
+            None,
+            "always at work"
+        );
+        assert_eq!(slots.pop_expired(START.plus(ms(100))), Some(POSITION));
     }
 }

@@ -9,7 +9,7 @@ pub const WINDOW: Duration = Duration::from_millis(100);
 /// A count for this window and the one before.
 #[derive(Debug, Default)]
 pub struct Rate {
-    begun: UnixMillis,
+    window_start: UnixMillis,
     count: usize,
     before: usize,
 }
@@ -17,18 +17,18 @@ pub struct Rate {
 impl Rate {
     /// So many now.
     pub fn add(&mut self, count: usize, now: UnixMillis) {
-        let age = now.since(self.begun);
+        let age = now.since(self.window_start);
         if age >= WINDOW {
             self.before = if age < 2 * WINDOW { self.count } else { 0 };
             self.count = 0;
-            self.begun = now;
+            self.window_start = now;
         }
         self.count += count;
     }
 
     /// How many in a window, of the last two the one with more.
-    pub fn lately(&self, now: UnixMillis) -> usize {
-        match now.since(self.begun) < 2 * WINDOW {
+    pub fn recent(&self, now: UnixMillis) -> usize {
+        match now.since(self.window_start) < 2 * WINDOW {
             true => self.before.max(self.count),
             false => 0,
         }

@@ -46,18 +46,18 @@ const EASE_AFTER: usize = 8;
 /// next one is likely to cost. Whatever is answered at once costs little, a
 /// refusal too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub enum TenantStatus {
     /// Delivered, or failed at once.
     Answering,
     /// None has ended yet.
-    Unknown,
+    Untried,
     /// Failed after a long wait: as good as dead.
     Hanging,
 }
 
-impl Standing {
-    /// Every standing.
-    pub const ALL: [Self; 3] = [Self::Answering, Self::Unknown, Self::Hanging];
+impl TenantStatus {
+    /// Every status.
+    pub const ALL: [Self; 3] = [Self::Answering, Self::Untried, Self::Hanging];
 }
 
 /// The halvings before an attempt began, by which its outcome is heard or not.
@@ -69,7 +69,7 @@ pub struct Round(u32);
 pub struct Limit {
     now: usize,
     ceiling: usize,
-    standing: Standing,
+    status: TenantStatus,
     round: Round,
     /// Successes to go in this window.
     to_go: usize,
@@ -99,7 +99,7 @@ impl Limit {
         Self {
             now,
             ceiling: ceiling.max(1),
-            standing: Standing::Unknown,
+            status: TenantStatus::Untried,
             round: Round::default(),
             to_go: now,
             used_up: false,
@@ -124,13 +124,13 @@ impl Limit {
     /// Whether nothing answers at one attempt at a time.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.now == 1 && self.standing == Standing::Hanging
+        self.now == 1 && self.status == TenantStatus::Hanging
     }
 
     /// What the tenant is like.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        self.standing
+    pub fn status(&self) -> TenantStatus {
+        self.status
     }
 
     /// The round in which an attempt begins now.
@@ -146,7 +146,7 @@ impl Limit {
 
     /// An attempt that began in this round was delivered.
     pub fn delivered(&mut self, round: Round) {
-        self.standing = Standing::Answering;
+        self.status = TenantStatus::Answering;
         if round != self.round {
             return;
         }
@@ -170,9 +170,9 @@ impl Limit {
     /// An attempt that began in this round failed after so long. How long the
     /// tenant asks to be left alone.
     pub fn failed(&mut self, round: Round, class: ErrorClass, after: Duration) -> Duration {
-        self.standing = match after < QUICK && class != ErrorClass::Timeout {
-            true => Standing::Answering,
-            false => Standing::Hanging,
+        self.status = match after < QUICK && class != ErrorClass::Timeout {
+            true => TenantStatus::Answering,
+            false => TenantStatus::Hanging,
         };
         if round != self.round || !tells_overload(class) {
             return Duration::ZERO;
@@ -272,15 +272,15 @@ mod tests {
     fn the_last_attempt_says_what_a_tenant_is_like() {
         let quick = Duration::from_millis(20);
         let mut limit = Limit::new(64);
-        assert_eq!(limit.standing(), Standing::Unknown);
+        assert_eq!(limit.status(), TenantStatus::Untried);
         limit.failed(limit.round, ErrorClass::Timeout, Duration::from_secs(5));
-        assert_eq!(limit.standing(), Standing::Hanging);
+        assert_eq!(limit.status(), TenantStatus::Hanging);
         limit.failed(limit.round, ErrorClass::Http5xx, quick);
-        assert_eq!(limit.standing(), Standing::Answering);
+        assert_eq!(limit.status(), TenantStatus::Answering);
         limit.failed(limit.round, ErrorClass::Connect, Duration::from_secs(3));
-        assert_eq!(limit.standing(), Standing::Hanging);
+        assert_eq!(limit.status(), TenantStatus::Hanging);
         limit.delivered(limit.round);
-        assert_eq!(limit.standing(), Standing::Answering);
+        assert_eq!(limit.status(), TenantStatus::Answering);
     }
 
     #[test]

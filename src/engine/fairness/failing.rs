@@ -18,8 +18,8 @@ use std::time::Duration;
 /// The longest text of an error that is kept, in bytes.
 const DETAIL_BYTES_MAX: usize = 200;
 /// Longer than a record that is due waits for its tenant.
-const KEPT_FOR_MIN: Duration = Duration::from_secs(300);
-const KEPT_FOR_MAX: Duration = Duration::from_secs(3_600);
+const REMEMBERED_MIN: Duration = Duration::from_secs(300);
+const REMEMBERED_MAX: Duration = Duration::from_secs(3_600);
 
 /// A failed attempt.
 #[derive(Clone, Copy)]
@@ -35,10 +35,10 @@ pub struct Failure<'a> {
 
 #[derive(Default)]
 pub struct Failing {
-    tenants: HashMap<TenantId, Known>,
+    tenants: HashMap<TenantId, Entry>,
 }
 
-struct Known {
+struct Entry {
     shown: FailingTenant,
     partition: Partition,
     until: UnixMillis,
@@ -56,12 +56,12 @@ impl Failing {
     /// An attempt of this tenant failed.
     pub fn failed(&mut self, tenant: &TenantId, now: UnixMillis, failure: Failure<'_>) {
         let detail = beginning(failure.detail);
-        let until = now.plus((failure.wait + KEPT_FOR_MIN).min(KEPT_FOR_MAX));
-        match self.tenants.get_mut(tenant).filter(|k| k.until > now) {
-            Some(known) => {
-                known.partition = failure.partition;
-                known.until = known.until.max(until);
-                let shown = &mut known.shown;
+        let until = now.plus((failure.wait + REMEMBERED_MIN).min(REMEMBERED_MAX));
+        match self.tenants.get_mut(tenant).filter(|e| e.until > now) {
+            Some(entry) => {
+                entry.partition = failure.partition;
+                entry.until = entry.until.max(until);
+                let shown = &mut entry.shown;
                 shown.last_at = now;
                 shown.class = failure.class;
                 shown.status = failure.status;
@@ -76,12 +76,12 @@ impl Failing {
                     status,
                     ..FailingTenant::first(tenant.clone(), now, class, detail)
                 };
-                let known = Known {
+                let entry = Entry {
                     shown,
                     partition: failure.partition,
                     until,
                 };
-                self.tenants.insert(tenant.clone(), known);
+                self.tenants.insert(tenant.clone(), entry);
             }
         }
     }
@@ -94,14 +94,14 @@ impl Failing {
     /// These partitions are another replica's now.
     pub fn forget(&mut self, partitions: &[Partition]) {
         self.tenants
-            .retain(|_, known| !partitions.contains(&known.partition));
+            .retain(|_, entry| !partitions.contains(&entry.partition));
     }
 
     /// How many fail, and those that have failed longest, at most so many.
     #[must_use]
     pub fn worst(&self, most: usize, now: UnixMillis) -> (usize, Vec<FailingTenant>) {
-        let known = self.tenants.values().filter(|known| known.until > now);
-        let mut all: Vec<&FailingTenant> = known.map(|known| &known.shown).collect();
+        let entry = self.tenants.values().filter(|entry| entry.until > now);
+        let mut all: Vec<&FailingTenant> = entry.map(|entry| &entry.shown).collect();
         all.sort_unstable_by(|a, b| (a.since, &a.tenant).cmp(&(b.since, &b.tenant)));
         (all.len(), all.into_iter().take(most).cloned().collect())
     }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_know_better_is_forgotten() {
+    fn entries_that_another_replica_may_update_are_forgotten() {
         let mut failing = Failing::default();
         let (a, b) = (tenant("a"), tenant("b"));
         let now = UnixMillis(0);
@@ -181,14 +181,14 @@ mod tests {
         let mut long = failure(ErrorClass::Dns, "");
         (long.partition, long.wait) = (partition(1), Duration::from_secs(21_600));
         failing.failed(&b, now, long);
-        let tried_again = now.plus(Duration::from_secs(10) + KEPT_FOR_MIN);
+        let tried_again = now.plus(Duration::from_secs(10) + REMEMBERED_MIN);
         assert_eq!(names(&failing, UnixMillis(tried_again.0 - 1)), ["a", "b"]);
         assert_eq!(names(&failing, tried_again), ["b"]);
-        assert!(names(&failing, now.plus(KEPT_FOR_MAX)).is_empty());
+        assert!(names(&failing, now.plus(REMEMBERED_MAX)).is_empty());
 
         failing.failed(&a, tried_again, failure(ErrorClass::Dns, ""));
         let (_, worst) = failing.worst(9, tried_again);
-        assert_eq!(worst[1].since, tried_again, "it fails anew");
+        assert_eq!(worst[1].since, tried_again, "a new failure");
         failing.forget(&[partition(1)]);
         assert_eq!(names(&failing, tried_again), ["a"]);
     }

@@ -1,8 +1,15 @@
 //! Lanes by themselves, without the engine around them.
 
-use super::*;
-use crate::engine::slots::SLOT_BYTES;
-use crate::model::position::{Offset, Topic};
+use super::admission::{GRACE, SAME_WAVE};
+use super::lanes::{LANE_RECORDS_MAX, Lane, PAUSE_MAX, RECENT};
+use super::limit::TenantStatus;
+use super::slots::SLOT_BYTES;
+use super::{Admission, LaneId, Lanes, Occupancy, Round, rate};
+use crate::model::attempt::ErrorClass;
+use crate::model::position::{Offset, Partition, Position, Topic};
+use crate::model::tenant::TenantId;
+use crate::model::time::UnixMillis;
+use std::time::Duration;
 
 const NOW: UnixMillis = UnixMillis(1_000);
 
@@ -43,13 +50,19 @@ fn a_tenant_at_its_limit_fills_its_lane_and_no_more() {
         lanes.choose(|_| true).expect("a free slot");
     }
     for offset in 0..LANE_RECORDS_MAX as i64 {
-        assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Yes);
+        assert_eq!(lanes.admission(dead, Occupancy::Low, NOW), Admission::Admit);
         lanes.push(dead, position(10 + offset), 1);
     }
     assert_eq!(lanes.choose(|_| true), None);
-    assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Hold);
+    assert_eq!(
+        lanes.admission(dead, Occupancy::Low, NOW),
+        Admission::WaitBriefly
+    );
     let later = NOW.plus(GRACE);
-    assert_eq!(lanes.room(dead, Crowd::Roomy, later), Room::No);
+    assert_eq!(
+        lanes.admission(dead, Occupancy::Low, later),
+        Admission::Divert
+    );
 }
 
 #[test]
@@ -59,13 +72,19 @@ fn many_dead_lanes_leave_room_for_the_healthy() {
         let dead = lanes.lane(&tenant(&format!("dead{index}")), 1);
         lanes.push(dead, position(0), 1);
         lanes.choose(|_| true).expect("a free slot");
-        while lanes.room(dead, Crowd::Roomy, NOW) == Room::Yes {
+        while lanes.admission(dead, Occupancy::Low, NOW) == Admission::Admit {
             lanes.push(dead, position(1), 1);
         }
     }
     let healthy = lanes.lane(&tenant("healthy"), 64);
-    assert_eq!(lanes.room(healthy, Crowd::Roomy, NOW), Room::Yes);
-    assert_eq!(lanes.room(healthy, Crowd::Crowded, NOW), Room::Yes);
+    assert_eq!(
+        lanes.admission(healthy, Occupancy::Low, NOW),
+        Admission::Admit
+    );
+    assert_eq!(
+        lanes.admission(healthy, Occupancy::High, NOW),
+        Admission::Admit
+    );
 }
 
 #[test]
@@ -77,10 +96,13 @@ fn the_process_limit_stops_reading_and_diverts_nothing() {
         lanes.choose(|_| true).expect("a free slot");
     }
     for offset in 0..2 {
-        assert_eq!(lanes.room(lane, Crowd::Roomy, NOW), Room::Yes);
+        assert_eq!(lanes.admission(lane, Occupancy::Low, NOW), Admission::Admit);
         lanes.push(lane, position(offset + 2), 1);
     }
-    assert_eq!(lanes.room(lane, Crowd::Roomy, NOW), Room::ProcessFull);
+    assert_eq!(
+        lanes.admission(lane, Occupancy::Low, NOW),
+        Admission::StopReading
+    );
     assert_eq!(lanes.choose(|_| true), None);
 }
 
@@ -99,7 +121,7 @@ fn what_is_not_eligible_keeps_its_place() {
 fn tenants_are_told_as_limited_and_lately_attempted() {
     let mut lanes = Lanes::new(100, PAUSE_MAX);
     let [a, b] = ["a", "b"].map(|name| lanes.lane(&tenant(name), 1));
-    let later = NOW.plus(LATELY);
+    let later = NOW.plus(RECENT);
     let first = Round::default();
     lanes.failed(a, first, (ErrorClass::Dns, Duration::ZERO), NOW);
     lanes.first_attempt(a, false, NOW);
@@ -161,19 +183,22 @@ fn the_dead_together_hold_a_quarter_of_the_slots() {
     for number in 0..200 {
         hanging(&mut lanes, &format!("new{number}"), 1);
     }
-    let active = |standing| {
-        let of = |lane: &&Lane| lane.limit.standing() == standing;
+    let active = |status| {
+        let of = |lane: &&Lane| lane.limit.status() == status;
         let lanes = lanes.lanes.iter().filter(of);
         lanes.map(|lane| lane.active).sum::<usize>()
     };
     assert_eq!(
-        (active(Standing::Hanging), active(Standing::Unknown)),
+        (active(TenantStatus::Hanging), active(TenantStatus::Untried)),
         (16, 32)
     );
     let healthy = lanes.lane(&tenant("healthy"), 64);
-    lanes.adapt(healthy, NOW, |limit| limit.delivered(Round::default()));
+    lanes.change_limit(healthy, NOW, |limit| limit.delivered(Round::default()));
     for offset in 0..8 {
-        assert_eq!(lanes.room(healthy, Crowd::Roomy, NOW), Room::Yes);
+        assert_eq!(
+            lanes.admission(healthy, Occupancy::Low, NOW),
+            Admission::Admit
+        );
         lanes.push(healthy, position(offset), 1);
         let chosen = lanes
             .choose(|_| true)
@@ -186,16 +211,28 @@ fn the_dead_together_hold_a_quarter_of_the_slots() {
 fn a_tenant_at_the_floor_keeps_its_queue_and_diverts_without_delay() {
     let mut lanes = Lanes::new(1_024, PAUSE_MAX);
     let dead = hanging(&mut lanes, "dead", 300);
-    assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::Hold);
+    assert_eq!(
+        lanes.admission(dead, Occupancy::Low, NOW),
+        Admission::WaitBriefly
+    );
     for _ in 0..3 {
         time_out(&mut lanes, dead);
     }
-    assert_eq!(lanes.room(dead, Crowd::Roomy, NOW), Room::No);
+    assert_eq!(
+        lanes.admission(dead, Occupancy::Low, NOW),
+        Admission::Divert
+    );
     let in_partition = lanes.lane(&tenant("other"), 1);
     lanes.push(in_partition, position(0), 1);
     lanes.choose(|_| true).expect("a free slot");
-    assert_eq!(lanes.room(in_partition, Crowd::Roomy, NOW), Room::Yes);
-    assert_eq!(lanes.room(in_partition, Crowd::Crowded, NOW), Room::Hold);
+    assert_eq!(
+        lanes.admission(in_partition, Occupancy::Low, NOW),
+        Admission::Admit
+    );
+    assert_eq!(
+        lanes.admission(in_partition, Occupancy::High, NOW),
+        Admission::WaitBriefly
+    );
 }
 
 /// The slow tenant's queue is full, and one of its attempts ends: that is
@@ -204,13 +241,16 @@ fn a_tenant_at_the_floor_keeps_its_queue_and_diverts_without_delay() {
 fn one_answer_of_an_overloaded_tenant_stops_nobody() {
     let mut lanes = Lanes::new(1_024, PAUSE_MAX);
     let slow = hanging(&mut lanes, "slow", 8 + LANE_RECORDS_MAX as i64);
-    lanes.room(slow, Crowd::Roomy, NOW);
+    lanes.admission(slow, Occupancy::Low, NOW);
     let later = NOW.plus(GRACE);
-    lanes.room(slow, Crowd::Roomy, later);
+    lanes.admission(slow, Occupancy::Low, later);
     let later = later.plus(Duration::from_millis(50));
     lanes.release(slow, 1);
     lanes.delivered(slow, Round::default(), later);
-    assert_eq!(lanes.room(slow, Crowd::Roomy, later), Room::No);
+    assert_eq!(
+        lanes.admission(slow, Occupancy::Low, later),
+        Admission::Divert
+    );
 }
 
 #[test]
@@ -222,8 +262,8 @@ fn waiting_lanes_get_a_turn_between_two_starts_of_one() {
     for (n, id) in ids.iter().enumerate() {
         match n % 3 {
             0 => {}
-            1 => lanes.adapt(*id, NOW, |limit| limit.delivered(Round::default())),
-            _ => lanes.adapt(*id, NOW, |limit| {
+            1 => lanes.change_limit(*id, NOW, |limit| limit.delivered(Round::default())),
+            _ => lanes.change_limit(*id, NOW, |limit| {
                 limit.failed(Round::default(), ErrorClass::Timeout, GRACE);
             }),
         }
@@ -270,7 +310,7 @@ fn a_large_record_takes_the_slots_of_its_bytes() {
     let [a, b, c] = ["a", "b", "c"].map(|name| lanes.lane(&tenant(name), 64));
     let all = [a, b, c];
     for id in all {
-        lanes.adapt(id, NOW, |limit| limit.delivered(Round::default()));
+        lanes.change_limit(id, NOW, |limit| limit.delivered(Round::default()));
     }
     // Two slots are a sixteenth: no record takes more.
     let large = 64 << 20;
@@ -293,7 +333,7 @@ fn a_large_record_takes_the_slots_of_its_bytes() {
     }
     lanes.release(c, 1);
     assert!(all.iter().all(|id| lanes.lanes[id.0].slots == 0));
-    assert!(!lanes.slots.are_taken());
+    assert!(!lanes.slots.are_full());
 }
 
 #[test]
@@ -329,14 +369,14 @@ fn a_429_pauses_a_lane_that_goes_on_in_the_order_of_the_pauses() {
 
 /// After a start nothing is known of anyone.
 #[test]
-fn newcomers_wait_for_those_that_answer_and_not_for_those_that_hang() {
+fn untried_tenants_wait_for_those_that_answer_and_not_for_those_that_hang() {
     let mut lanes = Lanes::new(64, PAUSE_MAX);
     let fill = |lanes: &mut Lanes, now| {
         for n in 0.. {
             while lanes.choose(|_| true).is_some() {}
             let id = lanes.lane(&tenant(&format!("t{}", lanes.lanes.len())), 64);
-            match lanes.room(id, Crowd::Roomy, now) {
-                Room::Yes => lanes.push(id, position(n), 1),
+            match lanes.admission(id, Occupancy::Low, now) {
+                Admission::Admit => lanes.push(id, position(n), 1),
                 other => return other,
             }
         }
@@ -351,29 +391,40 @@ fn newcomers_wait_for_those_that_answer_and_not_for_those_that_hang() {
             while lanes.choose(|_| true).is_some() {}
         }
     };
-    assert_eq!(fill(&mut lanes, NOW), Room::Hold);
+    assert_eq!(fill(&mut lanes, NOW), Admission::WaitBriefly);
     let now = NOW.plus(GRACE);
-    assert_eq!(fill(&mut lanes, now), Room::NotTried, "none has answered");
+    assert_eq!(
+        fill(&mut lanes, now),
+        Admission::DivertUntried,
+        "none has answered"
+    );
     answer(&mut lanes, 100, now);
-    assert_eq!(fill(&mut lanes, now), Room::NotTried, "too few");
+    assert_eq!(fill(&mut lanes, now), Admission::DivertUntried, "too few");
     answer(&mut lanes, 100, now);
-    assert_eq!(fill(&mut lanes, now), Room::Hold);
+    assert_eq!(fill(&mut lanes, now), Admission::WaitBriefly);
     let later = now.plus(2 * rate::WINDOW);
-    assert_eq!(fill(&mut lanes, later), Room::NotTried);
-    let much_later = later.plus(ONE_CROWD);
-    assert_eq!(fill(&mut lanes, much_later), Room::Hold, "another crowd");
+    assert_eq!(fill(&mut lanes, later), Admission::DivertUntried);
+    let much_later = later.plus(SAME_WAVE);
+    assert_eq!(
+        fill(&mut lanes, much_later),
+        Admission::WaitBriefly,
+        "another crowd"
+    );
 }
 
 /// It may not use the half that is for those not tried yet, and nobody else
 /// wants it.
 #[test]
-fn a_newcomer_alone_keeps_its_queue() {
+fn a_untried_tenant_alone_keeps_its_queue() {
     let mut lanes = Lanes::new(8, PAUSE_MAX);
     let alone = hanging(&mut lanes, "alone", 8);
     assert_eq!(lanes.lanes[alone.0].active, 4);
     let later = NOW.plus(GRACE);
     for now in [NOW, later] {
-        assert_eq!(lanes.room(alone, Crowd::Roomy, now), Room::Yes);
+        assert_eq!(
+            lanes.admission(alone, Occupancy::Low, now),
+            Admission::Admit
+        );
         lanes.push(alone, position(8), 1);
     }
     lanes.release(alone, 1);

@@ -1,0 +1,211 @@
+//! Admission to a lane: what happens to one more record of a tenant. It waits in
+//! the lane, waits in its partition, or is diverted. Never IO, never a clock. Runs
+//! on the runner's task.
+//!
+//! A lane is held back while its tenant's limit or pause, or the share of its slot
+//! class, allows no further start ([`Lanes::is_held_back`]). The first row that
+//! applies decides:
+//!
+//! | the lane | condition | admission |
+//! |---|---|---|
+//! | not held back | all slots are taken and as many records wait | [`Admission::StopReading`] |
+//! | not held back | the lane or the process holds its maximum of records or bytes | `StopReading` |
+//! | not held back | otherwise | [`Admission::Admit`] |
+//! | held back | its queue is below its share, the partition's occupancy permits, and it is not an untried tenant with a record while the share of untried tenants is full | `Admit` |
+//! | untried, last attempt failed or share full | untried tenants wait for less than 150 ms, or enough of them turn out to answer | [`Admission::WaitBriefly`] |
+//! | untried, last attempt failed or share full | otherwise | [`Admission::DivertUntried`] |
+//! | tried, last attempt failed or share full | always | [`Admission::Divert`] |
+//! | held back | for less than 150 ms | `WaitBriefly` |
+//! | held back | its queue is empty after 3 windows at its present rate | [`Admission::WaitUnlessBlocking`] |
+//! | held back | otherwise | `Divert` |
+//!
+//! "Share full" means the share of the slots for the next attempt of its
+//! [`TenantStatus`] with no other attempt active. The occupancy permits records of
+//! hanging and paced tenants at [`Occupancy::Low`] only, all others below
+//! [`Occupancy::High`].
+//!
+//! Arithmetic: the share of a lane is a quarter of the free waiting capacity beyond
+//! a reserve (Choudhury and Hahne's dynamic threshold). The reserve is a quarter of
+//! the capacity, half of it for hanging and paced tenants. So however many lanes are
+//! held back, a quarter stays for the others, and another quarter for untried
+//! tenants. One held-back lane gets its 256 records. Of 5,000 dead lanes most get
+//! nothing, and their records are diverted.
+
+use super::lanes::{LANE_BYTES_MAX, LANE_RECORDS_MAX, Lane, LaneId, Lanes, WAITING_BYTES_MAX};
+use super::limit::TenantStatus;
+use super::rate;
+use super::slots::SlotClass;
+use crate::model::time::UnixMillis;
+use std::time::Duration;
+
+/// A lane empties fast if its queue is empty after this many windows at its present
+/// rate.
+const FAST_WINDOWS: usize = 3;
+/// Untried tenants wait, and are not diverted, while this many windows at the present
+/// rate suffice for all waiting records to turn out answered: one second.
+const UNTRIED_WINDOWS: usize = 10;
+/// Untried tenants that find no capacity this soon after others belong to one wave.
+pub(super) const SAME_WAVE: Duration = Duration::from_secs(1);
+/// The time that a newly held-back lane gets before its records are diverted: enough
+/// for a tenant that answers in 20 ms to show its rate.
+pub(super) const GRACE: Duration = Duration::from_millis(150);
+
+/// What happens to one more record of a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// The record waits in the lane.
+    Admit,
+    /// The record waits in its partition: the lane is held back only since a moment,
+    /// or the untried tenants before it turn out to answer.
+    WaitBriefly,
+    /// The record waits in its partition, because the lane empties fast. If it blocks
+    /// records of other tenants there, it is diverted.
+    WaitUnlessBlocking,
+    /// The record is diverted.
+    Divert,
+    /// The record is diverted to the shortest delay: too many untried tenants hang,
+    /// so no slot is left to try this one.
+    DivertUntried,
+    /// The process is at its own limit: reading stops.
+    StopReading,
+}
+
+/// How much of its capacity for unfinished records a partition uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Occupancy {
+    Low,
+    /// The rest is not for records that wait for a hanging tenant.
+    Medium,
+    /// The rest is for records that can start: no record may wait for its tenant.
+    High,
+}
+
+/// The first and the last time of an observation.
+#[derive(Clone, Copy)]
+pub(super) struct Observed {
+    pub(super) since: UnixMillis,
+    pub(super) last: UnixMillis,
+}
+
+impl Observed {
+    /// Returns the observation continued by one at `now`.
+    fn again(before: Option<Self>, now: UnixMillis) -> Self {
+        let since = before.map_or(now, |before| before.since);
+        Self { since, last: now }
+    }
+}
+
+impl Lanes {
+    /// Decides about one more record of the lane; the table in the file's header has
+    /// every case.
+    pub fn admission(&mut self, id: LaneId, occupancy: Occupancy, now: UnixMillis) -> Admission {
+        if !self.is_held_back(id, now) {
+            return self.admission_while_free(id);
+        }
+        let lane = &self.lanes[id.0];
+        let status = lane.limit.status();
+        let first = SlotClass::of(status, 0);
+        let share_full = self.turns.is_share_full(first, &self.slots);
+        // One record of each untried tenant suffices to learn its status.
+        let suffices = share_full && lane.is_untried() && lane.has_records();
+        if self.fits(lane, occupancy) && !suffices {
+            return Admission::Admit;
+        }
+        if lane.failing || share_full {
+            return match status {
+                TenantStatus::Untried if self.untried_answer_soon(now) => Admission::WaitBriefly,
+                TenantStatus::Untried => Admission::DivertUntried,
+                TenantStatus::Answering | TenantStatus::Hanging => Admission::Divert,
+            };
+        }
+        if lane.held_back.is_some_and(|o| now.since(o.since) < GRACE) {
+            Admission::WaitBriefly
+        } else if lane.empties_fast(now) {
+            Admission::WaitUnlessBlocking
+        } else {
+            Admission::Divert
+        }
+    }
+
+    /// Decides for a lane that is not held back.
+    fn admission_while_free(&self, id: LaneId) -> Admission {
+        let lane = &self.lanes[id.0];
+        let process_full = (self.slots.are_full() && self.waiting >= self.slots.max())
+            || self.waiting >= self.waiting_max()
+            || self.waiting_bytes >= WAITING_BYTES_MAX;
+        let lane_full =
+            lane.waiting.len() >= LANE_RECORDS_MAX || lane.waiting_bytes >= LANE_BYTES_MAX;
+        match process_full || lane_full {
+            true => Admission::StopReading,
+            false => Admission::Admit,
+        }
+    }
+
+    /// Returns whether the queue of a held-back lane is below its share, and the
+    /// partition's occupancy permits one more record.
+    fn fits(&self, lane: &Lane, occupancy: Occupancy) -> bool {
+        let slow = lane.limit.status() == TenantStatus::Hanging || lane.limit.is_paced();
+        let reserve = if slow { 2 } else { 4 };
+        let share = |used: usize, all: usize| {
+            let free = all.saturating_sub(used);
+            free.saturating_sub(all / reserve) / 4
+        };
+        let records_max = LANE_RECORDS_MAX.min(share(self.waiting, self.waiting_max()));
+        let bytes_max = LANE_BYTES_MAX.min(share(self.waiting_bytes, WAITING_BYTES_MAX));
+        let permitted = match slow {
+            true => occupancy == Occupancy::Low,
+            false => occupancy != Occupancy::High,
+        };
+        permitted && lane.waiting.len() < records_max && lane.waiting_bytes < bytes_max
+    }
+
+    /// Returns whether an untried tenant without capacity should wait for the untried
+    /// tenants before it: for a moment, and as long as enough of them answer. After a
+    /// start all tenants are untried.
+    fn untried_answer_soon(&mut self, now: UnixMillis) -> bool {
+        let wave = self
+            .untried_waiting
+            .filter(|wave| now.since(wave.last) < SAME_WAVE);
+        let wave = Observed::again(wave, now);
+        self.untried_waiting = Some(wave);
+        now.since(wave.since) < GRACE
+            || self.untried_answered.recent(now) * UNTRIED_WINDOWS >= self.waiting.max(1)
+    }
+
+    /// Returns whether the tenant holds its lane back: by its own limit, or because
+    /// tenants of the same status hold all slots of their share. A lane that was held
+    /// back recently still is, as long as its queue would fill its limit. One answer of
+    /// an overloaded tenant does not change that.
+    fn is_held_back(&mut self, id: LaneId, now: UnixMillis) -> bool {
+        let lane = &mut self.lanes[id.0];
+        let class = lane.slot_class();
+        let full = self.slots.are_full();
+        let share_full = self.turns.is_share_full(class, &self.slots);
+        if !lane.may_start_more() || (share_full && (!full || class == SlotClass::Hanging)) {
+            lane.held_back = Some(Observed::again(lane.held_back, now));
+            return true;
+        }
+        if lane.limit.allows(lane.active + lane.waiting.len()) {
+            lane.held_back = None;
+        }
+        !full
+            && lane
+                .held_back
+                .is_some_and(|o| now.since(o.last) < rate::WINDOW)
+    }
+}
+
+impl Lane {
+    fn is_untried(&self) -> bool {
+        self.limit.status() == TenantStatus::Untried
+    }
+
+    fn has_records(&self) -> bool {
+        self.active + self.waiting.len() > 0
+    }
+
+    fn empties_fast(&self, now: UnixMillis) -> bool {
+        let waiting = self.waiting.len().max(FAST_WINDOWS);
+        self.ends.recent(now) * FAST_WINDOWS >= waiting
+    }
+}

@@ -1,0 +1,27 @@
+//! Fairness between tenants: which record waits in its tenant's lane, which is
+//! diverted, and which starts next. Never IO, never a clock. Runs on the runner's
+//! task.
+//!
+//! `lanes` holds the waiting records, `admission` decides about one more record.
+//! `limit` bounds the attempts of one tenant at once, `slots` those of all tenants.
+//! `start_slots` and `ramp_up` bound how fast attempts start. `rate` counts recent
+//! outcomes. `failing` lists the failing tenants for operators and decides nothing.
+
+mod admission;
+mod failing;
+mod lanes;
+mod limit;
+mod ramp_up;
+mod rate;
+mod slots;
+mod start_slots;
+
+pub use admission::{Admission, Occupancy};
+pub use failing::{Failing, Failure};
+pub use lanes::{LaneId, Lanes};
+pub use limit::Round;
+pub use ramp_up::RampUp;
+pub use start_slots::StartSlots;
+
+#[cfg(test)]
+mod tests;
