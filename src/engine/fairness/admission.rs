@@ -12,15 +12,15 @@
 //! | not held back | the lane or the process holds its maximum of records or bytes | `StopReading` |
 //! | not held back | otherwise | [`Admission::Admit`] |
 //! | held back | its queue is below its share, the partition's occupancy permits, and it is not an untried tenant with a record while the share of untried tenants is full | `Admit` |
-//! | untried, last attempt failed or share full | untried tenants wait for less than 150 ms, or enough of them turn out to answer | [`Admission::WaitBriefly`] |
-//! | untried, last attempt failed or share full | otherwise | [`Admission::DivertUntried`] |
-//! | tried, last attempt failed or share full | always | [`Admission::Divert`] |
+//! | held back, untried, share full | untried tenants wait for less than 150 ms, or enough of them turn out to answer | [`Admission::WaitBriefly`] |
+//! | held back, untried, share full | otherwise | [`Admission::DivertUntried`] |
+//! | held back, tried | the last attempt failed, or the share is full | [`Admission::Divert`] |
 //! | held back | for less than 150 ms | `WaitBriefly` |
 //! | held back | its queue is empty after 3 windows at its present rate | [`Admission::WaitUnlessBlocking`] |
 //! | held back | otherwise | `Divert` |
 //!
-//! "Share full" means the share of the slots for the next attempt of its
-//! [`TenantStatus`] with no other attempt active. The occupancy permits records of
+//! "Share full" means that attempts like the tenant's first one hold their whole
+//! share of the slots ([`SlotClass`]). The occupancy permits records of
 //! hanging and paced tenants at [`Occupancy::Low`] only, all others below
 //! [`Occupancy::High`].
 //!

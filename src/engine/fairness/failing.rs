@@ -1,11 +1,12 @@
-//! Tenants whose last attempt failed: for operators, decides nothing.
+//! Tenants whose last attempt failed: for operators only, without an effect on
+//! decisions. Never IO, never a clock. Runs on the runner's task.
 //!
-//! A tenant's next attempt may be another replica's, which then knows better:
-//! so one that fails is forgotten some time after the record should have been
-//! tried again, an hour after its last failure at the latest, or with the
-//! partition that its last record came from.
+//! Another replica may make a tenant's next attempt, and then only that replica
+//! sees its outcome. So an entry is forgotten some time after its record is due
+//! again, at the latest an hour after the last failure. It is also forgotten with
+//! the partition of its last record.
 //!
-//! Limit: one entry for each configured tenant at most, some 300 bytes each.
+//! Limit: at most one entry for each configured tenant, some 300 bytes each.
 
 use crate::model::attempt::ErrorClass;
 use crate::model::overview::FailingTenant;
@@ -15,9 +16,9 @@ use crate::model::time::UnixMillis;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// The longest text of an error that is kept, in bytes.
+/// The maximum length of a remembered error text, in bytes.
 const DETAIL_BYTES_MAX: usize = 200;
-/// Longer than a record that is due waits for its tenant.
+/// Longer than the wait of a due record for its tenant.
 const REMEMBERED_MIN: Duration = Duration::from_secs(300);
 const REMEMBERED_MAX: Duration = Duration::from_secs(3_600);
 
@@ -27,9 +28,9 @@ pub struct Failure<'a> {
     pub class: ErrorClass,
     pub status: Option<u16>,
     pub detail: &'a str,
-    /// Where its record came from.
+    /// The partition of its record.
     pub partition: Partition,
-    /// How long the record waits now.
+    /// The delay before the record's next attempt.
     pub wait: Duration,
 }
 
@@ -45,15 +46,15 @@ struct Entry {
 }
 
 impl Failing {
-    /// An attempt of this tenant succeeded.
+    /// Records that an attempt of this tenant succeeded.
     pub fn delivered(&mut self, tenant: &TenantId) {
-        // Nearly always nobody fails, and then no name need be looked up.
+        // Usually no tenant fails, and the lookup is not needed.
         if !self.tenants.is_empty() {
             self.tenants.remove(tenant);
         }
     }
 
-    /// An attempt of this tenant failed.
+    /// Records that an attempt of this tenant failed.
     pub fn failed(&mut self, tenant: &TenantId, now: UnixMillis, failure: Failure<'_>) {
         let detail = beginning(failure.detail);
         let until = now.plus((failure.wait + REMEMBERED_MIN).min(REMEMBERED_MAX));
@@ -86,18 +87,19 @@ impl Failing {
         }
     }
 
-    /// Forgets tenants that have no callback any more.
+    /// Forgets tenants without a callback.
     pub fn retain(&mut self, mut has_callback: impl FnMut(&TenantId) -> bool) {
         self.tenants.retain(|tenant, _| has_callback(tenant));
     }
 
-    /// These partitions are another replica's now.
+    /// Forgets tenants whose last record came from these revoked partitions.
     pub fn forget(&mut self, partitions: &[Partition]) {
         self.tenants
             .retain(|_, entry| !partitions.contains(&entry.partition));
     }
 
-    /// How many fail, and those that have failed longest, at most so many.
+    /// Returns the number of failing tenants, and the `most` that have failed
+    /// longest.
     #[must_use]
     pub fn worst(&self, most: usize, now: UnixMillis) -> (usize, Vec<FailingTenant>) {
         let entry = self.tenants.values().filter(|entry| entry.until > now);
@@ -107,7 +109,7 @@ impl Failing {
     }
 }
 
-/// As many whole characters as fit in [`DETAIL_BYTES_MAX`].
+/// Returns as many whole characters as fit in [`DETAIL_BYTES_MAX`].
 fn beginning(text: &str) -> &str {
     let cut = (0..=text.len().min(DETAIL_BYTES_MAX))
         .rev()
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_fails_from_its_first_failure_to_its_next_success() {
+    fn a_tenant_is_failing_from_its_first_failure_to_its_next_success() {
         let mut failing = Failing::default();
         let (a, b) = (tenant("a"), tenant("b"));
         let now = UnixMillis(9);

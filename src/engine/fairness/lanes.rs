@@ -1,15 +1,13 @@
-//! Lanes: for each tenant a bounded FIFO and a limit of attempts at once,
-//! served round robin. Holds positions only; the records are the ledgers'.
+//! Lanes: for each tenant a bounded FIFO and a limit of concurrent attempts,
+//! served round robin. They hold positions only; the ledgers hold the records.
+//! Never IO, never a clock. Runs on the runner's task.
 //!
-//! Arithmetic: a tenant with 64 attempts at once that answers in 5 ms takes
-//! 12,800 records/s; 256 waiting records are its next 20 ms, which covers a
-//! commit and a transaction. All lanes together hold at most
-//! [`WAITING_MIN`] records or twice the process's slots, whichever is more:
-//! at 1.5 kB a record some 3 MiB, at 1 MiB a record [`WAITING_BYTES_MAX`].
-//! Lanes that their tenants' limits hold back share three quarters of that, the
-//! hanging and the paced among them half, each a quarter of what is left: one
-//! gets its 256, of 5,000 dead ones most get nothing, and their records are
-//! diverted.
+//! Arithmetic: a tenant with 64 concurrent attempts that answers in 5 ms takes
+//! 12,800 records/s. Its next 20 ms are 256 waiting records, which covers a
+//! commit and a transaction. All lanes together hold at most the larger of
+//! [`WAITING_MIN`] records and twice the process's slots. That is 3 MiB at 1.5 kB
+//! a record, and [`WAITING_BYTES_MAX`] at 1 MiB a record. `admission` divides
+//! this capacity among lanes that their tenants hold back.
 
 use super::admission::Observed;
 use super::limit::{Limit, Round, TenantStatus};
@@ -24,21 +22,22 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-/// The most records that wait in one lane whose tenant is at its limit.
+/// The maximum number of records that wait in one lane.
 pub(super) const LANE_RECORDS_MAX: usize = 256;
-/// The most bytes that wait in one lane whose tenant is at its limit.
+/// The maximum number of bytes that wait in one lane.
 pub(super) const LANE_BYTES_MAX: usize = 4 << 20;
-/// All lanes may hold this many records, however few slots there are.
+/// The number of waiting records that all lanes may hold, however few slots there
+/// are.
 pub(super) const WAITING_MIN: usize = 2_048;
-/// The most bytes that wait in all lanes.
+/// The maximum number of bytes that wait across all lanes.
 pub(super) const WAITING_BYTES_MAX: usize = 32 << 20;
 
-/// A dead tenant is tried again after this at the latest.
+/// The maximum pause before a dead tenant's next attempt.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// What counts as lately in [`FirstAttempts`].
+/// The age up to which [`FirstAttempts`] counts an attempt.
 pub(super) const RECENT: Duration = Duration::from_secs(300);
 
-/// A lane, by its place in [`Lanes`].
+/// The index of a lane in [`Lanes`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct LaneId(pub(super) usize);
 
@@ -47,21 +46,21 @@ pub(super) struct Lane {
     tenant: TenantId,
     pub(super) waiting: VecDeque<(Position, usize)>,
     pub(super) waiting_bytes: usize,
-    /// Reserved, being reserved or in flight.
+    /// Records that are reserved, being reserved or in flight.
     pub(super) active: usize,
-    /// The slots that those hold.
+    /// The slots of the active records.
     pub(super) slots: usize,
     pub(super) limit: Limit,
-    /// Until then nothing starts.
+    /// No attempt starts before this time.
     paused_until: Option<UnixMillis>,
     turn: Option<(Turn, SlotClass)>,
-    /// Since when its limit is seen to hold it back, and when last.
+    /// When admission saw its tenant hold it back.
     pub(super) held_back: Option<Observed>,
-    /// Attempts that ended, well or not: either empties the lane.
+    /// Ended attempts, delivered or failed: both empty the lane.
     pub(super) ends: Rate,
-    /// Whether its last attempt failed.
+    /// Whether the last attempt failed.
     pub(super) failing: bool,
-    /// When its last first attempt ended, and whether that delivered.
+    /// When a record's first attempt last ended, and whether it delivered.
     first_attempt: Option<(UnixMillis, bool)>,
 }
 
@@ -73,19 +72,19 @@ pub struct Lanes {
     pub(super) waiting: usize,
     pub(super) waiting_bytes: usize,
     pub(super) slots: Slots,
-    /// Records of tenants that turned out to answer.
+    /// Records of untried tenants that turned out to answer.
     pub(super) untried_answered: Rate,
-    /// Since when untried_answered find no room, and when last.
+    /// When untried tenants found no capacity.
     pub(super) untried_waiting: Option<Observed>,
     pause: Duration,
-    /// When pauses end, with some that ended before their time.
+    /// The ends of all pauses; some of these pauses were ended early.
     pauses: BTreeSet<(UnixMillis, LaneId)>,
 }
 
 impl Lanes {
-    /// No lane yet; at most `active_max` slots in all. A dead tenant is tried
-    /// again after `shortest_delay`, when its record is, and not sooner with
-    /// others: so fewer of them spend an attempt, and fewer are moved.
+    /// Returns lanes with `active_max` slots. A dead tenant is tried again after
+    /// `shortest_delay`, when its record is due again, and not earlier with other
+    /// records. So fewer of its records spend an attempt, and fewer are moved.
     #[must_use]
     pub fn new(active_max: usize, shortest_delay: Duration) -> Self {
         Self {
@@ -102,9 +101,9 @@ impl Lanes {
         }
     }
 
-    /// The tenant's lane, made when it is first needed. Lanes are never
-    /// dropped, so their number is bounded by that of the tenants configured
-    /// since the start, some 300 bytes each.
+    /// Returns the tenant's lane, and creates it at the first use. Lanes are
+    /// never dropped. Their number is bounded by the tenants configured since the
+    /// start, some 300 bytes each.
     pub fn lane(&mut self, tenant: &TenantId, ceiling: usize) -> LaneId {
         match self.by_tenant.get(tenant) {
             Some(id) => *id,
@@ -117,25 +116,25 @@ impl Lanes {
         }
     }
 
-    /// The most records that may wait in all lanes together.
+    /// Returns the maximum number of records that wait across all lanes.
     pub(super) fn waiting_max(&self) -> usize {
         WAITING_MIN.max(2 * self.slots.max())
     }
 
-    /// Whether the lane is less than half full: a sign that reading on finds
-    /// records that can be sent.
+    /// Returns whether the lane is less than half full: a sign that further
+    /// reading finds records that can start.
     #[must_use]
     pub fn is_under_half_full(&self, id: LaneId) -> bool {
         self.lanes[id.0].waiting.len() < LANE_RECORDS_MAX / 2
     }
 
-    /// A record waits at the lane's end.
+    /// Adds a record to the lane's end.
     pub fn push(&mut self, id: LaneId, position: Position, bytes: usize) {
         self.lanes[id.0].waiting.push_back((position, bytes));
         self.count_waiting(id, bytes);
     }
 
-    /// A record that was chosen goes back to the lane's head; its slots are free again.
+    /// Returns a chosen record to the lane's head and releases its slots.
     pub fn put_back(&mut self, id: LaneId, position: Position, bytes: usize) {
         self.lanes[id.0].waiting.push_front((position, bytes));
         self.count_waiting(id, bytes);
@@ -149,7 +148,8 @@ impl Lanes {
         self.update_turn(id);
     }
 
-    /// Gives the lane a turn if it may start something, and takes it otherwise.
+    /// Gives the lane a turn if it may start an attempt; removes its turn
+    /// otherwise.
     fn update_turn(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0];
         let class = lane.slot_class();
@@ -168,9 +168,9 @@ impl Lanes {
         };
     }
 
-    /// The next record that may start, round robin over the lanes; it holds its
-    /// slots until [`Lanes::release`] or [`Lanes::put_back`]. Lanes whose
-    /// records are all in partitions that are not eligible keep their turn.
+    /// Returns the next record that may start, round robin over the lanes. The
+    /// record holds its slots until [`Lanes::release`] or [`Lanes::put_back`]. A
+    /// lane without an eligible record keeps its turn.
     pub fn choose(
         &mut self,
         mut eligible: impl FnMut(Position) -> bool,
@@ -201,10 +201,10 @@ impl Lanes {
         Some((id, position))
     }
 
-    /// The slots of a record of this size are free again.
+    /// Releases the slots of a record of this size.
     pub fn release(&mut self, id: LaneId, bytes: usize) {
         let lane = &mut self.lanes[id.0];
-        assert!(lane.active > 0, "L5: a slot was given back twice");
+        assert!(lane.active > 0, "L5: a slot was released twice");
         lane.active -= 1;
         let slots = self.slots.of(bytes);
         lane.slots -= slots;
@@ -212,19 +212,19 @@ impl Lanes {
         self.update_turn(id);
     }
 
-    /// Whether the lane's tenant is known to answer.
+    /// Returns whether the lane's tenant answers.
     #[must_use]
     pub fn answers(&self, id: LaneId) -> bool {
         self.lanes[id.0].limit.status() == TenantStatus::Answering
     }
 
-    /// The round that an attempt of this lane begins in.
+    /// Returns the round of an attempt that starts now.
     #[must_use]
     pub fn round(&self, id: LaneId) -> Round {
         self.lanes[id.0].limit.round()
     }
 
-    /// An attempt of this lane was answered with success.
+    /// Records that an attempt of `round` was delivered.
     pub fn delivered(&mut self, id: LaneId, round: Round, now: UnixMillis) {
         let lane = &mut self.lanes[id.0];
         lane.failing = false;
@@ -235,7 +235,7 @@ impl Lanes {
         self.change_limit(id, now, |limit| limit.delivered(round));
     }
 
-    /// An attempt of this lane failed.
+    /// Records that an attempt of `round` failed with this class after this time.
     pub fn failed(
         &mut self,
         id: LaneId,
@@ -261,7 +261,7 @@ impl Lanes {
         }
     }
 
-    /// Lanes whose pause is over may start again.
+    /// Ends the pauses that are over.
     pub fn end_pauses(&mut self, now: UnixMillis) {
         while let Some((until, id)) = self.pauses.first().copied() {
             if until > now {
@@ -274,13 +274,13 @@ impl Lanes {
         }
     }
 
-    /// When the next pause ends.
+    /// Returns the end of the next pause.
     #[must_use]
     pub fn next_pause_end(&self) -> Option<UnixMillis> {
         self.pauses.first().map(|(until, _)| *until)
     }
 
-    /// Changes a lane's limit, and what hangs on it.
+    /// Changes a lane's limit, and the slots and the turn that depend on it.
     pub(super) fn change_limit<T>(
         &mut self,
         id: LaneId,
@@ -302,12 +302,12 @@ impl Lanes {
         result
     }
 
-    /// A record's first attempt in this lane ended.
+    /// Records the end of a record's first attempt.
     pub fn first_attempt(&mut self, id: LaneId, delivered: bool, now: UnixMillis) {
         self.lanes[id.0].first_attempt = Some((now, delivered));
     }
 
-    /// Takes all waiting records of a partition out.
+    /// Removes all waiting records of a partition.
     pub fn remove_partition(&mut self, partition: Partition) {
         for index in 0..self.lanes.len() {
             let lane = &mut self.lanes[index];
@@ -325,7 +325,7 @@ impl Lanes {
         }
     }
 
-    /// Takes all waiting records of all partitions out.
+    /// Removes all waiting records.
     pub fn clear_waiting(&mut self) {
         self.waiting = 0;
         self.waiting_bytes = 0;
@@ -336,8 +336,8 @@ impl Lanes {
         }
     }
 
-    /// Gives every lane its tenant's present ceiling; tenants without a callback
-    /// keep theirs, for what waits there is skipped when its turn comes.
+    /// Sets every lane's ceiling from its tenant's settings. A tenant without a
+    /// callback keeps its ceiling: its waiting records are skipped in turn.
     pub fn set_ceilings(&mut self, ceiling_of: impl Fn(&TenantId) -> Option<usize>) {
         for index in 0..self.lanes.len() {
             if let Some(ceiling) = ceiling_of(&self.lanes[index].tenant) {
@@ -347,14 +347,14 @@ impl Lanes {
         }
     }
 
-    /// Whether some lane may have a record that can start.
+    /// Returns whether some lane has a turn.
     #[must_use]
     pub fn has_turns(&self) -> bool {
         self.turns.any(&self.slots)
     }
 
-    /// Tenants that do not fail and whose lane is at its limit with records
-    /// waiting, those with the most first.
+    /// Returns the tenants whose lane is held back with records waiting, longest
+    /// lane first. Failing tenants are excluded.
     #[must_use]
     pub fn limited(&self) -> Vec<TenantId> {
         let is_limited = |lane: &&Lane| {
@@ -367,7 +367,8 @@ impl Lanes {
         limited.iter().map(|lane| lane.tenant.clone()).collect()
     }
 
-    /// Tenants with a first attempt in the last 5 minutes.
+    /// Returns how many tenants had a record's first attempt in the last 5
+    /// minutes.
     #[must_use]
     pub fn attempted(&self, now: UnixMillis) -> FirstAttempts {
         let mut attempted = FirstAttempts::default();
@@ -403,7 +404,7 @@ impl Lane {
         SlotClass::of(self.limit.status(), self.active)
     }
 
-    /// Whether its tenant may have one more attempt.
+    /// Returns whether its tenant may have one more attempt.
     pub(super) fn may_start_more(&self) -> bool {
         self.paused_until.is_none() && self.limit.allows(self.active)
     }

@@ -1,66 +1,68 @@
-//! How many attempts one tenant may have at once: TCP's additive increase and
-//! multiplicative decrease. Knows one tenant's outcomes and nothing else, no
-//! clock either: a window is a round of answers.
+//! The limit of concurrent attempts of one tenant: TCP's additive increase and
+//! multiplicative decrease. It sees the outcomes of one tenant only and has no
+//! clock: a window is a round of answers. Never IO. Runs on the runner's task.
 //!
 //! Arithmetic: a limit of n at an answer time of t takes n/t records a second.
-//! [`START`] is 8: 160/s at 50 ms, and what a hanging tenant holds at first.
-//! A window is as many successes as the limit allows at once, so about one
-//! answer time. A window that used the limit up raises it by one; until the
-//! first halving, which shows where the limit lies, it doubles it (slow start),
-//! for at +1 a tenant that answers in 100 ms would take 5.6 s from 8 to 64 and
-//! have its burst diverted meanwhile. Below [`START`] any window raises it: a
-//! tenant of little traffic never uses a limit up, and one failure a day must
-//! not bring it to the floor for good. A timeout, 429 or 5xx halves it, once
-//! for each round: what had started before the last halving tells of the limit
-//! before it, so that eight timeouts of one stall make 8 a 4 and not a 1. From
-//! 8 to the floor takes 3 rounds, 15 s of hanging; from 64, 30 s.
+//! [`START`] is 8: 160/s at 50 ms, and the attempts of a hanging tenant at first.
+//! A window is as many successes as the limit allows at once, so about one answer
+//! time. A window that reached the limit raises it by one. Before the first
+//! halving it doubles the limit instead (slow start). With steps of one, a tenant
+//! that answers in 100 ms would take 5.6 s from 8 to 64. Its burst would be
+//! diverted meanwhile. Below [`START`] every window raises the limit. A tenant
+//! with little traffic never reaches its limit, and one failure a day must not
+//! keep it at the floor.
 //!
-//! A tenant that says 429 means a rate, which attempts at once do not bound: one
-//! at a time that is answered in 20 ms are still 50/s. So a 429 that halves also
-//! asks for a pause of [`PACE_MIN`], doubled by each further one up to
-//! [`PACE_MAX`], halved again by each [`EASE_AFTER`] successes, and as long as
-//! there is one the limit does not rise. A tenant that takes 8/s and says 429 to
-//! the rest so gets one attempt too many for each 8, a move each, instead of 40.
+//! A timeout, 429 or 5xx halves the limit, once for each round. An attempt that
+//! started before the last halving shows the limit before it. So eight timeouts
+//! of one stall turn 8 into 4, not into 1. From 8 to the floor takes 3 rounds, 15
+//! s of hanging; from 64 it takes 30 s.
 //!
-//! Only outcomes count. Vector, from whom the windows are, also takes a longer
-//! answer time for back pressure, which a receiver with its own bad moments
-//! pays for; it ends windows by the clock, so that answers to one burst which
-//! come late halve twice; and it adapts nothing before a first success.
+//! A 429 concerns a rate, which a limit of concurrent attempts does not bound:
+//! one at a time, answered in 20 ms, is still 50/s. So a 429 that halves also
+//! demands a pause of [`PACE_MIN`]. Each further one doubles the pause up to
+//! [`PACE_MAX`], and each [`EASE_AFTER`] successes halve it. The limit does not
+//! rise while there is a pause. A tenant that takes 8/s and answers 429 to the
+//! rest gets one surplus attempt for each 8, with one move each, instead of 40.
+//!
+//! Only outcomes count. Vector, the source of the windows, also reacts to a
+//! longer answer time. A receiver with slow moments of its own would pay for
+//! that. Vector ends windows by the clock, so late answers to one burst halve
+//! twice. It also adapts nothing before the first success.
 
 use crate::model::attempt::ErrorClass;
 use std::time::Duration;
 
-/// Where a tenant begins of whom nothing is known.
+/// The limit of an untried tenant.
 pub const START: usize = 8;
 
-/// An attempt that fails later than this holds a slot as one that hangs does.
+/// An attempt that fails later than this occupies a slot like a hanging one.
 const QUICK: Duration = Duration::from_secs(1);
 
-/// The pauses that 429 asks for.
+/// The shortest and the longest pause after a 429.
 const PACE_MIN: Duration = Duration::from_millis(50);
 const PACE_MAX: Duration = Duration::from_secs(1);
-/// So many successes halve the pause.
+/// This many successes halve the pause.
 const EASE_AFTER: usize = 8;
 
-/// What a tenant is like, by how its last attempt ended: what a slot for its
-/// next one is likely to cost. Whatever is answered at once costs little, a
-/// refusal too.
+/// The status of a tenant by its last attempt: the likely cost of a slot for the
+/// next one. An immediate answer costs little, even a refusal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TenantStatus {
     /// Delivered, or failed at once.
     Answering,
-    /// None has ended yet.
+    /// No attempt ended yet.
     Untried,
-    /// Failed after a long wait: as good as dead.
+    /// Failed after a long wait.
     Hanging,
 }
 
 impl TenantStatus {
-    /// Every status.
+    /// All statuses.
     pub const ALL: [Self; 3] = [Self::Answering, Self::Untried, Self::Hanging];
 }
 
-/// The halvings before an attempt began, by which its outcome is heard or not.
+/// The number of halvings before an attempt started. It decides whether the
+/// outcome counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Round(u32);
 
@@ -71,18 +73,18 @@ pub struct Limit {
     ceiling: usize,
     status: TenantStatus,
     round: Round,
-    /// Successes to go in this window.
+    /// Missing successes of this window.
     to_go: usize,
-    /// Whether it was reached in this window.
+    /// Whether this window reached the limit.
     used_up: bool,
-    /// The pause that the last 429 asked for, as eased since; zero is none.
+    /// The current pause after a 429; zero without one.
     pace: Duration,
-    /// Successes to go until it is halved.
+    /// Missing successes before the pause is halved.
     to_ease: usize,
 }
 
-/// Whether a failure of this class says that fewer attempts at once would be
-/// better: the others are answered at once, however many there are.
+/// Returns whether a failure of this class indicates too many concurrent
+/// attempts. The other classes fail at once, whatever their number.
 #[must_use]
 pub const fn tells_overload(class: ErrorClass) -> bool {
     matches!(
@@ -92,7 +94,7 @@ pub const fn tells_overload(class: ErrorClass) -> bool {
 }
 
 impl Limit {
-    /// The limit of a tenant of whom nothing is known but its `maxInFlight`.
+    /// Returns the limit of an untried tenant; `ceiling` is its `maxInFlight`.
     #[must_use]
     pub fn new(ceiling: usize) -> Self {
         let now = START.min(ceiling).max(1);
@@ -108,43 +110,43 @@ impl Limit {
         }
     }
 
-    /// The tenant's settings may have changed.
+    /// Sets the ceiling from the tenant's settings.
     pub fn set_ceiling(&mut self, ceiling: usize) {
         self.ceiling = ceiling.max(1);
         self.now = self.now.min(self.ceiling);
         self.to_go = self.to_go.min(self.now);
     }
 
-    /// Whether one more attempt may begin beside so many.
+    /// Returns whether one more attempt may start beside `active` ones.
     #[must_use]
     pub fn allows(&self, active: usize) -> bool {
         active < self.now
     }
 
-    /// Whether nothing answers at one attempt at a time.
+    /// Returns whether the tenant hangs even with one attempt at a time.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.now == 1 && self.status == TenantStatus::Hanging
     }
 
-    /// What the tenant is like.
+    /// Returns the tenant's status.
     #[must_use]
     pub fn status(&self) -> TenantStatus {
         self.status
     }
 
-    /// The round in which an attempt begins now.
+    /// Returns the round of an attempt that starts now.
     #[must_use]
     pub fn round(&self) -> Round {
         self.round
     }
 
-    /// So many attempts are under way or about to be.
+    /// Records the number of attempts in progress or reserved.
     pub fn saw_active(&mut self, active: usize) {
         self.used_up |= active >= self.now;
     }
 
-    /// An attempt that began in this round was delivered.
+    /// Records that an attempt of `round` was delivered.
     pub fn delivered(&mut self, round: Round) {
         self.status = TenantStatus::Answering;
         if round != self.round {
@@ -167,10 +169,10 @@ impl Limit {
         self.open_window((self.now + more).min(self.ceiling));
     }
 
-    /// An attempt that began in this round failed after so long. How long the
-    /// tenant asks to be left alone.
-    pub fn failed(&mut self, round: Round, class: ErrorClass, after: Duration) -> Duration {
-        self.status = match after < QUICK && class != ErrorClass::Timeout {
+    /// Records that an attempt of `round` failed after `elapsed`. Returns the
+    /// pause before the next attempt (429 only), else zero.
+    pub fn failed(&mut self, round: Round, class: ErrorClass, elapsed: Duration) -> Duration {
+        self.status = match elapsed < QUICK && class != ErrorClass::Timeout {
             true => TenantStatus::Answering,
             false => TenantStatus::Hanging,
         };
@@ -187,7 +189,7 @@ impl Limit {
         self.pace
     }
 
-    /// Whether pauses are asked for.
+    /// Returns whether a 429 demands pauses.
     #[must_use]
     pub fn is_paced(&self) -> bool {
         !self.pace.is_zero()
@@ -220,7 +222,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// One window in which so many at once are seen, and all goes well.
+    /// Runs one window with this many active attempts, all delivered.
     fn window(limit: &mut Limit, active: usize) {
         limit.saw_active(active);
         for _ in 0..limit.now {
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn it_doubles_until_the_first_failure_and_rises_by_one_from_then_on() {
+    fn the_limit_doubles_until_the_first_failure_and_rises_by_one_from_then_on() {
         let mut limit = Limit::new(64);
         let mut seen = Vec::new();
         for _ in 0..4 {
@@ -259,7 +261,7 @@ mod tests {
         for _ in 0..100 {
             limit.delivered(round);
         }
-        assert_eq!(limit.now, 4, "they began before the failures");
+        assert_eq!(limit.now, 4, "they started before the failures");
         let mut seen = Vec::new();
         for _ in 0..3 {
             overload(&mut limit);
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_attempt_says_what_a_tenant_is_like() {
+    fn the_last_attempt_decides_the_status() {
         let quick = Duration::from_millis(20);
         let mut limit = Limit::new(64);
         assert_eq!(limit.status(), TenantStatus::Untried);
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_used_rises_to_the_start_and_no_further() {
+    fn an_unused_limit_rises_to_the_start_and_no_further() {
         let mut limit = Limit::new(64);
         (0..5).for_each(|_| overload(&mut limit));
         for _ in 0..100 {
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_at_once_says_nothing_about_the_limit() {
+    fn failures_that_come_at_once_do_not_change_the_limit() {
         for class in ErrorClass::ALL {
             let mut limit = Limit::new(64);
             limit.failed(limit.round, class, QUICK);
@@ -304,29 +306,29 @@ mod tests {
     }
 
     #[test]
-    fn a_429_asks_for_a_pause_that_grows_and_is_eased_by_successes() {
+    fn a_429_demands_a_pause_that_grows_and_that_successes_shorten() {
         let mut limit = Limit::new(64);
-        let heard = |limit: &mut Limit| {
+        let pause_ms = |limit: &mut Limit| {
             limit
                 .failed(limit.round, ErrorClass::Http429, QUICK)
                 .as_millis()
         };
         let first = limit.round;
-        let asked: Vec<u128> = (0..6).map(|_| heard(&mut limit)).collect();
-        assert_eq!(asked, [50, 100, 200, 400, 800, 1_000]);
+        let pauses: Vec<u128> = (0..6).map(|_| pause_ms(&mut limit)).collect();
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1_000]);
         let late = limit.failed(first, ErrorClass::Http429, QUICK);
-        assert_eq!(late, Duration::ZERO, "of a burst that was heard");
+        assert_eq!(late, Duration::ZERO, "same burst");
         for _ in 0..EASE_AFTER {
             assert_eq!(limit.now, 1, "it does not rise");
             limit.delivered(limit.round);
         }
-        assert_eq!(heard(&mut limit), 1_000, "twice the half");
+        assert_eq!(pause_ms(&mut limit), 1_000, "twice the half");
         for _ in 0..5 * EASE_AFTER {
             limit.delivered(limit.round);
         }
         assert_eq!(limit.now, 1);
         limit.delivered(limit.round);
-        assert_eq!(limit.now, 2, "nothing is asked any more, and it rises");
+        assert_eq!(limit.now, 2, "the pause is over, so the limit rises");
     }
 
     #[test]
@@ -341,11 +343,11 @@ mod tests {
     }
 
     proptest! {
-        /// The oracle counts answers: no step may raise the limit by more than
-        /// the successes since it last changed, and none but an overload of its
-        /// own round lowers it, then to its half.
+        /// The oracle counts answers. No step raises the limit by more than the
+        /// successes since its last change. Only an overload of the current round
+        /// lowers it, to its half.
         #[test]
-        fn it_moves_only_as_answers_allow(ceiling in 1_usize..100, steps in prop::collection::vec((0_u8..4, 0_u32..3, 0_usize..100), 1..400)) {
+        fn the_limit_changes_only_as_answers_allow(ceiling in 1_usize..100, steps in prop::collection::vec((0_u8..4, 0_u32..3, 0_usize..100), 1..400)) {
             let mut limit = Limit::new(ceiling);
             let mut rounds = vec![limit.round()];
             let mut successes = 0;

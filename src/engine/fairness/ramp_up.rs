@@ -1,14 +1,15 @@
-//! After an unclean stop a partition begins with few attempts, so that a crash
-//! loop charges few records: what is reserved when the process dies again is
-//! charged as one attempt made.
+//! The ramp-up of a partition after an unclean stop: it starts with few attempts,
+//! so a crash loop charges few records. Every reservation at the next crash is
+//! charged as one attempt made. Never IO, never a clock. Runs on the runner's
+//! task.
 //!
-//! Arithmetic: one attempt until one has completed, or has outlived
-//! [`FIRST_MAX`]; a dead tenant's must not hold its partition for longer. From then
-//! on one more for each that completes, and twice as many every
-//! [`DOUBLING`], so that tenants who take seconds to answer get their attempts
-//! back soon too. So a life that ends early has charged at most one record a
-//! partition more than it completed, times two for every [`DOUBLING`] that it
-//! went on; from [`WINDOW_MAX`] on the process's own limits are what holds.
+//! Arithmetic: the window is one attempt until one completes or [`FIRST_MAX`] is
+//! over; a dead tenant must not hold its partition for longer. Then the window
+//! grows by one for each completed attempt and doubles every [`DOUBLING`]. So
+//! tenants that take seconds to answer get their attempts back soon too. A
+//! process that crashes early charges at most one record a partition more than it
+//! completed, times two for every [`DOUBLING`] of its run. From [`WINDOW_MAX`] on
+//! the ramp-up is over and the process's own limits apply.
 
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -17,7 +18,7 @@ const FIRST_MAX: Duration = Duration::from_secs(1);
 const DOUBLING: Duration = Duration::from_millis(250);
 const WINDOW_MAX: usize = 256;
 
-/// How careful a partition still is.
+/// The ramp-up of one partition.
 pub struct RampUp {
     since: UnixMillis,
     completed: usize,
@@ -26,7 +27,7 @@ pub struct RampUp {
 }
 
 impl RampUp {
-    /// Adopted now, after an unclean stop.
+    /// Returns the ramp-up of a partition that is adopted now.
     pub fn new(now: UnixMillis) -> Self {
         Self {
             since: now,
@@ -35,13 +36,13 @@ impl RampUp {
         }
     }
 
-    /// An attempt has completed.
+    /// Records that an attempt completed.
     pub fn completed(&mut self, now: UnixMillis) {
         self.completed += 1;
         self.first_at.get_or_insert(now);
     }
 
-    /// How many attempts the partition may have at once.
+    /// Returns the maximum number of concurrent attempts of the partition.
     pub fn window(&self, now: UnixMillis) -> usize {
         match self.grows_from() {
             from if from > now => 1,
@@ -53,12 +54,12 @@ impl RampUp {
         }
     }
 
-    /// Whether it has ended.
+    /// Returns whether the ramp-up is over.
     pub fn is_over(&self, now: UnixMillis) -> bool {
         self.window(now) >= WINDOW_MAX
     }
 
-    /// When the window grows though nothing completes.
+    /// Returns when the window grows without a completed attempt.
     pub fn next(&self, now: UnixMillis) -> UnixMillis {
         match self.grows_from() {
             from if from > now => from,
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn one_attempt_until_one_has_completed_then_one_more_for_each() {
+    fn the_window_is_one_until_an_attempt_completes_then_grows_by_one_each() {
         let mut ramp_up = RampUp::new(at(0));
         assert_eq!((ramp_up.window(at(0)), ramp_up.window(at(999))), (1, 1));
         for n in 1..=100 {
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_last_end_it_too() {
+    fn the_window_grows_also_while_attempts_last() {
         let ramp_up = RampUp::new(at(0));
         let windows = [1_000, 1_249, 1_250, 1_500, 2_000].map(|ms| ramp_up.window(at(ms)));
         assert_eq!(windows, [1, 1, 2, 4, 16]);

@@ -1,4 +1,5 @@
-//! How much happened lately, in windows of a fixed length.
+//! The number of recent events, in windows of a fixed length. Never IO, never a
+//! clock. Runs on the runner's task.
 
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 /// The length of a window.
 pub const WINDOW: Duration = Duration::from_millis(100);
 
-/// A count for this window and the one before.
+/// The counts of this window and of the one before.
 #[derive(Debug, Default)]
 pub struct Rate {
     window_start: UnixMillis,
@@ -15,7 +16,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many now.
+    /// Adds events at `now`.
     pub fn add(&mut self, count: usize, now: UnixMillis) {
         let age = now.since(self.window_start);
         if age >= WINDOW {
@@ -26,7 +27,7 @@ impl Rate {
         self.count += count;
     }
 
-    /// How many in a window, of the last two the one with more.
+    /// Returns the events of the fuller one of the last two windows.
     pub fn recent(&self, now: UnixMillis) -> usize {
         match now.since(self.window_start) < 2 * WINDOW {
             true => self.before.max(self.count),

@@ -1,46 +1,49 @@
-//! The slots of the process, which attempts hold from their reservation to
-//! their end, and the turns in which lanes take them: round robin over all
-//! lanes that may start something (L6).
+//! The slots of the process, and the turns in which lanes take them. An attempt
+//! holds its slots from its reservation to its end. Turns are round robin over
+//! all lanes that may start an attempt (L6). Never IO, never a clock. Runs on the
+//! runner's task.
 //!
-//! Arithmetic: tenants that answer take few slots (1,000 records/s answered in
-//! 50 ms are 50), those that hang take all they get for 5 s each. So of 1,024
-//! slots tenants that hung when last tried hold at most a quarter together,
-//! which still tries 51 of them a second, and with those not yet known at most
-//! three quarters. The last quarter, 256, is for those that answer, twice as many
-//! as there are fresh slots. Among those not known one attempt tells as much as
-//! eight, so further ones of a tenant get none of the second half, and while
-//! newcomers wait the hanging share is a sixteenth: of 5,000 dead ones each is
-//! known after 5,000 / 704 * 5 s = 36 s. Fewer than four slots are not divided.
+//! Arithmetic: answering tenants take few slots (1,000 records/s answered in 50
+//! ms are 50). Hanging tenants hold all their slots for 5 s each. So of 1,024
+//! slots the hanging tenants together hold at most a quarter, which still tries
+//! 51 of them a second. Hanging and untried tenants together hold at most three
+//! quarters. The last quarter, 256, is for answering tenants, twice the number of
+//! start slots.
 //!
-//! An attempt holds its record twice, as it was read and as it is sent. So a
-//! record takes one slot for each [`SLOT_BYTES`] begun: 1,024 slots are 64 MiB of
-//! records in flight, not 1,024 MiB where each is 1 MiB. But none takes more than
-//! a sixteenth of all, or one of a dead tenant would hold up the others: beyond
-//! 4 MiB a record, with 1,024 slots, sixteen of the largest are the bound.
+//! One attempt of an untried tenant tells as much as eight. So its further
+//! attempts get none of the second half of the slots. While untried tenants wait,
+//! the hanging share is a sixteenth. So 5,000 dead tenants are all tried after
+//! 5,000 / 704 * 5 s = 36 s. Fewer than four slots are not divided.
+//!
+//! An attempt holds its record twice, as read and as sent. So a record takes one
+//! slot for each started [`SLOT_BYTES`]: 1,024 slots are 64 MiB of records in
+//! flight, not 1,024 MiB at 1 MiB each. A record takes at most a sixteenth of the
+//! slots, or one record of a dead tenant would hold up the others. With 1,024
+//! slots that bounds records beyond 4 MiB: at most sixteen of them are in flight.
 
 use super::limit::TenantStatus;
 use std::collections::BTreeSet;
 
-/// What one slot carries.
+/// The record bytes of one slot.
 pub const SLOT_BYTES: usize = 64 << 10;
 
-/// What a lane's next attempt is: which slots are open to it.
+/// The class of a lane's next attempt, which decides its share of the slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SlotClass {
-    /// Of a tenant that answers.
+    /// An attempt of an answering tenant.
     Answering,
-    /// The only one of a tenant of whom nothing is known.
+    /// The only attempt of an untried tenant.
     First,
-    /// One more of a tenant of whom nothing is known yet.
+    /// A further attempt of an untried tenant.
     Further,
-    /// Of a tenant that hangs.
+    /// An attempt of a hanging tenant.
     Hanging,
 }
 
 impl SlotClass {
     const ALL: [Self; 4] = [Self::Answering, Self::First, Self::Further, Self::Hanging];
 
-    /// That of a tenant like this beside so many under way.
+    /// Returns the class of an attempt beside `active` other ones of the tenant.
     #[must_use]
     pub fn of(status: TenantStatus, active: usize) -> Self {
         match status {
@@ -60,14 +63,14 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// So many, all free.
+    /// Returns `max` free slots.
     #[must_use]
     pub fn new(max: usize) -> Self {
         let held = Default::default();
         Self { max, held }
     }
 
-    /// How many there are.
+    /// Returns the number of slots.
     #[must_use]
     pub fn max(&self) -> usize {
         self.max
@@ -77,19 +80,19 @@ impl Slots {
         self.held[status as usize]
     }
 
-    /// How many a record of this size takes.
+    /// Returns the number of slots of a record of this size.
     #[must_use]
     pub fn of(&self, bytes: usize) -> usize {
         bytes.div_ceil(SLOT_BYTES).min(self.max / 16).max(1)
     }
 
-    /// Whether all are taken.
+    /// Returns whether all slots are taken.
     #[must_use]
     pub fn are_full(&self) -> bool {
         self.held.iter().sum::<usize>() >= self.max
     }
 
-    /// Whether those of this class hold as many as they may together.
+    /// Returns whether the attempts of this class hold their whole share.
     #[must_use]
     fn is_share_full(&self, class: SlotClass, untried_wait: bool) -> bool {
         let quarter = self.max / 4;
@@ -107,33 +110,33 @@ impl Slots {
         }
     }
 
-    /// A record takes so many, where one at least is free.
+    /// Takes slots for a record; at least one must be free.
     pub fn take(&mut self, count: usize, status: TenantStatus) {
         assert!(!self.are_full(), "L5: more slots taken than there are");
         self.held[status as usize] += count;
     }
 
-    /// So many are free again.
+    /// Releases slots.
     pub fn release(&mut self, count: usize, status: TenantStatus) {
         let held = &mut self.held[status as usize];
         *held = held
             .checked_sub(count)
-            .expect("L5: a slot was given back twice");
+            .expect("L5: a slot was released twice");
     }
 
-    /// The holder of so many is of another status now.
+    /// Moves slots to the new status of their tenant.
     pub fn change(&mut self, count: usize, from: TenantStatus, to: TenantStatus) {
         self.held[from as usize] -= count;
         self.held[to as usize] += count;
     }
 }
 
-/// A place in the order of turns: less is sooner.
+/// A place in the order of turns; the smallest is next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Turn(u64);
 
-/// Whose turn it is: a ring for each class, so that thousands of lanes whose
-/// share is taken are not looked at, and one order over all.
+/// The turns of the lanes, in one order over all. Each class has a ring of its
+/// own, so the many lanes of a full share need not be scanned.
 #[derive(Debug)]
 pub struct Turns<Id> {
     rings: [BTreeSet<(Turn, Id)>; SlotClass::ALL.len()],
@@ -141,7 +144,7 @@ pub struct Turns<Id> {
 }
 
 impl<Id: Copy + Ord> Turns<Id> {
-    /// Nobody has a turn.
+    /// Returns an order without turns.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -150,20 +153,20 @@ impl<Id: Copy + Ord> Turns<Id> {
         }
     }
 
-    /// Goes behind all others.
+    /// Adds a turn behind all others.
     pub fn join(&mut self, id: Id, class: SlotClass) -> Turn {
         self.last = Turn(self.last.0 + 1);
         self.rings[class as usize].insert((self.last, id));
         self.last
     }
 
-    /// Has no turn any more.
+    /// Removes a turn.
     pub fn leave(&mut self, id: Id, turn: Turn, class: SlotClass) {
         let was = self.rings[class as usize].remove(&(turn, id));
-        assert!(was, "L6: a turn that was given out is in its ring");
+        assert!(was, "L6: every turn is in its ring");
     }
 
-    /// Keeps its turn with an attempt of another class.
+    /// Moves a turn to another class and keeps its place.
     pub fn change(&mut self, id: Id, turn: Turn, from: SlotClass, to: SlotClass) {
         if from != to {
             self.leave(id, turn, from);
@@ -171,30 +174,30 @@ impl<Id: Copy + Ord> Turns<Id> {
         }
     }
 
-    /// Whether anyone has a turn for whom slots are open.
+    /// Returns whether some turn may take a slot.
     #[must_use]
     pub fn any(&self, slots: &Slots) -> bool {
         let waits = |class: &SlotClass| self.has(*class) && self.are_open(*class, slots);
         SlotClass::ALL.iter().any(waits)
     }
 
-    /// Whether anyone has a turn for an attempt of this class.
+    /// Returns whether there is a turn of this class.
     fn has(&self, class: SlotClass) -> bool {
         !self.rings[class as usize].is_empty()
     }
 
-    /// Whether those of this class hold as many slots as they may together.
+    /// Returns whether the attempts of this class hold their whole share.
     #[must_use]
     pub fn is_share_full(&self, class: SlotClass, slots: &Slots) -> bool {
         slots.is_share_full(class, self.has(SlotClass::First))
     }
 
-    /// Whether an attempt of this class may take a slot.
+    /// Returns whether an attempt of this class may take a slot.
     fn are_open(&self, class: SlotClass, slots: &Slots) -> bool {
         !slots.are_full() && !self.is_share_full(class, slots)
     }
 
-    /// Those for whom slots are open, in the order of their turns.
+    /// Returns the lanes that may take a slot, in the order of their turns.
     pub fn in_order(&self, slots: &Slots) -> impl Iterator<Item = Id> {
         let mut rings = SlotClass::ALL.map(|class| {
             let ring = self.rings[class as usize].iter();

@@ -1,23 +1,25 @@
-//! Slots for attempts that are being reserved or have just begun. Tenants that
-//! answer at once are served best with few attempts at a time: more only wait
-//! for each other in this process, and cost memory and cache. An attempt that
-//! lasts is no longer fresh, so slow tenants do not hold these slots; all
-//! attempts together are bounded by the process's own limit.
+//! Start slots: for attempts that are being reserved or just started. Tenants
+//! that answer at once are served best with few concurrent attempts. More
+//! attempts only wait for each other in this process, and cost memory and cache.
+//! An attempt that lasts releases its start slot, so slow tenants do not hold
+//! them. The process's own limit bounds all attempts together. Never IO, never a
+//! clock. Runs on the runner's task.
 //!
-//! An attempt ages only while the process has nothing to do: where it works all
-//! the time, answers lie there that it has not come to read, which tells
-//! nothing of the tenant. By the clock, attempts of a busy process all age, it
-//! begins more, and each of those makes it busier.
+//! The time of a start slot runs only while the process is idle. A busy process
+//! has unread answers, so a long attempt says nothing about its tenant. By the
+//! clock alone, all attempts of a busy process would last, and it would start
+//! more, which makes it busier still.
 //!
-//! But after 100 ms they do: a process that a flood of one receiver keeps busy
-//! must go on for the others, whose hanging neighbours would hold every slot.
-//! 128 attempts of a process that does 15,000/s last 9 ms.
+//! After 100 ms by the clock an attempt releases its start slot in any case. A
+//! process that one receiver's flood keeps busy must still serve the others.
+//! Otherwise their hanging neighbours would hold every start slot. At 15,000
+//! attempts/s, 128 attempts last 9 ms.
 //!
-//! Arithmetic: 128 slots that age in 4 ms are 32,000 starts/s of a process that
-//! rests, 16,000 of one that works half of its time. Measured with a backlog and
-//! one core, beside reqwest alone with 64 in flight: 2.3 times its CPU, 105 in
-//! flight and 61 MiB; with attempts that age in 10 ms by the clock 4 times, 450
-//! and 110 MiB.
+//! Arithmetic: 128 slots of 4 ms are 32,000 starts/s of an idle process, 16,000
+//! of one that works half of its time. Measured with a backlog and one core,
+//! beside reqwest alone with 64 in flight: 2.3 times its CPU, 105 in flight and
+//! 61 MiB. With 10 ms by the clock instead: 4 times its CPU, 450 in flight and
+//! 110 MiB.
 
 use crate::model::position::Position;
 use crate::model::time::UnixMillis;
@@ -25,20 +27,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 const START_SLOTS_MAX: usize = 128;
-/// In time in which the process has nothing to do.
+/// Counted while the process is idle.
 const HELD_IDLE_MAX: Duration = Duration::from_millis(4);
-/// And by the clock, whatever it does.
+/// By the clock.
 const HELD_MAX: Duration = Duration::from_millis(100);
 
-/// The fresh slots.
+/// The start slots.
 #[derive(Default)]
 pub struct StartSlots {
     taken: usize,
-    /// How many may be taken now.
+    /// The number of slots that may be taken now.
     max: usize,
-    /// Attempts in the order of their starts, also some that have ended.
+    /// Attempts in the order of their starts; some have ended.
     started: VecDeque<(Position, Started)>,
-    /// For how long the process has worked in all.
+    /// The total time for which the process was busy.
     worked: Duration,
 }
 
@@ -46,27 +48,27 @@ pub struct StartSlots {
 #[derive(Clone, Copy)]
 struct Started {
     at: UnixMillis,
-    /// By a clock that stands still while the process works, in milliseconds.
+    /// The process's idle time so far, in milliseconds plus a constant.
     idle_ms: i64,
 }
 
 impl StartSlots {
-    /// Whether one more may be reserved.
+    /// Returns whether one more slot may be taken.
     pub fn has_free(&self) -> bool {
         self.taken < self.max
     }
 
-    /// For now at most so many are taken, and never more than there are.
+    /// Sets the number of slots that may be taken, at most all.
     pub fn set_max(&mut self, max: usize) {
         self.max = max.min(START_SLOTS_MAX);
     }
 
-    /// How many are taken.
+    /// Returns the number of taken slots.
     pub fn taken(&self) -> usize {
         self.taken
     }
 
-    /// A record is being reserved.
+    /// Takes a slot for a record that is being reserved.
     pub fn take(&mut self) {
         self.taken += 1;
         assert!(
@@ -75,8 +77,8 @@ impl StartSlots {
         );
     }
 
-    /// Since its start the process has worked for so long in all; the rest of
-    /// the time it had nothing to do.
+    /// Sets the total time for which the process was busy; the rest of the time
+    /// it was idle.
     pub fn set_worked(&mut self, worked: Duration) {
         self.worked = worked;
     }
@@ -85,20 +87,21 @@ impl StartSlots {
         now.0 - self.worked.as_millis() as i64
     }
 
-    /// Its attempt has started.
+    /// Records that an attempt started.
     pub fn started(&mut self, position: Position, now: UnixMillis) {
         let idle_ms = self.idle_ms(now);
         self.started
             .push_back((position, Started { at: now, idle_ms }));
     }
 
-    /// It does not start, has ended while fresh, or has aged.
+    /// Releases the slot of an attempt that does not start, ended, or lasted too
+    /// long.
     pub fn release(&mut self) {
         assert!(self.taken > 0, "L5: a start slot was released twice");
         self.taken -= 1;
     }
 
-    /// An attempt that is no longer fresh, if it has not ended.
+    /// Returns an attempt that lasted too long; it may have ended.
     pub fn pop_expired(&mut self, now: UnixMillis) -> Option<Position> {
         let (position, started) = *self.started.front()?;
         if !self.left(started, now).is_zero() {
@@ -108,14 +111,15 @@ impl StartSlots {
         Some(position)
     }
 
-    /// When the next attempt ages at the soonest, if all slots are taken.
+    /// Returns when the next slot expires at the earliest, if all slots are
+    /// taken.
     pub fn next_expiry(&self, now: UnixMillis) -> Option<UnixMillis> {
         let (_, started) = self.started.front().filter(|_| !self.has_free())?;
         Some(now.plus(self.left(*started, now)))
     }
 
-    /// For how long one that started then is still fresh, if the process has
-    /// nothing to do.
+    /// Returns how long an attempt may still hold its slot, if the process stays
+    /// idle.
     fn left(&self, started: Started, now: UnixMillis) -> Duration {
         let idle_ms = (self.idle_ms(now) - started.idle_ms).max(0);
         let by_rest = HELD_IDLE_MAX.saturating_sub(Duration::from_millis(idle_ms as u64));

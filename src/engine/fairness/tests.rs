@@ -1,4 +1,4 @@
-//! Lanes by themselves, without the engine around them.
+//! Tests of lanes and admission without the engine.
 
 use super::admission::{GRACE, SAME_WAVE};
 use super::lanes::{LANE_RECORDS_MAX, Lane, PAUSE_MAX, RECENT};
@@ -66,7 +66,7 @@ fn a_tenant_at_its_limit_fills_its_lane_and_no_more() {
 }
 
 #[test]
-fn many_dead_lanes_leave_room_for_the_healthy() {
+fn many_dead_lanes_leave_capacity_for_healthy_ones() {
     let mut lanes = Lanes::new(2_048, PAUSE_MAX);
     for index in 0..100 {
         let dead = lanes.lane(&tenant(&format!("dead{index}")), 1);
@@ -107,7 +107,7 @@ fn the_process_limit_stops_reading_and_diverts_nothing() {
 }
 
 #[test]
-fn what_is_not_eligible_keeps_its_place() {
+fn a_record_that_is_not_eligible_keeps_its_place() {
     let mut lanes = Lanes::new(10, PAUSE_MAX);
     let lane = lanes.lane(&tenant("a"), 10);
     lanes.push(lane, position(1), 1);
@@ -118,7 +118,7 @@ fn what_is_not_eligible_keeps_its_place() {
 }
 
 #[test]
-fn tenants_are_told_as_limited_and_lately_attempted() {
+fn limited_and_recently_attempted_tenants_are_reported() {
     let mut lanes = Lanes::new(100, PAUSE_MAX);
     let [a, b] = ["a", "b"].map(|name| lanes.lane(&tenant(name), 1));
     let later = NOW.plus(RECENT);
@@ -140,12 +140,12 @@ fn tenants_are_told_as_limited_and_lately_attempted() {
     }
     lanes.choose(|_| true).expect("a's turn");
     lanes.choose(|_| true).expect("b's turn");
-    assert_eq!(lanes.limited(), [tenant("b")], "a fails, and is told so");
+    assert_eq!(lanes.limited(), [tenant("b")], "a counts as failing");
     lanes.delivered(a, lanes.round(a), later);
     assert_eq!(lanes.limited(), [tenant("b"), tenant("a")]);
 }
 
-/// A lane whose tenant hangs, with so many attempts that hang.
+/// Returns a lane with this many records, all started that may start.
 fn hanging(lanes: &mut Lanes, name: &str, attempts: i64) -> LaneId {
     let id = lanes.lane(&tenant(name), 64);
     for offset in 0..attempts {
@@ -222,23 +222,23 @@ fn a_tenant_at_the_floor_keeps_its_queue_and_diverts_without_delay() {
         lanes.admission(dead, Occupancy::Low, NOW),
         Admission::Divert
     );
-    let in_partition = lanes.lane(&tenant("other"), 1);
-    lanes.push(in_partition, position(0), 1);
+    let other = lanes.lane(&tenant("other"), 1);
+    lanes.push(other, position(0), 1);
     lanes.choose(|_| true).expect("a free slot");
     assert_eq!(
-        lanes.admission(in_partition, Occupancy::Low, NOW),
+        lanes.admission(other, Occupancy::Low, NOW),
         Admission::Admit
     );
     assert_eq!(
-        lanes.admission(in_partition, Occupancy::High, NOW),
+        lanes.admission(other, Occupancy::High, NOW),
         Admission::WaitBriefly
     );
 }
 
-/// The slow tenant's queue is full, and one of its attempts ends: that is
-/// no sign that reading should stop for all.
+/// The slow tenant's queue is full and one of its attempts ends. That is no
+/// reason to stop reading for all tenants.
 #[test]
-fn one_answer_of_an_overloaded_tenant_stops_nobody() {
+fn one_answer_of_an_overloaded_tenant_stops_no_other() {
     let mut lanes = Lanes::new(1_024, PAUSE_MAX);
     let slow = hanging(&mut lanes, "slow", 8 + LANE_RECORDS_MAX as i64);
     lanes.admission(slow, Occupancy::Low, NOW);
@@ -282,7 +282,7 @@ fn waiting_lanes_get_a_turn_between_two_starts_of_one() {
 }
 
 #[test]
-fn a_dead_tenant_is_tried_again_when_its_record_would_be() {
+fn a_dead_tenant_is_tried_again_when_its_record_is_due_again() {
     let delay = Duration::from_millis(200);
     let mut lanes = Lanes::new(64, delay);
     let dead = hanging(&mut lanes, "dead", 8);
@@ -308,11 +308,11 @@ fn a_dead_tenant_is_tried_again_when_its_record_would_be() {
 fn a_large_record_takes_the_slots_of_its_bytes() {
     let mut lanes = Lanes::new(32, PAUSE_MAX);
     let [a, b, c] = ["a", "b", "c"].map(|name| lanes.lane(&tenant(name), 64));
-    let all = [a, b, c];
-    for id in all {
+    let ids = [a, b, c];
+    for id in ids {
         lanes.change_limit(id, NOW, |limit| limit.delivered(Round::default()));
     }
-    // Two slots are a sixteenth: no record takes more.
+    // Two slots are a sixteenth; no record takes more.
     let large = 64 << 20;
     for offset in 0..8 {
         lanes.push(a, position(offset), 2 * SLOT_BYTES);
@@ -332,12 +332,12 @@ fn a_large_record_takes_the_slots_of_its_bytes() {
         lanes.release(b, large);
     }
     lanes.release(c, 1);
-    assert!(all.iter().all(|id| lanes.lanes[id.0].slots == 0));
+    assert!(ids.iter().all(|id| lanes.lanes[id.0].slots == 0));
     assert!(!lanes.slots.are_full());
 }
 
 #[test]
-fn a_429_pauses_a_lane_that_goes_on_in_the_order_of_the_pauses() {
+fn lanes_paused_by_a_429_continue_in_the_order_of_their_pauses() {
     let mut lanes = Lanes::new(1_024, PAUSE_MAX);
     let ids = ["a", "b"].map(|name| lanes.lane(&tenant(name), 64));
     let too_many = (ErrorClass::Http429, Duration::from_millis(20));
@@ -355,7 +355,7 @@ fn a_429_pauses_a_lane_that_goes_on_in_the_order_of_the_pauses() {
     lanes.failed(b, lanes.round(b), too_many, NOW);
     assert_eq!(lanes.choose(|_| true), None);
     lanes.delivered(a, Round::default(), NOW);
-    assert_eq!(lanes.choose(|_| true), None, "that one began before");
+    assert_eq!(lanes.choose(|_| true), None, "that one started before");
     let ends = [50, 100].map(|ms| NOW.plus(Duration::from_millis(ms)));
     for (end, id) in ends.into_iter().zip([b, a]) {
         while lanes.next_pause_end().is_some_and(|next| next < end) {
@@ -367,7 +367,7 @@ fn a_429_pauses_a_lane_that_goes_on_in_the_order_of_the_pauses() {
     }
 }
 
-/// After a start nothing is known of anyone.
+/// After a start all tenants are untried.
 #[test]
 fn untried_tenants_wait_for_those_that_answer_and_not_for_those_that_hang() {
     let mut lanes = Lanes::new(64, PAUSE_MAX);
@@ -408,12 +408,12 @@ fn untried_tenants_wait_for_those_that_answer_and_not_for_those_that_hang() {
     assert_eq!(
         fill(&mut lanes, much_later),
         Admission::WaitBriefly,
-        "another crowd"
+        "another wave"
     );
 }
 
-/// It may not use the half that is for those not tried yet, and nobody else
-/// wants it.
+/// Its further attempts may not use the half that is for first attempts, even if
+/// no other tenant needs it.
 #[test]
 fn a_untried_tenant_alone_keeps_its_queue() {
     let mut lanes = Lanes::new(8, PAUSE_MAX);
