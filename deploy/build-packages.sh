@@ -1,15 +1,14 @@
-# Sourced by deploy/demo and tests/run: what the build needs from the system,
-# and how to get it on Debian and Ubuntu. Needs bash; works without root when
-# nothing is missing.
+# Sourced by deploy/demo and tests/run: the packages of Debian and Ubuntu that the
+# build needs, and how to install them. Needs bash, and root only if one is missing.
 #
 #   missing_build_packages    prints the packages that the build lacks
-#   install_packages NAME...  installs them, saying which; fails with what to do
+#   install_packages NAME...  names and installs them; on failure it says what to do
 #   unpack_packages DIRECTORY NAME...
-#                             unpacks them into a new directory, installs nothing
-#   ensure_build_packages     both, and cargo
+#                             unpacks them into a new directory without installing
+#   ensure_build_packages     checks cargo, and installs missing packages
 
-# What is there is asked of the tools themselves, not of dpkg, so that other
-# systems and hand-made installations pass too.
+# Asks the tools themselves and not dpkg, so that other systems and installations
+# by hand pass, too.
 missing_build_packages() {
     local missing=()
     if ! command -v cc >/dev/null; then
@@ -53,7 +52,7 @@ install_packages() {
         echo "neither root nor sudo: have somebody run: apt-get install $*" >&2
         return 1
     fi
-    # Old lists may still do, so a failed update is not the end.
+    # Old package lists may be good enough, so go on after a failed update.
     as_root apt-get update -qq || echo "apt-get update failed, going on" >&2
     if ! as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "$@"; then
@@ -63,7 +62,7 @@ install_packages() {
 }
 
 fetch_packages() {
-    # A new machine has no lists yet, an old one has too old ones.
+    # A new machine has no package lists; those of an old machine may be too old.
     apt-get download -qq -o APT::Sandbox::User=root "$@" 2>/dev/null || {
         as_root apt-get update -qq || echo "apt-get update failed, going on" >&2
         apt-get download -qq -o APT::Sandbox::User=root "$@"
