@@ -4,8 +4,11 @@ use crate::support::documents::{self, README, README_ZH};
 use crate::support::receiver::Behaviour;
 use crate::support::sample;
 use crate::support::scene::{Plan, Scene};
+use ringback::exit;
+use ringback::telemetry::metrics::DEFINITIONS;
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 /// Headers of HTTP itself and of the HTTP client.
 const OF_HTTP: [&str; 3] = ["host", "content-length", "accept"];
@@ -44,6 +47,33 @@ fn both_readmes_have_the_same_tables() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn the_table_of_metrics_is_that_of_the_program() {
+    let mut rows = String::new();
+    for metric in DEFINITIONS {
+        let labels: Vec<String> = metric.labels.iter().map(|l| format!(" `{l}`")).collect();
+        let labels = labels.join(",");
+        let (name, kind, help) = (metric.name, metric.kind.name(), metric.help);
+        writeln!(rows, "| `{name}` | {kind} |{labels} | {help} |").expect("text");
+    }
+    let readme = documents::text(README);
+    assert!(
+        readme.contains(&rows),
+        "README must hold these rows:\n{rows}"
+    );
+}
+
+#[test]
+fn the_table_of_exit_codes_is_that_of_the_program() {
+    let rows = table(README, "0");
+    assert_eq!(rows.len(), exit::TABLE.len());
+    for (row, (exit, meaning)) in rows.iter().zip(exit::TABLE) {
+        assert_eq!(row[0], exit.code().to_string());
+        let begins = row[1].starts_with(meaning);
+        assert!(begins, "{}: {} begins with: {meaning}", row[0], row[1]);
     }
 }
 
