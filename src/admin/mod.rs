@@ -1,10 +1,10 @@
 //! The shell for operators: pages over HTTP, on a thread with a runtime of its
-//! own, so that scrapes never disturb deliveries. Shows state, changes none.
+//! own, so that scrapes never disturb deliveries. Shows state, never changes it.
 //!
-//! Limits: 64 connections, each for one request and at most 10 s, with a head
-//! of at most 16 KiB within 5 s. Where one more comes, the oldest is cut once
-//! it has had a quarter of a second, which a page's milliseconds fit in: a
-//! probe of `/healthz` must not wait behind readers that are slow.
+//! Limits: 64 connections, each for one request and at most 10 s, with a head of
+//! at most 16 KiB within 5 s. A further connection closes the oldest one, which
+//! has had at least 250 ms for a page that takes a few. So a probe of `/healthz`
+//! does not wait for slow readers.
 
 mod page;
 mod pages;
@@ -28,17 +28,17 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 
 const CONNECTIONS_MAX: usize = 64;
-/// What every connection gets before it may be cut for another.
+/// The time of a connection before another one may replace it.
 const CONNECTION_TIME_MIN: Duration = Duration::from_millis(250);
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// After an accept that failed, most likely for want of file descriptors.
+/// Pause after a failed accept; most likely no file descriptor was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes the port.
+/// Binds the address.
 ///
-/// Errors: not `host:port`, or the port cannot be had.
+/// Errors: it is not `host:port`, or the port cannot be bound.
 pub fn bind(listen: &str) -> Result<TcpListener, AdminError> {
     let wrong = |source| AdminError::Bind {
         listen: listen.to_owned(),
@@ -50,10 +50,10 @@ pub fn bind(listen: &str) -> Result<TcpListener, AdminError> {
     Ok(listener)
 }
 
-/// What serves the pages until `shutdown` is sent or dropped; it needs a thread
-/// of its own.
+/// Returns the function that serves the pages until `shutdown` is sent or
+/// dropped. It blocks its thread.
 ///
-/// Errors (of what is returned): the runtime or the listener cannot be used.
+/// Errors (of that function): the runtime or the listener cannot be used.
 pub fn serve(
     listener: TcpListener,
     pages: Pages,
@@ -69,7 +69,7 @@ pub fn serve(
                 tokio::net::TcpListener::from_std(listener).map_err(AdminError::Runtime)?;
             tokio::select! {
                 () = accept(listener, pages) => {}
-                // Dropped or sent: both mean the end.
+                // Sent or dropped: both end the pages.
                 _ = shutdown => {}
             }
             Ok(())
@@ -110,23 +110,16 @@ async fn accept(listener: tokio::net::TcpListener, pages: Pages) {
                 Err(_) => debug!("a connection to the operators' pages was too slow"),
             }
         });
-        // The timer tells the time: only clock.rs reads clocks.
+        // The time comes from the timer, because only clock.rs reads clocks.
         let until = sleep(CONNECTION_TIME_MIN).deadline();
         connections.push_back((until, connection));
     }
 }
 
-/// Why operators' pages cannot be served.
+/// The operators' pages cannot be served.
 #[derive(Debug)]
 pub enum AdminError {
-    /// The port.
-    Bind {
-        /// As it was written.
-        listen: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The runtime, or the listener in it.
+    Bind { listen: String, source: io::Error },
     Runtime(io::Error),
 }
 

@@ -1,16 +1,17 @@
-//! The page `/`, for a person who has only the pod's address: the state as
-//! `/statusz` has it, readable on a phone, with nothing from elsewhere. The
-//! template escapes every value; the names of tenants are hostile input.
+//! The page `/`, for an operator who has only the address of the pod. It has the
+//! content of `/statusz`, fits on a phone and loads nothing else. The template
+//! escapes every value, because names of tenants are hostile input. Runs on the
+//! thread of the operators' pages.
 
 use super::view::{DelayView, FailingView, PartitionView, PartitionsView, View};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Nothing but the page's own style is allowed to be in force.
+/// Allows only the style of the page itself.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// Tables that are longer are folded, so that what matters stays in sight.
+/// Longer tables are folded, so that the end of the page stays in sight.
 const ROWS_OPEN_MAX: usize = 24;
 
 const STYLE: &str = "
@@ -53,12 +54,12 @@ pub fn render(view: &View<'_>, now_ms: i64) -> String {
                 (partitions(&view.partitions))
                 nav {
                     h2 { "More" }
-                    a href="/statusz" { "all this as JSON" }
+                    a href="/statusz" { "this page as JSON" }
                     a href="/metrics" { "metrics" }
                     a href="/healthz" { "health" }
                     a href="/readyz" { "readiness" }
                 }
-                p { small { "As of " (moment(now_ms)) "; loads itself anew every 5 s." } }
+                p { small { "As of " (moment(now_ms)) "; reloads every 5 s." } }
             }
         }
     };
@@ -91,11 +92,11 @@ fn numbers(view: &View<'_>, now_ms: i64) -> Markup {
         dl {
             (entry("Version", html! { (view.version) }))
             (entry("Up for", html! { (span(view.uptime_ms)) }))
-            (entry("ShutdownPhase", html! { (view.phase) }))
+            (entry("Phase", html! { (view.phase) }))
             (entry("Group", html! { (view.group) }))
             (entry("In flight", html! { (view.in_flight) " of " (view.in_flight_max) }))
-            (entry("In hand", html! { (view.unfinished) }))
-            (entry("Not yet disposed of", html! { (lag) }))
+            (entry("Unfinished", html! { (view.unfinished) }))
+            (entry("Lag", html! { (lag) }))
             (entry("Oldest unfinished", html! { (span(oldest.unwrap_or_default())) }))
             (entry("Last progress", html! { (span(since(view.last_progress, now_ms))) " ago" }))
             (entry("Tenants failing", html! { (view.tenants.failing) }))
@@ -109,9 +110,9 @@ fn tenants(view: &View<'_>, now_ms: i64) -> Markup {
     let tenants = &view.tenants;
     let more = tenants.failing.saturating_sub(tenants.worst.len());
     html! {
-        h2 { "Tenants that fail now" }
+        h2 { "Failing tenants" }
         @if tenants.worst.is_empty() {
-            p { "None: the last attempt of every tenant was answered with success." }
+            p { "None: the last attempt of each tenant succeeded." }
         } @else {
             div class="wide" {
                 table {
@@ -119,7 +120,7 @@ fn tenants(view: &View<'_>, now_ms: i64) -> Markup {
                     @for failing in &tenants.worst { (failing_row(failing, now_ms)) }
                 }
             }
-            @if more > 0 { p { (more) " more, which have failed for less long." } }
+            @if more > 0 { p { (more) " more, which fail for a shorter time." } }
         }
     }
 }
@@ -182,7 +183,7 @@ fn partitions(partitions: &PartitionsView) -> Markup {
             p class="state bad" { (stopped.topic) "/" (stopped.partition) ": " (stopped.why) }
         }
         @if partitions.each.is_empty() {
-            p { "None: the group has given this replica no partition." }
+            p { "None: no partition is assigned to this replica." }
         } @else if partitions.each.len() > ROWS_OPEN_MAX {
             details { summary { (partitions.each.len()) " partitions" } (rows) }
         } @else {
@@ -210,7 +211,7 @@ fn since(from_ms: i64, to_ms: i64) -> u64 {
     u64::try_from(to_ms.saturating_sub(from_ms)).unwrap_or(0)
 }
 
-/// A duration in its two largest units.
+/// Formats a duration in its two largest units.
 fn span(ms: u64) -> String {
     let s = ms / 1_000;
     match s {
@@ -223,7 +224,7 @@ fn span(ms: u64) -> String {
     }
 }
 
-/// A moment in UTC.
+/// Formats a moment in UTC.
 fn moment(ms: i64) -> String {
     let ms = u64::try_from(ms).unwrap_or(0);
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms))

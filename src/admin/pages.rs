@@ -1,7 +1,9 @@
-//! The pages: paths, status codes and texts. Runs on the operators' thread.
+//! The pages: paths, status codes and texts. Never changes the service. Runs on
+//! the thread of the operators' pages.
 
 use super::page;
 use super::status::Status;
+use super::view::View;
 use crate::model::time::UnixMillis;
 use axum::Router;
 use axum::extract::State;
@@ -18,11 +20,11 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// How old the text of `/metrics` may be. Rendering costs a millisecond and
-/// takes the counters' locks: a thousand scrapes a second make ten.
+/// The maximum age of the text of `/metrics`. Rendering costs a millisecond and
+/// takes the locks of the counters, so a thousand scrapes a second render ten times.
 const METRICS_AGE_MAX: Duration = Duration::from_millis(100);
 
-/// What the pages are made of.
+/// The sources of the pages.
 #[derive(Clone)]
 pub struct Pages {
     status: Arc<Status>,
@@ -33,8 +35,8 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Pages over this status; `metrics` renders `/metrics`, `now` tells the
-    /// time by the service's clock.
+    /// Returns pages that show this status. `metrics` renders `/metrics`, `now`
+    /// reads the clock of the service.
     pub fn new(
         status: Arc<Status>,
         metrics: impl Fn() -> Vec<u8> + Send + Sync + 'static,
@@ -46,6 +48,13 @@ impl Pages {
             rendered: Arc::default(),
             now: Arc::new(now),
         }
+    }
+
+    /// Passes the present content of the pages to `show`.
+    fn view<T>(&self, show: impl FnOnce(&View<'_>, UnixMillis) -> T) -> T {
+        let now = (self.now)();
+        let snapshot = self.status.snapshot();
+        show(&View::new(&self.status, &snapshot, now), now)
     }
 
     fn metrics(&self) -> Bytes {
@@ -93,18 +102,14 @@ fn verdict(verdict: Result<(), String>) -> Response {
 }
 
 async fn statusz(State(pages): State<Pages>) -> Response {
-    let now = (pages.now)();
-    let json = pages
-        .status
-        .view(now, |view| serde_json::to_string_pretty(view));
+    let json = pages.view(|view, _| serde_json::to_string_pretty(view));
     let mut text = json.expect("names and numbers are always JSON");
     text.push('\n');
     ([(CONTENT_TYPE, JSON)], text).into_response()
 }
 
 async fn index(State(pages): State<Pages>) -> Response {
-    let now = (pages.now)();
-    let text = pages.status.view(now, |view| page::render(view, now.0));
+    let text = pages.view(|view, now| page::render(view, now.0));
     let headers = [
         (CONTENT_TYPE, HTML),
         (CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY),

@@ -1,84 +1,73 @@
-//! What the pages know of the service, as the runner last wrote it, and what
-//! follows for health and readiness. Never asks anything of anyone.
+//! The state of the service as the runner last wrote it, and the rules of health
+//! and readiness. Never asks the service anything. The runner's task writes, the
+//! thread of the operators' pages reads.
 
-use super::view::View;
+use crate::model::named_enum::named_enum;
 use crate::model::overview::Overview;
 use crate::model::position::{Partition, TopicNames};
 use crate::model::time::UnixMillis;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long the loop may take for one turn. It wakes at least once a second, so
-/// this is ten turns that did not come.
+/// The maximum duration of one turn of the runner's loop. The loop wakes at least
+/// once a second, so ten turns are missing by then.
 const HEALTHY_TURN_MAX: Duration = Duration::from_secs(10);
 
-/// How long the brokers may owe an answer before the service is not ready:
-/// they are asked every second, with a second to answer.
+/// How long the brokers may stay silent while the service is ready. They are
+/// asked every second, with a second to answer.
 const SILENT_MAX: Duration = Duration::from_secs(5);
 
-/// Where the service is between its start and its end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stage {
-    /// Not yet in the group.
-    Starting,
-    /// In the group, which has given partitions, maybe none.
-    Joined,
-    /// Taking the Kafka side up again: not in the group.
-    Readopting,
-    /// Ending in order.
-    Draining,
-}
-
-impl Stage {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Joined => "running",
-            Self::Readopting => "readopting",
-            Self::Draining => "draining",
-        }
+named_enum! {
+    /// The state of the service between its start and its end.
+    pub(super) enum ServiceState {
+        /// Not yet in the consumer group.
+        Starting = "starting",
+        /// In the group, with or without partitions.
+        Running = "running",
+        /// Restarting the Kafka session: not in the group.
+        Readopting = "readopting",
+        /// Shutting down.
+        Draining = "draining",
     }
 }
 
 /// The state at one moment.
 #[derive(Clone)]
-pub(super) struct Shown {
-    pub(super) stage: Stage,
-    /// What it waits for, such as a broker or a topic; none where it works.
+pub(super) struct StatusSnapshot {
+    pub(super) state: ServiceState,
+    /// What the service waits for, such as a broker or a topic.
     waits_for: Option<Arc<str>>,
     pub(super) overview: Arc<Overview>,
+    /// When the runner's loop last completed a turn.
     pub(super) turned_at: UnixMillis,
-    /// When the brokers last told where our logs end.
+    /// When the brokers last answered where the logs end.
     answered_at: UnixMillis,
 }
 
-/// What does not change while the service runs.
+/// Facts that do not change while the service runs.
 pub struct About {
-    /// How topics are called.
     pub names: TopicNames,
-    /// This replica's name.
+    /// The name of this replica.
     pub instance: String,
     /// The consumer group.
     pub group: String,
-    /// Ours.
     pub version: &'static str,
-    /// When the service started.
     pub started_at: UnixMillis,
 }
 
-/// The state that the runner writes and the pages read. The lock is held for
-/// as long as it takes to replace or copy a few words.
+/// The state that the runner writes and the pages read. The lock is held only to
+/// replace or copy a few words.
 pub struct Status {
-    about: About,
-    shown: Mutex<Shown>,
+    pub(super) about: About,
+    snapshot: Mutex<StatusSnapshot>,
 }
 
 impl Status {
-    /// The status of a service that starts now.
+    /// Returns the status of a service that starts now.
     #[must_use]
     pub fn new(about: About) -> Self {
-        let shown = Shown {
-            stage: Stage::Starting,
+        let snapshot = StatusSnapshot {
+            state: ServiceState::Starting,
             waits_for: None,
             overview: Arc::default(),
             turned_at: about.started_at,
@@ -86,73 +75,75 @@ impl Status {
         };
         Self {
             about,
-            shown: Mutex::new(shown),
+            snapshot: Mutex::new(snapshot),
         }
     }
 
-    /// The loop has come round, and this is the engine's state.
+    /// Records a turn of the runner's loop and the state of the engine.
     pub fn turned(&self, now: UnixMillis, overview: Overview) {
         let overview = Arc::new(overview);
-        let mut shown = self.lock();
-        shown.turned_at = now;
-        shown.overview = overview;
+        let mut snapshot = self.lock();
+        snapshot.turned_at = now;
+        snapshot.overview = overview;
     }
 
-    /// The service cannot go on before something outside it changes.
+    /// Records that the service cannot continue until something outside changes.
     pub fn waiting(&self, why: String) {
         self.lock().waits_for = Some(why.into());
     }
 
-    /// The service has what it waited for.
+    /// Records that the brokers answered and the service need not wait.
     pub fn answered(&self, now: UnixMillis) {
-        let mut shown = self.lock();
-        shown.waits_for = None;
-        shown.answered_at = now;
+        let mut snapshot = self.lock();
+        snapshot.waits_for = None;
+        snapshot.answered_at = now;
     }
 
-    /// The group has given partitions, maybe none.
+    /// Records an assignment, which may be empty.
     pub fn assigned(&self, now: UnixMillis) {
         self.answered(now);
-        let mut shown = self.lock();
-        if matches!(shown.stage, Stage::Starting | Stage::Readopting) {
-            shown.stage = Stage::Joined;
+        let mut snapshot = self.lock();
+        if snapshot.state != ServiceState::Draining {
+            snapshot.state = ServiceState::Running;
         }
     }
 
-    /// The Kafka side is taken up again.
+    /// Records a restart of the Kafka session.
     pub fn readopting(&self) {
-        let mut shown = self.lock();
-        if shown.stage == Stage::Joined {
-            shown.stage = Stage::Readopting;
+        let mut snapshot = self.lock();
+        if snapshot.state == ServiceState::Running {
+            snapshot.state = ServiceState::Readopting;
         }
     }
 
-    /// The service ends in order.
+    /// Records that the service shuts down.
     pub fn draining(&self) {
-        self.lock().stage = Stage::Draining;
+        self.lock().state = ServiceState::Draining;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shown> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, StatusSnapshot> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shown(&self) -> Shown {
+    pub(super) fn snapshot(&self) -> StatusSnapshot {
         self.lock().clone()
     }
 
-    /// Whether the service makes progress; the reason where it does not. A
-    /// broker that is away is no reason: a restart would not bring it back.
+    /// Checks that the service makes progress. An unreachable broker is no fault
+    /// here: a restart of the service would not help.
+    ///
+    /// Errors: the reason, for operators.
     pub fn health(&self, now: UnixMillis) -> Result<(), String> {
-        let shown = self.shown();
-        let still = now.since(shown.turned_at);
-        if still > HEALTHY_TURN_MAX {
-            return Err(format!("the loop has not turned for {} s", still.as_secs()));
+        let snapshot = self.snapshot();
+        let stuck = now.since(snapshot.turned_at);
+        if stuck > HEALTHY_TURN_MAX {
+            return Err(format!("the loop has not turned for {} s", stuck.as_secs()));
         }
         let place = |partition: &Partition| {
             let topic = self.about.names.name(partition.topic);
             format!("{topic}/{}", partition.number)
         };
-        let (stopped, stalled) = (&shown.overview.stopped, &shown.overview.stalled);
+        let (stopped, stalled) = (&snapshot.overview.stopped, &snapshot.overview.stalled);
         if let Some((partition, why)) = stopped.first() {
             let (count, place) = (stopped.len(), place(partition));
             return Err(format!("partitions stopped: {count}; {place}: {why}"));
@@ -161,39 +152,34 @@ impl Status {
             let (count, place) = (stalled.len(), place(partition));
             let seconds = span.as_secs();
             return Err(format!(
-                "partitions without progress: {count}; {place}: {why}, for {seconds} s in which \
-                 the brokers answered"
+                "partitions without progress: {count}; {place}: {why}, for {seconds} s while the \
+                 brokers answered"
             ));
         }
         Ok(())
     }
 
-    /// Whether the service delivers now; the reason where it does not.
+    /// Checks that the service delivers now.
+    ///
+    /// Errors: the reason, for operators.
     pub fn readiness(&self, now: UnixMillis) -> Result<(), String> {
         self.health(now)?;
-        let shown = self.shown();
-        if let Some(reason) = shown.waits_for {
+        let snapshot = self.snapshot();
+        if let Some(reason) = snapshot.waits_for {
             return Err(reason.as_ref().to_owned());
         }
-        let silent = now.since(shown.answered_at);
-        match shown.stage {
-            Stage::Starting => Err("starting: not in the consumer group yet".to_owned()),
-            Stage::Readopting => {
-                Err("taking the Kafka side up again: not in the consumer group yet".to_owned())
+        let silent = now.since(snapshot.answered_at);
+        match snapshot.state {
+            ServiceState::Starting => Err("starting: not in the consumer group yet".to_owned()),
+            ServiceState::Readopting => {
+                Err("restarting the Kafka session: not in the consumer group yet".to_owned())
             }
-            Stage::Draining => Err("draining".to_owned()),
-            Stage::Joined if shown.overview.assigned > 0 && silent > SILENT_MAX => {
+            ServiceState::Draining => Err("draining".to_owned()),
+            ServiceState::Running if snapshot.overview.assigned > 0 && silent > SILENT_MAX => {
                 let seconds = silent.as_secs();
                 Err(format!("the brokers have not answered for {seconds} s"))
             }
-            Stage::Joined => Ok(()),
+            ServiceState::Running => Ok(()),
         }
-    }
-
-    /// What the pages show.
-    pub(super) fn view<T>(&self, now: UnixMillis, show: impl FnOnce(&View<'_>) -> T) -> T {
-        let shown = self.shown();
-        let (health, readiness) = (self.health(now), self.readiness(now));
-        show(&View::new(&self.about, &shown, health, readiness, now))
     }
 }

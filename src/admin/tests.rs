@@ -90,7 +90,7 @@ fn waiting() -> TopicOverview {
     }
 }
 
-/// One that runs and one that has stopped.
+/// A running and a stopped partition.
 fn partitions(stopped: Partition) -> Vec<PartitionOverview> {
     let running = PartitionOverview {
         partition: Partition {
@@ -113,7 +113,7 @@ fn partitions(stopped: Partition) -> Vec<PartitionOverview> {
 }
 
 #[test]
-fn the_pages_say_what_the_runner_wrote() {
+fn the_pages_show_what_the_runner_wrote() {
     let served = served();
     assert_eq!(served.get("/healthz"), (200, "ok\n".to_owned()));
     let starting = "starting: not in the consumer group yet\n";
@@ -121,7 +121,11 @@ fn the_pages_say_what_the_runner_wrote() {
 
     let away = "no broker of 127.0.0.1:9092 answers";
     served.status.waiting(away.to_owned());
-    assert_eq!(served.get("/healthz").0, 200, "an outage is not ours");
+    assert_eq!(
+        served.get("/healthz").0,
+        200,
+        "an outage of the brokers is no fault of the service"
+    );
     assert_eq!(served.get("/readyz"), (503, format!("{away}\n")));
     served.status.answered(UnixMillis(0));
     assert_eq!(served.get("/readyz"), (503, starting.to_owned()));
@@ -129,7 +133,7 @@ fn the_pages_say_what_the_runner_wrote() {
     assert_eq!(served.get("/readyz"), (200, "ok\n".to_owned()));
     served.status.waiting(away.to_owned());
     served.status.answered(UnixMillis(0));
-    assert_eq!(served.get("/readyz").0, 200, "no assignment need follow");
+    assert_eq!(served.get("/readyz").0, 200, "no new assignment is needed");
 
     served.now.store(10_001, Ordering::Relaxed);
     let (status, reason) = served.get("/healthz");
@@ -229,12 +233,12 @@ fn a_partition_without_progress_is_named_and_silent_brokers_are_no_fault() {
     overview.stalled = vec![(partition, owed, Duration::from_secs(31))];
     status.turned(now, overview);
     let red = "partitions without progress: 1; call-ended.delay.10s/7: a write of its offsets is \
-               not answered, for 31 s in which the brokers answered";
+               not answered, for 31 s while the brokers answered";
     assert_eq!(status.health(now), Err(red.to_owned()));
 
     status.turned(now, Overview::default());
     status.readopting();
-    let again = "taking the Kafka side up again: not in the consumer group yet".to_owned();
+    let again = "restarting the Kafka session: not in the consumer group yet".to_owned();
     assert_eq!(status.readiness(now), Err(again));
     assert_eq!(status.health(now), Ok(()));
     status.assigned(now);
@@ -242,7 +246,7 @@ fn a_partition_without_progress_is_named_and_silent_brokers_are_no_fault() {
 }
 
 #[test]
-fn connections_that_say_nothing_do_not_keep_others_out() {
+fn silent_connections_do_not_block_others() {
     let served = served();
     let silent: Vec<TcpStream> = (0..3 * CONNECTIONS_MAX)
         .map(|_| TcpStream::connect(served.address).expect("it listens"))
@@ -253,11 +257,11 @@ fn connections_that_say_nothing_do_not_keep_others_out() {
         .set_read_timeout(Some(Duration::from_secs(5)))
         .expect("not zero");
     let cut = matches!(oldest.read(&mut [0; 1]), Ok(0));
-    assert!(cut, "the oldest made room");
+    assert!(cut, "the oldest was closed");
 }
 
 #[test]
-fn metrics_are_rendered_no_more_often_than_anybody_needs() {
+fn metrics_are_rendered_at_most_once_in_100_ms() {
     let served = served();
     for _ in 0..20 {
         assert_eq!(served.get("/metrics").1, "ringback_in_flight 3\n");

@@ -1,16 +1,19 @@
-//! What `/statusz` and `/` show, in one shape: the one writes it as JSON, the
-//! other as a page. It names tenants: the port stays inside. Moments are epoch
-//! milliseconds, durations milliseconds.
+//! The content of the pages: `/statusz` writes it as JSON, `/` as HTML. It names
+//! tenants, so the port must not be public. Moments are epoch milliseconds,
+//! durations are milliseconds. Decides nothing. Runs on the thread of the
+//! operators' pages.
 
-use super::status::{About, Shown};
-use crate::model::overview::{FailingTenant, Overview, PartitionOverview, PartitionStatus};
+use super::status::{Status, StatusSnapshot};
+use crate::model::overview::{
+    FailingTenant, Overview, PartitionOverview, PartitionStatus, TopicOverview,
+};
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::UnixMillis;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The whole state.
+/// The whole content.
 #[derive(Serialize)]
 pub struct View<'a> {
     pub version: &'static str,
@@ -21,7 +24,7 @@ pub struct View<'a> {
     pub phase: &'static str,
     pub healthy: bool,
     pub ready: bool,
-    /// Why it is not ready, or not healthy.
+    /// Why the service is not ready or not healthy.
     pub reason: Option<String>,
     pub last_turn: i64,
     pub last_progress: i64,
@@ -30,21 +33,22 @@ pub struct View<'a> {
     pub unfinished: usize,
     pub partitions: PartitionsView,
     pub topics: BTreeMap<String, TopicView>,
+    /// The shortest delay comes first.
     pub delays: Vec<DelayView>,
     pub tenants: TenantsView<'a>,
 }
 
-/// What the group gave to this replica.
+/// The partitions that are assigned to this replica.
 #[derive(Serialize)]
 pub struct PartitionsView {
     pub assigned: usize,
     pub adopting: usize,
     pub stopped: Vec<StoppedView>,
-    /// Stopped ones first.
+    /// Stopped partitions come first.
     pub each: Vec<PartitionView>,
 }
 
-/// A partition that needs an operator.
+/// A partition that is stopped until an operator acts.
 #[derive(Serialize)]
 pub struct StoppedView {
     pub topic: String,
@@ -52,45 +56,44 @@ pub struct StoppedView {
     pub why: &'static str,
 }
 
-/// One partition.
 #[derive(Serialize)]
 pub struct PartitionView {
     pub topic: String,
     pub partition: i32,
     pub state: &'static str,
-    /// The smallest unfinished offset, which is what is committed.
+    /// The smallest unfinished offset: the next offset to commit.
     pub base: i64,
-    /// The first offset that was not looked at.
+    /// The next offset to read.
     pub next: i64,
     pub log_end: i64,
     pub lag: u64,
     pub oldest_unfinished_age_ms: u64,
 }
 
-/// One topic, over the partitions of this replica.
+/// One topic, summed over the partitions of this replica.
 #[derive(Serialize)]
 pub struct TopicView {
     pub lag: u64,
     pub oldest_unfinished_age_ms: u64,
 }
 
-/// One delay topic, the shortest delay first.
+/// One delay topic.
 #[derive(Serialize)]
 pub struct DelayView {
     pub delay: String,
     pub topic: String,
     pub waiting: u64,
-    /// When the next record that waits is due; none where nothing waits, or
-    /// where it has not been read yet.
+    /// When the next waiting record is due. `None` where no record waits or none
+    /// has been read yet.
     pub next_due: Option<i64>,
 }
 
-/// Tenants that are not well.
+/// Tenants that fail or are at their limit.
 #[derive(Serialize)]
 pub struct TenantsView<'a> {
     pub limited: usize,
     pub failing: usize,
-    /// Those that have failed longest.
+    /// The tenants that fail longest.
     pub worst: Vec<FailingView<'a>>,
 }
 
@@ -107,14 +110,10 @@ pub struct FailingView<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(
-        about: &'a About,
-        shown: &'a Shown,
-        health: Result<(), String>,
-        readiness: Result<(), String>,
-        now: UnixMillis,
-    ) -> Self {
-        let overview: &Overview = &shown.overview;
+    pub(super) fn new(status: &'a Status, snapshot: &'a StatusSnapshot, now: UnixMillis) -> Self {
+        let (health, readiness) = (status.health(now), status.readiness(now));
+        let overview: &Overview = &snapshot.overview;
+        let about = &status.about;
         let names = &about.names;
         Self {
             version: about.version,
@@ -122,11 +121,11 @@ impl<'a> View<'a> {
             group: &about.group,
             started_at: about.started_at.0,
             uptime_ms: millis(now.since(about.started_at)),
-            phase: shown.stage.name(),
+            phase: snapshot.state.name(),
             healthy: health.is_ok(),
             ready: readiness.is_ok(),
             reason: readiness.err().or(health.err()),
-            last_turn: shown.turned_at.0,
+            last_turn: snapshot.turned_at.0,
             last_progress: overview.last_progress.0,
             in_flight: overview.in_flight,
             in_flight_max: overview.in_flight_max,
@@ -147,9 +146,9 @@ fn partitions(overview: &Overview, names: &TopicNames) -> PartitionsView {
     let mut each: Vec<PartitionView> = overview
         .partitions
         .iter()
-        .map(|shown| partition(shown, names))
+        .map(|overview| partition(overview, names))
         .collect();
-    // Stable: within both halves the order of topics and numbers stays.
+    // The sort is stable: both groups stay ordered by topic and number.
     each.sort_by_key(|partition| partition.state != "stopped");
     PartitionsView {
         assigned: overview.assigned,
@@ -167,26 +166,26 @@ fn partitions(overview: &Overview, names: &TopicNames) -> PartitionsView {
     }
 }
 
-fn partition(shown: &PartitionOverview, names: &TopicNames) -> PartitionView {
+fn partition(of: &PartitionOverview, names: &TopicNames) -> PartitionView {
     PartitionView {
-        topic: names.name(shown.partition.topic),
-        partition: shown.partition.number,
-        state: match shown.state {
+        topic: names.name(of.partition.topic),
+        partition: of.partition.number,
+        state: match of.state {
             PartitionStatus::Adopting => "adopting",
             PartitionStatus::Running => "running",
             PartitionStatus::Leaving => "leaving",
             PartitionStatus::Stopped(_) => "stopped",
         },
-        base: shown.base.0,
-        next: shown.next.0,
-        log_end: shown.log_end.0,
-        lag: shown.lag,
-        oldest_unfinished_age_ms: millis(shown.oldest_unfinished_age),
+        base: of.base.0,
+        next: of.next.0,
+        log_end: of.log_end.0,
+        lag: of.lag,
+        oldest_unfinished_age_ms: millis(of.oldest_unfinished_age),
     }
 }
 
 fn topics(overview: &Overview, names: &TopicNames) -> BTreeMap<String, TopicView> {
-    let view = |(topic, state): (&Topic, &crate::model::overview::TopicOverview)| {
+    let view = |(topic, state): (&Topic, &TopicOverview)| {
         let view = TopicView {
             lag: state.lag,
             oldest_unfinished_age_ms: millis(state.oldest_unfinished_age),
