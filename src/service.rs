@@ -8,7 +8,7 @@ use crate::config::name_files::NameFiles;
 use crate::config::settings::{Cluster, Schedule, Settings};
 use crate::config::watch::TenantsWatch;
 use crate::engine::event::EngineSettings;
-use crate::http::callback::{Callbacks, HttpError, HttpSettings, Trust};
+use crate::http::callback::{Callbacks, ConnectionReuse, HttpError, HttpSettings, Trust};
 use crate::kafka::settings::{ClusterKind, KafkaSettings};
 use crate::telemetry::{Metrics, Telemetry};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Service {
         });
         let http = http_settings(settings, kind);
         let isolated = HttpSettings {
-            keeps: false,
+            reuse: ConnectionReuse::CloseAfterAttempt,
             ..http.clone()
         };
         Ok(Self {
@@ -108,11 +108,11 @@ fn http_settings(settings: &Settings, kind: ClusterKind) -> HttpSettings {
         proxy: settings.proxy.as_ref().map(|proxy| proxy.0.to_string()),
         trust: match (kind, &settings.ca_file) {
             // The demo has no callbacks over https.
-            (ClusterKind::Embedded, _) => Trust::Nobody,
+            (ClusterKind::Embedded, _) => Trust::Nothing,
             (ClusterKind::Brokers, Some(file)) => Trust::SystemAnd(file.pem.clone()),
             (ClusterKind::Brokers, None) => Trust::System,
         },
-        keeps: true,
+        reuse: ConnectionReuse::Reuse,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::admin::{self, Pages};
 use crate::config::Configured;
 use crate::config::settings::{LogFormat as LogFormatSetting, Settings};
 use crate::exit::Exit;
-use crate::http::kept::KEPT_MAX;
+use crate::http::pool::POOL_MAX;
 use crate::kafka::settings::ClusterKind;
 use crate::kafka::{self, Job};
 use crate::runner::{self, End};
@@ -64,7 +64,7 @@ fn raise_file_limit(in_flight_max: usize) {
         warn!(%error, "cannot raise the limit of open files");
         limit = before;
     }
-    let needed = u64::try_from(in_flight_max + KEPT_MAX + OTHER_FILES_MAX);
+    let needed = u64::try_from(in_flight_max + POOL_MAX + OTHER_FILES_MAX);
     let needed = needed.unwrap_or(u64::MAX);
     if let Some(limit) = limit.current.filter(|limit| *limit < needed) {
         warn!(

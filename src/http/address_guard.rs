@@ -1,17 +1,15 @@
-//! The one place that decides which addresses callbacks may reach. Every
-//! address that a name resolves to passes through [`AddressGuard::permitted`],
-//! and so does a literal address in a URL, which no resolver sees. What it has
-//! checked is what is connected to: names are resolved here and nowhere else,
-//! once for each connection, so a name that changes its answer gains nothing.
-//! Runs on the attempts' runtime.
+//! The only place that decides which addresses callbacks may reach.
+//! [`AddressGuard::permitted`] checks each address of a resolved name and each
+//! literal address in a URL. Names are resolved only here, once for each
+//! connection, and the connection goes to a checked address. So a name that changes
+//! its answer gains nothing. Never sends anything. Runs on the runtimes of attempts.
 //!
-//! A connection that is kept and used again is one whose address was checked;
-//! what is permitted never changes within a process, so checking it again would
-//! say the same, whatever its name has come to lead to meanwhile.
+//! A reused connection leads to an address that was checked. The rules never change
+//! within a process, so a second check would have the same result.
 //!
-//! Behind an egress proxy the proxy resolves the callbacks' names: only literal
-//! addresses can be judged here, and the proxy must refuse the rest. The one
-//! name that is still looked up is the proxy's own, which the operator chose.
+//! Behind an egress proxy, the proxy resolves the names of callbacks. Only literal
+//! addresses can be checked here, and the proxy must refuse the others. The only
+//! resolved name is that of the proxy, which the operator chose.
 
 use super::names::{Names, Unresolved};
 use super::reachable;
@@ -22,36 +20,36 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Resolves names and refuses addresses that are not globally reachable.
+/// Resolves names, and refuses addresses that are not globally reachable.
 #[derive(Clone)]
 pub struct AddressGuard {
-    /// Networks that are permitted all the same.
+    /// Networks that are permitted although they are not public.
     allowed: Arc<[IpNet]>,
     lookup: Lookup,
     resolves: Resolves,
 }
 
-/// Whose names it is asked for.
+/// The names that a guard resolves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resolves {
-    /// The callbacks'.
+    /// The hosts of callback URLs.
     Receivers,
-    /// The egress proxy's.
+    /// The host of the egress proxy.
     Proxy,
 }
 
-/// Where answers come from.
+/// The source of addresses.
 #[derive(Clone)]
 enum Lookup {
     /// The hosts file and DNS.
     Names(Arc<Names>),
-    /// These addresses for every name; none means that no name exists.
+    /// These addresses for every name. Without any, no name exists.
     #[cfg(test)]
     Fixed(Arc<[SocketAddr]>),
 }
 
 impl AddressGuard {
-    /// A guard that permits these networks beside all that is public.
+    /// Returns a guard that permits public addresses and these networks.
     #[must_use]
     pub fn new(allowed: &[IpNet], names: Arc<Names>, resolves: Resolves) -> Self {
         Self {
@@ -61,7 +59,7 @@ impl AddressGuard {
         }
     }
 
-    /// A guard whose every name has these addresses.
+    /// Returns a guard that resolves every name to these addresses.
     #[cfg(test)]
     pub(crate) fn with_answers(allowed: &[IpNet], addresses: &[SocketAddr]) -> Self {
         Self {
@@ -71,10 +69,10 @@ impl AddressGuard {
         }
     }
 
-    /// Whether callbacks may reach this address.
+    /// Returns whether callbacks may reach this address.
     #[must_use]
     pub fn permitted(&self, address: IpAddr) -> bool {
-        // What the kernel makes of an IPv4-mapped address.
+        // The kernel treats an IPv4-mapped address as the IPv4 address.
         let address = address.to_canonical();
         self.allowed
             .iter()
@@ -82,10 +80,10 @@ impl AddressGuard {
             || reachable::is_global(address)
     }
 
-    /// The addresses of a name that callbacks may reach.
+    /// Returns the permitted addresses of a name.
     ///
-    /// Errors: [`DnsError`] where there is none at all, [`RefusedAddress`]
-    /// where none of them is permitted.
+    /// Errors: [`DnsError`] where the name has no address, [`RefusedAddress`] where
+    /// none of its addresses is permitted.
     async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, GuardError> {
         let found = match self.look_up(name).await {
             Ok(found) if found.is_empty() => Err(Unresolved::NoAddress),
@@ -105,7 +103,7 @@ impl AddressGuard {
         match &self.lookup {
             Lookup::Names(names) => {
                 let found = names.look_up(name).await?;
-                // The port is the URL's; the connector puts it in.
+                // The connector sets the port of the URL.
                 Ok(found.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect())
             }
             #[cfg(test)]
@@ -136,7 +134,7 @@ impl Resolve for AddressGuard {
     }
 }
 
-/// Why a name gave no address.
+/// A name has no permitted address.
 enum GuardError {
     Dns(DnsError),
     Refused(RefusedAddress),
@@ -154,7 +152,7 @@ impl From<RefusedAddress> for GuardError {
     }
 }
 
-/// A host name did not resolve.
+/// A host name does not resolve.
 #[derive(Clone, Debug)]
 pub struct DnsError {
     name: Arc<str>,
@@ -179,7 +177,7 @@ impl fmt::Display for DnsError {
 
 impl Error for DnsError {}
 
-/// A host leads to addresses that callbacks may not reach.
+/// All addresses of a host are refused.
 #[derive(Clone, Debug)]
 pub struct RefusedAddress {
     host: Arc<str>,
@@ -195,7 +193,7 @@ impl fmt::Display for RefusedAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the host '{}' leads to no address that callbacks may reach",
+            "the host '{}' has no address that callbacks may reach",
             self.host
         )
     }
@@ -220,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_open_what_is_not_public_and_nothing_beside_it() {
+    fn allowed_networks_permit_their_addresses_and_no_others() {
         #[track_caller]
         fn check(allowed: &str, address: &str, expected: bool) {
             let address = address.parse().expect("an address");
@@ -244,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_names_addresses_only_the_permitted_are_connected_to() {
+    async fn only_the_permitted_addresses_of_a_name_are_connected_to() {
         let mixed = guard("10.0.0.0/8", &["192.168.0.1", "8.8.8.8", "10.0.0.1", "::1"]);
         let found = mixed
             .addresses("mixed")
@@ -265,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_proxys_own_name_may_lead_anywhere() {
+    async fn the_proxys_own_name_may_have_any_address() {
         let mut guard = guard("", &["10.0.0.1"]);
         guard.resolves = Resolves::Proxy;
         assert!(guard.addresses("proxy").await.is_ok());

@@ -1,37 +1,37 @@
-//! One POST to a tenant: one deadline over name resolution, connection, TLS,
-//! sending and the response's head, which alone decides. No redirect is
-//! followed, nothing is sent twice, no cookie is kept. Never decides what
-//! follows from an outcome. Runs on the attempts' runtime.
+//! One POST to a tenant. One deadline covers name resolution, connection, TLS,
+//! sending and the head of the response, which alone decides the outcome. No
+//! redirect is followed, nothing is sent twice, no cookie is stored. Never decides
+//! what follows from an outcome. Runs on the runtimes of attempts.
 //!
-//! What "nothing is sent twice" rests on: reqwest's own retries are off (they
-//! would send again what an HTTP/2 peer refused, REFUSED_STREAM or GOAWAY, a
-//! second POST that nobody counts). The pool below does take another connection
-//! where a kept one turns out closed, but only if it gets the whole request back
-//! from its queue, so that no byte of it was written. A POST that meets the
-//! closing half written is a failed attempt: nobody can know whether it arrived.
+//! Why nothing is sent twice: the retries of reqwest are off. They would repeat
+//! what an HTTP/2 peer refused (REFUSED_STREAM, GOAWAY), a second POST that is not
+//! counted. The connection pool does retry on another connection where a pooled
+//! one is closed, but only while no byte of the request is written. A POST that is
+//! half written when its connection closes is a failed attempt: it may have
+//! arrived.
 //!
 //! Limits, and the arithmetic behind them:
-//! - Idle connections live 4 s: below the 5 s after which common receivers
-//!   (Node's) close theirs, or a POST would now and then meet the closing.
-//! - A connection that is not kept costs the next attempt a new one (measured:
-//!   76 us of CPU a POST instead of 35), so all are, for whichever host, as long
-//!   as `kept` counts fewer than 1,024. Sockets to receivers are those and the
-//!   attempts in flight; an attempt that looks its name up holds the lookup's
-//!   instead, and one that tries addresses of both families may hold two for a
-//!   moment. Not counted is a connection that an attempt began and did not
-//!   wait for, because another one to the same host came free: there may be some
-//!   while a host that is slow to connect begins to get many records.
-//! - The body of an answer is read to 4 KiB and for 50 ms (longer than a
-//!   delayed acknowledgement, 40 ms), only so that its connection can be used
-//!   again. A body that is larger or slower loses its connection instead of
-//!   holding the attempt's slot: a handshake costs less than a slot.
-//! - An HTTP/2 peer may send 64 KiB of a stream unasked and 1 MiB in all.
+//! - Idle connections are closed after 4 s. Common receivers (Node's) close theirs
+//!   after 5 s, and a POST could meet that moment.
+//! - A POST on a new connection costs 76 us of CPU, on a reused one 35 (measured).
+//!   So connections are reused, at most 1,024 of them for all hosts (see `pool`).
+//!   Sockets to receivers are those and the attempts in progress. While an attempt
+//!   resolves a name it has the sockets of the lookup instead. While it tries
+//!   addresses of both families it may have two.
+//! - Not counted is a connection that an attempt started and did not need, because
+//!   another one to the same host became free. There may be some of them while a
+//!   host that is slow to connect starts to get many records.
+//! - The body of an answer is read only so that its connection can be reused: at
+//!   most 4 KiB and 50 ms (longer than a delayed acknowledgement, 40 ms). A larger
+//!   or slower body costs the connection, since a handshake is cheaper than a
+//!   blocked attempt.
+//! - An HTTP/2 peer may send 64 KiB of a stream in advance and 1 MiB in total.
 
 use super::address_guard::{AddressGuard, RefusedAddress, Resolves};
 use super::class;
 use super::head;
-use super::kept::Kept;
 use super::names::Names;
+use super::pool::{ConnectionAfter, IdlePool};
 use super::signature::Keys;
 use crate::clock;
 use crate::model::attempt::{ErrorClass, Outcome};
@@ -50,25 +50,24 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 const IDLE_MAX: Duration = Duration::from_secs(4);
-/// Idle connections to one host: more are not needed where at most so many
-/// attempts begin at once.
+/// The maximum number of idle connections to one host. No host has more attempts
+/// in progress at once.
 const HOST_IDLE_MAX: usize = 256;
-/// The pool looks for connections to close once in that time, so one may live
-/// twice as long.
+/// The pool closes idle connections once in [`IDLE_MAX`], so one may stay open
+/// for twice that time.
 const IDLE_OPEN_MAX: Duration = IDLE_MAX.saturating_mul(2);
 const BODY_BYTES_MAX: usize = 4 * 1024;
 const BODY_WAIT_MAX: Duration = Duration::from_millis(50);
-/// A lookup's share of the deadline: what remains is little enough for a
-/// receiver, and a name server that is silent is told from a receiver that is
-/// (`dns`, not `timeout`), for it is somebody else who can help.
+/// The share of the deadline for the name lookup. A lookup that times out ends as
+/// `dns`, not as `timeout`: the owner of the zone must act, not of the receiver.
 const LOOKUP_SHARE: f64 = 0.9;
 const H2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// A peer that is gone without a word is noticed after this long, so that an
-/// HTTP/2 connection, which outlives its attempts, does not fail all of them.
+/// A peer that is silent for this long is gone. Without that limit a dead HTTP/2
+/// connection would fail every later attempt.
 const PEER_SILENT_MAX: Duration = Duration::from_secs(5);
-/// Prepared tenants kept; at some 2 KiB each, 16 MiB. Beyond it all are
-/// prepared anew, at a few microseconds each.
+/// The maximum number of prepared tenants; at some 2 KiB each, 16 MiB. When it is
+/// reached, all are dropped and prepared again, at a few microseconds each.
 const PREPARED_MAX: usize = 8_192;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -77,77 +76,81 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 const ATTEMPT: HeaderName = HeaderName::from_static("ringback-attempt");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Whom TLS trusts.
+/// The certificates that TLS trusts.
 #[derive(Clone)]
 pub enum Trust {
-    /// The system's certificates.
+    /// The certificates of the system.
     System,
-    /// The system's, and those in this PEM text.
+    /// The certificates of the system and those in this PEM text.
     SystemAnd(Vec<u8>),
-    /// Nobody: every callback by https fails. For the demo, which has none, so
-    /// that it also runs where no certificates are installed.
-    Nobody,
+    /// No certificate: every callback by https fails. The demo sends none, and so
+    /// also runs where no certificates are installed.
+    Nothing,
 }
 
-/// What attempts rest on; checked by `config`.
+/// Whether a later attempt may use the connection of an earlier one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConnectionReuse {
+    Reuse,
+    CloseAfterAttempt,
+}
+
+/// The settings of attempts; checked by `config`.
 #[derive(Clone)]
 pub struct HttpSettings {
-    /// The one deadline.
+    /// The deadline of an attempt.
     pub timeout: Duration,
-    /// Ours, for `user-agent`.
+    /// The version of ringback, for `user-agent`.
     pub version: &'static str,
     /// Networks that callbacks may reach although they are not public.
     pub allow_networks: Vec<IpNet>,
-    /// An egress proxy, which then resolves names itself.
+    /// The egress proxy, which resolves the names of callbacks itself.
     pub proxy: Option<String>,
-    /// Whom TLS trusts.
     pub trust: Trust,
-    /// Whether connections are kept for further attempts, or each is closed with
-    /// its own.
-    pub keeps: bool,
+    pub reuse: ConnectionReuse,
 }
 
-/// An attempt's claim on a kept connection, until it is dropped.
+/// The place of an attempt in the pool, until it is dropped.
 struct Claim<'a> {
-    kept: &'a Mutex<Kept>,
+    pool: &'a Mutex<IdlePool>,
     host: &'a Arc<str>,
-    /// Whether the connection may be open afterwards.
-    open: bool,
+    /// Whether the connection may stay open after the attempt.
+    after: ConnectionAfter,
 }
 
-/// Sends attempts. Built once; shared.
+/// Sends attempts. Built once and shared.
 pub struct Callbacks {
-    /// Keeps connections, where any are kept.
-    keeping: Option<Client>,
-    /// Closes each with its attempt.
+    /// Leaves connections open; `None` with [`ConnectionReuse::CloseAfterAttempt`].
+    reusing: Option<Client>,
+    /// Closes each connection after its attempt.
     closing: Client,
-    kept: Mutex<Kept>,
+    pool: Mutex<IdlePool>,
     timeout: Duration,
     guard: AddressGuard,
     names: Arc<Names>,
-    /// The headers that are the same for all.
+    /// The headers that are the same for all tenants.
     common: HeaderMap,
     prepared: Mutex<HashMap<TenantId, Arc<Prepared>>>,
 }
 
-/// What is the same for every attempt to one tenant.
+/// The parts of a request that are the same for every attempt to one tenant.
 struct Prepared {
-    /// The settings it was made from: others in their place make it stale.
+    /// The settings that this was made from. Other settings make it stale.
     tenant: Arc<Tenant>,
     url: Result<Url, Outcome>,
-    /// By which connections are used again: the URL's scheme, host and port.
+    /// Scheme, host and port of the URL. The pool reuses connections by them.
     host: Arc<str>,
     keys: Keys,
-    /// With an empty place for each header that differs between attempts, so
-    /// that its copy need not grow.
+    /// All headers. Those that differ between attempts are empty here, so that a
+    /// copy need not grow.
     headers: HeaderMap,
 }
 
 impl Callbacks {
-    /// Makes the client; opens nothing.
+    /// Makes the clients; opens no connection.
     ///
-    /// Errors: no trusted certificates, a proxy that is not a URL, a PEM text
-    /// without certificates.
+    /// Errors: there are no trusted certificates, the proxy is not a URL, or the
+    /// PEM text has no certificate.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpError> {
         let names = Arc::new(Names::new(settings.timeout.mul_f64(LOOKUP_SHARE)));
         let resolves = match settings.proxy {
@@ -163,9 +166,9 @@ impl Callbacks {
         guard: AddressGuard,
         names: Arc<Names>,
     ) -> Result<Self, HttpError> {
-        let keeping = match settings.keeps {
-            true => Some(client(&settings, guard.clone(), HOST_IDLE_MAX)?),
-            false => None,
+        let reusing = match settings.reuse {
+            ConnectionReuse::Reuse => Some(client(&settings, guard.clone(), HOST_IDLE_MAX)?),
+            ConnectionReuse::CloseAfterAttempt => None,
         };
         let closing = client(&settings, guard.clone(), 0)?;
         let user_agent = format!("ringback/{}", settings.version);
@@ -182,9 +185,9 @@ impl Callbacks {
             common.insert(name, HeaderValue::from_static(""));
         }
         Ok(Self {
-            keeping,
+            reusing,
             closing,
-            kept: Mutex::new(Kept::new(IDLE_OPEN_MAX)),
+            pool: Mutex::new(IdlePool::new(IDLE_OPEN_MAX)),
             timeout: settings.timeout,
             guard,
             names,
@@ -193,28 +196,28 @@ impl Callbacks {
         })
     }
 
-    /// Looks names up as these contents of resolv.conf and the hosts file say.
+    /// Resolves names by these contents of resolv.conf and the hosts file.
     pub fn look_names_up_in(&self, resolv_conf: &[u8], hosts: &[u8]) {
         self.names.look_in(resolv_conf, hosts);
     }
 
-    /// One attempt, which starts when it is first polled. `started_at` becomes
-    /// `webhook-timestamp`.
+    /// Returns the future of one attempt, which starts when it is first polled.
+    /// `started_at` becomes `webhook-timestamp`.
     pub fn attempt(
         self: &Arc<Self>,
-        order: AttemptRequest,
+        request: AttemptRequest,
         started_at: UnixMillis,
     ) -> impl Future<Output = Outcome> + Send + use<> {
         let callbacks = Arc::clone(self);
         async move {
-            let prepared = callbacks.prepared(&order.tenant);
-            let request = match request(&prepared, &order, started_at) {
-                Ok(request) => request,
+            let prepared = callbacks.prepared(&request.tenant);
+            let post = match post(&prepared, &request, started_at) {
+                Ok(post) => post,
                 Err(outcome) => return outcome,
             };
-            // The body holds its own share of the value.
-            drop(order);
-            callbacks.send(request, &prepared.host, started_at).await
+            // The body shares the memory of the value.
+            drop(request);
+            callbacks.send(post, &prepared.host, started_at).await
         }
     }
 
@@ -259,8 +262,8 @@ impl Callbacks {
         }
     }
 
-    /// The tenant's URL. A literal address in it is judged here, because no
-    /// resolver will see it.
+    /// Returns the URL of a tenant. A literal address in it is checked here,
+    /// because it needs no lookup.
     fn url(&self, tenant: &Tenant) -> Result<Url, Outcome> {
         let url = Url::parse(&tenant.url.0)
             .map_err(|error| failed(ErrorClass::Connect, format!("the callback url: {error}")))?;
@@ -275,25 +278,25 @@ impl Callbacks {
         }
     }
 
-    async fn send(&self, request: Request, host: &Arc<str>, started_at: UnixMillis) -> Outcome {
+    async fn send(&self, post: Request, host: &Arc<str>, started_at: UnixMillis) -> Outcome {
         let mut claim = self.claim(host);
-        let client = match (&claim, &self.keeping) {
-            (Some(_), Some(keeping)) => keeping,
+        let client = match (&claim, &self.reusing) {
+            (Some(_), Some(reusing)) => reusing,
             _ => &self.closing,
         };
         let mut outcome = None;
         let whole = async {
-            match client.execute(request).await {
+            match client.execute(post).await {
                 Ok(mut response) => {
                     if let Some(claim) = &mut claim {
-                        claim.open = true;
+                        claim.after = ConnectionAfter::Open;
                     }
                     outcome = Some(head::judge(&response, started_at));
                     finish_body(&mut response).await;
                 }
                 Err(error) => {
                     if let Some(claim) = claim.as_mut().filter(|_| error.is_connect()) {
-                        claim.open = false;
+                        claim.after = ConnectionAfter::Closed;
                     }
                     let (class, detail) = class::classify(&error);
                     outcome = Some(failed(class, detail));
@@ -302,7 +305,7 @@ impl Callbacks {
         };
         let within = timeout(self.timeout, whole).await;
         match (outcome, within) {
-            // Whatever became of the body.
+            // The body changes nothing.
             (Some(outcome), _) => outcome,
             (None, _) => failed(
                 ErrorClass::Timeout,
@@ -312,53 +315,59 @@ impl Callbacks {
     }
 
     fn claim<'a>(&'a self, host: &'a Arc<str>) -> Option<Claim<'a>> {
-        self.keeping.as_ref()?;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if !kept.begin(host, clock::elapsed()) {
+        self.reusing.as_ref()?;
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pool.begin(host, clock::elapsed()) {
             return None;
         }
         Some(Claim {
-            kept: &self.kept,
+            pool: &self.pool,
             host,
-            // An HTTP/2 connection, which only TLS offers, outlives its
-            // attempts however they end.
-            open: host.starts_with("https:"),
+            // An HTTP/2 connection stays open however its attempts end. Only TLS
+            // offers HTTP/2.
+            after: match host.starts_with("https:") {
+                true => ConnectionAfter::Open,
+                false => ConnectionAfter::Closed,
+            },
         })
     }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.end(self.host, self.open, clock::elapsed());
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.end(self.host, self.after, clock::elapsed());
     }
 }
 
-/// The request of an order, or its outcome where none can be sent.
-fn request(
+/// Returns the POST of an attempt, or the outcome where it cannot be sent.
+fn post(
     prepared: &Prepared,
-    order: &AttemptRequest,
+    request: &AttemptRequest,
     started_at: UnixMillis,
 ) -> Result<Request, Outcome> {
     let url = prepared.url.clone()?;
     let mut headers = prepared.headers.clone();
-    let id = HeaderValue::from_str(order.call.id.as_str()).expect("a record id is visible ASCII");
+    let id = HeaderValue::from_str(request.call.id.as_str()).expect("a record id is visible ASCII");
     headers.insert(WEBHOOK_ID, id);
     let timestamp = started_at.0.div_euclid(1_000);
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-    let body = order.call.body(&order.value);
-    if let Some(signature) = prepared.keys.sign(order.call.id.as_str(), timestamp, &body) {
+    let body = request.call.body(&request.value);
+    if let Some(signature) = prepared
+        .keys
+        .sign(request.call.id.as_str(), timestamp, &body)
+    {
         headers.insert(WEBHOOK_SIGNATURE, signature);
     }
-    headers.insert(ATTEMPT, HeaderValue::from(u16::from(order.attempt)));
-    if let Some(text) = &order.traceparent {
+    headers.insert(ATTEMPT, HeaderValue::from(u16::from(request.attempt)));
+    if let Some(text) = &request.traceparent {
         let value = HeaderValue::from_str(text).expect("a traceparent is hex and dashes");
         headers.insert(TRACEPARENT, value);
     }
-    let mut request = Request::new(Method::POST, url);
-    *request.headers_mut() = headers;
-    *request.body_mut() = Some(Body::from(body));
-    Ok(request)
+    let mut post = Request::new(Method::POST, url);
+    *post.headers_mut() = headers;
+    *post.body_mut() = Some(Body::from(body));
+    Ok(post)
 }
 
 impl fmt::Debug for Callbacks {
@@ -369,8 +378,8 @@ impl fmt::Debug for Callbacks {
     }
 }
 
-/// Reads a short body to its end, so that the connection can be used again.
-/// How this goes changes nothing: what is not read closes the connection.
+/// Reads a short body to its end, so that the connection can be reused. An unread
+/// body closes the connection and changes nothing else.
 async fn finish_body(response: &mut Response) {
     let length = response.content_length();
     if length.is_some_and(|length| length == 0 || length > BODY_BYTES_MAX as u64) {
@@ -399,7 +408,7 @@ fn failed(class: ErrorClass, detail: String) -> Outcome {
     }
 }
 
-/// A client that keeps at most so many idle connections to one host.
+/// Makes a client with this maximum of idle connections to one host.
 fn client(
     settings: &HttpSettings,
     guard: AddressGuard,
@@ -407,7 +416,7 @@ fn client(
 ) -> Result<Client, HttpError> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         let ring = rustls::crypto::ring::default_provider();
-        // Another thread that was faster installed the same one.
+        // Another thread may have installed the same provider first.
         let (Ok(()) | Err(_)) = ring.install_default();
     }
     let mut builder = Client::builder()
@@ -416,7 +425,7 @@ fn client(
         .retry(reqwest::retry::never())
         .referer(false)
         .tcp_nodelay(true)
-        // Also for connections that finish without the attempt that began them.
+        // Also limits connections whose attempt does not need them any more.
         .connect_timeout(settings.timeout)
         .pool_idle_timeout(IDLE_MAX)
         .pool_max_idle_per_host(idle_max)
@@ -440,32 +449,31 @@ fn client(
             }
             builder.tls_certs_merge(further)
         }
-        Trust::Nobody => builder.tls_certs_only([]),
+        Trust::Nothing => builder.tls_certs_only([]),
     };
     builder.build().map_err(HttpError::Client)
 }
 
-/// Why no client could be made.
+/// The clients cannot be made.
 #[derive(Debug)]
 pub enum HttpError {
-    /// The proxy's URL; its text is not repeated, it may hold a password.
+    /// The proxy is not a URL. The text is not shown: it may hold a password.
     Proxy(reqwest::Error),
-    /// The further certificates cannot be read.
     Certificates(reqwest::Error),
-    /// The PEM text has none.
+    /// The PEM text has no certificate.
     NoCertificates,
-    /// TLS or the client as a whole.
+    /// TLS or the client cannot be set up.
     Client(reqwest::Error),
 }
 
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Proxy(_) => f.write_str("the egress proxy is not a url that can be used"),
-            Self::Certificates(_) => f.write_str("the further certificates cannot be read as pem"),
-            Self::NoCertificates => f.write_str("the file of further certificates holds none"),
+            Self::Proxy(_) => f.write_str("the egress proxy is not a valid URL"),
+            Self::Certificates(_) => f.write_str("the CA file is not valid PEM"),
+            Self::NoCertificates => f.write_str("the CA file contains no certificate"),
             Self::Client(_) => f.write_str(
-                "the http client cannot be made: are trusted certificates installed (package ca-certificates)?",
+                "the HTTP client cannot be set up: check that trusted certificates are installed (package ca-certificates)",
             ),
         }
     }

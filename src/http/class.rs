@@ -1,6 +1,6 @@
-//! Which class an attempt that got no answer belongs to, by the types in the
-//! error's chain and never by its text. Knows no policy. Runs on the attempts'
-//! runtime.
+//! Finds the class of an attempt without an answer. It looks at the types in the
+//! chain of the error, never at its text. Knows no policy. Runs on the runtimes of
+//! attempts.
 
 use super::address_guard::{DnsError, RefusedAddress};
 use crate::model::attempt::ErrorClass;
@@ -8,22 +8,20 @@ use std::error::Error;
 use std::io;
 use std::iter;
 
-/// The longest detail, in characters.
+/// The maximum length of the detail, in characters.
 const DETAIL_CHARS_MAX: usize = 200;
 
-/// How far an attempt had come when it failed; it decides what an error of the
-/// socket means.
+/// The step of an attempt that failed. It decides what a socket error means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
-    /// Resolving, connecting, TLS handshake.
+pub enum AttemptStep {
+    /// Name resolution, connection or TLS handshake.
     Connecting,
-    /// On a connection.
+    /// Exchange on an open connection.
     Connected,
 }
 
-/// What a kind of socket error means while connecting, and on a connection.
-/// Kinds that are not listed mean that there is no connection, or that it
-/// broke.
+/// The classes of a socket error: while connecting, and on an open connection.
+/// All other kinds mean `Connect` or `Reset`.
 const IO_CLASSES: &[(io::ErrorKind, ErrorClass, ErrorClass)] = {
     use ErrorClass::{Connect, Protocol, Reset, Timeout, Tls};
     use io::ErrorKind as Kind;
@@ -38,37 +36,38 @@ const IO_CLASSES: &[(io::ErrorKind, ErrorClass, ErrorClass)] = {
         (Kind::ConnectionAborted, Reset, Reset),
         (Kind::BrokenPipe, Reset, Reset),
         (Kind::NotConnected, Reset, Reset),
-        // While connecting only a TLS handshake reads, so its end is TLS's.
+        // While connecting, only the TLS handshake reads.
         (Kind::UnexpectedEof, Tls, Reset),
         (Kind::TimedOut, Timeout, Timeout),
         (Kind::InvalidData, Protocol, Protocol),
     ]
 };
 
-/// The class of an attempt that got no final status line and headers, and what
-/// happened in words that hold nothing of the URL's query, the body or headers.
+/// Returns the class of an attempt without a final status line and headers, and a
+/// detail for the log. The detail holds nothing of the URL's query, the body or
+/// the headers.
 #[must_use]
 pub fn classify(error: &reqwest::Error) -> (ErrorClass, String) {
     if error.is_timeout() {
         return (ErrorClass::Timeout, "no answer in time".to_owned());
     }
-    let stage = if error.is_connect() {
-        Stage::Connecting
+    let step = if error.is_connect() {
+        AttemptStep::Connecting
     } else {
-        Stage::Connected
+        AttemptStep::Connected
     };
-    // Not reqwest's own error: its text has the URL. The deepest is the cause,
-    // what lies around it only says who passed it on.
+    // The error of reqwest itself is skipped: its text has the URL. The deepest
+    // error is the cause, the others only wrap it.
     let chain: Vec<&(dyn Error + 'static)> = chain(error).skip(1).collect();
     for link in chain.iter().rev() {
-        if let Some(class) = of_link(*link, stage) {
+        if let Some(class) = of_link(*link, step) {
             return (class, detail(*link));
         }
     }
-    let class = match stage {
-        Stage::Connecting => ErrorClass::Connect,
-        Stage::Connected if error.is_builder() => ErrorClass::Protocol,
-        Stage::Connected => ErrorClass::Reset,
+    let class = match step {
+        AttemptStep::Connecting => ErrorClass::Connect,
+        AttemptStep::Connected if error.is_builder() => ErrorClass::Protocol,
+        AttemptStep::Connected => ErrorClass::Reset,
     };
     let text = chain.last().map_or_else(
         || "the request could not be sent".to_owned(),
@@ -77,8 +76,8 @@ pub fn classify(error: &reqwest::Error) -> (ErrorClass, String) {
     (class, text)
 }
 
-/// The error and its causes. An `io::Error` around another error does not name
-/// that as its source, so it is asked for apart.
+/// Returns the error and its causes. An `io::Error` does not return the error that
+/// it wraps as its source, so that one is read separately.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     fn cause<'a>(link: &&'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
         let link: &'a (dyn Error + 'static) = *link;
@@ -93,8 +92,8 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     iter::successors(Some(error), cause)
 }
 
-/// What one link of the chain tells by its type, if anything.
-fn of_link(link: &(dyn Error + 'static), stage: Stage) -> Option<ErrorClass> {
+/// Returns the class of one error of the chain, if its type has one.
+fn of_link(link: &(dyn Error + 'static), step: AttemptStep) -> Option<ErrorClass> {
     if link.is::<DnsError>() {
         return Some(ErrorClass::Dns);
     }
@@ -108,16 +107,16 @@ fn of_link(link: &(dyn Error + 'static), stage: Stage) -> Option<ErrorClass> {
         return error.reason().map(of_h2);
     }
     if let Some(error) = link.downcast_ref::<io::Error>() {
-        return of_io(error.kind(), stage);
+        return of_io(error.kind(), step);
     }
     link.downcast_ref::<hyper::Error>().and_then(of_hyper)
 }
 
-fn of_io(kind: io::ErrorKind, stage: Stage) -> Option<ErrorClass> {
+fn of_io(kind: io::ErrorKind, step: AttemptStep) -> Option<ErrorClass> {
     let (_, connecting, connected) = IO_CLASSES.iter().find(|(listed, _, _)| *listed == kind)?;
-    Some(match stage {
-        Stage::Connecting => *connecting,
-        Stage::Connected => *connected,
+    Some(match step {
+        AttemptStep::Connecting => *connecting,
+        AttemptStep::Connected => *connected,
     })
 }
 
@@ -150,14 +149,14 @@ fn of_hyper(error: &hyper::Error) -> Option<ErrorClass> {
     if broken {
         return Some(ErrorClass::Reset);
     }
-    // What is left without a cause is an answer that came before its request.
+    // Without a cause it is an answer that came before its request.
     error.source().is_none().then_some(ErrorClass::Protocol)
 }
 
-/// The text of one link, without what the other side may have put into it.
+/// Returns the text of one error, without any text from the other side.
 fn detail(link: &(dyn Error + 'static)) -> String {
     if let Some(error) = link.downcast_ref::<h2::Error>() {
-        // Its own text repeats the debug bytes of a GOAWAY.
+        // The text of this error repeats the debug bytes of a GOAWAY.
         return match error.reason() {
             Some(reason) => format!("http/2: {}", reason.description()),
             None => "http/2 failed".to_owned(),
@@ -172,18 +171,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_socket_error_has_a_class_at_every_stage() {
+    fn every_kind_of_socket_error_has_a_class_at_every_step() {
         use ErrorClass::{Connect, Reset};
         let check = |kind, connecting, connected| {
-            assert_eq!(of_io(kind, Stage::Connecting), Some(connecting), "{kind:?}");
-            assert_eq!(of_io(kind, Stage::Connected), Some(connected), "{kind:?}");
+            assert_eq!(
+                of_io(kind, AttemptStep::Connecting),
+                Some(connecting),
+                "{kind:?}"
+            );
+            assert_eq!(
+                of_io(kind, AttemptStep::Connected),
+                Some(connected),
+                "{kind:?}"
+            );
         };
         for &(kind, connecting, connected) in IO_CLASSES {
             check(kind, connecting, connected);
         }
         check(io::ErrorKind::ConnectionRefused, Connect, Reset);
         check(io::ErrorKind::ConnectionReset, Reset, Reset);
-        assert_eq!(of_io(io::ErrorKind::Other, Stage::Connecting), None);
+        assert_eq!(of_io(io::ErrorKind::Other, AttemptStep::Connecting), None);
     }
 
     #[test]
@@ -195,7 +202,7 @@ mod tests {
             let class = links
                 .iter()
                 .rev()
-                .find_map(|link| of_link(*link, Stage::Connecting));
+                .find_map(|link| of_link(*link, AttemptStep::Connecting));
             assert_eq!(class, Some(expected));
         }
         check(

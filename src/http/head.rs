@@ -1,5 +1,5 @@
-//! What the final status line and headers of an answer decide. Never looks at
-//! the body. Pure.
+//! Decides the outcome of an answered attempt from its final status line and
+//! headers. Never looks at the body. Pure. Runs on the runtimes of attempts.
 
 use crate::model::attempt::{ErrorClass, Outcome};
 use crate::model::time::UnixMillis;
@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 const LOCATION_CHARS_MAX: usize = 200;
 
-/// The outcome of an attempt that was answered.
+/// Returns the outcome of an answered attempt.
 pub(super) fn judge(response: &Response, started_at: UnixMillis) -> Outcome {
     let status = response.status().as_u16();
     let Some(class) = ErrorClass::of_status(status) else {
@@ -31,13 +31,13 @@ pub(super) fn judge(response: &Response, started_at: UnixMillis) -> Outcome {
     }
 }
 
-/// How long a receiver that is overloaded asks us to wait: seconds, or a date.
-/// A date is measured from the receiver's own clock where it shows that too
-/// (`Date`), so that clocks that differ change nothing; else from ours.
+/// Returns how long an overloaded receiver asks for a pause: seconds, or a date.
+/// A date counts from the receiver's `Date` header, so that different clocks change
+/// nothing; without that header it counts from our clock.
 fn retry_after(headers: &HeaderMap, started_at: UnixMillis) -> Option<Duration> {
     let text = text(headers, RETRY_AFTER)?;
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number may have are more seconds than any delay.
+        // A number that is too long to parse is longer than any delay.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = |name| httpdate::parse_http_date(self::text(headers, name)?).ok();
@@ -46,7 +46,7 @@ fn retry_after(headers: &HeaderMap, started_at: UnixMillis) -> Option<Duration> 
         Some(theirs) => theirs,
         None => UNIX_EPOCH + Duration::from_millis(u64::try_from(started_at.0).ok()?),
     };
-    // A date that has passed asks for nothing.
+    // A date in the past asks for no pause.
     Some(until.duration_since(now).unwrap_or_default())
 }
 
@@ -54,7 +54,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     Some(headers.get(name)?.to_str().ok()?.trim())
 }
 
-/// Where a redirect leads, without credentials, query and fragment.
+/// Returns the target of a redirect, without credentials, query and fragment.
 fn location(response: &Response) -> Option<String> {
     let text = response.headers().get(LOCATION)?.to_str().ok()?;
     let mut target = response.url().join(text).ok()?;
@@ -63,7 +63,7 @@ fn location(response: &Response) -> Option<String> {
     let bare = target
         .set_username("")
         .and_then(|()| target.set_password(None));
-    // It fails only for URLs that can have no credentials.
+    // This fails only for URLs that cannot have credentials.
     let (Ok(()) | Err(())) = bare;
     Some(target.as_str().chars().take(LOCATION_CHARS_MAX).collect())
 }

@@ -1,11 +1,11 @@
-//! The shell for reqwest: sends attempts and says how they ended. Never
-//! decides what follows from that.
+//! The shell for reqwest: sends attempts and returns their outcomes. Never decides
+//! what follows from an outcome. Runs on the runtimes of attempts.
 
 pub mod address_guard;
 pub mod callback;
 pub mod class;
 mod head;
-pub mod kept;
 pub mod names;
+pub mod pool;
 mod reachable;
 pub mod signature;

@@ -1,17 +1,16 @@
-//! Looks up host names: the hosts file, then DNS as resolv.conf says. Knows
-//! nothing of which addresses are permitted. Runs on the attempts' runtime.
+//! Resolves host names: the hosts file first, then DNS by resolv.conf. Never
+//! decides which addresses are permitted. Runs on the runtimes of attempts.
 //!
-//! DNS is spoken here, and not asked of the system's `getaddrinfo`, because
-//! that blocks a thread for as long as a name server stays silent (10 s and
-//! more for each name): a tenant with many names that hang would hold every
-//! thread that there may be, and the others would wait for one. Here a name
-//! that hangs costs two UDP sockets for each name server, at most two of these
-//! at once, for at most [`Names`]' limit, and nobody waits for it but its own
-//! attempts. What is lost is the rest of nsswitch.conf (mDNS, LDAP).
+//! The system's `getaddrinfo` is not used: it blocks a thread while a name server
+//! is silent, 10 s and more for each name. A tenant with many such names would
+//! block all threads, and other tenants would wait. Here such a name costs at
+//! most four UDP sockets (two name servers, two families) until the time limit of
+//! [`Names`]. Only its own attempts wait for it. Other sources of
+//! nsswitch.conf (mDNS, LDAP) are not supported.
 //!
-//! Limits: 8,192 answers are kept, as long as they may be and at most 5
-//! minutes, failures at most 10 s, so that a corrected zone is seen soon. The
-//! queries for one name are shared by all who ask.
+//! Limits: 8,192 answers are cached, for their TTL and at most 5 minutes. Failures
+//! are cached for at most 10 s, so that a corrected zone is soon used. Concurrent
+//! lookups of one name share their queries.
 
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
@@ -30,29 +29,29 @@ use tokio::time::{sleep, timeout};
 const ANSWERS_MAX: u64 = 8_192;
 const ANSWER_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 const FAILURE_AGE_MAX: Duration = Duration::from_secs(10);
-/// Queries that are sent, one after the other, within the limit of a lookup.
+/// The number of queries in sequence within the time limit of a lookup.
 const TRIES: u32 = 3;
-/// How long one family's addresses wait for the other's: some zones never
-/// answer for IPv6.
+/// How long addresses of one family wait for the other family. Some zones never
+/// answer queries for IPv6.
 ///
 /// Source: RFC 8305, section 3.
 const FAMILY_WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// The lookups of one process.
+/// The resolver of the process.
 pub struct Names {
     limit: Duration,
     sources: Mutex<Arc<Sources>>,
 }
 
-/// Where addresses come from.
+/// The sources of addresses.
 struct Sources {
     hosts: Hosts,
     dns: TokioResolver,
 }
 
 impl Names {
-    /// Lookups that take at most `limit`, without a hosts file and with a name
-    /// server on this host until [`Names::look_in`] is called.
+    /// Returns a resolver whose lookups take at most `limit`. Until
+    /// [`Names::look_in`] it has no hosts file and asks a name server on this host.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
         let sources = Sources::read(limit, b"", b"");
@@ -62,17 +61,17 @@ impl Names {
         }
     }
 
-    /// Follows the content of resolv.conf and the hosts file from now on; what
-    /// was learned before is forgotten.
+    /// Uses these contents of resolv.conf and the hosts file from now on, and drops
+    /// the cache.
     pub fn look_in(&self, resolv_conf: &[u8], hosts: &[u8]) {
         let new = Arc::new(Sources::read(self.limit, resolv_conf, hosts));
         *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = new;
     }
 
-    /// The addresses of a name, IPv4 first: nearly every receiver has one, and
-    /// where only IPv6 leads out the connector goes on at once.
+    /// Returns the addresses of a name, IPv4 first: nearly every receiver has one.
+    /// Where only IPv6 has a route, the connector tries it at once.
     ///
-    /// Errors: why there is none.
+    /// Errors: the reason why there is no address.
     pub async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
         let name = Name::from_str_relaxed(name).map_err(|_| Unresolved::NotAName)?;
         let sources = Arc::clone(&self.sources.lock().unwrap_or_else(PoisonError::into_inner));
@@ -96,19 +95,19 @@ impl Sources {
         options.cache_size = ANSWERS_MAX;
         options.positive_max_ttl = Some(ANSWER_AGE_MAX);
         options.negative_max_ttl = Some(FAILURE_AGE_MAX);
-        // They are looked into here, before any search domain is asked for.
+        // `look_up` reads the hosts file, before any search domain is queried.
         options.use_hosts_file = ResolveHosts::Never;
         let dns = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             .with_options(options)
             .build()
             .expect("a resolver without TLS needs nothing");
         let mut listed = Hosts::default();
-        // Lines that are no text end the reading; those before them count.
+        // A line that is not UTF-8 ends the reading. Earlier lines are used.
         let (Ok(()) | Err(_)) = listed.read_hosts_conf(hosts);
         Self { hosts: listed, dns }
     }
 
-    /// The addresses that the hosts file has.
+    /// Returns the addresses of a name in the hosts file.
     fn listed(&self, name: &Name) -> Vec<IpAddr> {
         let of = |kind| {
             let query = Query::query(name.to_lowercase(), kind);
@@ -119,7 +118,7 @@ impl Sources {
     }
 }
 
-/// What the system's resolver too does without a usable resolv.conf.
+/// Returns what the system's resolver also uses without a valid resolv.conf.
 fn local_server() -> ResolverConfig {
     let server = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
     ResolverConfig::from_parts(None, Vec::new(), vec![server])
@@ -129,7 +128,7 @@ fn addresses(lookup: &Lookup) -> impl Iterator<Item = IpAddr> {
     lookup.answers().iter().filter_map(|r| r.data.ip_addr())
 }
 
-/// Asks for both families at once.
+/// Queries both families at once.
 async fn ask(dns: &TokioResolver, name: &Name) -> Result<Vec<IpAddr>, Unresolved> {
     let mut ask_v4 = pin!(dns.ipv4_lookup(name.clone()));
     let mut ask_v6 = pin!(dns.ipv6_lookup(name.clone()));
@@ -151,19 +150,16 @@ async fn ask(dns: &TokioResolver, name: &Name) -> Result<Vec<IpAddr>, Unresolved
     }
 }
 
-/// Why a name gave no address. Without any word of the name servers, which are
-/// the operator's.
+/// The reason why a name has no address. It never names a name server: those
+/// belong to the operator, not to the tenant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unresolved {
-    /// The text cannot be a host name.
     NotAName,
-    /// There is no such name.
     NoSuchName,
-    /// The name has no address.
     NoAddress,
-    /// No name server answered in time.
+    /// No name server answered within the time limit.
     NoAnswer,
-    /// The name servers answered that they cannot tell.
+    /// The name servers answered with an error.
     Failed,
 }
 
@@ -186,11 +182,11 @@ impl Unresolved {
 impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAName => "it cannot be a host name",
+            Self::NotAName => "it is not a valid host name",
             Self::NoSuchName => "there is no such name",
             Self::NoAddress => "it has no address",
             Self::NoAnswer => "no name server answered in time",
-            Self::Failed => "its name servers fail",
+            Self::Failed => "its name servers answer with an error",
         })
     }
 }
@@ -200,7 +196,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_hosts_file_is_asked_first_and_its_families_are_joined() {
+    async fn the_hosts_file_comes_first_and_both_families_are_returned() {
         let names = Names::new(Duration::from_millis(200));
         let hosts =
             b"# local\n192.0.2.1 One two # three\n2001:db8::1 one\nnonsense\n\n192.0.2.2 one\n";

@@ -1,36 +1,36 @@
-//! Which addresses are reachable from everywhere in the internet. No lookup, no
-//! settings; pure.
+//! Decides which addresses are globally reachable. Never looks anything up, has no
+//! settings. Pure. Runs on the runtimes of attempts.
 //!
 //! Source: the IANA special-purpose address registries for IPv4 and IPv6
-//! (RFC 6890, RFC 8190), column "Globally Reachable"; where that says neither
-//! yes nor no, an address is not. The copy that the tests walk entry by entry
-//! has everything up to RFC 9780 (April 2025).
+//! (RFC 6890, RFC 8190), column "Globally Reachable". An entry without yes or no
+//! counts as not reachable. The tests compare every entry of a copy that includes
+//! RFC 9780 (April 2025).
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether the registries call this address globally reachable.
+/// Returns whether the registries list this address as globally reachable.
 #[must_use]
 pub fn is_global(address: IpAddr) -> bool {
-    // To the kernel an IPv4-mapped address is the IPv4 address.
+    // The kernel treats an IPv4-mapped address as the IPv4 address.
     match address.to_canonical() {
         IpAddr::V4(address) => is_global_v4(address),
         IpAddr::V6(address) => is_global_v6(address),
     }
 }
 
-/// What a network's entry says of its addresses.
+/// The class of the addresses of a network.
 #[derive(Clone, Copy)]
 enum Class {
     Global,
     Special,
-    /// IPv4 behind a translator: the address in the last 32 bits counts.
+    /// IPv4 behind a translator: the last 32 bits decide.
     Embeds,
 }
 use Class::{Embeds, Global, Special};
 
-/// Each network with its class; of those that hold an address the longest
-/// prefix counts, and addresses in none are global.
+/// Each network with its class. The longest prefix that contains an address
+/// decides; an address in no network is global.
 const V4: &[(Ipv4Net, Class)] = &[
     (v4([0, 0, 0, 0], 8), Special),        // "this network"
     (v4([10, 0, 0, 0], 8), Special),       // private
@@ -52,9 +52,9 @@ const V4: &[(Ipv4Net, Class)] = &[
     (v4([240, 0, 0, 0], 4), Special),      // reserved, broadcast
 ];
 
-/// The same for IPv6, where only 2000::/3 is global unicast: loopback,
+/// The same for IPv6. Only 2000::/3 is global unicast. Outside of it are loopback,
 /// unspecified, IPv4-compatible, discard, unique local, link-local, site-local,
-/// multicast and what is not assigned all lie outside it.
+/// multicast and unassigned addresses.
 const V6: &[(Ipv6Net, Class)] = &[
     (v6([0; 8], 0), Special),
     (v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96), Embeds), // NAT64
@@ -68,7 +68,7 @@ const V6: &[(Ipv6Net, Class)] = &[
     (v6([0x2001, 0x20, 0, 0, 0, 0, 0, 0], 28), Global), // ORCHIDv2
     (v6([0x2001, 0x30, 0, 0, 0, 0, 0, 0], 28), Global), // drones' identifiers
     (v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), Special), // documentation
-    (v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), Special), // 6to4: a relay of anybody's
+    (v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), Special), // 6to4: relays of third parties
     (v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), Special), // documentation
 ];
 

@@ -1,6 +1,5 @@
-//! Signatures of callbacks: Standard Webhooks, symmetric, `v1`. Signs what is
-//! sent, and verifies what was received. Never shows a key. Pure computation;
-//! runs wherever it is called.
+//! Signatures of callbacks: Standard Webhooks, symmetric, `v1`. Signs requests, and
+//! verifies received ones. Never shows a key. Pure; runs on any thread.
 //!
 //! Source: the Standard Webhooks specification, "Signature scheme".
 
@@ -15,8 +14,8 @@ use std::fmt;
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 
-/// How far a timestamp may be from the receiver's clock, to either side: what
-/// the official libraries allow.
+/// The maximum difference between a timestamp and the receiver's clock, in both
+/// directions. The official libraries use the same value.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 const SECRET_PREFIX: &str = "whsec_";
@@ -24,15 +23,15 @@ const VERSION: &str = "v1";
 /// `v1,`, the base64 of 32 bytes, and a space.
 const SIGNATURE_LEN: usize = 48;
 
-/// The keys of one tenant. Each signs, so that while a secret is replaced both
-/// who has the old one and who has the new one can verify.
+/// The keys of one tenant. Each key signs, so that a receiver can verify with the
+/// old or the new secret while a secret is replaced.
 #[derive(Clone)]
 pub struct Keys(Vec<hmac::Key>);
 
 impl Keys {
-    /// Reads secrets as the tenants file has them: `whsec_` and then base64.
+    /// Reads secrets in the form of the tenants file: `whsec_` and then base64.
     ///
-    /// Errors: the first that is not one.
+    /// Errors: the first malformed secret.
     pub fn read(secrets: &[Secret]) -> Result<Self, MalformedSecret> {
         let key = |secret: &Secret| {
             let encoded = secret.0.strip_prefix(SECRET_PREFIX)?;
@@ -45,8 +44,8 @@ impl Keys {
             .map(Self)
     }
 
-    /// The value of `webhook-signature`, or none where there is no key.
-    /// `timestamp` is that of `webhook-timestamp`, in seconds since the epoch.
+    /// Returns the value of `webhook-signature`, or `None` without a key.
+    /// `timestamp` is the value of `webhook-timestamp`, in seconds since the epoch.
     #[must_use]
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> Option<HeaderValue> {
         if self.0.is_empty() {
@@ -65,11 +64,11 @@ impl Keys {
         Some(HeaderValue::try_from(text).expect("base64, commas and spaces are visible ASCII"))
     }
 
-    /// Whether the headers sign this body with one of the keys, at a time that
-    /// is at most [`TOLERANCE`] from `now`. How long it takes tells nothing of
-    /// the right signature.
+    /// Checks that the headers sign this body with one of the keys, at a time at most
+    /// [`TOLERANCE`] from `now`. The duration of the check reveals nothing about the
+    /// correct signature.
     ///
-    /// Errors: what is wrong first.
+    /// Errors: the first mistake.
     pub fn verify(
         &self,
         signed: &Signed<'_>,
@@ -86,21 +85,21 @@ impl Keys {
                 away: Duration::from_secs(away),
             });
         }
-        let mut given = signed.signature.split(' ').filter_map(|signature| {
+        let mut received = signed.signature.split(' ').filter_map(|signature| {
             let (version, encoded) = signature.split_once(',')?;
             (version == VERSION).then(|| STANDARD.decode(encoded).unwrap_or_default())
         });
-        // The text that was signed, not the number it is read as.
+        // The signed text counts, not the number that was parsed from it.
         let tags: Vec<hmac::Tag> = self
             .0
             .iter()
             .map(|key| tag(key, signed.id, signed.timestamp, body))
             .collect();
-        let is_one = |given: Vec<u8>| {
+        let matches = |received: Vec<u8>| {
             tags.iter()
-                .any(|tag| bool::from(tag.as_ref().ct_eq(&given)))
+                .any(|tag| bool::from(tag.as_ref().ct_eq(&received)))
         };
-        if given.any(is_one) {
+        if received.any(matches) {
             Ok(())
         } else {
             Err(Unverified::NoMatch)
@@ -108,14 +107,14 @@ impl Keys {
     }
 }
 
-/// Shows how many, and nothing of them.
+/// Shows the number of keys only.
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{} redacted]", self.0.len())
     }
 }
 
-/// HMAC-SHA256 of `id.timestamp.body`, of which no copy is made.
+/// Returns the HMAC-SHA256 of `id.timestamp.body`, without a copy of the text.
 fn tag(key: &hmac::Key, id: &str, timestamp: &str, body: &[u8]) -> hmac::Tag {
     let mut hmac = hmac::Context::with_key(key);
     for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
@@ -124,7 +123,7 @@ fn tag(key: &hmac::Key, id: &str, timestamp: &str, body: &[u8]) -> hmac::Tag {
     hmac.sign()
 }
 
-/// The headers of a request that say who sent what and when.
+/// The headers of a request that the signature covers, and the signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'a> {
     /// `webhook-id`.
@@ -135,19 +134,16 @@ pub struct Signed<'a> {
     pub signature: &'a str,
 }
 
-/// Why a request does not count as ours.
+/// A request does not verify.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unverified {
     /// `webhook-timestamp` is not a whole number of seconds.
     MalformedTimestamp,
-    /// It is further from the receiver's clock than [`TOLERANCE`]: the clock is
-    /// wrong, or somebody sends an old request again.
-    Stale {
-        /// How far.
-        away: Duration,
-    },
-    /// No `v1` signature is that of one of the keys: another secret, or the
-    /// body is not byte for byte what was sent.
+    /// `webhook-timestamp` differs from the receiver's clock by more than
+    /// [`TOLERANCE`]: the clock is wrong, or the request is an old one.
+    Stale { away: Duration },
+    /// No `v1` signature matches a key: the secret is another one, or the body was
+    /// changed.
     NoMatch,
 }
 
@@ -161,7 +157,7 @@ impl fmt::Display for Unverified {
                 away.as_secs(),
                 TOLERANCE.as_secs()
             ),
-            Self::NoMatch => f.write_str("no v1 signature fits a secret and this body"),
+            Self::NoMatch => f.write_str("no v1 signature matches a secret and this body"),
         }
     }
 }
@@ -171,7 +167,7 @@ impl Error for Unverified {}
 /// A secret is not `whsec_` and then base64.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MalformedSecret {
-    /// Which, from 0.
+    /// The index of the secret, from 0.
     pub at: usize,
 }
 
@@ -219,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_signed_verifies() {
+    fn only_the_signed_content_verifies() {
         #[track_caller]
         fn check(
             secret: &str,

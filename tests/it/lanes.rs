@@ -48,8 +48,8 @@ fn a_hanging_tenant_diverts_and_costs_the_others_nothing() {
 fn a_crowd_of_tenants_takes_neither_sockets_nor_series() {
     const CROWD: usize = 3_000;
     const IN_FLIGHT_MAX: usize = 64;
-    /// What `src/http/kept.rs` keeps, and what Kafka, pages and names may take.
-    const KEPT_MAX: usize = 1_024;
+    /// What `src/http/pool.rs` leaves open, and what Kafka, pages and names may take.
+    const POOL_MAX: usize = 1_024;
     const OTHERS_MAX: usize = 64;
     let mut scene = Scene::new("crowd", Plan::default());
     scene.receiver = Receiver::start_at("0.0.0.0:0", Keep::All);
@@ -76,7 +76,7 @@ fn a_crowd_of_tenants_takes_neither_sockets_nor_series() {
         });
     }
     assert!(
-        (KEPT_MAX..KEPT_MAX + IN_FLIGHT_MAX + OTHERS_MAX).contains(&most),
+        (POOL_MAX..POOL_MAX + IN_FLIGHT_MAX + OTHERS_MAX).contains(&most),
         "{most} sockets"
     );
     let metrics = ringback.metrics();

@@ -27,12 +27,12 @@ fn settings(proxy: Option<&str>, trust: Trust) -> HttpSettings {
         allow_networks: Vec::new(),
         proxy: proxy.map(str::to_owned),
         trust,
-        keeps: true,
+        reuse: ConnectionReuse::Reuse,
     }
 }
 
 fn callbacks(guard: AddressGuard) -> Arc<Callbacks> {
-    callbacks_of(settings(None, Trust::Nobody), guard)
+    callbacks_of(settings(None, Trust::Nothing), guard)
 }
 
 fn callbacks_of(settings: HttpSettings, guard: AddressGuard) -> Arc<Callbacks> {
@@ -41,13 +41,13 @@ fn callbacks_of(settings: HttpSettings, guard: AddressGuard) -> Arc<Callbacks> {
     Arc::new(callbacks.expect("nothing is needed from outside"))
 }
 
-/// A guard that permits this host, whose every name has these addresses.
+/// Returns a guard that permits this host and resolves every name to these addresses.
 fn loopback(answers: &[SocketAddr]) -> AddressGuard {
     let this_host = "127.0.0.0/8".parse().expect("a network");
     AddressGuard::with_answers(&[this_host], answers)
 }
 
-fn order(url: &str) -> AttemptRequest {
+fn to(url: &str) -> AttemptRequest {
     let call = CallEnded::read(VALUE).expect("valid");
     let tenant = Tenant {
         id: call.tenant.clone(),
@@ -78,7 +78,7 @@ fn order(url: &str) -> AttemptRequest {
 async fn attempt(url: &str) -> Outcome {
     let callbacks = callbacks(loopback(&[]));
     callbacks
-        .attempt(order(url), UnixMillis(1_700_000_000_999))
+        .attempt(to(url), UnixMillis(1_700_000_000_999))
         .await
 }
 
@@ -86,7 +86,7 @@ async fn attempt(url: &str) -> Outcome {
 async fn an_answer_before_the_request_is_a_failure() {
     let (address, _requests) = receiver(Script::Unasked("garbage\r\n\r\n")).await;
     let outcome = attempt(&format!("http://{address}/")).await;
-    // Whether it is read before or after the request was written is chance.
+    // Either class is right: the order of reading and writing is random.
     assert!(
         matches!(
             outcome,
@@ -138,7 +138,7 @@ async fn no_connection_no_name_no_tls_each_has_its_class() {
 
     let nowhere = callbacks(loopback(&[]));
     let outcome = nowhere
-        .attempt(order("http://no-such-name.invalid/?token=1"), UnixMillis(0))
+        .attempt(to("http://no-such-name.invalid/?token=1"), UnixMillis(0))
         .await;
     ended("no such name", &outcome, None, Some(ErrorClass::Dns));
     let (address, _requests) = receiver(Script::Answer(
@@ -147,12 +147,12 @@ async fn no_connection_no_name_no_tls_each_has_its_class() {
     .await;
     let private = callbacks(AddressGuard::with_answers(&[], &[address]));
     let url = format!("http://name.invalid:{}/?token=1", address.port());
-    let outcome = private.attempt(order(&url), UnixMillis(0)).await;
+    let outcome = private.attempt(to(&url), UnixMillis(0)).await;
     let refused = Some(ErrorClass::RefusedAddress);
     ended("a name with a private address", &outcome, None, refused);
     let somewhere = callbacks(loopback(&[address]));
     let url = format!("http://name.invalid:{}/", address.port());
-    let outcome = somewhere.attempt(order(&url), UnixMillis(0)).await;
+    let outcome = somewhere.attempt(to(&url), UnixMillis(0)).await;
     ended("a name", &outcome, Some(200), None);
 }
 
@@ -192,7 +192,7 @@ async fn literal_addresses_that_are_not_public_are_refused_in_every_form() {
     ] {
         for scheme in ["http", "https"] {
             let url = format!("{scheme}://{host}/path?token=1");
-            let outcome = callbacks.attempt(order(&url), UnixMillis(0)).await;
+            let outcome = callbacks.attempt(to(&url), UnixMillis(0)).await;
             ended(&url, &outcome, None, Some(ErrorClass::RefusedAddress));
         }
     }
@@ -236,17 +236,17 @@ async fn the_request_is_as_the_interface_says() {
     );
 }
 
-/// How many connections ten attempts in a row take.
-async fn connections(script: Script, keeps: bool) -> usize {
+/// Returns how many connections ten attempts in sequence open.
+async fn connections(script: Script, reuse: ConnectionReuse) -> usize {
     let settings = HttpSettings {
-        keeps,
-        ..settings(None, Trust::Nobody)
+        reuse,
+        ..settings(None, Trust::Nothing)
     };
     let callbacks = callbacks_of(settings, loopback(&[]));
     let (address, mut requests) = receiver(script).await;
     for _ in 0..10 {
-        let order = order(&format!("http://{address}/"));
-        let outcome = callbacks.attempt(order, UnixMillis(0)).await;
+        let request = to(&format!("http://{address}/"));
+        let outcome = callbacks.attempt(request, UnixMillis(0)).await;
         ended("in a row", &outcome, Some(200), None);
     }
     let mut connections = 0;
@@ -257,37 +257,40 @@ async fn connections(script: Script, keeps: bool) -> usize {
 }
 
 #[tokio::test]
-async fn connections_are_used_again_where_the_body_is_short() {
+async fn connections_are_reused_after_a_short_body() {
     let empty = Script::Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-    assert_eq!(connections(empty, true).await, 1);
+    assert_eq!(connections(empty, ConnectionReuse::Reuse).await, 1);
     let short = Script::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-    assert_eq!(connections(short, true).await, 1);
+    assert_eq!(connections(short, ConnectionReuse::Reuse).await, 1);
     let chunked =
         Script::Answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
-    assert_eq!(connections(chunked, true).await, 1);
+    assert_eq!(connections(chunked, ConnectionReuse::Reuse).await, 1);
     let long = Script::Answer("HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\nok");
-    assert_eq!(connections(long, true).await, 10);
+    assert_eq!(connections(long, ConnectionReuse::Reuse).await, 10);
 }
 
 #[tokio::test]
-async fn where_none_are_kept_each_attempt_has_a_connection_of_its_own() {
+async fn without_reuse_each_attempt_has_its_own_connection() {
     let empty = Script::Answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-    assert_eq!(connections(empty, false).await, 10);
+    assert_eq!(
+        connections(empty, ConnectionReuse::CloseAfterAttempt).await,
+        10
+    );
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_was_closed_costs_no_outcome_and_is_no_second_post() {
+async fn a_closed_idle_connection_fails_no_attempt_and_causes_no_second_post() {
     const ATTEMPTS: usize = 60;
     let callbacks = callbacks(loopback(&[]));
     let closes = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     let (address, mut requests) = receiver(Script::AnswerAndClose(closes)).await;
     let mut delivered = 0;
     for number in 0..ATTEMPTS {
-        let order = order(&format!("http://{address}/"));
-        let outcome = callbacks.attempt(order, UnixMillis(0)).await;
+        let request = to(&format!("http://{address}/"));
+        let outcome = callbacks.attempt(request, UnixMillis(0)).await;
         delivered += usize::from(outcome == Outcome::Delivered { status: 200 });
         if number % 2 == 0 {
-            // Time for the closing to arrive: the next attempt cannot fail.
+            // The closing arrives in this time: the next attempt cannot fail.
             sleep(Duration::from_millis(5)).await;
             continue;
         }
@@ -298,28 +301,28 @@ async fn a_kept_connection_that_was_closed_costs_no_outcome_and_is_no_second_pos
     while let Ok(line) = requests.try_recv() {
         posts += usize::from(line.starts_with("POST "));
     }
-    // One that met the closing was never read; none was answered twice.
+    // A POST that met the closing was never read; none was answered twice.
     assert_eq!(posts, delivered);
     assert!(delivered >= ATTEMPTS / 2);
 }
 
 #[tokio::test]
-async fn a_proxy_gets_what_has_no_literal_address_inside() {
+async fn a_proxy_gets_every_url_without_a_private_literal_address() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     let (address, mut requests) = receiver(Script::Answer(answer)).await;
     let proxy = format!("http://proxy.test:{}/", address.port());
-    let callbacks = Callbacks::new(settings(Some(&proxy), Trust::Nobody));
+    let callbacks = Callbacks::new(settings(Some(&proxy), Trust::Nothing));
     let callbacks = Arc::new(callbacks.expect("nothing is needed from outside"));
     callbacks.look_names_up_in(b"", b"127.0.0.1 proxy.test\n");
     let outcome = callbacks
-        .attempt(order("http://name.invalid/call"), UnixMillis(0))
+        .attempt(to("http://name.invalid/call"), UnixMillis(0))
         .await;
     ended("a name", &outcome, Some(200), None);
     requests.recv().await.expect("a connection");
     let request = requests.recv().await.expect("a request");
     assert!(request.starts_with("POST http://name.invalid/call HTTP/1.1"));
     for inside in ["http://127.0.0.1:1/", "https://10.0.0.1/", "http://[::1]/"] {
-        let outcome = callbacks.attempt(order(inside), UnixMillis(0)).await;
+        let outcome = callbacks.attempt(to(inside), UnixMillis(0)).await;
         ended(inside, &outcome, None, Some(ErrorClass::RefusedAddress));
     }
     assert!(requests.try_recv().is_err(), "the proxy was asked");
@@ -327,45 +330,45 @@ async fn a_proxy_gets_what_has_no_literal_address_inside() {
     let refuses = "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
     let (address, _requests) = receiver(Script::AnswerEarly(refuses)).await;
     let proxy = format!("http://{address}/");
-    let callbacks = Callbacks::new(settings(Some(&proxy), Trust::Nobody));
+    let callbacks = Callbacks::new(settings(Some(&proxy), Trust::Nothing));
     let callbacks = Arc::new(callbacks.expect("nothing is needed from outside"));
-    let tunnel = order("https://name.invalid/?token=1");
+    let tunnel = to("https://name.invalid/?token=1");
     let outcome = callbacks.attempt(tunnel, UnixMillis(0)).await;
     ended("no tunnel", &outcome, None, Some(ErrorClass::Connect));
 }
 
 #[tokio::test]
-async fn a_slow_body_does_not_hold_the_attempt() {
+async fn a_slow_body_does_not_delay_the_outcome() {
     let slow = Script::SlowBody("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", "ok");
     let (address, _requests) = receiver(slow).await;
-    let began = Instant::now();
+    let start = Instant::now();
     let outcome = attempt(&format!("http://{address}/")).await;
     ended("slow body", &outcome, Some(200), None);
-    assert!(began.elapsed() < BODY_WAIT_MAX + Duration::from_millis(100));
+    assert!(start.elapsed() < BODY_WAIT_MAX + Duration::from_millis(100));
 }
 
 #[tokio::test]
-async fn a_changed_tenant_is_prepared_anew() {
+async fn a_changed_tenant_is_prepared_again() {
     let callbacks = callbacks(loopback(&[]));
-    let first = order("http://127.0.0.1:1/a");
-    let second = order("http://127.0.0.1:1/b");
-    for (order, path) in [
+    let first = to("http://127.0.0.1:1/a");
+    let second = to("http://127.0.0.1:1/b");
+    for (request, path) in [
         (&first, "/a"),
         (&first, "/a"),
         (&second, "/b"),
         (&first, "/a"),
     ] {
-        let prepared = callbacks.prepared(&order.tenant);
-        let request = request(&prepared, order, UnixMillis(0)).expect("a url");
-        assert_eq!(request.url().path(), path);
+        let prepared = callbacks.prepared(&request.tenant);
+        let post = post(&prepared, request, UnixMillis(0)).expect("a url");
+        assert_eq!(post.url().path(), path);
     }
     let prepared = callbacks.prepared.lock().expect("not poisoned");
     assert_eq!(prepared.len(), 1);
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused_without_their_text() {
-    let bad_proxy = settings(Some("http://user:password@[bad/"), Trust::Nobody);
+fn invalid_settings_are_refused_without_their_text() {
+    let bad_proxy = settings(Some("http://user:password@[bad/"), Trust::Nothing);
     let error = Callbacks::new(bad_proxy).expect_err("not a url");
     assert!(!format!("{error} {error:?}").contains("password"));
     let no_pem = settings(None, Trust::SystemAnd(b"hello".to_vec()));

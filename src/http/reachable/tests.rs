@@ -29,8 +29,8 @@ fn neighbour(address: IpAddr, step: i8) -> Option<IpAddr> {
     })
 }
 
-/// What the registries say of an address; outside their entries: IPv4 but for
-/// multicast, and of IPv6 the global unicast space.
+/// Returns what the registries say about an address. Outside of their entries,
+/// IPv4 is global except multicast, and IPv6 only in the global unicast space.
 fn expected(address: IpAddr, entries: &[(IpNet, bool)]) -> bool {
     let multicast: IpNet = "224.0.0.0/4".parse().expect("a network");
     let unicast: IpNet = "2000::/3".parse().expect("a network");
@@ -52,7 +52,7 @@ fn expected(address: IpAddr, entries: &[(IpNet, bool)]) -> bool {
 }
 
 #[test]
-fn every_entry_of_the_registries_its_ends_and_their_neighbours() {
+fn the_ends_and_neighbours_of_every_registry_entry_have_their_class() {
     let v4 = entries(include_str!("iana-ipv4.txt"));
     let v6 = entries(include_str!("iana-ipv6.txt"));
     assert_eq!((v4.len(), v6.len()), (26, 25));
@@ -80,7 +80,7 @@ fn every_entry_of_the_registries_its_ends_and_their_neighbours() {
 }
 
 #[test]
-fn what_attackers_try_is_not_global() {
+fn addresses_that_attackers_try_are_not_global() {
     for text in [
         "0.0.0.0",
         "0.1.2.3",
@@ -133,7 +133,7 @@ fn what_attackers_try_is_not_global() {
 }
 
 #[test]
-fn what_receivers_have_is_global() {
+fn addresses_of_receivers_are_global() {
     for text in [
         "1.1.1.1",
         "8.8.8.8",

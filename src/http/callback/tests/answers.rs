@@ -1,9 +1,9 @@
-//! Every way to answer, and not to answer, has one outcome.
+//! Every way to answer, or not to answer, has one outcome.
 
 use super::script::{Script, read_request, receiver};
 use super::*;
 
-/// Whether this script ends with this status and class.
+/// Checks that an attempt ended with this status and class.
 #[track_caller]
 pub fn ended(name: &str, outcome: &Outcome, status: Option<u16>, class: Option<ErrorClass>) {
     match (outcome, class) {
@@ -242,11 +242,11 @@ async fn every_way_to_answer_has_one_outcome() {
     ];
     for &(name, script, status, class) in cases {
         let (address, _requests) = receiver(script).await;
-        let began = Instant::now();
+        let start = Instant::now();
         let outcome = attempt(&format!("http://{address}/path?token=1")).await;
         ended(name, &outcome, status, class);
         assert!(
-            began.elapsed() < TIMEOUT + Duration::from_millis(150),
+            start.elapsed() < TIMEOUT + Duration::from_millis(150),
             "{name}"
         );
     }
@@ -266,7 +266,7 @@ async fn every_final_status_has_its_class_on_the_wire() {
         }
     });
     for status in 200..=999 {
-        let outcome = callbacks.attempt(order(&url), UnixMillis(0)).await;
+        let outcome = callbacks.attempt(to(&url), UnixMillis(0)).await;
         let expected = ErrorClass::of_status(status);
         ended("status", &outcome, Some(status), expected);
     }

@@ -1,4 +1,4 @@
-//! Receivers that do as their script says, on loopback.
+//! Receivers that follow a script, on loopback.
 
 use super::TIMEOUT;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-/// What a receiver does with each connection.
+/// The behaviour of a receiver on each connection.
 #[derive(Clone, Copy)]
 pub enum Script {
     /// Reads a request, writes this, and goes on with the next request.
@@ -17,7 +17,7 @@ pub enum Script {
     AnswerAndClose(&'static str),
     /// Writes this at the first byte of a request, reads nothing more, closes.
     AnswerEarly(&'static str),
-    /// Writes this before anything was asked.
+    /// Writes this before any request.
     Unasked(&'static str),
     /// Closes at once.
     Close,
@@ -107,7 +107,8 @@ async fn play(script: Script, mut stream: TcpStream, seen: &mpsc::UnboundedSende
     }
 }
 
-/// A receiver's address, the requests that it reads, and its connections.
+/// Starts a receiver. Returns its address, and the stream of its connections and
+/// requests.
 pub async fn receiver(script: Script) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
