@@ -1,8 +1,9 @@
-//! The commands and their flags (clap). The settings themselves, with their
-//! help texts, are [`crate::config::args`]'s. Never checks a value: clap would
-//! stop at the first bad one. Runs on the main thread.
+//! The commands and their flags (clap). The settings themselves are in
+//! [`crate::config::definitions`]. Never checks a value: clap would stop at the
+//! first wrong one. Runs on the main thread.
 
-use crate::config::args::{KafkaArgs, ListenArgs, RunArgs, TopicsArgs};
+use crate::config::definitions::{ClusterGroup, ListenGroup, RunGroup, TopicsGroup};
+use crate::config::setting::SettingArgs;
 use crate::exit;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -17,88 +18,80 @@ use std::ffi::OsString;
     disable_help_subcommand = true
 )]
 #[command(after_help = format!(
-    "Each setting is a flag, or a variable: RINGBACK_ and its name in capitals.\n\n{}",
+    "Each setting is a flag, or a variable: RINGBACK_ and the flag in capitals.\n\n{}",
     exit::help()
 ))]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Subcommand)]
 pub enum Command {
     /// Run the service
-    Run(Box<RunArgs>),
-    /// Show everything in one process on an embedded broker; exits 0 only if the numbers add up
-    Demo(DemoArgs),
+    Run(SettingArgs<RunGroup>),
+    /// Run the service on an embedded broker with sample tenants; exits 0 only if the numbers add up
+    Demo,
     /// Check the settings and the tenants file, and report every mistake
-    CheckConfig(Box<CheckConfigArgs>),
-    /// Show or make the topics that the settings need
+    CheckConfig(CheckConfigArgs),
+    /// Show or create the topics that the settings need
     #[command(subcommand)]
     Topics(Topics),
     /// Publish sample records, or records from JSON lines on standard input
-    Publish(Box<PublishArgs>),
-    /// Receive callbacks as a tenant would: show each, verify its signature, answer as told
+    Publish(PublishArgs),
+    /// Receive callbacks as a tenant would: show each one, verify its signature, and answer
     Receive(ReceiveArgs),
-    /// Ask a running service whether it is well; exits 0 or 1
+    /// Check the health of a running service; exits 0 if it is healthy, else 1
     Health(HealthArgs),
     /// Print completions for a shell
     Completions {
-        /// Which shell
+        /// The shell
         shell: Shell,
     },
 }
 
-/// What `demo` takes.
-#[derive(Args, Clone)]
-pub struct DemoArgs {}
-
-/// What `check-config` takes: all of `run`'s, and `--connect`.
-#[derive(Args, Clone)]
+/// The flags of `check-config`: all settings of `run`, and `--connect`.
+#[derive(Args)]
 pub struct CheckConfigArgs {
-    /// The settings of `run`.
     #[command(flatten)]
-    pub run: RunArgs,
+    pub settings: SettingArgs<RunGroup>,
     /// Also connect, and check brokers, topics and their settings
     #[arg(long)]
     pub connect: bool,
 }
 
-/// What to do with the topics.
+/// The commands about topics.
 #[derive(Subcommand)]
 pub enum Topics {
-    /// Show the topics that the settings need, and what they lack
-    List(TopicsArgs),
-    /// Make the topics that are missing; those that exist stay as they are
+    /// Show the topics that the settings need, and which are missing
+    List(SettingArgs<TopicsGroup>),
+    /// Create the missing topics; existing topics stay unchanged
     Create(CreateArgs),
 }
 
-/// What `topics create` takes.
-#[derive(Args, Clone)]
+/// The flags of `topics create`.
+#[derive(Args)]
 pub struct CreateArgs {
-    /// The settings.
     #[command(flatten)]
-    pub settings: TopicsArgs,
-    /// Partitions of a new topic, 1 to 10000 [default: like the source topic, else the brokers' default]
+    pub settings: SettingArgs<TopicsGroup>,
+    /// Partitions of a new topic, 1 to 10000 [default: as the source topic, else the brokers' default]
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     pub partitions: Option<String>,
-    /// Replicas of a new topic, 1 to 100 [default: like the source topic, else the brokers' default]
+    /// Replicas of a new topic, 1 to 100 [default: as the source topic, else the brokers' default]
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     pub replication_factor: Option<String>,
-    /// Only show what would be made
+    /// Only show what would be created
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// What `publish` takes.
-#[derive(Args, Clone)]
+/// The flags of `publish`.
+#[derive(Args)]
 pub struct PublishArgs {
-    /// How to reach Kafka.
     #[command(flatten)]
-    pub kafka: KafkaArgs,
-    /// Sample records in all, 1 to 1000000000
+    pub settings: SettingArgs<ClusterGroup>,
+    /// Number of sample records, 1 to 1000000000
     #[arg(
         long,
         value_name = "COUNT",
@@ -107,10 +100,10 @@ pub struct PublishArgs {
     )]
     #[arg(conflicts_with_all = ["stdin", "dash"])]
     pub count: String,
-    /// Records per second, 1 to 1000000 [default: as fast as Kafka takes them]
+    /// Records per second, 1 to 1000000 [default: as fast as Kafka accepts them]
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     pub rate: Option<String>,
-    /// Tenants of the sample records in turn: tenantIds, comma separated, or a count N of 1 to 5 digits for tenant-1 to tenant-N
+    /// Tenants of the sample records, in turn: tenantIds, comma separated, or a count N of 1 to 5 digits for tenant-1 to tenant-N
     #[arg(
         long,
         value_name = "LIST|COUNT",
@@ -118,77 +111,76 @@ pub struct PublishArgs {
     )]
     #[arg(conflicts_with_all = ["stdin", "dash"])]
     pub tenants: String,
-    /// Read records from standard input, one JSON object a line, wrapped in data or bare; so does -
+    /// Read records from standard input: one JSON object per line, bare or wrapped in "data"; `-` does the same
     #[arg(long)]
     pub stdin: bool,
-    /// Stop at the first line that is not a record, instead of naming it and going on
+    /// Stop at the first line that is not a record; without this flag such a line is reported and skipped
     #[arg(long)]
     pub strict: bool,
-    /// - reads standard input
+    /// Read records from standard input
     #[arg(value_name = "-", value_parser = ["-"], hide_possible_values = true)]
     pub dash: Option<String>,
 }
 
-/// What `receive` takes.
-#[derive(Args, Clone)]
+/// The flags of `receive`.
+#[derive(Args)]
 #[command(
-    after_help = "It prints whole callbacks, names and phone numbers included, on standard output: keep that
-where personal data may be. It answers any path, and as told whether or not a signature fits.
-Standard error has what is no callback. SIGTERM or SIGINT ends it."
+    after_help = "It prints whole callbacks on standard output, names and phone numbers included: store them only
+where personal data is allowed. It answers every path, and also when the signature is wrong.
+Requests that are no callbacks go to standard error. SIGTERM or SIGINT ends it."
 )]
 pub struct ReceiveArgs {
-    /// Address and port for callbacks over http; port 0 lets the system choose one
+    /// Address and port for callbacks over http; with port 0 the system chooses one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: String,
-    /// Secret that verifies signatures, whsec_ and base64, repeatable; better in the variable (several with commas), where no list of processes shows it
+    /// Secret that verifies signatures: whsec_ and base64, repeatable. Prefer the variable (comma separated): flags are visible in process lists
     #[arg(long, value_name = "SECRET", value_delimiter = ',')]
     #[arg(env = "RINGBACK_SECRET", hide_env_values = true)]
     pub secret: Vec<String>,
     /// Status of every answer, 200 to 599
     #[arg(long, value_name = "STATUS", default_value = "200")]
     pub answer: String,
-    /// Wait before each answer, 0s to 10m; ringback waits 5 s
+    /// Delay before each answer, 0s to 10m; ringback waits at most 5 s
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     pub delay: String,
-    /// Retry-After of every answer, 0s to 168h, in whole seconds; ringback reads it with 429 and 503
+    /// Retry-After of every answer, 0s to 168h, in whole seconds; ringback reads it with status 429 and 503
     #[arg(long, value_name = "DURATION")]
     pub retry_after: Option<String>,
     /// Never answer
     #[arg(long, conflicts_with_all = ["answer", "delay", "retry_after"])]
     pub silent: bool,
-    /// text for people, json for one JSON line a callback
-    #[arg(long, value_name = "FORM", default_value = "text")]
+    /// Output format: text for people, or json for one JSON line per callback
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: String,
 }
 
-/// What `health` takes.
-#[derive(Args, Clone)]
+/// The flags of `health`.
+#[derive(Args)]
 pub struct HealthArgs {
-    /// Where the service listens.
     #[command(flatten)]
-    pub listen: ListenArgs,
+    pub settings: SettingArgs<ListenGroup>,
     /// URL to ask, http only [default: /healthz of --listen]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// Time for the answer, 100ms to 1m
+    /// Maximum wait for the answer, 100ms to 1m
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     pub timeout: String,
 }
 
-/// Reads the command line and the variables of its settings. Wrong usage ends
+/// Reads the command line and the variables of the settings. Wrong usage ends
 /// the process with exit code 2, `--help` and `--version` with 0.
 #[must_use]
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Cli {
     Cli::parse_from(args)
 }
 
-/// The whole command, for completions and the help texts.
+/// Returns the command, for completions and help texts.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The environment variables of all settings.
+/// Returns the environment variables of all settings.
 #[must_use]
 pub fn variables() -> Vec<String> {
     fn collect(command: &clap::Command, names: &mut Vec<String>) {
@@ -209,7 +201,7 @@ mod tests {
     use std::fmt::Write as _;
 
     #[test]
-    fn clap_finds_no_fault_with_the_commands() {
+    fn clap_accepts_the_commands() {
         command().debug_assert();
     }
 
@@ -224,12 +216,12 @@ mod tests {
             flags += 1;
         }
         assert_eq!(flags, 20);
-        // Beside them: the secret of `receive`.
+        // The secret of `receive` is one more.
         assert_eq!(variables().len(), 21);
     }
 
     #[test]
-    fn bad_values_pass_clap_so_that_all_are_reported_together() {
+    fn wrong_values_pass_clap_so_that_all_are_reported_together() {
         let line = [
             "ringback",
             "run",
@@ -242,38 +234,24 @@ mod tests {
         assert!(Cli::try_parse_from(line).is_ok());
     }
 
-    /// README's table of settings: one row per flag of `run`, by heading. The
-    /// default is clap's, or the `[default: …]` at the end of the help text.
+    /// Returns README's table of settings: one row per flag of `run`.
     fn settings_table() -> String {
         let run = command().find_subcommand("run").expect("a command").clone();
-        let mut rows = String::new();
-        for heading in ["Kafka", "Attempts", "Callbacks", "Process"] {
-            let is_here = |arg: &&clap::Arg| arg.get_help_heading() == Some(heading);
-            for arg in run.get_arguments().filter(is_here) {
-                let flag = arg.get_long().expect("a flag");
-                let value = &arg.get_value_names().expect("a flag with a value")[0];
-                let help = arg.get_help().expect("a help text").to_string();
-                let (means, default) = match help.split_once(" [default: ") {
-                    Some((means, default)) => (means, default.trim_end_matches(']').to_owned()),
-                    None => (help.as_str(), own_default(arg)),
-                };
-                let means = means.replace('<', "\\<").replace('|', "\\|");
-                writeln!(rows, "| `--{flag} <{value}>` | {default} | {means} |").expect("text");
-            }
+        let mut table = String::new();
+        for arg in run.get_arguments().filter(|a| a.get_long() != Some("help")) {
+            let flag = arg.get_long().expect("a flag");
+            let value = &arg.get_value_names().expect("a flag with a value")[0];
+            let help = arg.get_help().expect("a help text").to_string();
+            let (means, default) = help.split_once(" [default: ").expect("a default");
+            let means = means.replace('<', "\\<").replace('|', "\\|");
+            let default = default.trim_end_matches(']');
+            writeln!(table, "| `--{flag} <{value}>` | {default} | {means} |").expect("text");
         }
-        rows
-    }
-
-    fn own_default(arg: &clap::Arg) -> String {
-        match arg.get_default_values() {
-            [] => "none".to_owned(),
-            [value] => format!("`{}`", value.to_string_lossy()),
-            _ => unreachable!("no flag of run has several defaults"),
-        }
+        table
     }
 
     #[test]
-    fn the_readmes_settings_are_the_texts_of_help() {
+    fn the_settings_in_the_readme_are_the_text_of_the_help() {
         let readme = include_str!("../README.md");
         let table = settings_table();
         assert_eq!(table.lines().count(), 20, "one row per flag");

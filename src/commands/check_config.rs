@@ -1,40 +1,37 @@
-//! `ringback check-config`: reports every mistake in settings and tenants, and
-//! connects to nothing unless asked.
+//! `ringback check-config`: reports every mistake in settings and tenants.
+//! Connects to nothing without `--connect`. Runs on the main thread.
 
-use super::{Exit, kafka_settings, print, refuse, warn};
+use super::{Exit, kafka_settings, print, property_mistakes, refuse, warn};
 use crate::cli::CheckConfigArgs;
-use crate::config;
-use crate::config::settings::{PropertyRule, Settings};
+use crate::config::mistake::Warning;
+use crate::config::settings::Settings;
+use crate::config::{self, Configured};
 use crate::kafka::check::{self, Level};
 
-/// Checks; `variables` are the warnings about the environment.
+/// Runs the checks. `warnings` are those about the environment.
 #[must_use]
-pub fn run(
-    given: &CheckConfigArgs,
-    rule: PropertyRule,
-    variables: &[config::mistake::Warning],
-) -> Exit {
-    warn(variables);
-    let configured = match config::load(&given.run, rule) {
+pub fn run(args: &CheckConfigArgs, warnings: &[Warning]) -> Exit {
+    warn(warnings);
+    let Configured { read, tenants } = match config::load(&args.settings, property_mistakes) {
         Ok(configured) => configured,
         Err(mistakes) => return refuse(&mistakes),
     };
-    warn(&configured.warnings);
-    for (name, value) in configured.settings.effective() {
-        print(format_args!("{name} = {value}"));
+    warn(&read.warnings);
+    for (setting, value) in &read.effective {
+        print(format_args!("{setting} = {value}"));
     }
-    let tenants = configured.tenants.in_force();
+    let tenants = tenants.in_force();
     let enabled = tenants.iter().filter(|tenant| tenant.enabled).count();
     print(format_args!("{} tenants, {enabled} enabled", tenants.len()));
-    if given.connect {
-        connect(&configured.settings)
+    if args.connect {
+        connect(&read.settings)
     } else {
         Exit::Done
     }
 }
 
-/// What is wrong with the topics would end the start of the service, so it ends
-/// this command in the same way.
+/// Checks the brokers and the topics. Wrong topics end this command with the same
+/// exit code as `run`.
 fn connect(settings: &Settings) -> Exit {
     let lines = check::check(&kafka_settings(&settings.cluster, &settings.schedule));
     for line in &lines {

@@ -19,8 +19,8 @@ const ANSWER_BYTES_MAX: u64 = 4_096;
 
 /// Asks, and prints the answer's first line of text.
 #[must_use]
-pub fn run(given: &HealthArgs) -> Exit {
-    let (target, timeout) = match target(given) {
+pub fn run(args: &HealthArgs) -> Exit {
+    let (target, timeout) = match target(args) {
         Ok(read) => read,
         Err(mistakes) => return refuse(&mistakes),
     };
@@ -94,18 +94,18 @@ impl std::error::Error for Error {
     }
 }
 
-fn target(given: &HealthArgs) -> Result<(Target, Duration), Vec<Mistake>> {
+fn target(args: &HealthArgs) -> Result<(Target, Duration), Vec<Mistake>> {
     let mut mistakes = Vec::new();
-    let timeout = parse_duration(&given.timeout)
+    let timeout = parse_duration(&args.timeout)
         .ok()
         .filter(|t| (Duration::from_millis(100)..=Duration::from_secs(60)).contains(t));
     if timeout.is_none() {
-        let text = format!("'{}' is not allowed: 100ms to 1m", given.timeout);
+        let text = format!("'{}' is not allowed: 100ms to 1m", args.timeout);
         mistakes.push(Mistake::new("--timeout", text));
     }
-    let target = match &given.url {
+    let target = match &args.url {
         Some(url) => of_url(url).map_err(|text| vec![Mistake::new("--url", text)]),
-        None => settings::read_listen(&given.listen).map(of_listen),
+        None => settings::read_listen(&args.settings).map(of_listen),
     };
     match (target, timeout) {
         (Ok(target), Some(timeout)) => Ok((target, timeout)),

@@ -11,8 +11,9 @@ pub mod run;
 pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};
+use crate::config::properties::KafkaProperty;
+use crate::config::settings::Cluster;
 use crate::config::settings::Schedule;
-use crate::config::settings::{Cluster, KafkaProperty};
 use crate::exit::Exit;
 use crate::model::position::TopicNames;
 use crate::service::kafka_settings;

@@ -5,10 +5,10 @@
 
 pub mod records;
 
-use super::{Exit, fault, print, refuse, say};
+use super::{Exit, fault, print, property_mistakes, refuse, say};
 use crate::cli::PublishArgs;
 use crate::config::mistake::Mistake;
-use crate::config::settings::{self, Cluster, PropertyRule, Schedule};
+use crate::config::settings::{self, Cluster, Schedule};
 use crate::kafka::admin;
 use crate::kafka::publish::{Error as KafkaError, Publisher};
 use crate::kafka::settings::KafkaSettings;
@@ -29,8 +29,11 @@ const STEPS_PER_SECOND: u64 = 1_000;
 
 /// Publishes, and prints how many were acknowledged.
 #[must_use]
-pub fn run(given: &PublishArgs, rule: PropertyRule) -> Exit {
-    let (cluster, plan) = match (settings::read_cluster(&given.kafka, rule), plan(given)) {
+pub fn run(args: &PublishArgs) -> Exit {
+    let (cluster, plan) = match (
+        settings::read_cluster(&args.settings, property_mistakes),
+        plan(args),
+    ) {
         (Ok(cluster), Ok(plan)) => (cluster, plan),
         (cluster, plan) => {
             let mut mistakes = cluster.err().unwrap_or_default();
@@ -63,7 +66,7 @@ enum Source {
     StandardInput,
 }
 
-fn plan(given: &PublishArgs) -> Result<Plan, Vec<Mistake>> {
+fn plan(args: &PublishArgs) -> Result<Plan, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut number = |name: &str, text: &str, max: u64| {
         let number = text.parse::<u64>().ok().filter(|n| (1..=max).contains(n));
@@ -73,13 +76,10 @@ fn plan(given: &PublishArgs) -> Result<Plan, Vec<Mistake>> {
         }
         number
     };
-    let rate = given
-        .rate
-        .as_deref()
-        .map(|r| number("--rate", r, 1_000_000));
-    let count = number("--count", &given.count, 1_000_000_000);
-    let tenants = tenants(&given.tenants);
-    let source = if given.stdin || given.dash.is_some() {
+    let rate = args.rate.as_deref().map(|r| number("--rate", r, 1_000_000));
+    let count = number("--count", &args.count, 1_000_000_000);
+    let tenants = tenants(&args.tenants);
+    let source = if args.stdin || args.dash.is_some() {
         Some(Source::StandardInput)
     } else {
         match (count, &tenants) {
@@ -95,7 +95,7 @@ fn plan(given: &PublishArgs) -> Result<Plan, Vec<Mistake>> {
         Some(source) if mistakes.is_empty() => Ok(Plan {
             source,
             rate: rate.flatten(),
-            strict: given.strict,
+            strict: args.strict,
         }),
         _ => Err(mistakes),
     }

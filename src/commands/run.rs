@@ -4,8 +4,11 @@
 
 use super::chain;
 use crate::admin::{self, Pages};
-use crate::config::Configured;
-use crate::config::settings::{LogFormat as LogFormatSetting, Settings};
+use crate::config::mistake::Warning;
+use crate::config::setting::Typed;
+use crate::config::settings::Settings;
+use crate::config::watch::TenantsWatch;
+use crate::config::{self, Configured, values};
 use crate::exit::Exit;
 use crate::http::pool::POOL_MAX;
 use crate::kafka::settings::ClusterKind;
@@ -26,19 +29,26 @@ use tracing::{error, info, warn};
 const OTHER_FILES_MAX: usize = 256;
 
 /// Runs the service until a signal or a fault ends it.
-pub fn run(configured: Configured) -> Exit {
-    let log = match start_log(&configured.settings) {
+pub fn run(args: &Typed, warnings: &[Warning]) -> Exit {
+    let Configured { read, tenants } = match config::load(args, super::property_mistakes) {
+        Ok(configured) => configured,
+        Err(mistakes) => {
+            super::warn(warnings);
+            return super::refuse(&mistakes);
+        }
+    };
+    let log = match start_log(&read.settings) {
         Ok(log) => log,
         Err(error) => return super::fault(error.as_ref()),
     };
-    for warning in &configured.warnings {
+    for warning in read.warnings.iter().chain(warnings) {
         warn!("{warning}");
     }
-    raise_file_limit(configured.settings.in_flight_max);
-    for (setting, value) in configured.settings.effective() {
+    raise_file_limit(read.settings.in_flight_max);
+    for (setting, value) in read.effective {
         info!(setting, value, "setting");
     }
-    let exit = match serve(configured) {
+    let exit = match serve(&read.settings, tenants) {
         Ok(end) => exit_of(&end),
         Err(error) => {
             error!(error = chain(error.as_ref()), "the service cannot start");
@@ -77,8 +87,8 @@ fn raise_file_limit(in_flight_max: usize) {
 fn start_log(settings: &Settings) -> Result<Log, Box<dyn Error>> {
     let filter: LogFilter = settings.log.name().parse()?;
     let format = match settings.log_format {
-        Some(LogFormatSetting::Text) => LogFormat::Text,
-        Some(LogFormatSetting::Json) => LogFormat::Json,
+        Some(values::LogFormat::Text) => LogFormat::Text,
+        Some(values::LogFormat::Json) => LogFormat::Json,
         None => LogFormat::of_stderr(),
     };
     let (log, writer) = logging::start(&filter, format)?;
@@ -89,11 +99,8 @@ fn start_log(settings: &Settings) -> Result<Log, Box<dyn Error>> {
     Ok(log)
 }
 
-fn serve(configured: Configured) -> Result<End, Box<dyn Error>> {
-    let Configured {
-        settings, tenants, ..
-    } = configured;
-    let service = Service::new(&settings, tenants, ClusterKind::Brokers)?;
+fn serve(settings: &Settings, tenants: TenantsWatch) -> Result<End, Box<dyn Error>> {
+    let service = Service::new(settings, tenants, ClusterKind::Brokers)?;
     let stop_pages = serve_pages(settings.listen, &service)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,10 +1,10 @@
 //! `ringback topics list|create`: the topics that the settings need, on the
 //! brokers or to be made. Never alters or deletes one.
 
-use super::{Exit, fault, kafka_settings, print, refuse};
+use super::{Exit, fault, kafka_settings, print, property_mistakes, refuse};
 use crate::cli::{CreateArgs, Topics};
 use crate::config::mistake::Mistake;
-use crate::config::settings::{self, PropertyRule};
+use crate::config::settings;
 use crate::kafka::admin::Error;
 use crate::kafka::settings::KafkaSettings;
 use crate::kafka::topics::{self, Presence, TopicPlan, Wish};
@@ -15,12 +15,12 @@ const REPLICAS_MAX: usize = 100;
 
 /// Shows or makes them.
 #[must_use]
-pub fn run(given: &Topics, rule: PropertyRule) -> Exit {
-    let (shared, create) = match given {
+pub fn run(args: &Topics) -> Exit {
+    let (shared, create) = match args {
         Topics::List(shared) => (shared, None),
         Topics::Create(create) => (&create.settings, Some(create)),
     };
-    let read = settings::read_topics(shared, rule);
+    let read = settings::read_topics(shared, property_mistakes);
     let wish = create.map_or(Ok(Wish::default()), wish);
     let (cluster, schedule, wish) = match (read, wish) {
         (Ok((cluster, schedule)), Ok(wish)) => (cluster, schedule, wish),
@@ -38,7 +38,7 @@ pub fn run(given: &Topics, rule: PropertyRule) -> Exit {
     done.unwrap_or_else(|error| fault(&error))
 }
 
-fn wish(given: &CreateArgs) -> Result<Wish, Vec<Mistake>> {
+fn wish(args: &CreateArgs) -> Result<Wish, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut number = |name: &str, text: Option<&str>, max: usize| {
         let text = text?;
@@ -49,8 +49,8 @@ fn wish(given: &CreateArgs) -> Result<Wish, Vec<Mistake>> {
         }
         number
     };
-    let partitions = number("--partitions", given.partitions.as_deref(), PARTITIONS_MAX);
-    let replicas = given.replication_factor.as_deref();
+    let partitions = number("--partitions", args.partitions.as_deref(), PARTITIONS_MAX);
+    let replicas = args.replication_factor.as_deref();
     let replication = number("--replication-factor", replicas, REPLICAS_MAX);
     if mistakes.is_empty() {
         Ok(Wish {

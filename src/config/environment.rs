@@ -1,33 +1,33 @@
-//! The process's surroundings: environment variables, the host's name, files.
-//! Variables that belong to a setting are read by clap through
-//! [`super::args`]; here are those that belong to none.
+//! The environment of the process: unknown variables, the host name, files.
+//! clap reads the variables of the settings (see [`super::setting`]). Never
+//! interprets a value.
 
 use super::mistake::Warning;
 use std::io::Read;
 use std::path::Path;
 
-/// All variables of ours begin with this.
+/// The prefix of all variables of settings.
 pub const PREFIX: &str = "RINGBACK_";
 
-/// Warns of every variable that begins as ours do and belongs to no setting.
+/// Warns of each variable with the prefix that belongs to no setting.
 ///
-/// They are no mistakes, because Kubernetes injects some of its own for a
-/// service that is called `ringback`.
+/// These are no mistakes: Kubernetes injects such variables for a service that
+/// is called `ringback`.
 #[must_use]
-pub fn unknown_variables(known: &[String]) -> Vec<Warning> {
+pub fn unknown_variables(settings: &[String]) -> Vec<Warning> {
     let present = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    unknown(present, known)
+    unknown(present, settings)
 }
 
-fn unknown(present: impl Iterator<Item = String>, known: &[String]) -> Vec<Warning> {
+fn unknown(present: impl Iterator<Item = String>, settings: &[String]) -> Vec<Warning> {
     let mut names: Vec<String> = present
-        .filter(|name| name.starts_with(PREFIX) && !known.contains(name))
+        .filter(|name| name.starts_with(PREFIX) && !settings.contains(name))
         .collect();
     names.sort();
     names
         .iter()
         .map(|name| {
-            let nearest = known.iter().min_by_key(|k| edit_distance(name, k));
+            let nearest = settings.iter().min_by_key(|k| edit_distance(name, k));
             let nearest = nearest.map(|n| format!("; the nearest is {n}"));
             Warning(format!(
                 "the environment variable {name} belongs to no setting{}",
@@ -37,7 +37,7 @@ fn unknown(present: impl Iterator<Item = String>, known: &[String]) -> Vec<Warni
         .collect()
 }
 
-/// How many letters must be inserted, removed or replaced (Levenshtein).
+/// Returns how many letters to insert, remove or replace (Levenshtein).
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -53,7 +53,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// The host's name, which in a container is the container's.
+/// Returns the host name. In a container this is the container's name.
 pub(super) fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .or_else(|_| std::fs::read_to_string("/etc/hostname"))
@@ -62,9 +62,7 @@ pub(super) fn host_name() -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// Reads a file of at most `bytes_max` bytes.
-///
-/// Errors: what was tried, and why it failed.
+/// Reads a file of at most `bytes_max` bytes. An error says what failed and why.
 pub(super) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let cannot = |why: std::io::Error| format!("cannot read '{}': {why}", path.display());
     let file = std::fs::File::open(path).map_err(cannot)?;
@@ -74,7 +72,7 @@ pub(super) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> 
         .map_err(cannot)?;
     if bytes.len() as u64 > bytes_max {
         return Err(format!(
-            "'{}' is larger than {bytes_max} bytes, the most that is read",
+            "'{}' is larger than {bytes_max} bytes, the maximum",
             path.display()
         ));
     }
@@ -87,14 +85,14 @@ mod tests {
 
     #[test]
     fn an_unknown_variable_is_a_warning_that_names_the_nearest_setting() {
-        let known = ["RINGBACK_TOPIC", "RINGBACK_TIMEOUT", "RINGBACK_DELAYS"].map(str::to_owned);
+        let settings = ["RINGBACK_TOPIC", "RINGBACK_TIMEOUT", "RINGBACK_DELAYS"].map(str::to_owned);
         let present = [
             "RINGBACK_TIMEOUTS",
             "PATH",
             "RINGBACK_DELAYS",
             "RINGBACK_DELAY",
         ];
-        let warnings = unknown(present.into_iter().map(str::to_owned), &known);
+        let warnings = unknown(present.into_iter().map(str::to_owned), &settings);
         let texts: Vec<&str> = warnings.iter().map(|w| w.0.as_str()).collect();
         assert_eq!(
             texts,

@@ -1,19 +1,19 @@
-//! What is wrong with a setting or a file, in words for the operator. Never a
-//! secret, a header's value or a URL's query.
+//! Mistakes and warnings about settings and files, in words for the operator.
+//! Never holds a secret, a header's value or a URL's query.
 
 use std::fmt;
 
-/// One thing that ends the start with exit code 2.
+/// A wrong setting or file. It ends the start with exit code 2.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mistake {
-    /// The setting's flag, or the file with the tenant and the key in it.
+    /// The setting's flag, or the tenant and the key in the tenants file.
     pub name: String,
-    /// The value where it may be shown, and what is allowed.
+    /// Shows the value where that is safe, and what is allowed.
     pub text: String,
 }
 
 impl Mistake {
-    /// A mistake in `name`.
+    /// Returns a mistake in `name`.
     #[must_use]
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self {
@@ -29,7 +29,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// One thing that is allowed, but is probably not meant.
+/// Something that is allowed, but probably unintended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Warning(pub String);
 
@@ -44,19 +44,17 @@ impl fmt::Display for Warning {
 pub(super) struct Mistakes(pub Vec<Mistake>);
 
 impl Mistakes {
-    /// The value, or `None` after noting why there is none.
+    /// Returns the value. Adds the mistake where there is none.
     pub fn take<T>(&mut self, name: &str, read: Result<T, String>) -> Option<T> {
-        match read {
-            Ok(value) => Some(value),
-            Err(text) => {
-                self.0.push(Mistake::new(name, text));
-                None
-            }
-        }
+        read.map_err(|text| self.0.push(Mistake::new(name, text)))
+            .ok()
     }
 
-    /// Notes a law that does not hold.
-    pub fn law(&mut self, name: &str, law: Result<(), String>) {
-        self.take(name, law);
+    /// Returns the value if there are no mistakes, else the mistakes.
+    pub fn unless_any<T>(self, value: impl FnOnce() -> Option<T>) -> Result<T, Vec<Mistake>> {
+        match value() {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(self.0),
+        }
     }
 }

@@ -1,49 +1,44 @@
 //! The shell for settings and the tenants file: the only reader of environment
-//! and files. Everything is parsed before anything is opened, and every mistake
-//! is reported at once. Never a socket, never a decision about a record. Runs
-//! on the main thread at start; [`watch::TenantsWatch`] wherever the runner
-//! calls it.
+//! and files. Everything is parsed before anything is opened, and all mistakes
+//! are reported together. Never opens a socket or decides about a record. Runs
+//! on the main thread at start. The runner calls [`watch::TenantsWatch`] on its
+//! own thread.
 
-pub mod args;
+pub mod definitions;
 pub mod environment;
-mod laws;
 pub mod mistake;
 pub mod name_files;
-mod properties;
+pub mod properties;
+mod rules;
+pub mod setting;
 pub mod settings;
 pub mod tenants;
-mod values;
+pub mod values;
 pub mod watch;
 
-use args::RunArgs;
-use mistake::{Mistake, Warning};
-use settings::{PropertyRule, Settings};
+use mistake::Mistake;
+use properties::PropertyRule;
+use setting::Typed;
+use settings::ReadSettings;
 use watch::TenantsWatch;
 
-/// All that `run` needs: its settings, the tenants in force, and what to warn about.
+/// What `run` needs.
 #[derive(Debug)]
 pub struct Configured {
-    /// The settings.
-    pub settings: Settings,
-    /// The tenants file, loaded once.
+    pub read: ReadSettings,
     pub tenants: TenantsWatch,
-    /// What is allowed, but is probably not meant.
-    pub warnings: Vec<Warning>,
 }
 
 /// Reads the settings and the tenants file.
 ///
-/// Errors: every mistake in both.
-pub fn load(given: &RunArgs, rule: PropertyRule) -> Result<Configured, Vec<Mistake>> {
-    let tenants = TenantsWatch::start(given.tenants.as_ref());
-    match (settings::read(given, rule), tenants) {
-        (Ok((settings, warnings)), Ok(tenants)) => Ok(Configured {
-            settings,
-            tenants,
-            warnings,
-        }),
-        (settings, tenants) => {
-            let mut mistakes = settings.err().unwrap_or_default();
+/// # Errors
+/// Every mistake in both.
+pub fn load(typed: &Typed, rule: PropertyRule) -> Result<Configured, Vec<Mistake>> {
+    let tenants = TenantsWatch::start(settings::tenants_path(typed));
+    match (settings::read(typed, rule), tenants) {
+        (Ok(read), Ok(tenants)) => Ok(Configured { read, tenants }),
+        (read, tenants) => {
+            let mut mistakes = read.err().unwrap_or_default();
             mistakes.extend(tenants.err().unwrap_or_default());
             Err(mistakes)
         }

@@ -1,14 +1,64 @@
-//! librdkafka properties from `--kafka` and the properties file. Only reads
-//! texts; which keys are refused is the Kafka shell's word, handed in.
+//! librdkafka properties from `--kafka` and the properties file. The Kafka shell
+//! decides which keys are refused, by a function. Opens no file. Runs on the main
+//! thread.
 
 use super::mistake::{Mistake, Mistakes};
-use super::settings::{KafkaProperty, PropertyRule};
+use std::fmt;
 
 const FLAG: &str = "--kafka";
 
-/// Reads both sources; a flag goes before the file.
-pub fn read(
-    flags: &[String],
+/// Returns the keys that may not be set so, each with the reason. No reason
+/// shows a value.
+pub type PropertyRule = fn(&[KafkaProperty]) -> Vec<(String, String)>;
+
+/// One librdkafka property.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KafkaProperty {
+    pub key: String,
+    /// May be a secret.
+    pub value: String,
+}
+
+impl KafkaProperty {
+    /// Returns whether the value must not be shown. This is so for SASL, and for
+    /// keys about a password, a secret, a token or a private key.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        let key = self.key.to_ascii_lowercase();
+        let words = [
+            "password",
+            "secret",
+            "token",
+            "ssl.key",
+            "ssl_key",
+            "keystore",
+            "oauthbearer",
+        ];
+        (key.starts_with("sasl.") && !["sasl.mechanism", "sasl.mechanisms"].contains(&key.as_str()))
+            || words.iter().any(|word| key.contains(word))
+    }
+}
+
+impl fmt::Display for KafkaProperty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = if self.is_secret() {
+            "[redacted]"
+        } else {
+            &self.value
+        };
+        write!(f, "{}={shown}", self.key)
+    }
+}
+
+impl fmt::Debug for KafkaProperty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads both sources. A flag overrides the file.
+pub(super) fn read(
+    flags: &[&str],
     file: Option<(&str, &str)>,
     rule: PropertyRule,
     mistakes: &mut Mistakes,
@@ -24,7 +74,7 @@ pub fn read(
     let (sources, properties): (Vec<String>, Vec<KafkaProperty>) = all.into_iter().unzip();
     for (key, why) in rule(&properties) {
         let at = properties.iter().position(|property| property.key == key);
-        // A law between two properties may name one that was not set.
+        // A rule about two properties may name one that was not set.
         let source = at.map_or(FLAG, |at| &sources[at]);
         let text = format!("'{key}' cannot be set so: {why}");
         mistakes.0.push(Mistake::new(source, text));
@@ -32,7 +82,7 @@ pub fn read(
     properties
 }
 
-/// The properties, each with where it was set.
+/// Returns the properties, each with its source.
 fn read_lines<'a>(
     lines: impl Iterator<Item = (String, &'a str)>,
     mistakes: &mut Mistakes,
@@ -55,15 +105,15 @@ fn read_lines<'a>(
     properties
 }
 
-/// A line's value is never part of an error: it may be a password.
+/// Reads a line. An error never shows its value, which may be a password.
 fn read_line(line: &str) -> Result<KafkaProperty, &'static str> {
     let Some((key, value)) = line.split_once('=') else {
-        return Err("not key=value (its text is not shown, it may be a secret)");
+        return Err("not key=value (the text is not shown: it may be a secret)");
     };
     let key = key.trim();
     let is_key = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     if key.is_empty() || !key.bytes().all(is_key) {
-        return Err("not key=value with the name of a librdkafka property as key");
+        return Err("not key=value: the key is no name of a librdkafka property");
     }
     Ok(KafkaProperty {
         key: key.to_owned(),
@@ -78,17 +128,13 @@ mod tests {
     fn rule(properties: &[KafkaProperty]) -> Vec<(String, String)> {
         let acks = properties.iter().filter(|p| p.key == "acks");
         let refused = acks.map(|p| (p.key.clone(), "nothing may be lost".to_owned()));
-        let law = ("x".to_owned(), "x goes with a".to_owned());
-        refused.chain([law]).collect()
+        let pair = ("x".to_owned(), "x needs a".to_owned());
+        refused.chain([pair]).collect()
     }
 
     #[test]
-    fn flags_go_before_the_file_and_every_bad_line_is_named_without_its_value() {
-        let flags = [
-            "a=1".to_owned(),
-            "hunter2".to_owned(),
-            "# none\nb = 2=3 ".to_owned(),
-        ];
+    fn flags_override_the_file_and_every_bad_line_is_named_without_its_value() {
+        let flags = ["a=1", "hunter2", "# none\nb = 2=3 "];
         let file = "# comment\n\na=9\nc=3\nc=4\nacks=hunter2\nsasl password=hunter2\n";
         let mut mistakes = Mistakes::default();
         let read = read(&flags, Some(("f", file)), rule, &mut mistakes);
@@ -104,11 +150,11 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "--kafka: not key=value (its text is not shown, it may be a secret)",
+                "--kafka: not key=value (the text is not shown: it may be a secret)",
                 "--kafka-properties f, line 5: 'c' is set twice",
-                "--kafka-properties f, line 7: not key=value with the name of a librdkafka property as key",
+                "--kafka-properties f, line 7: not key=value: the key is no name of a librdkafka property",
                 "--kafka-properties f, line 6: 'acks' cannot be set so: nothing may be lost",
-                "--kafka: 'x' cannot be set so: x goes with a",
+                "--kafka: 'x' cannot be set so: x needs a",
             ]
         );
     }

@@ -1,23 +1,27 @@
-//! Single values from their texts. An error says the value and what is allowed;
-//! the caller names the setting. No IO.
+//! Readers of single values. An error says the value and what is allowed; the
+//! caller names the setting. Opens no file that a setting does not name. Runs on
+//! the main thread.
 
+use super::environment::read_file;
+use super::setting::not_utf8;
+use crate::model::named_enum::named_enum;
 use crate::model::time::{Delay, DurationText, parse_duration};
 use ipnet::IpNet;
 use reqwest::Url;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
 
-/// The most that `--record-max-bytes` allows. What large records in flight cost
-/// is bounded by the engine's slots (`engine::fairness`).
-pub const RECORD_BYTES: RangeInclusive<u64> = KIB..=64 * MIB;
+/// The largest file that a setting names, in bytes.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// A whole number within a range.
+/// Reads a whole number within a range.
 pub fn number<T>(text: &str, allowed: RangeInclusive<T>) -> Result<T, String>
 where
     T: FromStr + PartialOrd + Display,
@@ -32,7 +36,7 @@ where
     }
 }
 
-/// A duration within a range.
+/// Reads a duration within a range.
 pub fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Result<Duration, String> {
     let range = || {
         format!(
@@ -56,8 +60,8 @@ fn zero_ms(duration: Duration) -> String {
     }
 }
 
-/// A size: bytes, or with a unit `KiB` or `MiB`.
-pub fn bytes(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+/// Reads a size of 1 KiB to 64 MiB: in bytes, or with the unit `KiB` or `MiB`.
+pub fn bytes(text: &str) -> Result<usize, String> {
     let trimmed = text.trim();
     let (number, unit) = match trimmed {
         t if t.ends_with("KiB") => (&t[..t.len() - 3], KIB),
@@ -66,16 +70,16 @@ pub fn bytes(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
     };
     number
         .trim_end()
-        .parse::<u64>()
+        .parse::<usize>()
         .ok()
         .and_then(|n| n.checked_mul(unit))
-        .filter(|n| allowed.contains(n))
+        .filter(|n| (KIB..=64 * MIB).contains(n))
         .ok_or_else(|| {
             format!("'{text}' is not a size of 1KiB to 64MiB: write 65536, 64KiB or 1MiB")
         })
 }
 
-/// The waits between attempts, all mistakes in one text.
+/// Reads the delays between attempts. All mistakes go into one text.
 pub fn delays(text: &str) -> Result<Vec<Delay>, String> {
     let (delays, wrong): (Vec<_>, Vec<_>) = text
         .split(',')
@@ -89,7 +93,7 @@ pub fn delays(text: &str) -> Result<Vec<Delay>, String> {
     }
 }
 
-/// Bootstrap servers, in the form that librdkafka takes.
+/// Reads bootstrap servers. Returns them as librdkafka takes them.
 pub fn brokers(text: &str) -> Result<String, String> {
     let brokers: Vec<&str> = text.split(',').map(str::trim).collect();
     match brokers.iter().find(|broker| !is_broker(broker)) {
@@ -121,23 +125,23 @@ fn is_broker(text: &str) -> bool {
     host_is_one && port_is_one
 }
 
-/// A consumer group's name.
+/// Reads a consumer group's name.
 pub fn group(text: &str) -> Result<String, String> {
     let formed = (1..=200).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    formed
-        .then(|| text.to_owned())
-        .ok_or_else(|| format!("'{text}' is not a group: 1 to 200 ASCII characters without spaces"))
-}
-
-/// A replica's name.
-pub fn instance(text: &str) -> Result<String, String> {
-    let formed = (1..=200).contains(&text.len()) && text.bytes().all(is_name_byte);
     formed.then(|| text.to_owned()).ok_or_else(|| {
-        format!("'{text}' is not a replica's name: 1 to 200 of A-Z, a-z, 0-9, '.', '_' and '-'")
+        format!("'{text}' is not a group name: 1 to 200 ASCII characters without spaces")
     })
 }
 
-/// A source topic's name, as far as it goes without the delays.
+/// Reads a replica's name.
+pub fn instance(text: &str) -> Result<String, String> {
+    let formed = (1..=200).contains(&text.len()) && text.bytes().all(is_name_byte);
+    formed.then(|| text.to_owned()).ok_or_else(|| {
+        format!("'{text}' is not an instance name: 1 to 200 of A-Z, a-z, 0-9, '.', '_' and '-'")
+    })
+}
+
+/// Reads a source topic's name. Its length is checked with the delays.
 ///
 /// Source: Kafka, `org.apache.kafka.common.internals.Topic`.
 pub fn topic(text: &str) -> Result<String, String> {
@@ -151,20 +155,20 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
 }
 
-/// An address to listen on; port 0 lets the system choose one.
+/// Reads an address to listen on. Port 0 lets the system choose one.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     text.trim().parse().map_err(|_| {
         format!("'{text}' is not an address and port: write 0.0.0.0:9464 or [::]:9464")
     })
 }
 
-/// Networks in CIDR notation; a lone address is a network of one.
+/// Reads networks in CIDR notation. An address alone is a network of one.
 pub fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let mut networks = Vec::new();
     let mut wrong = Vec::new();
     for part in text.split(',').map(str::trim) {
-        let lone = part.parse::<IpAddr>().map(IpNet::from);
-        match part.parse::<IpNet>().or(lone) {
+        let single = part.parse::<IpAddr>().map(IpNet::from);
+        match part.parse::<IpNet>().or(single) {
             Ok(network) => networks.push(network.trunc()),
             Err(_) => wrong.push(format!("'{part}'")),
         }
@@ -179,8 +183,61 @@ pub fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     }
 }
 
-/// An egress proxy. Its credentials, if any, are not shown.
-pub fn proxy(text: &str) -> Result<Url, String> {
+named_enum! {
+    /// The minimum level of a log line.
+    pub enum LogLevel {
+        Error = "error",
+        Warn = "warn",
+        Info = "info",
+        Debug = "debug",
+        Trace = "trace",
+    }
+}
+
+named_enum! {
+    /// The format that `--log-format` asks for.
+    pub enum LogFormat {
+        Text = "text",
+        Json = "json",
+    }
+}
+
+/// Reads a log level by its name.
+pub fn log_level(text: &str) -> Result<LogLevel, String> {
+    LogLevel::from_name(text.trim())
+        .ok_or_else(|| no_choice(text, &LogLevel::ALL.map(LogLevel::name)))
+}
+
+/// Reads a log format by its name.
+pub fn log_format(text: &str) -> Result<LogFormat, String> {
+    LogFormat::from_name(text.trim())
+        .ok_or_else(|| no_choice(text, &LogFormat::ALL.map(LogFormat::name)))
+}
+
+fn no_choice(text: &str, names: &[&str]) -> String {
+    format!("'{text}' is not one of {}", names.join(", "))
+}
+
+/// An egress proxy's URL. It is shown without its credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(pub Url);
+
+impl fmt::Display for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.0.port().map(|p| format!(":{p}")).unwrap_or_default();
+        let host = self.0.host_str().unwrap_or_default();
+        write!(f, "{}://{host}{port}", self.0.scheme())
+    }
+}
+
+impl fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads an egress proxy's URL. An error never shows its credentials.
+pub fn proxy(text: &str) -> Result<ProxyUrl, String> {
     let allowed = "write http://host:port or https://host:port";
     let url = Url::parse(text.trim()).map_err(|why| format!("not a URL ({why}): {allowed}"))?;
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
@@ -191,18 +248,42 @@ pub fn proxy(text: &str) -> Result<Url, String> {
         ));
     }
     if !url.has_host() || !bare {
-        return Err(format!("a proxy has a host and no path: {allowed}"));
+        return Err(format!("a proxy URL has a host and no path: {allowed}"));
     }
-    Ok(url)
+    Ok(ProxyUrl(url))
 }
 
-/// One of the names, which are shown when it is none of them.
-pub fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    let found = choices.iter().find(|(name, _)| *name == text.trim());
-    found.map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        format!("'{text}' is not one of {}", names.join(", "))
-    })
+/// A file of further trusted certificates, as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CaFile {
+    pub path: PathBuf,
+    /// PEM with at least one certificate.
+    pub pem: Vec<u8>,
+}
+
+impl fmt::Debug for CaFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.path, f)
+    }
+}
+
+/// Reads a file of certificates.
+pub fn ca_file(path: &Path) -> Result<CaFile, String> {
+    let pem = read_file(path, FILE_BYTES_MAX)?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+        .map_err(|_| format!("'{}' is not PEM", path.display()))?;
+    if certificates.is_empty() {
+        return Err(format!("'{}' has no certificate in PEM", path.display()));
+    }
+    let path = path.to_owned();
+    Ok(CaFile { path, pem })
+}
+
+/// Reads a file of librdkafka properties. Returns its path and its text.
+pub fn properties_file(path: &Path) -> Result<(String, String), String> {
+    let bytes = read_file(path, FILE_BYTES_MAX)?;
+    let text = String::from_utf8(bytes).map_err(|_| not_utf8())?;
+    Ok((path.to_string_lossy().into_owned(), text))
 }
 
 #[cfg(test)]
@@ -236,7 +317,7 @@ mod tests {
             ("1024", KIB),
             ("64MiB", 64 * MIB),
         ] {
-            assert_eq!(bytes(text, RECORD_BYTES), Ok(expected), "{text}");
+            assert_eq!(bytes(text), Ok(expected), "{text}");
         }
         for bad in [
             "",
@@ -248,7 +329,7 @@ mod tests {
             "99999999999999999MiB",
             "MiB",
         ] {
-            assert!(bytes(bad, RECORD_BYTES).is_err(), "{bad}");
+            assert!(bytes(bad).is_err(), "{bad}");
         }
     }
 

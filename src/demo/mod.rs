@@ -16,13 +16,13 @@ mod witness;
 use crate::admin::Status;
 use crate::clock::Clock;
 use crate::commands::publish::records::Outgoing;
-use crate::config::settings::{self, LogLevel, Schedule, Settings};
+use crate::config::settings::Settings;
 use crate::config::watch::TenantsWatch;
 use crate::http::callback::HttpError;
 use crate::kafka::settings::ClusterKind;
 use crate::model::call::CallEnded;
 use crate::model::disposition::Disposition;
-use crate::model::position::{Topic, TopicNames};
+use crate::model::position::Topic;
 use crate::model::time::{Delay, UnixMillis};
 use crate::runner::{self, End};
 use crate::service::Service;
@@ -40,8 +40,7 @@ use rdkafka::producer::{
 use receiver::Receivers;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -53,13 +52,11 @@ use witness::Witness;
 
 /// The last is repeated: nine waits of 6.8 s in all, and three delay topics.
 const DELAYS: [&str; 5] = ["300ms", "300ms", "600ms", "600ms", "1s"];
-const ATTEMPTS: u8 = 10;
 /// Five times what the slow tenant takes, so that a busy machine does not turn
 /// its answers into timeouts; the dead tenant's attempts still end in time.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(750);
 const PARTITIONS: i32 = 4;
 const INSTANCE: &str = "demo";
-const RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// 500 records in 8 s.
 const PUBLISH_EACH: Duration = Duration::from_millis(16);
 /// The whole demo ends within 60 s, its drain included.
@@ -84,25 +81,20 @@ type Cluster = MockCluster<'static, DefaultProducerContext>;
 
 /// Everything, to the end; whether the numbers add up.
 async fn demo() -> Result<bool, Error> {
-    let names = TopicNames::new("call-ended");
-    let delays: Vec<Delay> = DELAYS
-        .iter()
-        .map(|text| text.parse().expect("the delays are in range"))
-        .collect();
-    // It lives until the end of this function.
+    // It must exist until the end of this function.
     let cluster = Cluster::new(1).map_err(Error::Cluster)?;
-    create_topics(&cluster, &delays, &names).map_err(Error::Cluster)?;
     let producer = producer(&cluster.bootstrap_servers()).map_err(Error::Cluster)?;
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Io)?;
     let receiver = listener.local_addr().map_err(Error::Io)?;
-    let settings = settings(cluster.bootstrap_servers(), names.clone(), delays, receiver);
+    let settings = settings(cluster.bootstrap_servers(), receiver.ip());
+    create_topics(&cluster, &settings).map_err(Error::Cluster)?;
     let tenants = TenantsWatch::fixed(cast::tenants(receiver));
     let service = Service::new(&settings, tenants, ClusterKind::Embedded).map_err(Error::Http)?;
     let clock = Arc::clone(&service.clock);
     let witness = Arc::new(Mutex::new(Witness::default()));
     let stage = Stage {
         began: clock.now(),
-        topic: names.name(Topic::Source),
+        topic: settings.cluster.topics.name(Topic::Source),
         status: Arc::clone(&service.status),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&service.metrics),
@@ -127,50 +119,28 @@ async fn demo() -> Result<bool, Error> {
     Ok(right && drained)
 }
 
-fn settings(
-    brokers: String,
-    topics: TopicNames,
-    delays: Vec<Delay>,
-    receiver: SocketAddr,
-) -> Settings {
-    Settings {
-        cluster: settings::Cluster {
-            brokers,
-            topics,
-            properties: Vec::new(),
-        },
-        group: "ringback".to_owned(),
-        instance: INSTANCE.to_owned(),
-        schedule: Schedule {
-            attempts: ATTEMPTS,
-            delays,
-            record_bytes_max: RECORD_BYTES_MAX,
-        },
-        timeout: ATTEMPT_TIMEOUT,
-        tenants: PathBuf::new(),
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        in_flight_max: 1_024,
-        commit_interval: Duration::from_millis(2),
-        drain_timeout: DRAIN_MAX,
-        allow_networks: vec![IpNet::from(receiver.ip())],
-        proxy: None,
-        ca_file: None,
-        log: LogLevel::Info,
-        log_format: None,
-    }
+/// Returns the default settings, changed for the demo.
+fn settings(brokers: String, receiver: IpAddr) -> Settings {
+    let mut settings = Settings::defaults(INSTANCE);
+    settings.cluster.brokers = brokers;
+    let delays = DELAYS.iter().map(|text| text.parse());
+    let delays: Result<Vec<Delay>, String> = delays.collect();
+    settings.schedule.delays = delays.expect("the delays are in range");
+    settings.timeout = ATTEMPT_TIMEOUT;
+    settings.drain_timeout = DRAIN_MAX;
+    settings.allow_networks = vec![IpNet::from(receiver)];
+    settings
 }
 
-/// Makes the topics that `topics create` would make.
-fn create_topics(
-    cluster: &Cluster,
-    delays: &[Delay],
-    names: &TopicNames,
-) -> Result<(), KafkaError> {
-    let mut delays = delays.to_vec();
-    delays.dedup();
-    let delays = delays.into_iter().map(Topic::Delay);
+/// Creates the topics that `topics create` would create.
+fn create_topics(cluster: &Cluster, settings: &Settings) -> Result<(), KafkaError> {
+    let delays = settings
+        .schedule
+        .distinct_delays()
+        .into_iter()
+        .map(Topic::Delay);
     for topic in delays.chain([Topic::Source, Topic::DeadLetter]) {
-        cluster.create_topic(&names.name(topic), PARTITIONS, 1)?;
+        cluster.create_topic(&settings.cluster.topics.name(topic), PARTITIONS, 1)?;
     }
     Ok(())
 }
@@ -217,7 +187,7 @@ impl Stage {
         let mut records = cast::records().into_iter();
         let total: u64 = Role::ALL.into_iter().map(Role::records).sum();
         print(&format!(
-            "{total} records for {} tenants; {ATTEMPTS} attempts each, delays {}\n",
+            "{total} records for {} tenants; 10 attempts each, delays {}\n",
             Role::ALL.len(),
             DELAYS.join(", ")
         ));

@@ -2,7 +2,7 @@
 
 use super::{ENGLISH, GUIDES, Guide};
 use crate::support::sample::EXAMPLE;
-use ringback::config::args::DELAYS_DEFAULT;
+use ringback::config::definitions::DELAYS_DEFAULT;
 use ringback::model::attempt::ErrorClass;
 use ringback::model::time::parse_duration;
 use ringback::receive::contract::{CONTRACT, Field, Form, JsonType};

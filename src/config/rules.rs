@@ -1,34 +1,34 @@
-//! Laws across settings, each a named function. No IO.
+//! Rules across settings: one named function each. Never does IO.
 
 use super::mistake::Warning;
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::{Delay, DurationText};
 use std::time::Duration;
 
-/// The longest name of a topic.
+/// The maximum length of a topic name.
 ///
 /// Source: Kafka, `org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH`.
 const TOPIC_NAME_MAX: usize = 249;
 
-/// How many waits `attempts` can use. One attempt has no wait after it, but a
-/// full lane still diverts, so there is always one delay topic.
+/// Returns how many delays `attempts` can use. A single attempt has no delay
+/// after it, but a full lane still diverts. So there is always one delay topic.
 pub fn delays_max(attempts: u8) -> usize {
     usize::from(attempts).saturating_sub(1).max(1)
 }
 
-/// A wait that no attempt can follow is a mistake in one of the two settings.
+/// Checks that an attempt can follow each delay.
 pub fn each_delay_has_an_attempt_after_it(delays: &[Delay], attempts: u8) -> Result<(), String> {
     let max = delays_max(attempts);
     if delays.len() <= max {
         return Ok(());
     }
     Err(format!(
-        "{} waits for --attempts {attempts}: at most {max}",
+        "{} delays, but --attempts {attempts} allows at most {max}",
         delays.len()
     ))
 }
 
-/// The names that are made from the source topic's must be legal too.
+/// Checks the length of all topic names that are made from the source topic's.
 pub fn derived_topic_names_fit(topics: &TopicNames, delays: &[Delay]) -> Result<(), String> {
     let all = delays
         .iter()
@@ -44,12 +44,12 @@ pub fn derived_topic_names_fit(topics: &TopicNames, delays: &[Delay]) -> Result<
     }
 }
 
-/// What is in flight when a drain begins should have time to end, or it is in
-/// doubt for the next owner. Allowed, because it is safe.
+/// Warns of a drain that is shorter than an attempt. Attempts in flight may then
+/// be in doubt for the next owner of their partition. That is safe, so allowed.
 pub fn a_drain_outlasts_an_attempt(drain: Duration, timeout: Duration) -> Option<Warning> {
     (drain <= timeout).then(|| {
         Warning(format!(
-            "--drain-timeout {} is not longer than --timeout {}: attempts that are in flight when the process is asked to end may be charged without having ended",
+            "--drain-timeout {} is not longer than --timeout {}: attempts in flight at a shutdown may be charged although they have not ended",
             DurationText(drain),
             DurationText(timeout)
         ))

@@ -1,0 +1,350 @@
+//! All settings: one row each, in the order of `--help`. A row says all there
+//! is to say about its setting. What settings must have in common is in
+//! [`super::rules`]. Never reads a file or the environment.
+
+use super::properties::KafkaProperty;
+use super::setting::{Group, Read, Row, Setting};
+use super::values::{self, CaFile, LogFormat, LogLevel, ProxyUrl};
+use crate::model::time::{Delay, DurationText};
+use ipnet::IpNet;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const KAFKA_SECTION: &str = "Kafka";
+const ATTEMPTS_SECTION: &str = "Attempts";
+const CALLBACKS_SECTION: &str = "Callbacks";
+const PROCESS_SECTION: &str = "Process";
+
+pub(super) static BROKERS: Setting<String> = Setting {
+    flag: "brokers",
+    variable: "RINGBACK_BROKERS",
+    section: KAFKA_SECTION,
+    value_name: "LIST",
+    default: "127.0.0.1:9092",
+    help: "Kafka bootstrap servers: host:port, comma separated",
+    read: Read::Text(values::brokers),
+    show: String::clone,
+    refused: &[("a b", "host:port"), ("", "host:port")],
+};
+
+pub(super) static TOPIC: Setting<String> = Setting {
+    flag: "topic",
+    variable: "RINGBACK_TOPIC",
+    section: KAFKA_SECTION,
+    value_name: "NAME",
+    default: "call-ended",
+    help: "Source topic: letters, digits, '.', '_', '-'. Delay topics are <topic>.delay.<delay>, \
+           dead letters <topic>.dead-letter. Each full name has at most 249 characters",
+    read: Read::Text(values::topic),
+    show: String::clone,
+    refused: &[("a/b", "A-Z"), ("..", "'..'"), ("", "A-Z")],
+};
+
+pub(super) static KAFKA: Setting<Vec<KafkaProperty>> = Setting {
+    flag: "kafka",
+    variable: "RINGBACK_KAFKA",
+    section: KAFKA_SECTION,
+    value_name: "KEY=VALUE",
+    default: "none",
+    help: "librdkafka property, repeatable (in the variable: one per line). Properties that the \
+           delivery guarantees depend on are refused with the reason. Put secrets into \
+           --kafka-properties",
+    read: Read::Lines,
+    show: |properties| list(properties),
+    refused: &[("x", "not key=value")],
+};
+
+pub(super) static KAFKA_PROPERTIES: Setting<(String, String)> = Setting {
+    flag: "kafka-properties",
+    variable: "RINGBACK_KAFKA_PROPERTIES",
+    section: KAFKA_SECTION,
+    value_name: "FILE",
+    default: "none",
+    help: "File of librdkafka properties: one key=value per line, # starts a comment. --kafka \
+           overrides it",
+    read: Read::Path(values::properties_file),
+    show: |(path, _)| path.clone(),
+    refused: &[("/nonexistent", "'/nonexistent'")],
+};
+
+pub(super) static GROUP: Setting<String> = Setting {
+    flag: "group",
+    variable: "RINGBACK_GROUP",
+    section: KAFKA_SECTION,
+    value_name: "NAME",
+    default: "ringback",
+    help: "Consumer group: 1 to 200 ASCII characters without spaces",
+    read: Read::Text(values::group),
+    show: String::clone,
+    refused: &[("", "1 to 200"), ("a b", "1 to 200")],
+};
+
+pub(super) static INSTANCE: Setting<String> = Setting {
+    flag: "instance",
+    variable: "RINGBACK_INSTANCE",
+    section: KAFKA_SECTION,
+    value_name: "NAME",
+    default: "the host name",
+    help: "Stable name of this replica: 1 to 200 letters, digits, '.', '_', '-'. Its \
+           group.instance.id and transactional.id are made from it. No other replica may use it",
+    read: Read::Text(values::instance),
+    show: String::clone,
+    refused: &[("", "1 to 200"), ("no spaces", "A-Z")],
+};
+
+pub(super) static COMMIT_INTERVAL: Setting<Duration> = Setting {
+    flag: "commit-interval",
+    variable: "RINGBACK_COMMIT_INTERVAL",
+    section: KAFKA_SECTION,
+    value_name: "DURATION",
+    default: "2ms",
+    help: "Minimum interval between offset commits, 0ms to 1s. A longer one spares the group \
+           coordinator when there are many replicas, and adds to the latency of every record",
+    read: Read::Text(|text| values::duration(text, ms(0)..=ms(1_000))),
+    show: duration_text,
+    refused: &[("2s", "0ms to 1s"), ("2", "0ms to 1s")],
+};
+
+pub(super) static ATTEMPTS: Setting<u8> = Setting {
+    flag: "attempts",
+    variable: "RINGBACK_ATTEMPTS",
+    section: ATTEMPTS_SECTION,
+    value_name: "COUNT",
+    default: "10",
+    help: "Maximum number of attempts for one record, 1 to 10",
+    read: Read::Text(|text| values::number(text, 1..=10)),
+    show: u8::to_string,
+    refused: &[
+        ("11", "1 to 10"),
+        ("0", "1 to 10"),
+        ("-1", "'-1'"),
+        ("many", "'many'"),
+    ],
+};
+
+/// Shortened to what `--attempts` needs, where it is not set.
+pub const DELAYS_DEFAULT: &str = "10s,10s,1m,1m,10m,10m,1h,1h,6h";
+
+pub(super) static DELAYS: Setting<Vec<Delay>> = Setting {
+    flag: "delays",
+    variable: "RINGBACK_DELAYS",
+    section: ATTEMPTS_SECTION,
+    value_name: "LIST",
+    default: DELAYS_DEFAULT,
+    help: "Delays between attempts, comma separated, each 100ms to 168h: 1 to 9 delays, and fewer \
+           than --attempts. The last one repeats. The default is shortened to what --attempts needs",
+    read: Read::Text(values::delays),
+    show: |delays| list(delays),
+    refused: &[
+        ("1d,5s,99ms", "100ms to 168h"),
+        ("", "''"),
+        ("1s,1s,1s,1s,1s,1s,1s,1s,1s,1s", "at most 9"),
+    ],
+};
+
+pub(super) static RECORD_MAX_BYTES: Setting<usize> = Setting {
+    flag: "record-max-bytes",
+    variable: "RINGBACK_RECORD_MAX_BYTES",
+    section: ATTEMPTS_SECTION,
+    value_name: "BYTES",
+    default: "1MiB",
+    help: "Maximum record size, 1KiB to 64MiB. Larger records become dead letters",
+    read: Read::Text(values::bytes),
+    show: usize::to_string,
+    refused: &[("1MB", "1KiB to 64MiB"), ("65MiB", "1KiB to 64MiB")],
+};
+
+pub(super) static TIMEOUT: Setting<Duration> = Setting {
+    flag: "timeout",
+    variable: "RINGBACK_TIMEOUT",
+    section: ATTEMPTS_SECTION,
+    value_name: "DURATION",
+    default: "5s",
+    help: "Maximum duration of one attempt, 100ms to 5s: DNS, connect, TLS, request and response \
+           head together",
+    read: Read::Text(|text| values::duration(text, ms(100)..=ms(5_000))),
+    show: duration_text,
+    refused: &[("6s", "100ms to 5s"), ("5", "100ms to 5s")],
+};
+
+pub(super) static IN_FLIGHT_MAX: Setting<usize> = Setting {
+    flag: "in-flight-max",
+    variable: "RINGBACK_IN_FLIGHT_MAX",
+    section: ATTEMPTS_SECTION,
+    value_name: "COUNT",
+    default: "1024",
+    help: "Maximum number of attempts in flight in this process, 1 to 65536. A record counts once \
+           per started 64 KiB. Some 1,024 more sockets to receivers may be open",
+    read: Read::Text(|text| values::number(text, 1..=65_536)),
+    show: usize::to_string,
+    refused: &[("0", "1 to 65536"), ("65537", "1 to 65536")],
+};
+
+pub(super) static TENANTS: Setting<PathBuf> = Setting {
+    flag: "tenants",
+    variable: "RINGBACK_TENANTS",
+    section: CALLBACKS_SECTION,
+    value_name: "FILE",
+    default: "tenants.json",
+    help: "File of tenants: one JSON object. It is read again when it changes",
+    read: Read::Path(|path| Ok(path.to_owned())),
+    show: |path| path.display().to_string(),
+    refused: &[],
+};
+
+pub(super) static ALLOW_NETWORKS: Setting<Vec<IpNet>> = Setting {
+    flag: "allow-networks",
+    variable: "RINGBACK_ALLOW_NETWORKS",
+    section: CALLBACKS_SECTION,
+    value_name: "CIDR,..",
+    default: "none",
+    help: "Networks that callbacks may reach although they are not public, comma separated, for \
+           example 127.0.0.0/8",
+    read: Read::Text(values::networks),
+    show: |networks| list(networks),
+    refused: &[("10.0.0.0/8,x", "'x' is not a network: write 10.0.0.0/8")],
+};
+
+pub(super) static PROXY: Setting<ProxyUrl> = Setting {
+    flag: "proxy",
+    variable: "RINGBACK_PROXY",
+    section: CALLBACKS_SECTION,
+    value_name: "URL",
+    default: "none",
+    help: "Egress proxy for all callbacks: an http or https URL. The proxy resolves names, so it \
+           must refuse addresses that are not public. ringback itself refuses only literal \
+           addresses in URLs. Proxy variables such as HTTPS_PROXY are ignored",
+    read: Read::Text(values::proxy),
+    show: ProxyUrl::to_string,
+    refused: &[("socks5://p:1", "'socks5'"), ("http://p/x", "no path")],
+};
+
+pub(super) static CA_FILE: Setting<CaFile> = Setting {
+    flag: "ca-file",
+    variable: "RINGBACK_CA_FILE",
+    section: CALLBACKS_SECTION,
+    value_name: "FILE",
+    default: "none",
+    help: "File of further trusted certificates, PEM",
+    read: Read::Path(values::ca_file),
+    show: |file| file.path.display().to_string(),
+    refused: &[("/nonexistent", "'/nonexistent'"), ("Cargo.toml", "PEM")],
+};
+
+pub(super) static LISTEN: Setting<SocketAddr> = Setting {
+    flag: "listen",
+    variable: "RINGBACK_LISTEN",
+    section: PROCESS_SECTION,
+    value_name: "ADDRESS:PORT",
+    default: "0.0.0.0:9464",
+    help: "Address and port of /metrics, /healthz, /readyz, /statusz and /",
+    read: Read::Text(values::listen),
+    show: SocketAddr::to_string,
+    refused: &[("9464", "0.0.0.0:9464")],
+};
+
+pub(super) static DRAIN_TIMEOUT: Setting<Duration> = Setting {
+    flag: "drain-timeout",
+    variable: "RINGBACK_DRAIN_TIMEOUT",
+    section: PROCESS_SECTION,
+    value_name: "DURATION",
+    default: "10s",
+    help: "Maximum duration of the drain after SIGTERM or SIGINT, 100ms to 5m",
+    read: Read::Text(|text| values::duration(text, ms(100)..=ms(300_000))),
+    show: duration_text,
+    refused: &[("1h", "100ms to 5m"), ("99ms", "100ms to 5m")],
+};
+
+pub(super) static LOG: Setting<LogLevel> = Setting {
+    flag: "log",
+    variable: "RINGBACK_LOG",
+    section: PROCESS_SECTION,
+    value_name: "LEVEL",
+    default: "info",
+    help: "Minimum log level: error, warn, info, debug or trace",
+    read: Read::Text(values::log_level),
+    show: |level| level.name().to_owned(),
+    refused: &[("loud", "error, warn, info, debug, trace")],
+};
+
+pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
+    flag: "log-format",
+    variable: "RINGBACK_LOG_FORMAT",
+    section: PROCESS_SECTION,
+    value_name: "FORMAT",
+    default: "text on a terminal, else json",
+    help: "Log format: text or json",
+    read: Read::Text(values::log_format),
+    show: |format| format.name().to_owned(),
+    refused: &[("xml", "text, json")],
+};
+
+const CLUSTER: [&dyn Row; 4] = [&BROKERS, &TOPIC, &KAFKA, &KAFKA_PROPERTIES];
+const SCHEDULE: [&dyn Row; 3] = [&ATTEMPTS, &DELAYS, &RECORD_MAX_BYTES];
+
+/// The settings of `publish`.
+pub enum ClusterGroup {}
+
+impl Group for ClusterGroup {
+    fn rows() -> Vec<&'static dyn Row> {
+        CLUSTER.to_vec()
+    }
+}
+
+/// The settings of `topics`.
+pub enum TopicsGroup {}
+
+impl Group for TopicsGroup {
+    fn rows() -> Vec<&'static dyn Row> {
+        [&CLUSTER[..], &SCHEDULE].concat()
+    }
+}
+
+/// The settings of `health`.
+pub enum ListenGroup {}
+
+impl Group for ListenGroup {
+    fn rows() -> Vec<&'static dyn Row> {
+        vec![&LISTEN]
+    }
+}
+
+/// The settings of `run` and `check-config`: all of them.
+pub enum RunGroup {}
+
+impl Group for RunGroup {
+    fn rows() -> Vec<&'static dyn Row> {
+        let member: [&dyn Row; 3] = [&GROUP, &INSTANCE, &COMMIT_INTERVAL];
+        let attempt: [&dyn Row; 2] = [&TIMEOUT, &IN_FLIGHT_MAX];
+        let callbacks: [&dyn Row; 4] = [&TENANTS, &ALLOW_NETWORKS, &PROXY, &CA_FILE];
+        let process: [&dyn Row; 4] = [&LISTEN, &DRAIN_TIMEOUT, &LOG, &LOG_FORMAT];
+        [
+            &CLUSTER[..],
+            &member,
+            &SCHEDULE,
+            &attempt,
+            &callbacks,
+            &process,
+        ]
+        .concat()
+    }
+}
+
+const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+fn duration_text(duration: &Duration) -> String {
+    DurationText(*duration).to_string()
+}
+
+fn list<T: Display>(all: &[T]) -> String {
+    let texts: Vec<String> = all.iter().map(T::to_string).collect();
+    if texts.is_empty() {
+        "none".to_owned()
+    } else {
+        texts.join(",")
+    }
+}
