@@ -1,9 +1,9 @@
-//! One partition's ledger: every offset between base and end that is not
-//! finished, and the record in hand for it. Answers what to commit; decides
-//! nothing about records.
+//! Ledger of one partition: every unfinished offset between base and end, with
+//! its record where that is in hand. Returns the offset and map to commit. Decides
+//! nothing about records. Runs on the runner's task.
 
 use super::fairness::{LaneId, Occupancy};
-use super::offsets::{self, Began, ENTRY_BYTES_MAX, Map, Mark};
+use super::map::{self, ENTRY_BYTES_MAX, Map, MapsSince, Mark};
 use super::verdict::Verdict;
 use crate::model::attempt::AttemptResult;
 use crate::model::call::{CallEnded, RecordId};
@@ -16,60 +16,57 @@ use std::collections::BTreeMap;
 
 /// The most unfinished records of one partition.
 ///
-/// Arithmetic: tenants that do not answer hold at most 768 of the process's
-/// 1,024 slots, all of them in one partition at worst; what waits for its
-/// tenant comes in only while there are less than 500. So 200 and more are left
-/// for the healthy: with 10 ms each from reading to completion, 20,000/s. A
-/// distance takes one or two bytes at such densities, three where 8,192
-/// finished offsets lie between two unfinished ones, and 1,000 of those fill
-/// [`ENTRY_BYTES_MAX`].
+/// Arithmetic: tenants that do not answer hold at most 768 of the process's 1,024
+/// slots, all of them in one partition at worst. A record may wait for its tenant
+/// only while there are fewer than 500. So 200 and more are left for healthy
+/// tenants: with 10 ms each from reading to completion, 20,000/s. A distance takes
+/// one or two bytes at such densities. It takes three where 8,192 finished offsets
+/// lie between two unfinished ones, and 1,000 of those fill [`ENTRY_BYTES_MAX`].
 pub const UNFINISHED_MAX: usize = 1_000;
 
 /// The most bytes that one more entry can add to the map.
 const ENTRY_BYTES_WORST: usize = 9;
 
-/// A record in hand, waiting, being reserved or in flight.
+/// A record in hand: waiting, being reserved, or in flight.
 #[derive(Debug)]
-pub struct Held {
+pub struct PendingRecord {
     pub record: Record,
     pub call: CallEnded,
     pub history: History,
-    /// When it was due, in a delay topic.
+    /// When it was due, for a record of a delay topic.
     pub due: Option<UnixMillis>,
     pub lane: LaneId,
 }
 
-/// A record that goes to another residence.
+/// A record that is to be moved to another residence.
 #[derive(Debug)]
-pub struct Moving {
+pub struct PendingMove {
     pub record: Record,
     pub id: Option<RecordId>,
     pub history: History,
     pub verdict: Verdict,
-    /// Whether an attempt may have been started from here.
     pub mark: Mark,
-    /// The attempt that led to it, where one did: known, whatever becomes of
-    /// the move.
-    pub ended: Option<AttemptResult>,
+    /// The attempt that led to the move, if there was one.
+    pub result: Option<AttemptResult>,
 }
 
-/// Where an unfinished record stands.
+/// State of an unfinished record.
 #[derive(Debug)]
 pub enum Entry {
-    /// Known from the map alone; its record has not been read again.
+    /// Listed in the map; its record has not been read again.
     Listed(Mark),
-    /// In its lane.
-    Waiting(Box<Held>),
+    /// In its tenant's lane.
+    Waiting(Box<PendingRecord>),
     /// Its reservation is being written.
-    Reserving(Box<Held>),
+    Reserving(Box<PendingRecord>),
     /// Its attempt runs.
-    InFlight(Box<Held>),
-    /// To be moved, or being moved.
-    Moving(Box<Moving>),
+    InFlight(Box<PendingRecord>),
+    /// To be moved, or in a transaction.
+    Moving(Box<PendingMove>),
 }
 
 impl Entry {
-    /// The size of a record that is to be moved.
+    /// Returns the size of a record that is to be moved.
     #[must_use]
     pub fn moving_bytes(&self) -> usize {
         match self {
@@ -81,38 +78,38 @@ impl Entry {
     fn mark(&self) -> Mark {
         match self {
             Self::Listed(mark) => *mark,
-            Self::Waiting(_) => Mark::Open,
+            Self::Waiting(_) => Mark::Unreserved,
             Self::Reserving(_) | Self::InFlight(_) => Mark::Reserved,
             Self::Moving(moving) => moving.mark,
         }
     }
 }
 
-/// What is known of an offset that is read.
+/// Status of an offset whose record was just read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// Finished before: pass over.
+pub enum OffsetStatus {
+    /// Finished before: the record is ignored.
     Finished,
-    /// Never touched, or listed and certainly not sent.
-    Open,
-    /// Listed as reserved.
+    /// Certainly not sent from here.
+    Untried,
+    /// Listed as reserved: an attempt may have been started.
     Reserved,
 }
 
 /// The ledger of one partition.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Below it, what has no entry is finished.
+    /// Offsets below it without an entry are finished.
     end: NextOffset,
     entries: BTreeMap<Offset, Entry>,
-    /// At least the bytes that the entries take in the map.
+    /// Upper bound of the bytes of the entries in the map.
     bytes: usize,
-    /// Before it no entry is merely listed.
+    /// No entry before it is only listed.
     listed_from: Offset,
 }
 
 impl Ledger {
-    /// Nothing is known below `base`, nothing touched from it on.
+    /// A ledger in which all offsets below `base` are finished and no other.
     #[must_use]
     pub fn at(base: NextOffset) -> Self {
         Self {
@@ -123,7 +120,7 @@ impl Ledger {
         }
     }
 
-    /// What a map lists.
+    /// The ledger of a committed map.
     #[must_use]
     pub fn adopted(map: Map) -> Self {
         let mut ledger = Self::at(map.end);
@@ -137,7 +134,7 @@ impl Ledger {
         ledger
     }
 
-    /// The smallest unfinished offset, or the end.
+    /// Returns the smallest unfinished offset, or the end.
     #[must_use]
     pub fn base(&self) -> NextOffset {
         self.entries
@@ -145,19 +142,19 @@ impl Ledger {
             .map_or(self.end, |(o, _)| NextOffset::at(*o))
     }
 
-    /// Below it everything was at least touched.
+    /// Returns the offset from which on no record was read.
     #[must_use]
     pub fn end(&self) -> NextOffset {
         self.end
     }
 
-    /// How many are unfinished.
+    /// Returns the number of unfinished records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// How many unfinished ones are marked as reserved.
+    /// Returns the number of unfinished records that are marked as reserved.
     #[must_use]
     pub fn reserved(&self) -> usize {
         self.entries
@@ -166,14 +163,14 @@ impl Ledger {
             .count()
     }
 
-    /// Whether a record of this offset fits window and map: one that the map
-    /// lists has its place, however full they are.
+    /// Whether a record of this offset fits ledger and map. An offset that is
+    /// listed already always fits.
     #[must_use]
-    pub fn has_room_for(&self, offset: Offset) -> bool {
-        self.entries.contains_key(&offset) || self.has_room()
+    pub fn fits(&self, offset: Offset) -> bool {
+        self.entries.contains_key(&offset) || self.has_capacity()
     }
 
-    fn has_room(&self) -> bool {
+    fn has_capacity(&self) -> bool {
         self.entries.len() < UNFINISHED_MAX && self.bytes + ENTRY_BYTES_WORST <= ENTRY_BYTES_MAX
     }
 
@@ -191,24 +188,24 @@ impl Ledger {
         }
     }
 
-    /// What is known of an offset that was just read; `None` where its record
-    /// is in hand already.
+    /// Returns the status of an offset that was just read, or `None` where its
+    /// record is in hand already.
     #[must_use]
-    pub fn standing(&self, offset: Offset) -> Option<Standing> {
+    pub fn status(&self, offset: Offset) -> Option<OffsetStatus> {
         match self.entries.get(&offset) {
-            Some(Entry::Listed(Mark::Open)) => Some(Standing::Open),
-            Some(Entry::Listed(Mark::Reserved)) => Some(Standing::Reserved),
+            Some(Entry::Listed(Mark::Unreserved)) => Some(OffsetStatus::Untried),
+            Some(Entry::Listed(Mark::Reserved)) => Some(OffsetStatus::Reserved),
             Some(_) => None,
-            None if self.end.is_past(offset) => Some(Standing::Finished),
-            None => Some(Standing::Open),
+            None if self.end.is_past(offset) => Some(OffsetStatus::Finished),
+            None => Some(OffsetStatus::Untried),
         }
     }
 
-    /// Takes a record in hand.
+    /// Adds the entry of a record that was read.
     pub fn take(&mut self, offset: Offset, entry: Entry) {
         if !self.end.is_past(offset) {
             let last = self.entries.last_key_value().map_or(offset, |(o, _)| *o);
-            self.bytes += offsets::entry_bytes(offset.0 - last.0);
+            self.bytes += map::entry_bytes(offset.0 - last.0);
             self.end = offset.next();
         }
         let before = self.entries.insert(offset, entry);
@@ -222,12 +219,12 @@ impl Ledger {
         );
     }
 
-    /// The entry of an offset.
+    /// Returns the entry of an offset.
     pub fn entry(&mut self, offset: Offset) -> Option<&mut Entry> {
         self.entries.get_mut(&offset)
     }
 
-    /// Puts another entry in the place of one that exists; returns that.
+    /// Replaces an existing entry and returns it.
     pub fn replace(&mut self, offset: Offset, entry: Entry) -> Entry {
         let slot = self
             .entries
@@ -236,7 +233,7 @@ impl Ledger {
         std::mem::replace(slot, entry)
     }
 
-    /// The record is done with here.
+    /// Marks a record as finished and returns its entry.
     pub fn finish(&mut self, offset: Offset) -> Option<Entry> {
         if !self.end.is_past(offset) {
             self.end = offset.next();
@@ -244,15 +241,15 @@ impl Ledger {
         self.entries.remove(&offset)
     }
 
-    /// Reading came to here without a record: there is none.
+    /// Notes that no record lies before `next`. Returns whether that is new.
     pub fn reached(&mut self, next: NextOffset) -> bool {
         let further = next > self.end;
         self.end = self.end.max(next);
         further
     }
 
-    /// Forgets listed offsets before this one, whose records no longer exist;
-    /// returns how many. Offsets come in ascending order.
+    /// Forgets listed offsets before this one, whose records do not exist any
+    /// more. Returns how many. Calls come in ascending order of offsets.
     pub fn forget_listed_before(&mut self, offset: Offset) -> u64 {
         let mut gone = 0;
         let unread = self.entries.range(self.listed_from.min(offset)..offset);
@@ -265,38 +262,38 @@ impl Ledger {
         gone
     }
 
-    /// Gives up records in hand that were not sent, except those that a write
-    /// is moving (ascending): they stay listed.
-    pub fn let_go(&mut self, moving_now: &[Offset]) {
+    /// Forgets records in hand that were not sent, except those that a write is
+    /// moving (ascending). Their offsets stay listed.
+    pub fn forget_unsent(&mut self, moving_now: &[Offset]) {
         for (offset, entry) in &mut self.entries {
             let unsent = match entry {
                 Entry::Waiting(_) => true,
                 Entry::Moving(moving) => {
-                    moving.mark == Mark::Open && moving_now.binary_search(offset).is_err()
+                    moving.mark == Mark::Unreserved && moving_now.binary_search(offset).is_err()
                 }
                 Entry::Listed(_) | Entry::Reserving(_) | Entry::InFlight(_) => false,
             };
             if unsent {
-                *entry = Entry::Listed(Mark::Open);
+                *entry = Entry::Listed(Mark::Unreserved);
             }
         }
     }
 
-    /// All entries, to be taken over when the ledger is dropped.
+    /// Returns all entries.
     pub fn into_entries(self) -> impl Iterator<Item = (Offset, Entry)> {
         self.entries.into_iter()
     }
 
-    /// The entries in order.
+    /// Returns the entries in the order of their offsets.
     pub fn entries(&self) -> impl Iterator<Item = (Offset, &Entry)> {
         self.entries.iter().map(|(o, e)| (*o, e))
     }
 
-    /// Base and map as they will be once the given offsets, ascending, are finished.
+    /// Returns base and map for the time when these offsets (ascending) are finished.
     pub fn snapshot(
         &mut self,
         topic_id: Option<&TopicId>,
-        began: Began,
+        maps_since: MapsSince,
         finishing: &[Offset],
     ) -> (NextOffset, String) {
         self.bytes = self.exact_bytes();
@@ -310,7 +307,7 @@ impl Ledger {
         let base = unfinished
             .peek()
             .map_or(self.end, |(offset, _)| NextOffset::at(*offset));
-        let metadata = offsets::encode(base, self.end, topic_id, began, unfinished);
+        let metadata = map::encode(base, self.end, topic_id, maps_since, unfinished);
         assert!(
             metadata.len() <= METADATA_UNITS_MAX,
             "L5: the map fits the commit's metadata"
@@ -322,7 +319,7 @@ impl Ledger {
         let mut last = self.base().0;
         let mut bytes = 0;
         for offset in self.entries.keys() {
-            bytes += offsets::entry_bytes(offset.0 - last);
+            bytes += map::entry_bytes(offset.0 - last);
             last = offset.0;
         }
         bytes
@@ -335,17 +332,17 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    const BEGAN: Began = Began {
+    const MAPS_SINCE: MapsSince = MapsSince {
         at: UnixMillis(0),
         end: NextOffset(0),
     };
 
     #[test]
-    fn what_a_map_lists_before_the_log_start_is_forgotten_and_counted() {
+    fn offsets_listed_before_the_log_start_are_forgotten_and_counted() {
         let listed = [2, 5, 9].map(|offset| (Offset(offset), Mark::Reserved));
         let mut ledger = Ledger::adopted(Map {
             end: NextOffset(12),
-            began: BEGAN,
+            maps_since: MAPS_SINCE,
             unfinished: listed.to_vec(),
         });
         assert_eq!(ledger.forget_listed_before(Offset(9)), 2);
@@ -357,17 +354,17 @@ mod tests {
     proptest! {
         /// The oracle is a set of finished offsets.
         #[test]
-        fn a_snapshot_says_what_is_finished(steps in prop::collection::vec((0_u8..4, 1_i64..4, any::<prop::sample::Index>()), 1..200)) {
+        fn a_snapshot_tells_the_finished_offsets(steps in prop::collection::vec((0_u8..4, 1_i64..4, any::<prop::sample::Index>()), 1..200)) {
             let mut ledger = Ledger::at(NextOffset(100));
             let mut next = 100_i64;
             let mut open: Vec<i64> = Vec::new();
             let mut finished: BTreeSet<i64> = BTreeSet::new();
             for (kind, gap, index) in steps {
                 match kind {
-                    0 | 1 if ledger.has_room() => {
+                    0 | 1 if ledger.has_capacity() => {
                         finished.extend(next..next + gap - 1);
                         next += gap;
-                        ledger.take(Offset(next - 1), Entry::Listed(Mark::Open));
+                        ledger.take(Offset(next - 1), Entry::Listed(Mark::Unreserved));
                         open.push(next - 1);
                     }
                     2 if !open.is_empty() => {
@@ -381,8 +378,8 @@ mod tests {
                         ledger.reached(NextOffset(next));
                     }
                 }
-                let (base, text) = ledger.snapshot(None, BEGAN, &[]);
-                let map = offsets::decode(&text, base, None).expect("our own map");
+                let (base, text) = ledger.snapshot(None, MAPS_SINCE, &[]);
+                let map = map::decode(&text, base, None).expect("an encoded map");
                 for offset in 100..next {
                     let listed = map.unfinished.iter().any(|(o, _)| o.0 == offset);
                     let told = offset < base.0 || (offset < map.end.0 && !listed);

@@ -1,102 +1,96 @@
 //! Decisions: takes events and the time, returns actions. Never async, IO,
 //! clocks, randomness, logging or locks. Runs on the runner's task.
 //!
-//! A record's way: `flow` (read, due, tenant, lane) -> `writes` (reservation)
-//! -> `answers` (granted) -> attempt -> `ends` (outcome, verdict) -> `writes`
-//! (move) -> `answers` (done). `membership` brings and takes partitions;
-//! `ledger`, `fairness`, `offsets` and `verdict` hold the state and the arithmetic
-//! of these decisions; `overview` is for operators.
+//! The files follow a record's life: `intake` (read, due, tenant, lane) ->
+//! `reservation` -> `attempt` -> `moving` (to a delay topic or the dead letters)
+//! -> `snapshot` (commits). `assignment` adopts partitions and `handover` gives
+//! them back. `supervisor` starts and drops Kafka sessions and ends the process.
+//! `partition`, `ledger`, `map` and `verdict` hold the state of one partition and
+//! one record; `fairness` holds the state of the tenants; `overview` shows the
+//! state to operators.
 
-mod answers;
-mod ends;
+mod assignment;
+mod attempt;
 pub mod event;
 mod fairness;
-mod flow;
+mod handover;
+mod intake;
 mod ledger;
-mod membership;
-pub mod offsets;
+pub mod map;
+mod moving;
 mod overview;
-mod owned;
+mod partition;
+mod reservation;
+mod snapshot;
 mod verdict;
-mod writes;
 
-use crate::model::attempt::AttemptResult;
-use crate::model::call::RecordId;
 use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::message::{KafkaEvent, KafkaRequest};
 use crate::model::position::{Generation, Partition, Position};
-use crate::model::tenant::{TenantId, Tenants};
+use crate::model::schedule::Schedule;
+use crate::model::tenant::Tenants;
 use crate::model::time::UnixMillis;
+use attempt::{RememberedOutcome, Running};
 use event::{Action, EngineSettings, Event};
-use fairness::{Failing, LaneId, Lanes, Round, StartSlots};
-use membership::{Drain, Revoking};
-use owned::Owned;
+use fairness::{Failing, Lanes, StartSlots};
+use handover::{Drain, Handover};
+use partition::PartitionState;
+use snapshot::Writes;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use verdict::Schedule;
-use writes::Writes;
 
-/// The state machine.
+/// The assigned partitions.
+type Partitions = BTreeMap<Partition, PartitionState>;
+
+/// The state machine of the service.
+///
+/// The caller passes every event to [`Engine::handle`], each with the time at
+/// which it is handled. It then calls [`Engine::next_action`] until it returns
+/// `None` and performs each action in that order. Several events may be handled
+/// before the actions are taken. Then it calls [`Engine::next_wake`] and sleeps
+/// until that time or the next event; a sleep that ends without an event is
+/// followed by [`Event::Wake`].
 pub struct Engine {
+    partitions: Partitions,
+    core: Core,
+}
+
+/// The engine's state except its partitions, so that a method of `Core` can
+/// change the state of one partition that it is passed.
+struct Core {
     settings: EngineSettings,
     schedule: Schedule,
     tenants: Arc<Tenants>,
     /// The time of the last event.
     now: UnixMillis,
     actions: VecDeque<Action>,
-    /// Whether events were handled since the last look at what can be done.
-    unsettled: bool,
-    partitions: BTreeMap<Partition, Owned>,
-    /// Where the next round over the partitions begins, so that none is always first.
-    first: usize,
+    /// Events were handled since the decisions last ran.
+    dirty: bool,
+    /// Where the next round over the partitions starts, so that none is always first.
+    round_start: usize,
     lanes: Lanes,
     attempts: HashMap<Position, Running>,
     start_slots: StartSlots,
     failing: Failing,
-    /// How attempts ended whose reservation outlived our hold on their record:
-    /// met again by the record itself, when it is read again.
-    known: HashMap<Position, Known>,
+    /// Outcomes of attempts whose partition was dropped before they were
+    /// committed. Each is used when its record is read again.
+    remembered: HashMap<Position, RememberedOutcome>,
     writes: Writes,
     generation: Generation,
-    revoking: Vec<Revoking>,
+    handovers: Vec<Handover>,
     readopting: bool,
     drain: Option<Drain>,
     last_progress: UnixMillis,
 }
 
-/// How an attempt ended of which Kafka may still say that it is reserved.
-struct Known {
-    /// Of which record: another one may have taken its place since, in a topic
-    /// that was made again.
-    record: RecordId,
-    ended: AttemptResult,
-    /// Whether its delivery was reported already.
-    disposed: bool,
-    at: UnixMillis,
-}
-
-/// An attempt under way.
-struct Running {
-    lane: LaneId,
-    /// The record's, by which its slots are counted.
-    bytes: usize,
-    round: Round,
-    tenant: TenantId,
-    record: RecordId,
-    attempt: u8,
-    published_at: UnixMillis,
-    first: bool,
-    holds_start_slot: bool,
-}
-
 impl Engine {
-    /// An engine that owns nothing yet.
+    /// An engine without partitions.
     ///
     /// Panics: where the settings have no delay or no attempt.
     #[must_use]
     pub fn new(settings: EngineSettings) -> Self {
         let schedule = Schedule::new(settings.attempts, settings.delays.clone());
-        Self {
+        let core = Core {
             lanes: Lanes::new(settings.in_flight_max, schedule.shortest().duration()),
             schedule,
             writes: Writes::default(),
@@ -104,38 +98,48 @@ impl Engine {
             tenants: Arc::default(),
             now: UnixMillis(0),
             actions: VecDeque::new(),
-            unsettled: false,
-            partitions: BTreeMap::new(),
-            first: 0,
+            dirty: false,
+            round_start: 0,
             attempts: HashMap::new(),
             start_slots: StartSlots::default(),
             failing: Failing::default(),
-            known: HashMap::new(),
+            remembered: HashMap::new(),
             generation: Generation(0),
-            revoking: Vec::new(),
+            handovers: Vec::new(),
             readopting: false,
             drain: None,
             last_progress: UnixMillis(0),
+        };
+        Self {
+            partitions: Partitions::new(),
+            core,
         }
     }
 
-    /// Takes an event. Never blocks, never fails.
+    /// Handles an event. Never blocks, never fails.
     ///
-    /// Panics: where `now` goes back.
+    /// Panics: where `now` is before the time of the last event.
     pub fn handle(&mut self, now: UnixMillis, event: Event) {
+        let core = &mut self.core;
         assert!(
-            now >= self.now,
+            now >= core.now,
             "time goes forward: {now} after {}",
-            self.now
+            core.now
         );
-        self.now = now;
-        self.unsettled = true;
+        core.now = now;
+        core.dirty = true;
         match event {
             Event::Kafka { event, .. } => self.on_kafka(event),
-            Event::AttemptFinished { position, ended } => self.on_attempt_finished(position, ended),
-            Event::AttemptExpired { position } => self.on_attempt_expired(position),
-            Event::TenantsReplaced(tenants) => self.on_tenants_replaced(tenants),
-            Event::Wake { worked } => self.start_slots.set_worked(worked),
+            Event::AttemptFinished { position, ended } => {
+                let state = self.partitions.get_mut(&position.partition);
+                core.on_attempt_finished(state, position, ended);
+            }
+            Event::AttemptExpired { position } => {
+                let state = self.partitions.get_mut(&position.partition);
+                core.on_attempt_expired(state, position);
+            }
+            Event::TenantsReplaced(tenants) => core.on_tenants_replaced(tenants),
+            Event::Wake { worked } => core.start_slots.set_worked(worked),
             Event::Drain => self.on_drain(),
         }
     }
@@ -150,17 +154,13 @@ impl Engine {
                 generation,
                 partition,
                 found,
-            } => self.on_found(generation, partition, found),
+            } => self.on_committed_state(generation, partition, &found),
             KafkaEvent::Revoked {
                 generation,
                 partitions,
                 how,
             } => self.on_revoked(generation, partitions, how),
-            KafkaEvent::Records(records) => {
-                for (generation, record) in records {
-                    self.on_record(generation, record);
-                }
-            }
+            KafkaEvent::Records(records) => self.on_records(records),
             KafkaEvent::ReachedEnd {
                 generation,
                 partition,
@@ -196,43 +196,52 @@ impl Engine {
         }
     }
 
-    /// The next thing to do, if there is one.
+    /// Returns the next action, if there is one.
     pub fn next_action(&mut self) -> Option<Action> {
-        if self.actions.is_empty() && self.unsettled {
-            self.unsettled = false;
-            self.settle();
+        if self.core.actions.is_empty() && std::mem::take(&mut self.core.dirty) {
+            self.run_decisions();
         }
-        self.actions.pop_front()
+        self.core.actions.pop_front()
     }
 
-    /// Once all events of a turn are in: everything that can go on, does.
-    fn settle(&mut self) {
-        self.age_attempts();
-        self.lanes.end_pauses(self.now);
-        self.dispatch_all();
-        self.ask_for_records();
+    /// Decides everything that the events of this turn made possible.
+    fn run_decisions(&mut self) {
+        self.core.expire_start_slots();
+        self.core.lanes.end_pauses(self.core.now);
+        self.place_records();
+        self.request_records();
         self.plan_writes();
-        self.finish_revocations();
+        self.finish_handovers();
         self.finish_drain();
     }
 
-    /// When to call `handle` with [`Event::Wake`] if nothing else happens before.
+    /// Returns when to call `handle` with [`Event::Wake`] if no other event comes
+    /// before.
     #[must_use]
     pub fn next_wake(&self) -> Option<UnixMillis> {
-        let running = self
-            .partitions
-            .values()
-            .filter(|owned| owned.phase == owned::Phase::Running);
-        let due = running.filter_map(|owned| owned.head_due);
-        let revoking = self.revoking.iter().map(|r| r.deadline);
-        let drain = self.drain.as_ref().map(Drain::next_step);
-        let writes = self.next_write();
-        due.chain(revoking.filter(|at| *at > self.now))
+        let now = self.core.now;
+        let running = self.partitions.values().filter(|state| state.is_running());
+        let due = running.filter_map(|state| state.head_due);
+        let handovers = self.core.handovers.iter().map(|handover| handover.deadline);
+        let drain = self.core.drain.as_ref().map(Drain::next_step);
+        due.chain(handovers.filter(|at| *at > now))
             .chain(drain)
-            .chain(writes)
+            .chain(self.next_write())
             .min()
     }
 
+    /// Returns the state of a running partition under this assignment.
+    fn running(
+        &mut self,
+        partition: Partition,
+        generation: Generation,
+    ) -> Option<&mut PartitionState> {
+        let state = self.partitions.get_mut(&partition)?;
+        (state.generation == generation && state.is_running()).then_some(state)
+    }
+}
+
+impl Core {
     fn on_tenants_replaced(&mut self, tenants: Arc<Tenants>) {
         self.lanes
             .set_ceilings(|id| tenants.callback(id).map(|t| t.max_in_flight as usize));
@@ -249,6 +258,6 @@ impl Engine {
     }
 
     fn report(&mut self, fact: Fact) {
-        self.actions.push_back(Action::Report(fact));
+        self.act(Action::Report(fact));
     }
 }

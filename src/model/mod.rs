@@ -11,5 +11,6 @@ pub(crate) mod named_enum;
 pub mod overview;
 pub mod position;
 pub mod record;
+pub mod schedule;
 pub mod tenant;
 pub mod time;

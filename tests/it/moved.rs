@@ -9,14 +9,14 @@ use crate::support::receiver::Behaviour;
 use crate::support::ringback::{self, Ringback};
 use crate::support::scene::{Plan, Scene};
 use crate::support::wait;
-use ::ringback::engine::offsets as map;
+use ::ringback::engine::map;
 use ::ringback::model::position::{NextOffset, Offset, TopicId};
 use ::ringback::model::time::UnixMillis;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use std::time::{Duration, Instant};
 
 /// The accounting of these maps goes back to the beginning.
-const MAPS_SINCE: map::Began = map::Began {
+const MAPS_SINCE: map::MapsSince = map::MapsSince {
     at: UnixMillis(0),
     end: NextOffset(0),
 };
@@ -301,7 +301,7 @@ fn a_base_below_the_logs_start_counts_what_is_gone_and_goes_on() {
     scene.publish("t", 30);
     scene.flush();
     // Offsets 2, 5 and 20 are unfinished, and all from 25 on.
-    let unfinished = [2, 5, 20].map(|at| (Offset(at), map::Mark::Open));
+    let unfinished = [2, 5, 20].map(|at| (Offset(at), map::Mark::Unreserved));
     let text = map::encode(
         NextOffset(2),
         NextOffset(25),

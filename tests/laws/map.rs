@@ -1,7 +1,7 @@
 //! The map of a commit's metadata, as the checkers see it. Only this file uses
 //! the engine's codec.
 
-use ringback::engine::offsets::{self, Began, Mark};
+use ringback::engine::map::{self, MapsSince, Mark};
 use ringback::model::message::Snapshot;
 use ringback::model::position::{NextOffset, Offset, TopicId};
 use ringback::model::time::UnixMillis;
@@ -15,7 +15,7 @@ pub struct Map {
     /// A record before it that is not listed is finished.
     pub end: NextOffset,
     /// When the offset maps of this partition start.
-    pub maps_since: Began,
+    pub maps_since: MapsSince,
     /// The unfinished offsets, and whether each is reserved.
     pub unfinished: BTreeMap<Offset, bool>,
 }
@@ -26,7 +26,7 @@ impl Map {
         Self {
             base,
             end: base,
-            maps_since: Began {
+            maps_since: MapsSince {
                 at: UnixMillis(0),
                 end: base,
             },
@@ -42,12 +42,12 @@ impl Map {
 
 /// Reads a snapshot, or returns why it is unreadable.
 pub fn decode(snapshot: &Snapshot, topic_id: Option<&TopicId>) -> Result<Map, &'static str> {
-    let map = offsets::decode(&snapshot.metadata, snapshot.base, topic_id)
-        .map_err(offsets::Unusable::why)?;
+    let map =
+        map::decode(&snapshot.metadata, snapshot.base, topic_id).map_err(map::Unusable::why)?;
     Ok(Map {
         base: snapshot.base,
         end: map.end,
-        maps_since: map.began,
+        maps_since: map.maps_since,
         unfinished: map
             .unfinished
             .into_iter()
@@ -62,9 +62,9 @@ pub fn encode(map: &Map, topic_id: Option<&TopicId>) -> String {
         let mark = if *reserved {
             Mark::Reserved
         } else {
-            Mark::Open
+            Mark::Unreserved
         };
         (*offset, mark)
     });
-    offsets::encode(map.base, map.end, topic_id, map.maps_since, marks)
+    map::encode(map.base, map.end, topic_id, map.maps_since, marks)
 }

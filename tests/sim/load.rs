@@ -4,7 +4,7 @@
 use crate::plan::WAKE;
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, EngineSettings, Event};
-use ringback::engine::offsets::{Began, Mark, encode};
+use ringback::engine::map::{MapsSince, Mark, encode};
 use ringback::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use ringback::model::disposition::Disposition;
 use ringback::model::fact::Fact;
@@ -181,11 +181,11 @@ impl Load {
         });
         for partition in partitions {
             let (base, end) = (NextOffset(0), NextOffset(listed as i64));
-            let maps_since = Began {
+            let maps_since = MapsSince {
                 at: UnixMillis(0),
                 end: base,
             };
-            let unfinished = (0..end.0).map(|offset| (Offset(offset), Mark::Open));
+            let unfinished = (0..end.0).map(|offset| (Offset(offset), Mark::Unreserved));
             let is_listed = listed > 0 && partition.topic == Topic::Source;
             let found = CommittedState {
                 committed: is_listed

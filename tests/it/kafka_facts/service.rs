@@ -9,7 +9,7 @@ use crate::support::receiver::Behaviour;
 use crate::support::ringback::Ringback;
 use crate::support::scene::{Plan, Scene};
 use crate::support::wait::{self, PATIENCE};
-use ::ringback::engine::offsets;
+use ::ringback::engine::map;
 use ::ringback::model::position::NextOffset;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ fn until_written(scene: &Scene<'_>) {
             wait::until_some("a map without unfinished records", PATIENCE, || {
                 let at = (topic.as_str(), number);
                 let (base, text) = now_committed(scene.broker, &scene.topic, at)?;
-                let map = offsets::decode(&text, NextOffset(base), None).ok()?;
+                let map = map::decode(&text, NextOffset(base), None).ok()?;
                 map.unfinished.is_empty().then_some(())
             });
         }

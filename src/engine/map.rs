@@ -2,9 +2,9 @@
 //! and the end are unfinished, and which of those are reserved.
 //!
 //! Text: `rb2.` and unpadded base64url of: CRC-32 of the rest (4 bytes, little
-//! endian), base, length and text of the topic id (length 0 where it is not
-//! known), end - base, [`Began`]'s moment and its end - base (0 once the base is
-//! past it), then for each unfinished offset in order its distance from the one
+//! endian), base, length and text of the topic id (length 0 where it is
+//! unknown), end - base, the time of [`MapsSince`] and its end - base (0 once
+//! the base is past it), then for each unfinished offset in order its distance from the one
 //! before (the first from the base), shifted left by one with the reserved mark
 //! in the lowest bit. Numbers are LEB128 varints.
 
@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// The most bytes that the distances may take together: 4,096 units hold 3,069
-/// bytes after the prefix, less 89 for CRC, base, topic id, end and [`Began`].
+/// bytes after the prefix, less 89 for CRC, base, topic id, end and [`MapsSince`].
 pub const ENTRY_BYTES_MAX: usize = 2_980;
 
 /// The longest topic id that is written; Kafka's has 22 characters.
@@ -22,48 +22,46 @@ const TOPIC_ID_BYTES_MAX: usize = 32;
 const PREFIX: &str = "rb2.";
 const CRC_BYTES: usize = 4;
 
-/// Whether an unfinished offset may already have been sent from.
+/// Whether an attempt may have been started from an unfinished offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mark {
-    /// Nothing was sent.
-    Open,
+    /// No attempt was started.
+    Unreserved,
     /// An attempt may have been started.
     Reserved,
 }
 
-/// Where the accounting of a partition began, because nothing was committed or
-/// its map was lost. In a delay topic, what lies before `end` and was due at
-/// that moment may have been sent before, and nothing else says so.
+/// Since when offset maps of a partition exist: no map was committed or found
+/// before. In a delay topic, a record before `end` that was due by then may have
+/// been sent earlier; no map tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Began {
-    /// When.
+pub struct MapsSince {
     pub at: UnixMillis,
-    /// The log's end then, or the base where that is past it.
+    /// The log's end at that time, or the base where that is past it.
     pub end: NextOffset,
 }
 
 /// A map as read back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Map {
-    /// Below it, what is not listed is finished; from it on, nothing was touched.
+    /// Unlisted offsets below it are finished. No record from it on was read.
     pub end: NextOffset,
     /// Since when there are such maps of this partition.
-    pub began: Began,
+    pub maps_since: MapsSince,
     /// The unfinished offsets, ascending.
     pub unfinished: Vec<(Offset, Mark)>,
 }
 
-/// Why a map cannot be relied on.
+/// Why a map is unusable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unusable {
-    /// It is ours, and its offsets are those of a topic that had this name before.
+    /// It was made for an earlier topic of this name.
     OtherTopic,
-    /// In a few words.
     Unreadable(&'static str),
 }
 
 impl Unusable {
-    /// Why, in a few words.
+    /// Returns the reason in a few words.
     #[must_use]
     pub const fn why(self) -> &'static str {
         match self {
@@ -79,13 +77,13 @@ impl From<&'static str> for Unusable {
     }
 }
 
-/// The text for a partition's state. `unfinished` ascends from `base` and lies below `end`.
+/// Returns the text of a map. `unfinished` ascends from `base` and lies below `end`.
 #[must_use]
 pub fn encode(
     base: NextOffset,
     end: NextOffset,
     topic_id: Option<&TopicId>,
-    began: Began,
+    maps_since: MapsSince,
     unfinished: impl Iterator<Item = (Offset, Mark)>,
 ) -> String {
     let id = topic_id.map_or("", |id| id.0.as_str());
@@ -99,8 +97,8 @@ pub fn encode(
     put(&mut bytes, id.len() as u64);
     bytes.extend_from_slice(id.as_bytes());
     put(&mut bytes, unsigned(end.0 - base.0));
-    put(&mut bytes, unsigned(began.at.0));
-    put(&mut bytes, unsigned(began.end.0.max(base.0) - base.0));
+    put(&mut bytes, unsigned(maps_since.at.0));
+    put(&mut bytes, unsigned(maps_since.end.0.max(base.0) - base.0));
     let mut last = base.0;
     for (offset, mark) in unfinished {
         put(&mut bytes, number(offset.0 - last, mark));
@@ -114,16 +112,16 @@ pub fn encode(
     text
 }
 
-/// How many bytes an unfinished offset takes at this distance from the one before.
+/// Returns the bytes of an unfinished offset at this distance from the one before.
 #[must_use]
 pub fn entry_bytes(distance: i64) -> usize {
     let bits = 64 - number(distance, Mark::Reserved).leading_zeros() as usize;
     bits.max(1).div_ceil(7)
 }
 
-/// Reads a map that was committed with this base.
+/// Decodes a map that was committed with this base.
 ///
-/// Errors: why it cannot be relied on.
+/// Errors: why it is unusable.
 pub fn decode(text: &str, base: NextOffset, topic_id: Option<&TopicId>) -> Result<Map, Unusable> {
     let text = text
         .strip_prefix(PREFIX)
@@ -140,9 +138,9 @@ pub fn decode(text: &str, base: NextOffset, topic_id: Option<&TopicId>) -> Resul
     let id_len = usize::try_from(take(rest)?).map_err(|_| "too large")?;
     let (id, after) = rest.split_at_checked(id_len).ok_or("too short")?;
     *rest = after;
-    if let Some(known) = topic_id
+    if let Some(current) = topic_id
         && !id.is_empty()
-        && id != known.0.as_bytes()
+        && id != current.0.as_bytes()
     {
         return Err(Unusable::OtherTopic);
     }
@@ -150,11 +148,11 @@ pub fn decode(text: &str, base: NextOffset, topic_id: Option<&TopicId>) -> Resul
         .0
         .checked_add(signed(take(rest)?)?)
         .ok_or("too large")?;
-    let began_at = UnixMillis(signed(take(rest)?)?);
-    let began_end = base.0.checked_add(signed(take(rest)?)?);
-    let began = Began {
-        at: began_at,
-        end: NextOffset(began_end.ok_or("too large")?),
+    let since_at = UnixMillis(signed(take(rest)?)?);
+    let since_end = base.0.checked_add(signed(take(rest)?)?);
+    let maps_since = MapsSince {
+        at: since_at,
+        end: NextOffset(since_end.ok_or("too large")?),
     };
     let mut unfinished = Vec::new();
     let mut last = base.0;
@@ -168,14 +166,14 @@ pub fn decode(text: &str, base: NextOffset, topic_id: Option<&TopicId>) -> Resul
         let mark = if entry & 1 == 1 {
             Mark::Reserved
         } else {
-            Mark::Open
+            Mark::Unreserved
         };
         unfinished.push((Offset(offset), mark));
         last = offset;
     }
     Ok(Map {
         end: NextOffset(end),
-        began,
+        maps_since,
         unfinished,
     })
 }
@@ -220,14 +218,20 @@ mod tests {
     use crate::model::message::METADATA_UNITS_MAX;
     use proptest::prelude::*;
 
-    const LONG_AGO: Began = Began {
+    const LONG_AGO: MapsSince = MapsSince {
         at: UnixMillis(0),
         end: NextOffset(0),
     };
 
     fn marked(distances: &[(i64, bool)], base: i64) -> Vec<(Offset, Mark)> {
         let mut at = base;
-        let mark = |reserved| if reserved { Mark::Reserved } else { Mark::Open };
+        let mark = |reserved| {
+            if reserved {
+                Mark::Reserved
+            } else {
+                Mark::Unreserved
+            }
+        };
         let mut list: Vec<(Offset, Mark)> = Vec::new();
         for (distance, reserved) in distances {
             at += distance;
@@ -239,16 +243,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_map_reads_back_and_fits(base in 0_i64..1 << 40, began in 0_i64..9, distances in prop::collection::vec((0_i64..200, any::<bool>()), 0..1_000)) {
+        fn a_map_reads_back_and_fits(base in 0_i64..1 << 40, since in 0_i64..9, distances in prop::collection::vec((0_i64..200, any::<bool>()), 0..1_000)) {
             let unfinished = marked(&distances, base);
             let end = NextOffset(unfinished.last().map_or(base, |(o, _)| o.0) + 7);
             let id = TopicId("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
-            let began = Began { at: UnixMillis(1_700_000_000_000), end: NextOffset(base + began) };
-            let text = encode(NextOffset(base), end, Some(&id), began, unfinished.iter().copied());
+            let maps_since = MapsSince { at: UnixMillis(1_700_000_000_000), end: NextOffset(base + since) };
+            let text = encode(NextOffset(base), end, Some(&id), maps_since, unfinished.iter().copied());
             let mut last = base;
             let bytes: usize = unfinished.iter().map(|(o, _)| { let d = o.0 - last; last = o.0; entry_bytes(d) }).sum();
             prop_assert!(bytes > ENTRY_BYTES_MAX || text.len() <= METADATA_UNITS_MAX);
-            prop_assert_eq!(decode(&text, NextOffset(base), Some(&id)), Ok(Map { end, began, unfinished }));
+            prop_assert_eq!(decode(&text, NextOffset(base), Some(&id)), Ok(Map { end, maps_since, unfinished }));
         }
 
         #[test]
@@ -286,7 +290,7 @@ mod tests {
             NextOffset(9),
             Some(&id("a")),
             LONG_AGO,
-            [(Offset(5), Mark::Open)].into_iter(),
+            [(Offset(5), Mark::Unreserved)].into_iter(),
         );
         assert!(decode(&text, NextOffset(5), Some(&id("a"))).is_ok());
         assert!(decode(&text, NextOffset(5), None).is_ok());
@@ -302,11 +306,17 @@ mod tests {
         let id = TopicId("x".repeat(TOPIC_ID_BYTES_MAX));
         let base = NextOffset(i64::MAX - 3_000);
         let unfinished = (0..ENTRY_BYTES_MAX as i64).map(|i| (Offset(base.0 + i), Mark::Reserved));
-        let began = Began {
+        let maps_since = MapsSince {
             at: UnixMillis(i64::MAX),
             end: NextOffset(i64::MAX),
         };
-        let text = encode(base, NextOffset(i64::MAX), Some(&id), began, unfinished);
+        let text = encode(
+            base,
+            NextOffset(i64::MAX),
+            Some(&id),
+            maps_since,
+            unfinished,
+        );
         assert!(text.len() <= METADATA_UNITS_MAX, "{}", text.len());
     }
 }

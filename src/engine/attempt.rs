@@ -1,0 +1,328 @@
+//! Attempts: starts them, and decides what follows when they end. Remembers
+//! outcomes whose partition was dropped before they were committed. Never sends
+//! anything itself. Runs on the runner's task.
+
+use super::Core;
+use super::event::Action;
+use super::fairness::{Failure, LaneId, Round};
+use super::ledger::{Entry, PendingMove, PendingRecord};
+use super::map::Mark;
+use super::partition::{Delivered, PartitionState};
+use super::verdict;
+use crate::model::attempt::{AttemptResult, Outcome};
+use crate::model::call::RecordId;
+use crate::model::disposition::Disposition;
+use crate::model::fact::Fact;
+use crate::model::headers::traceparent;
+use crate::model::message::{AttemptRequest, Isolation};
+use crate::model::position::Position;
+use crate::model::tenant::{Tenant, TenantId};
+use crate::model::time::{Delay, UnixMillis};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long outcomes are remembered whose records were not read again, and how
+/// many for each slot: at most this many attempts end in that time with one
+/// re-adoption after another.
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+const REMEMBERED_PER_SLOT: usize = 4;
+
+/// An attempt in progress.
+pub struct Running {
+    pub lane: LaneId,
+    /// The record's size, by which its slots are counted.
+    bytes: usize,
+    round: Round,
+    tenant: TenantId,
+    pub record: RecordId,
+    attempt: u8,
+    published_at: UnixMillis,
+    first: bool,
+    holds_start_slot: bool,
+}
+
+/// The outcome of an attempt whose reservation Kafka may still return.
+pub struct RememberedOutcome {
+    /// In a topic that was created again, another record may have this position.
+    pub record: RecordId,
+    pub result: AttemptResult,
+    /// Whether its disposition was reported already.
+    pub disposed: bool,
+    pub at: UnixMillis,
+}
+
+impl Core {
+    pub(super) fn start_attempt(
+        &mut self,
+        state: &mut PartitionState,
+        pending: Box<PendingRecord>,
+        tenant: Arc<Tenant>,
+        start_by: UnixMillis,
+    ) {
+        let position = pending.record.position;
+        let attempt = pending.history.attempts_made + 1;
+        assert!(
+            attempt <= self.settings.attempts,
+            "L3: no attempt after the last"
+        );
+        assert!(
+            pending.due.is_none_or(|due| due <= self.now),
+            "L4: no attempt before it is due"
+        );
+        assert!(
+            self.attempts.len() < self.settings.in_flight_max,
+            "L5: attempts in flight"
+        );
+        if let (Some(due), Some(delay)) = (pending.due, position.partition.topic.delay()) {
+            self.report(Fact::DelayedAttemptStarted {
+                delay,
+                lateness: self.now.since(due),
+            });
+        }
+        let running = Running {
+            lane: pending.lane,
+            bytes: pending.record.size(),
+            round: self.lanes.round(pending.lane),
+            tenant: pending.call.tenant.clone(),
+            record: pending.call.id.clone(),
+            attempt,
+            published_at: pending.history.published_at,
+            first: pending.history.attempts_made == 0,
+            holds_start_slot: true,
+        };
+        let request = AttemptRequest {
+            position,
+            tenant,
+            call: pending.call.clone(),
+            value: pending.record.value.clone().unwrap_or_default(),
+            attempt,
+            start_by,
+            traceparent: traceparent(&pending.record.headers),
+            isolation: match self.lanes.answers(pending.lane) {
+                true => Isolation::Shared,
+                false => Isolation::Isolated,
+            },
+        };
+        self.start_slots.take();
+        self.start_slots.started(position, self.now);
+        let before = self.attempts.insert(position, running);
+        assert!(before.is_none(), "L3: one residence, one send");
+        let entry = Entry::InFlight(pending);
+        state.ledger.replace(position.offset, entry);
+        self.act(Action::StartAttempt(request));
+    }
+
+    /// An attempt ended. `state` is its partition's, if it is assigned.
+    pub(super) fn on_attempt_finished(
+        &mut self,
+        state: Option<&mut PartitionState>,
+        position: Position,
+        result: AttemptResult,
+    ) {
+        let Some(running) = self.end_running(position) else {
+            return;
+        };
+        self.count_outcome(&running, &result);
+        self.report_end(&running, position, &result);
+        let Some((state, pending)) = self.take_in_flight(state, position) else {
+            self.note_failure(&running.tenant, position, &result.outcome, Duration::ZERO);
+            let remembered = RememberedOutcome {
+                record: running.record,
+                result,
+                disposed: false,
+                at: self.now,
+            };
+            self.remember(position, remembered);
+            return;
+        };
+        if matches!(result.outcome, Outcome::Delivered { .. }) {
+            self.complete(state, position, pending.call.id, result);
+            self.dispose(Disposition::Delivered, position);
+            return;
+        }
+        let mut history = pending.history;
+        let verdict = verdict::failed(
+            &self.schedule,
+            &mut history,
+            &result.outcome,
+            result.started_at,
+            self.now,
+        );
+        let delay = verdict.topic().delay();
+        let wait = delay.map_or(Duration::ZERO, Delay::duration);
+        self.note_failure(&pending.call.tenant, position, &result.outcome, wait);
+        let moving = PendingMove {
+            record: pending.record,
+            id: Some(pending.call.id),
+            history,
+            verdict,
+            mark: Mark::Reserved,
+            result: Some(result),
+        };
+        self.queue_move(state, moving);
+    }
+
+    /// Counts an outcome for the tenant's limit.
+    fn count_outcome(&mut self, running: &Running, result: &AttemptResult) {
+        let now = self.now;
+        let delivered = match &result.outcome {
+            Outcome::Delivered { .. } => {
+                self.lanes.delivered(running.lane, running.round, now);
+                self.failing.delivered(&running.tenant);
+                true
+            }
+            Outcome::Failed { class, .. } => {
+                let failure = (*class, result.duration);
+                self.lanes.failed(running.lane, running.round, failure, now);
+                false
+            }
+        };
+        if running.first {
+            self.lanes.first_attempt(running.lane, delivered, now);
+        }
+    }
+
+    fn report_end(&mut self, running: &Running, position: Position, result: &AttemptResult) {
+        let delivered = matches!(result.outcome, Outcome::Delivered { .. });
+        let ended_at = result.started_at.plus(result.duration);
+        let first_wait = result.started_at.since(running.published_at);
+        self.report(Fact::AttemptEnded {
+            tenant: running.tenant.clone(),
+            record: running.record.clone(),
+            position,
+            attempt: running.attempt,
+            first_attempt_latency: running.first.then_some(first_wait),
+            delivery_latency: delivered.then(|| ended_at.since(running.published_at)),
+            ended: result.clone(),
+        });
+    }
+
+    /// Notes a failed attempt for operators; its record waits this long next.
+    fn note_failure(
+        &mut self,
+        tenant: &TenantId,
+        position: Position,
+        outcome: &Outcome,
+        wait: Duration,
+    ) {
+        if let Outcome::Failed {
+            class,
+            status,
+            detail,
+            ..
+        } = outcome
+        {
+            let failure = Failure {
+                class: *class,
+                status: *status,
+                detail,
+                partition: position.partition,
+                wait,
+            };
+            self.failing.failed(tenant, self.now, failure);
+        }
+    }
+
+    /// Releases the slots of an attempt.
+    fn end_running(&mut self, position: Position) -> Option<Running> {
+        let running = self.attempts.remove(&position)?;
+        self.lanes.release(running.lane, running.bytes);
+        if running.holds_start_slot {
+            self.start_slots.release();
+        }
+        Some(running)
+    }
+
+    /// Releases the start slots of attempts that last.
+    pub(super) fn expire_start_slots(&mut self) {
+        while let Some(position) = self.start_slots.pop_expired(self.now) {
+            if let Some(running) = self.attempts.get_mut(&position)
+                && std::mem::take(&mut running.holds_start_slot)
+            {
+                self.start_slots.release();
+            }
+        }
+    }
+
+    /// The lease ran out before the attempt could start: charged as in doubt.
+    pub(super) fn on_attempt_expired(
+        &mut self,
+        state: Option<&mut PartitionState>,
+        position: Position,
+    ) {
+        if self.end_running(position).is_none() {
+            return;
+        }
+        if let Some((state, pending)) = self.take_in_flight(state, position) {
+            self.move_in_doubt(state, pending);
+        }
+    }
+
+    /// Moves a record that was reserved and must not be sent from here.
+    pub(super) fn move_in_doubt(&mut self, state: &mut PartitionState, pending: PendingRecord) {
+        let mut history = pending.history;
+        self.report(Fact::InDoubt {
+            position: pending.record.position,
+        });
+        let verdict = verdict::in_doubt(&self.schedule, &mut history, self.now);
+        let moving = PendingMove {
+            record: pending.record,
+            id: Some(pending.call.id),
+            history,
+            verdict,
+            mark: Mark::Reserved,
+            result: None,
+        };
+        self.queue_move(state, moving);
+    }
+
+    /// Takes the record of an attempt that ended, if its partition is still under
+    /// the assignment that started the attempt (L8).
+    fn take_in_flight<'a>(
+        &self,
+        state: Option<&'a mut PartitionState>,
+        position: Position,
+    ) -> Option<(&'a mut PartitionState, PendingRecord)> {
+        let state = state?;
+        let entry = state.ledger.entry(position.offset)?;
+        if !matches!(entry, Entry::InFlight(_)) {
+            return None;
+        }
+        let taken = std::mem::replace(entry, Entry::Listed(Mark::Reserved));
+        state.end_attempt(self.now);
+        match taken {
+            Entry::InFlight(pending) => Some((state, *pending)),
+            _ => unreachable!("matched just above"),
+        }
+    }
+
+    /// Finishes a delivered record.
+    pub(super) fn complete(
+        &self,
+        state: &mut PartitionState,
+        position: Position,
+        record: RecordId,
+        result: AttemptResult,
+    ) {
+        state.ledger.finish(position.offset);
+        state.delivered.push(Delivered {
+            offset: position.offset,
+            record,
+            result,
+        });
+        state.touch(self.now);
+    }
+
+    /// Remembers an outcome until its record is read again.
+    pub(super) fn remember(&mut self, position: Position, remembered: RememberedOutcome) {
+        let max = REMEMBERED_PER_SLOT * self.settings.in_flight_max;
+        if self.remembered.len() >= max {
+            let now = self.now;
+            self.remembered
+                .retain(|_, remembered| now.since(remembered.at) < REMEMBERED_FOR);
+        }
+        if self.remembered.len() < max {
+            self.remembered.insert(position, remembered);
+        }
+    }
+}

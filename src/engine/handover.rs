@@ -1,0 +1,246 @@
+//! Handover: gives revoked partitions back once their last snapshot is written,
+//! and drains all partitions before the process ends. Never keeps a partition
+//! longer than its deadline. Runs on the runner's task.
+
+use super::attempt::RememberedOutcome;
+use super::event::Action;
+use super::ledger::Entry;
+use super::partition::{Delivered, PartitionPhase, PartitionState};
+use super::{Core, Engine};
+use crate::model::fact::Fact;
+use crate::model::message::{KafkaRequest, Revocation};
+use crate::model::position::{Generation, Offset, Partition, Position};
+use crate::model::time::UnixMillis;
+use std::time::Duration;
+
+/// Attempts in flight may end within this time of a revocation; the group waits.
+const REVOKE_WAIT: Duration = Duration::from_secs(2);
+/// The last snapshot must be written within this time after that.
+const REVOKE_WRITE: Duration = Duration::from_secs(1);
+/// A drain keeps this much of its time for the last writes and for leaving.
+const DRAIN_RESERVE: Duration = Duration::from_millis(1_500);
+const STOP_RESERVE: Duration = Duration::from_millis(700);
+
+/// Revoked partitions that are not given back yet.
+pub struct Handover {
+    generation: Generation,
+    partitions: Vec<Partition>,
+    how: Revocation,
+    /// When the present wait ends.
+    pub deadline: UnixMillis,
+    in_flight_until: UnixMillis,
+}
+
+/// A drain in progress.
+pub struct Drain {
+    in_flight_until: UnixMillis,
+    stop_by: UnixMillis,
+    stopped: bool,
+}
+
+impl Drain {
+    /// Returns when the drain continues without an event.
+    pub fn next_step(&self) -> UnixMillis {
+        self.in_flight_until.min(self.stop_by)
+    }
+}
+
+impl Engine {
+    pub(super) fn on_revoked(
+        &mut self,
+        generation: Generation,
+        partitions: Vec<Partition>,
+        how: Revocation,
+    ) {
+        let core = &mut self.core;
+        core.generation = generation;
+        core.writes.resume();
+        core.report(Fact::Revoked {
+            partitions: partitions.len(),
+        });
+        core.failing.forget(&partitions);
+        let (phase, wait) = match how {
+            Revocation::Requested => (PartitionPhase::Leaving, REVOKE_WAIT),
+            Revocation::Lost => (PartitionPhase::Lost, Duration::ZERO),
+        };
+        for partition in &partitions {
+            if let Some(state) = self.partitions.get_mut(partition) {
+                core.start_leaving(state, phase);
+            }
+        }
+        let in_flight_until = core.now.plus(wait);
+        core.handovers.push(Handover {
+            generation,
+            partitions,
+            how,
+            deadline: in_flight_until,
+            in_flight_until,
+        });
+    }
+
+    /// Gives partitions back that are ready.
+    pub(super) fn finish_handovers(&mut self) {
+        let mut handovers = std::mem::take(&mut self.core.handovers);
+        handovers.retain_mut(|handover| {
+            let Self { partitions, core } = self;
+            let must_wait = |partition| {
+                let state = partitions.get_mut(partition);
+                state.is_some_and(|state| core.must_wait(state, handover))
+            };
+            if handover.partitions.iter().any(must_wait) {
+                let past = core.now >= handover.in_flight_until;
+                let last = handover.in_flight_until.plus(REVOKE_WRITE);
+                handover.deadline = if past { last } else { handover.in_flight_until };
+                return true;
+            }
+            for partition in &handover.partitions {
+                if let Some(state) = partitions.remove(partition) {
+                    core.drop_partition(state);
+                }
+            }
+            core.request(KafkaRequest::FinishRevoke {
+                generation: handover.generation,
+                partitions: std::mem::take(&mut handover.partitions),
+            });
+            false
+        });
+        self.core.handovers = handovers;
+    }
+
+    pub(super) fn on_drain(&mut self) {
+        let core = &mut self.core;
+        if core.drain.is_some() {
+            return;
+        }
+        let timeout = core.settings.drain_timeout;
+        let keep = |reserve: Duration| timeout.saturating_sub(reserve).max(timeout / 2);
+        core.drain = Some(Drain {
+            in_flight_until: core.now.plus(keep(DRAIN_RESERVE)),
+            stop_by: core.now.plus(keep(STOP_RESERVE)),
+            stopped: false,
+        });
+        core.report(Fact::Draining);
+        for state in self.partitions.values_mut() {
+            core.start_leaving(state, PartitionPhase::Leaving);
+        }
+    }
+
+    /// Stops once all partitions are written, or when the time is over.
+    pub(super) fn finish_drain(&mut self) {
+        let Self { partitions, core } = self;
+        let Some(drain) = &mut core.drain else {
+            return;
+        };
+        if drain.stopped {
+            drain.stop_by = UnixMillis(i64::MAX);
+            drain.in_flight_until = UnixMillis(i64::MAX);
+            return;
+        }
+        let wait_for_attempts = core.now < drain.in_flight_until;
+        let over = core.now >= drain.stop_by || core.readopting;
+        if !wait_for_attempts {
+            drain.in_flight_until = drain.stop_by;
+        }
+        let mut written = true;
+        for state in partitions.values_mut() {
+            let done = match state.phase {
+                PartitionPhase::Stopped(_) => true,
+                PartitionPhase::Lost => state.in_write.is_none(),
+                _ => state.is_clean() && (state.active == 0 || !wait_for_attempts),
+            };
+            written &= done;
+            let unwritten = state.active == 0 && state.dirty_since.is_some() && !state.write_now;
+            if !done && unwritten {
+                state.write_now = true;
+                core.dirty = true;
+            }
+        }
+        if written || over {
+            drain.stopped = true;
+            core.act(Action::Stop);
+        }
+    }
+}
+
+impl Core {
+    /// Stops all starts from a partition. Records that were not sent are forgotten.
+    fn start_leaving(&mut self, state: &mut PartitionState, phase: PartitionPhase) {
+        self.lanes.remove_partition(state.id);
+        if state.phase != PartitionPhase::Lost {
+            state.phase = phase;
+        }
+        state.inbox.clear();
+        state.credit = 0;
+        state.head_due = None;
+        let in_write = state.in_write.as_ref().map_or(&[][..], |w| &w.moving);
+        state.ledger.forget_unsent(in_write);
+        let ledger = &mut state.ledger;
+        state
+            .moves
+            .retain(|offset| matches!(ledger.entry(*offset), Some(Entry::Moving(_))));
+    }
+
+    /// Whether the handover waits for this partition.
+    fn must_wait(&mut self, state: &mut PartitionState, handover: &Handover) -> bool {
+        if state.in_write.is_some() {
+            return true;
+        }
+        let write_by = handover.in_flight_until.plus(REVOKE_WRITE);
+        if handover.how == Revocation::Lost || self.now >= write_by {
+            return false;
+        }
+        if state.active > 0 && self.now < handover.in_flight_until {
+            return true;
+        }
+        if state.is_clean() {
+            return false;
+        }
+        if !state.write_now {
+            state.write_now = true;
+            self.dirty = true;
+        }
+        true
+    }
+
+    /// Drops a partition's state. Outcomes that are not committed are remembered.
+    pub(super) fn drop_partition(&mut self, state: PartitionState) {
+        let (partition, at) = (state.id, self.now);
+        self.lanes.remove_partition(partition);
+        let position = |offset: Offset| Position { partition, offset };
+        let written = state.in_write.map(|w| w.delivered).unwrap_or_default();
+        for delivered in written.into_iter().chain(state.delivered) {
+            let Delivered {
+                offset,
+                record,
+                result,
+            } = delivered;
+            let remembered = RememberedOutcome {
+                record,
+                result,
+                disposed: true,
+                at,
+            };
+            self.remember(position(offset), remembered);
+        }
+        for (offset, entry) in state.ledger.into_entries() {
+            match entry {
+                Entry::Reserving(pending) => {
+                    self.lanes.release(pending.lane, pending.record.size());
+                    self.start_slots.release();
+                }
+                Entry::Moving(moving) => {
+                    if let (Some(record), Some(result)) = (moving.id, moving.result) {
+                        let remembered = RememberedOutcome {
+                            record,
+                            result,
+                            disposed: false,
+                            at,
+                        };
+                        self.remember(position(offset), remembered);
+                    }
+                }
+                Entry::Listed(_) | Entry::Waiting(_) | Entry::InFlight(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Intake of records: parses what was read, waits until a record is due, and
+//! places it: in its tenant's lane, in a move, or as finished. Requests further
+//! records. Never starts attempts and never writes. Runs on the runner's task.
+
+use super::fairness::Admission;
+use super::ledger::{Entry, OffsetStatus, PendingMove, PendingRecord};
+use super::map::{MapsSince, Mark};
+use super::partition::{PartitionState, ReadRecord};
+use super::verdict::{self, Verdict};
+use super::{Core, Engine};
+use crate::model::attempt::Outcome;
+use crate::model::call::{CallEnded, RecordId};
+use crate::model::disposition::{DeadLetterReason, Disposition};
+use crate::model::fact::{Fact, ReadoptReason};
+use crate::model::headers::History;
+use crate::model::message::KafkaRequest;
+use crate::model::position::{Generation, NextOffset, Partition, Position};
+use crate::model::record::Record;
+use crate::model::schedule;
+use crate::model::time::UnixMillis;
+use std::time::Duration;
+
+/// After this many consecutive records for full lanes, further records are not
+/// expected to find a free lane.
+const FULL_STREAK: usize = 64;
+
+/// When a record that waits for its lane is placed again.
+const PLACE_AGAIN: Duration = Duration::from_millis(10);
+
+/// A delayed record shows the clock's skew if it was appended this recently.
+const SKEW_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// What became of the record at the inbox's head.
+enum Placed {
+    Done,
+    /// The record stays in the inbox, and so do all records behind it: until this
+    /// time, or until something changes.
+    Waits(Box<ReadRecord>, Option<UnixMillis>),
+}
+
+impl Engine {
+    pub(super) fn on_records(&mut self, records: Vec<(Generation, Record)>) {
+        for (generation, record) in records {
+            let position = record.position;
+            let Some(state) = self.partitions.get_mut(&position.partition) else {
+                continue;
+            };
+            if state.generation != generation || !state.is_running() {
+                continue;
+            }
+            if state.expected.is_past(position.offset) {
+                self.readopt(ReadoptReason::RecordBelowBase);
+                return;
+            }
+            let read = self.core.parse(record);
+            self.core.report_skew(&read);
+            state.receive(read);
+        }
+    }
+
+    pub(super) fn on_reached_end(
+        &mut self,
+        generation: Generation,
+        partition: Partition,
+        next: NextOffset,
+    ) {
+        let now = self.core.now;
+        let Some(state) = self.running(partition, generation) else {
+            return;
+        };
+        state.progress();
+        state.log_end = state.log_end.max(next);
+        state.expected = state.expected.max(next);
+        state.pass_to_end(now);
+    }
+
+    /// Places the records that were read, one partition after the other.
+    pub(super) fn place_records(&mut self) {
+        let has_records = |state: &PartitionState| state.is_running() && !state.inbox.is_empty();
+        let count = self.partitions.values().filter(|s| has_records(s)).count();
+        if count == 0 {
+            return;
+        }
+        self.core.round_start = (self.core.round_start + 1) % count;
+        let mut ready: Vec<&mut PartitionState> = self
+            .partitions
+            .values_mut()
+            .filter(|s| has_records(s))
+            .collect();
+        ready.rotate_left(self.core.round_start);
+        for state in ready {
+            self.core.place_inbox(state);
+        }
+    }
+
+    /// Requests more records where the inbox has capacity.
+    pub(super) fn request_records(&mut self) {
+        for (partition, state) in &mut self.partitions {
+            let records = match state.is_running() {
+                true => state.wanted(),
+                false => 0,
+            };
+            if records > 0 {
+                state.credit += records;
+                self.core.request(KafkaRequest::Fetch {
+                    generation: state.generation,
+                    partition: *partition,
+                    records,
+                });
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Parses headers and value of a record, once.
+    fn parse(&self, record: Record) -> ReadRecord {
+        let Position { partition, offset } = record.position;
+        let here = || {
+            let topic = self.settings.topics.name(partition.topic);
+            History::new(
+                format!("{topic}/{}/{offset}", partition.number),
+                record.timestamp,
+            )
+        };
+        let read = match partition.topic.delay() {
+            None => Ok(here()),
+            Some(_) => History::read(&record.headers).ok_or(DeadLetterReason::Undecodable),
+        };
+        let value = record.value.as_deref().unwrap_or_default();
+        let key_bytes = record.key.as_ref().map_or(0, |key| key.len());
+        let call = if value.len() + key_bytes > self.settings.record_bytes_max {
+            Err(DeadLetterReason::TooLarge)
+        } else {
+            CallEnded::read(value)
+        };
+        let (history, call) = match read {
+            Ok(history) => (history, call),
+            Err(reason) => (here(), Err(reason)),
+        };
+        let due = partition
+            .topic
+            .delay()
+            .map(|delay| schedule::due(delay, record.timestamp, history.last_at));
+        ReadRecord {
+            history,
+            call,
+            due,
+            record,
+        }
+    }
+
+    /// Reports the difference between this process's clock and the broker's, if
+    /// the record was appended just now.
+    fn report_skew(&mut self, read: &ReadRecord) {
+        let appended_at = read.record.timestamp;
+        let recent = self.now.since(appended_at) <= SKEW_AGE_MAX;
+        if let Some(last_at) = read.history.last_at.filter(|_| recent) {
+            self.report(Fact::ClockSkew {
+                ms: last_at.0 - appended_at.0,
+            });
+        }
+    }
+
+    fn place_inbox(&mut self, state: &mut PartitionState) {
+        state.head_due = None;
+        while let Some(read) = state.inbox.pop_front() {
+            match self.place(state, read) {
+                Placed::Done => {}
+                Placed::Waits(read, until) => {
+                    state.head_due = until;
+                    state.inbox.push_front(*read);
+                    return;
+                }
+            }
+        }
+        state.pass_to_end(self.now);
+    }
+
+    fn place(&mut self, state: &mut PartitionState, read: ReadRecord) -> Placed {
+        let now = self.now;
+        let offset = read.record.position.offset;
+        let lost = state.ledger.forget_listed_before(offset);
+        if lost > 0 {
+            state.touch(now);
+            self.report(Fact::RecordsLost {
+                partition: state.id,
+                offsets: lost,
+            });
+        }
+        match state.ledger.status(offset) {
+            Some(OffsetStatus::Untried) => {}
+            Some(OffsetStatus::Reserved) => return self.place_reserved(state, read),
+            Some(OffsetStatus::Finished) => return Placed::Done,
+            None => unreachable!("L1: reading never brings a record twice within one generation"),
+        }
+        if let Some(due) = read.due.filter(|due| *due > now) {
+            return Placed::Waits(Box::new(read), Some(due));
+        }
+        // An attempt from an earlier assignment still runs from this residence.
+        if self.attempts.contains_key(&read.record.position) {
+            return Placed::Waits(Box::new(read), None);
+        }
+        if !state.ledger.fits(offset) {
+            return Placed::Waits(Box::new(read), None);
+        }
+        let MapsSince { at, end } = state.maps_since;
+        let too_old = end.is_past(offset) && read.due.is_some_and(|due| due <= at);
+        match self.deliverable(&read, too_old) {
+            Ok(call) => self.place_in_lane(state, read, call),
+            Err(reason) => {
+                self.dead_letter(state, read, reason);
+                Placed::Done
+            }
+        }
+    }
+
+    /// Returns the record's call, or why the record is a dead letter.
+    fn deliverable(&self, read: &ReadRecord, too_old: bool) -> Result<CallEnded, DeadLetterReason> {
+        let call = read.call.clone()?;
+        if too_old {
+            return Err(DeadLetterReason::TooOld);
+        }
+        verdict::may_try(&self.schedule, &read.history)?;
+        Ok(call)
+    }
+
+    fn place_in_lane(
+        &mut self,
+        state: &mut PartitionState,
+        read: ReadRecord,
+        call: CallEnded,
+    ) -> Placed {
+        let now = self.now;
+        let position = read.record.position;
+        let Some(tenant) = self.tenants.callback(&call.tenant) else {
+            self.skip(state, position);
+            return Placed::Done;
+        };
+        let lane = self.lanes.lane(&call.tenant, tenant.max_in_flight as usize);
+        let admission = self.lanes.admission(lane, state.ledger.occupancy(), now);
+        let under_half_full = self.lanes.is_under_half_full(lane);
+        let again = Some(now.plus(PLACE_AGAIN));
+        match admission {
+            Admission::Admit => {
+                if under_half_full {
+                    state.full_streak = 0;
+                }
+                let bytes = read.record.size();
+                let pending = PendingRecord {
+                    record: read.record,
+                    call,
+                    history: read.history,
+                    due: read.due,
+                    lane,
+                };
+                let entry = Entry::Waiting(Box::new(pending));
+                state.ledger.take(position.offset, entry);
+                self.lanes.push(lane, position, bytes);
+                Placed::Done
+            }
+            Admission::StopReading => Placed::Waits(Box::new(read), None),
+            Admission::WaitBriefly => Placed::Waits(Box::new(read), again),
+            Admission::WaitUnlessBlocking
+                if state.full_streak >= FULL_STREAK || state.only_waits_for(&call.tenant) =>
+            {
+                Placed::Waits(Box::new(read), again)
+            }
+            Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried
+                if state.is_full_of_moves() =>
+            {
+                Placed::Waits(Box::new(read), None)
+            }
+            Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried => {
+                state.full_streak = state.full_streak.saturating_add(1);
+                let mut history = read.history;
+                let verdict = match admission {
+                    Admission::DivertUntried => {
+                        verdict::divert_shortly(&self.schedule, &mut history, now)
+                    }
+                    _ => verdict::divert(&self.schedule, &mut history, now),
+                };
+                let moving = PendingMove {
+                    record: read.record,
+                    id: Some(call.id),
+                    history,
+                    verdict,
+                    mark: Mark::Unreserved,
+                    result: None,
+                };
+                self.queue_move(state, moving);
+                Placed::Done
+            }
+        }
+    }
+
+    /// Places a record that its map marks as reserved: an attempt may have been
+    /// sent from here, so none is sent from here again.
+    fn place_reserved(&mut self, state: &mut PartitionState, read: ReadRecord) -> Placed {
+        let now = self.now;
+        let position = read.record.position;
+        let is_this = |record: &RecordId| read.call.as_ref().is_ok_and(|c| c.id == *record);
+        let remembered = self.remembered.remove(&position);
+        let remembered = remembered.filter(|remembered| is_this(&remembered.record));
+        let runs = self.attempts.get(&position);
+        if remembered.is_none()
+            && let Some(running) = runs.filter(|running| is_this(&running.record))
+        {
+            let lane = running.lane;
+            return Self::rejoin(state, read, lane);
+        }
+        if let Some(remembered) = &remembered
+            && matches!(remembered.result.outcome, Outcome::Delivered { .. })
+        {
+            let (record, result) = (remembered.record.clone(), remembered.result.clone());
+            self.complete(state, position, record, result);
+            if !remembered.disposed {
+                self.dispose(Disposition::Delivered, position);
+            }
+            return Placed::Done;
+        }
+        let mut history = read.history;
+        let result = remembered.map(|remembered| remembered.result);
+        let verdict = match &result {
+            Some(result) => verdict::failed(
+                &self.schedule,
+                &mut history,
+                &result.outcome,
+                result.started_at,
+                now,
+            ),
+            None => {
+                self.report(Fact::InDoubt { position });
+                verdict::in_doubt(&self.schedule, &mut history, now)
+            }
+        };
+        let moving = PendingMove {
+            record: read.record,
+            id: read.call.ok().map(|call| call.id),
+            history,
+            verdict,
+            mark: Mark::Reserved,
+            result,
+        };
+        self.queue_move(state, moving);
+        Placed::Done
+    }
+
+    /// Connects a record that was read again with the attempt of this process that
+    /// still runs for it.
+    fn rejoin(
+        state: &mut PartitionState,
+        read: ReadRecord,
+        lane: super::fairness::LaneId,
+    ) -> Placed {
+        let offset = read.record.position.offset;
+        let pending = PendingRecord {
+            record: read.record,
+            call: read.call.expect("its record id was compared"),
+            history: read.history,
+            due: read.due,
+            lane,
+        };
+        state.active += 1;
+        let entry = Entry::InFlight(Box::new(pending));
+        state.ledger.take(offset, entry);
+        Placed::Done
+    }
+
+    /// Finishes a record whose tenant has no callback.
+    pub(super) fn skip(&mut self, state: &mut PartitionState, position: Position) {
+        state.ledger.finish(position.offset);
+        state.touch(self.now);
+        self.dispose(Disposition::Skipped, position);
+    }
+
+    fn dead_letter(
+        &mut self,
+        state: &mut PartitionState,
+        read: ReadRecord,
+        reason: DeadLetterReason,
+    ) {
+        let mut history = read.history;
+        history.last_at = Some(self.now);
+        let moving = PendingMove {
+            record: read.record,
+            id: read.call.ok().map(|call| call.id),
+            history,
+            verdict: Verdict::DeadLetter(reason),
+            mark: Mark::Unreserved,
+            result: None,
+        };
+        self.queue_move(state, moving);
+    }
+
+    pub(super) fn dispose(&mut self, disposition: Disposition, position: Position) {
+        self.last_progress = self.now;
+        self.report(Fact::Disposed {
+            disposition,
+            position,
+        });
+    }
+}

@@ -1,0 +1,119 @@
+//! Reservations: chooses the records that start next, and acts on the answer to
+//! the write that reserves them. A record takes its slot when it is chosen; its
+//! attempt starts when the write is acknowledged. Never starts an attempt after
+//! the reservation's lease. Runs on the runner's task.
+
+use super::ledger::{Entry, PendingRecord};
+use super::map::Mark;
+use super::partition::PartitionState;
+use super::{Core, Engine};
+use crate::model::position::{Offset, Partition, Position};
+use crate::model::time::UnixMillis;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A reservation is valid for this long from the moment its write was sent: a
+/// process that was stopped and continues must not send records that others have
+/// moved.
+pub const LEASE: Duration = Duration::from_secs(2);
+
+impl Engine {
+    /// Chooses records from these partitions and marks them as reserved in the
+    /// partitions' next write. Returns the partitions of the chosen records.
+    pub(super) fn reserve(&mut self, free: &BTreeSet<Partition>) -> BTreeSet<Partition> {
+        let mut chosen = BTreeSet::new();
+        if self.core.drain.is_some() || free.is_empty() {
+            return chosen;
+        }
+        let uncommitted = self.uncommitted();
+        if self.core.writes.is_full(uncommitted) {
+            return chosen;
+        }
+        let Self { partitions, core } = self;
+        let now = core.now;
+        core.start_slots
+            .set_max(core.writes.starts_max(uncommitted));
+        while core.start_slots.has_free() {
+            let eligible = |p: Position| {
+                free.contains(&p.partition) && partitions[&p.partition].may_reserve(now)
+            };
+            let Some((lane, position)) = core.lanes.choose(eligible) else {
+                return chosen;
+            };
+            let Position { partition, offset } = position;
+            let state = partitions.get_mut(&partition).expect("eligible");
+            let pending = state.take_pending(offset);
+            if core.tenants.callback(&pending.call.tenant).is_none() {
+                core.lanes.release(lane, pending.record.size());
+                core.skip(state, position);
+                continue;
+            }
+            state.ledger.replace(offset, Entry::Reserving(pending));
+            state.active += 1;
+            let in_write = state.in_write.get_or_insert_default();
+            in_write.reserving.push(offset);
+            core.start_slots.take();
+            chosen.insert(partition);
+        }
+        chosen
+    }
+}
+
+impl PartitionState {
+    /// Takes the record of a waiting or reserving entry, which must be replaced.
+    fn take_pending(&mut self, offset: Offset) -> Box<PendingRecord> {
+        let placeholder = Entry::Listed(Mark::Unreserved);
+        match self.ledger.replace(offset, placeholder) {
+            Entry::Waiting(pending) | Entry::Reserving(pending) => pending,
+            _ => unreachable!("L3: a record waits until it is reserved or its write is answered"),
+        }
+    }
+}
+
+impl Core {
+    /// The write of a reservation was acknowledged: starts the attempt, or decides
+    /// what happens instead.
+    pub(super) fn on_reserved(
+        &mut self,
+        state: &mut PartitionState,
+        offset: Offset,
+        sent_at: UnixMillis,
+    ) {
+        let pending = state.take_pending(offset);
+        let start_by = sent_at.plus(LEASE);
+        self.start_slots.release();
+        let tenant = self.tenants.callback(&pending.call.tenant).cloned();
+        if !state.is_running() || self.drain.is_some() {
+            // Certainly not sent: the last snapshot removes the reservation.
+            state.touch(self.now);
+            self.end_reservation(state, &pending);
+        } else if self.now > start_by {
+            self.end_reservation(state, &pending);
+            self.move_in_doubt(state, *pending);
+        } else if let Some(tenant) = tenant {
+            self.start_attempt(state, pending, tenant, start_by);
+        } else {
+            self.end_reservation(state, &pending);
+            self.skip(state, state.at(offset));
+        }
+    }
+
+    /// The write of a reservation was refused: the record waits in its lane again.
+    pub(super) fn unreserve(&mut self, state: &mut PartitionState, offset: Offset) {
+        let pending = state.take_pending(offset);
+        self.start_slots.release();
+        if state.is_running() {
+            state.active -= 1;
+            let (lane, bytes) = (pending.lane, pending.record.size());
+            self.lanes.put_back(lane, state.at(offset), bytes);
+            state.ledger.replace(offset, Entry::Waiting(pending));
+        } else {
+            self.end_reservation(state, &pending);
+        }
+    }
+
+    fn end_reservation(&mut self, state: &mut PartitionState, pending: &PendingRecord) {
+        state.active -= 1;
+        self.lanes.release(pending.lane, pending.record.size());
+    }
+}

@@ -1,0 +1,392 @@
+//! Snapshots: the offset and map of each partition, written in plain commits and
+//! with moves. One commit and one transaction are outstanding at a time, and a
+//! partition is in one of them (L2): the older write could otherwise overwrite the
+//! newer one's map. Runs on the runner's task.
+//!
+//! Arithmetic: a commit costs the broker some 0.5 ms of CPU whatever it carries.
+//! So all partitions share one, and the minimum interval between two bounds them
+//! to 500/s at 2 ms.
+
+use super::partition::{InWrite, PartitionState};
+use super::{Core, Engine};
+use crate::model::fact::{Fact, ReadoptReason};
+use crate::model::message::{CommitRequest, KafkaRequest, METADATA_UNITS_MAX, Snapshot, WriteId};
+use crate::model::position::Partition;
+use crate::model::time::UnixMillis;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Completions are committed within this time.
+const COMPLETION_WAIT: Duration = Duration::from_millis(50);
+/// A commit that took longer may have been sent twice, and the older request may
+/// be written after a newer one.
+const COMMIT_SURE: Duration = Duration::from_secs(1);
+/// The rebalance that caused a refused commit must show within this time: the
+/// session timeout, and some more.
+const REBALANCE_WAIT: Duration = Duration::from_secs(12);
+/// No further record is reserved while this many deliveries are uncommitted: each
+/// is repeated if the process dies now. 25,000/s, more than one core can do, have
+/// some 100 uncommitted while commits take 2 ms.
+const UNCOMMITTED_MAX: usize = 128;
+/// The same, together with attempts that have just started, while Kafka is slow:
+/// 64 in a commit of 60 ms are 1,000/s.
+const SLOW_UNCOMMITTED_MAX: usize = 64;
+/// Kafka is slow where the last transaction or commit took longer.
+const MOVE_SLOW: Duration = Duration::from_millis(100);
+const COMMIT_SLOW: Duration = Duration::from_millis(20);
+/// Partitions pause before a slow transaction where all uncommitted deliveries and
+/// attempts that have just started would be uncommitted for this long in total if
+/// it took as long as the last one: 10 attempts for 300 ms. Fewer cost less when
+/// the process dies than healthy records would wait.
+const PAUSE_FROM: Duration = Duration::from_secs(3);
+
+/// The outstanding writes and the rules of the next ones.
+#[derive(Default)]
+pub struct Writes {
+    last: WriteId,
+    pub commit: Option<OutstandingWrite>,
+    pub moving: Option<OutstandingWrite>,
+    last_commit_at: UnixMillis,
+    /// When a commit was refused. Nothing is written until the next rebalance
+    /// callback.
+    refused_at: Option<UnixMillis>,
+    pub move_not_before: UnixMillis,
+    pub move_took: Duration,
+    commit_took: Duration,
+    /// The number of records to be moved alone, because one of them is too large.
+    pub alone: usize,
+    /// No waiting record can be reserved until something changes.
+    idle: bool,
+}
+
+/// A write that was sent and not answered.
+pub struct OutstandingWrite {
+    pub write: WriteId,
+    pub sent_at: UnixMillis,
+    pub partitions: Vec<Partition>,
+    pub records: usize,
+    pub metadata_permille: u16,
+}
+
+impl Writes {
+    /// Forgets all outstanding writes.
+    pub fn abandon(&mut self) {
+        *self = Self {
+            last: self.last,
+            ..Self::default()
+        };
+    }
+
+    /// Continues after a refused commit: a rebalance callback came.
+    pub fn resume(&mut self) {
+        self.refused_at = None;
+        self.move_not_before = UnixMillis(0);
+    }
+
+    pub fn next_id(&mut self) -> WriteId {
+        self.last = WriteId(self.last.0 + 1);
+        self.last
+    }
+
+    /// Whether Kafka is so slow that uncommitted deliveries add up meanwhile.
+    fn are_slow(&self) -> bool {
+        self.move_took >= MOVE_SLOW || self.commit_took >= COMMIT_SLOW
+    }
+
+    fn uncommitted_max(&self) -> usize {
+        match self.are_slow() {
+            true => SLOW_UNCOMMITTED_MAX,
+            false => UNCOMMITTED_MAX,
+        }
+    }
+
+    /// Whether so many deliveries are uncommitted that no attempt starts.
+    pub fn is_full(&self, uncommitted: usize) -> bool {
+        uncommitted >= self.uncommitted_max()
+    }
+
+    /// Returns how many start slots may be taken with this many uncommitted
+    /// deliveries.
+    pub fn starts_max(&self, uncommitted: usize) -> usize {
+        match self.are_slow() {
+            true => SLOW_UNCOMMITTED_MAX - uncommitted,
+            false => usize::MAX,
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn plan_writes(&mut self) {
+        let core = &self.core;
+        if core.readopting {
+            return;
+        }
+        if let Some(at) = core.writes.refused_at {
+            if core.now.since(at) >= REBALANCE_WAIT {
+                self.readopt(ReadoptReason::CommitUnsure);
+            }
+            return;
+        }
+        self.plan_move();
+        self.plan_commit();
+    }
+
+    fn plan_commit(&mut self) {
+        let now = self.core.now;
+        self.core.writes.idle = false;
+        if self.core.writes.commit.is_some() || now < self.core.next_commit() {
+            return;
+        }
+        let may_move = self.core.may_move();
+        let is_free =
+            |state: &&PartitionState| state.may_write() && !(may_move && state.is_overdue(now));
+        let free = self.partitions.values().filter(is_free);
+        let free: BTreeSet<Partition> = free.map(|state| state.id).collect();
+        let pausing = self.pausing();
+        let mut chosen = match pausing.is_empty() {
+            true => self.reserve(&free),
+            false => self.reserve(&(&free - &pausing)),
+        };
+        self.core.writes.idle = true;
+        let free = self.partitions.values().filter(|s| free.contains(&s.id));
+        let is_urgent = |state: &PartitionState| {
+            let wait = match pausing.contains(&state.id) {
+                true => Duration::ZERO,
+                false => COMPLETION_WAIT,
+            };
+            state.write_now || state.dirty_since.is_some_and(|at| now.since(at) >= wait)
+        };
+        let full = self.core.writes.is_full(self.uncommitted());
+        if chosen.is_empty() && !full && !free.clone().any(is_urgent) {
+            return;
+        }
+        let dirty = free.filter(|state| state.write_now || state.dirty_since.is_some());
+        chosen.extend(dirty.map(|state| state.id));
+        if chosen.is_empty() {
+            return;
+        }
+        let (snapshots, metadata_permille) = self.snapshots(&chosen);
+        let core = &mut self.core;
+        let write = core.writes.next_id();
+        core.writes.last_commit_at = now;
+        core.writes.commit = Some(OutstandingWrite {
+            write,
+            sent_at: now,
+            partitions: chosen.into_iter().collect(),
+            records: 0,
+            metadata_permille,
+        });
+        core.request(KafkaRequest::Commit(CommitRequest { write, snapshots }));
+    }
+
+    /// Returns the partitions that pause before the next transaction, so that few
+    /// of their deliveries are uncommitted while it runs.
+    fn pausing(&self) -> BTreeSet<Partition> {
+        let writes = &self.core.writes;
+        let gap = writes.moving.is_none() && self.core.now < writes.move_not_before;
+        let outstanding = (self.uncommitted() + self.core.start_slots.taken()) as u32;
+        let took = writes.move_took;
+        if !gap || took < MOVE_SLOW || took * outstanding < PAUSE_FROM {
+            return BTreeSet::new();
+        }
+        let is_due = |state: &&PartitionState| {
+            let due_at = state.move_due_at();
+            due_at.is_some_and(|at| at <= writes.move_not_before)
+        };
+        let due = self.partitions.values().filter(is_due);
+        due.map(|state| state.id).collect()
+    }
+
+    /// Returns the number of deliveries that are repeated if the process dies now.
+    pub(super) fn uncommitted(&self) -> usize {
+        self.partitions
+            .values()
+            .map(PartitionState::uncommitted)
+            .sum()
+    }
+
+    /// Returns the snapshots of these partitions, and how much of the allowed
+    /// metadata the largest one uses.
+    pub(super) fn snapshots(&mut self, partitions: &BTreeSet<Partition>) -> (Vec<Snapshot>, u16) {
+        let mut largest = 0;
+        let states = self.partitions.values_mut();
+        let states = states.filter(|state| partitions.contains(&state.id));
+        let snapshots = states.map(|state| {
+            let snapshot = state.snapshot();
+            largest = largest.max(snapshot.metadata.len());
+            snapshot
+        });
+        let snapshots = snapshots.collect();
+        let permille = largest * 1_000 / METADATA_UNITS_MAX;
+        (snapshots, u16::try_from(permille).unwrap_or(1_000))
+    }
+
+    pub(super) fn on_committed(&mut self, write: WriteId, took: Duration) {
+        let core = &mut self.core;
+        let Some(done) = core.writes.commit.take_if(|o| o.write == write) else {
+            return;
+        };
+        if took > COMMIT_SURE {
+            self.readopt(ReadoptReason::CommitUnsure);
+            return;
+        }
+        core.writes.commit_took = took;
+        core.report(Fact::Committed {
+            took,
+            metadata_permille: done.metadata_permille,
+        });
+        self.acknowledge(done);
+    }
+
+    /// A write was acknowledged: its moves are finished and its reservations hold.
+    pub(super) fn acknowledge(&mut self, done: OutstandingWrite) {
+        let Self { partitions, core } = self;
+        for partition in done.partitions {
+            let Some(state) = partitions.get_mut(&partition) else {
+                continue;
+            };
+            state.progress();
+            let InWrite {
+                moving, reserving, ..
+            } = state.in_write.take().unwrap_or_default();
+            for offset in moving {
+                core.finish_move(state, offset);
+            }
+            for offset in reserving {
+                core.on_reserved(state, offset, done.sent_at);
+            }
+        }
+    }
+
+    pub(super) fn on_commit_refused(&mut self, write: WriteId) {
+        let core = &mut self.core;
+        if let Some(refused) = core.writes.commit.take_if(|o| o.write == write) {
+            core.writes.refused_at = Some(core.now);
+            self.undo(&refused);
+        }
+    }
+
+    pub(super) fn on_write_unsure(&mut self, write: WriteId) {
+        let writes = &self.core.writes;
+        let is = |outstanding: &Option<OutstandingWrite>| {
+            outstanding.as_ref().is_some_and(|o| o.write == write)
+        };
+        if is(&writes.commit) {
+            self.readopt(ReadoptReason::CommitUnsure);
+        } else if is(&writes.moving) {
+            self.readopt(ReadoptReason::MoveUnsure);
+        }
+    }
+
+    /// A write was refused: restores the state before it. Outcomes that came
+    /// meanwhile are kept.
+    pub(super) fn undo(&mut self, refused: &OutstandingWrite) {
+        let Self { partitions, core } = self;
+        core.report(Fact::WriteRefused);
+        for partition in &refused.partitions {
+            if let Some(state) = partitions.get_mut(partition) {
+                core.undo_in(state);
+            }
+        }
+    }
+
+    /// Returns when the next write may be due, if no event comes before.
+    pub(super) fn next_write(&self) -> Option<UnixMillis> {
+        let core = &self.core;
+        if core.readopting {
+            return None;
+        }
+        if let Some(at) = core.writes.refused_at {
+            return Some(at.plus(REBALANCE_WAIT));
+        }
+        let soon = UnixMillis(core.now.0 + 1);
+        let free = self.partitions.values().filter(|state| state.may_write());
+        let mut next: Option<UnixMillis> = None;
+        if core.writes.commit.is_none() {
+            next = self.next_commit();
+        }
+        if core.writes.moving.is_none() && !self.is_overdue_in_commit() {
+            let moves = free.filter_map(PartitionState::move_due_at);
+            let moves = moves.map(|at| at.max(core.writes.move_not_before));
+            next = next.into_iter().chain(moves.min()).min();
+        }
+        next.map(|at| at.max(soon))
+    }
+
+    fn next_commit(&self) -> Option<UnixMillis> {
+        let core = &self.core;
+        let not_before = core.next_commit();
+        let has_turns = core.lanes.has_turns();
+        let mut next: Option<UnixMillis> = None;
+        let mut consider = |at: UnixMillis| next = Some(next.map_or(at, |n| n.min(at)));
+        if has_turns && !core.writes.idle && core.drain.is_none() {
+            consider(not_before);
+        }
+        if let Some(at) = core.lanes.next_pause_end() {
+            consider(at);
+        }
+        let expiry = core.start_slots.next_expiry(core.now);
+        if let Some(at) = expiry.filter(|_| has_turns) {
+            consider(at.max(not_before));
+        }
+        let full = core.writes.is_full(self.uncommitted());
+        for state in self.partitions.values().filter(|state| state.may_write()) {
+            if let Some(ramp_up) = state.ramp_up.as_ref().filter(|_| has_turns) {
+                consider(ramp_up.next(core.now).max(not_before));
+            }
+            if state.write_now || (full && state.dirty_since.is_some()) {
+                consider(not_before);
+            } else if let Some(at) = state.dirty_since {
+                consider(not_before.max(at.plus(COMPLETION_WAIT)));
+            }
+        }
+        next
+    }
+}
+
+impl Core {
+    /// Returns the earliest time of the next commit.
+    fn next_commit(&self) -> UnixMillis {
+        self.writes
+            .last_commit_at
+            .plus(self.settings.commit_interval)
+    }
+
+    fn undo_in(&mut self, state: &mut PartitionState) {
+        let InWrite {
+            mut delivered,
+            moving,
+            reserving,
+        } = state.in_write.take().unwrap_or_default();
+        delivered.append(&mut state.delivered);
+        state.delivered = delivered;
+        state.touch(self.now);
+        for offset in moving.into_iter().rev() {
+            let entry = state.ledger.entry(offset);
+            let bytes = entry.map_or(0, |entry| entry.moving_bytes());
+            state.requeue_move(offset, bytes, self.now);
+        }
+        for offset in reserving.into_iter().rev() {
+            self.unreserve(state, offset);
+        }
+    }
+}
+
+impl PartitionState {
+    /// Returns the state to commit; the partition is clean once the commit is
+    /// acknowledged.
+    fn snapshot(&mut self) -> Snapshot {
+        let in_write = self.in_write.get_or_insert_default();
+        in_write.delivered = std::mem::take(&mut self.delivered);
+        self.dirty_since = None;
+        self.write_now = false;
+        let (base, metadata) =
+            self.ledger
+                .snapshot(self.topic_id.as_ref(), self.maps_since, &in_write.moving);
+        Snapshot {
+            partition: self.id,
+            base,
+            metadata,
+        }
+    }
+}
