@@ -1,15 +1,15 @@
-//! `ringback demo`: the real service against librdkafka's in-process cluster
-//! and receivers of its own, with live progress, and a summary whose numbers
-//! the receivers' witness must confirm. Decides nothing about records. All of it
-//! runs on the main thread's runtime, beside the threads of the Kafka shell.
+//! The demo: the real service against librdkafka's in-process cluster and local
+//! receivers. It shows progress, and a summary that must agree with what the
+//! receivers saw. It decides nothing about records. It runs on the main thread's
+//! runtime, beside the threads of the Kafka shell.
 //!
-//! Time: the mock group gives partitions 3.2 s after the start, the records
-//! take 8 s, and the last dead record ends after ten attempts of 500 ms, 6.8 s
-//! of delays and ten moves of some 0.5 s each: about 30 s in all. After 55 s the
-//! demo ends whatever is left.
+//! Time: the mock group assigns partitions 3.2 s after the start. Publishing
+//! takes 8 s. The last record of the dead tenant takes ten attempts of 750 ms,
+//! 6.8 s of delays, and ten moves of some 0.5 s each. So the demo takes about
+//! 30 s. It ends after 55 s at the latest.
 
-mod cast;
 mod receiver;
+mod tenants;
 mod view;
 mod witness;
 
@@ -28,7 +28,7 @@ use crate::runner::{self, End};
 use crate::service::Service;
 use crate::shutdown::ShutdownPhase;
 use crate::telemetry::Metrics;
-use cast::Role;
+
 use ipnet::IpNet;
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
@@ -44,16 +44,17 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tenants::Role;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use view::{Counts, Progress};
 use witness::Witness;
 
-/// The last is repeated: nine waits of 6.8 s in all, and three delay topics.
+/// The last delay repeats: nine waits of 6.8 s in total, and three delay topics.
 const DELAYS: [&str; 5] = ["300ms", "300ms", "600ms", "600ms", "1s"];
-/// Five times what the slow tenant takes, so that a busy machine does not turn
-/// its answers into timeouts; the dead tenant's attempts still end in time.
+/// Five times the slow tenant's answer time, so that a busy machine does not turn
+/// its answers into timeouts. The dead tenant's attempts still end in time.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(750);
 const PARTITIONS: i32 = 4;
 const INSTANCE: &str = "demo";
@@ -66,7 +67,7 @@ const PUBLISH_TIMEOUT_MS: &str = "20000";
 
 /// Runs the demo to its end. Returns whether its numbers add up.
 ///
-/// Errors: the demo could not be played to its end.
+/// Errors: the demo could not run to its end.
 pub fn run() -> Result<bool, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -79,21 +80,21 @@ pub fn run() -> Result<bool, Error> {
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
-/// Everything, to the end; whether the numbers add up.
+/// Runs the whole demo. Returns whether its numbers add up.
 async fn demo() -> Result<bool, Error> {
-    // It must exist until the end of this function.
+    // Dropped at the end of this function, which ends the cluster.
     let cluster = Cluster::new(1).map_err(Error::Cluster)?;
     let producer = producer(&cluster.bootstrap_servers()).map_err(Error::Cluster)?;
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Io)?;
     let receiver = listener.local_addr().map_err(Error::Io)?;
     let settings = settings(cluster.bootstrap_servers(), receiver.ip());
     create_topics(&cluster, &settings).map_err(Error::Cluster)?;
-    let tenants = TenantsWatch::fixed(cast::tenants(receiver));
+    let tenants = TenantsWatch::fixed(tenants::configured(receiver));
     let service = Service::new(&settings, tenants, ClusterKind::Embedded).map_err(Error::Http)?;
     let clock = Arc::clone(&service.clock);
     let witness = Arc::new(Mutex::new(Witness::default()));
-    let stage = Stage {
-        began: clock.now(),
+    let demo = Demo {
+        started_at: clock.now(),
         topic: settings.cluster.topics.name(Topic::Source),
         status: Arc::clone(&service.status),
         clock: Arc::clone(&clock),
@@ -107,7 +108,7 @@ async fn demo() -> Result<bool, Error> {
     let right = tokio::select! {
         end = &mut running => return Err(Error::ServiceEnded(end)),
         served = receivers.serve(listener) => return Err(served.err().map_or(Error::ReceiverEnded, Error::Io)),
-        right = stage.play() => right?,
+        right = demo.run() => right?,
     };
     phase.send_replace(ShutdownPhase::Draining);
     let drained = timeout(DRAIN_MAX, running).await;
@@ -145,7 +146,7 @@ fn create_topics(cluster: &Cluster, settings: &Settings) -> Result<(), KafkaErro
     Ok(())
 }
 
-/// Counts what Kafka has acknowledged; called from `poll`.
+/// Number of records that Kafka has acknowledged. Counted within `poll`.
 #[derive(Default)]
 struct Acknowledged(AtomicU64);
 
@@ -155,7 +156,7 @@ impl ProducerContext for Acknowledged {
     type DeliveryOpaque = ();
 
     fn delivery(&self, delivered: &DeliveryResult<'_>, (): ()) {
-        // What was not acknowledged is missing in the sum, which then is wrong.
+        // An unacknowledged record is missing in the sum, which then is wrong.
         if delivered.is_ok() {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -169,9 +170,9 @@ fn producer(brokers: &str) -> Result<BaseProducer<Acknowledged>, KafkaError> {
         .create_with_context(Acknowledged::default())
 }
 
-/// What the play needs.
-struct Stage {
-    began: UnixMillis,
+/// The demo's connections to the service.
+struct Demo {
+    started_at: UnixMillis,
     topic: String,
     status: Arc<Status>,
     clock: Arc<Clock>,
@@ -180,11 +181,11 @@ struct Stage {
     producer: BaseProducer<Acknowledged>,
 }
 
-impl Stage {
-    /// Publishes, shows progress until every record has come to its end or the
-    /// time is over, and prints the summary; whether its numbers add up.
-    async fn play(self) -> Result<bool, Error> {
-        let mut records = cast::records().into_iter();
+impl Demo {
+    /// Publishes, and shows progress until every record is finished or the time
+    /// is over. Prints the summary, and returns whether its numbers add up.
+    async fn run(self) -> Result<bool, Error> {
+        let mut records = tenants::records().into_iter();
         let total: u64 = Role::ALL.into_iter().map(Role::records).sum();
         print(&format!(
             "{total} records for {} tenants; 10 attempts each, delays {}\n",
@@ -192,7 +193,7 @@ impl Stage {
             DELAYS.join(", ")
         ));
         let mut progress = Progress::default();
-        let mut show_at = self.began;
+        let mut show_at = self.started_at;
         let mut steps = interval(PUBLISH_EACH);
         steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -208,7 +209,7 @@ impl Stage {
             }
             self.producer.poll(Duration::ZERO);
             let counts = self.counts();
-            let elapsed = now.since(self.began);
+            let elapsed = now.since(self.started_at);
             let over = counts.published == total && counts.ended() >= total;
             if now >= show_at || over {
                 show_at = now.plus(view::interval());
@@ -252,11 +253,11 @@ impl Stage {
 
 fn print(text: &str) {
     let mut out = io::stdout();
-    // A reader that has gone away (`| head`) misses text; the exit code stays.
+    // If the reader is gone (`| head`), text is lost; the exit code stays.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Why the demo could not be played to its end.
+/// Why the demo could not run to its end.
 #[derive(Debug)]
 pub enum Error {
     Io(io::Error),
@@ -271,7 +272,7 @@ impl fmt::Display for Error {
         match self {
             Self::Io(_) => f.write_str("the demo cannot use the loopback network"),
             Self::Cluster(_) => f.write_str("the embedded kafka cluster failed"),
-            Self::Http(_) => f.write_str("the service cannot be made"),
+            Self::Http(_) => f.write_str("the service cannot be built"),
             Self::ServiceEnded(end) => write!(f, "the service ended before the demo: {end:?}"),
             Self::ReceiverEnded => f.write_str("the receivers ended before the demo"),
         }

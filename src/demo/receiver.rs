@@ -1,8 +1,8 @@
-//! The tenants' receivers: one small server on loopback, a path for each role,
-//! and every POST in the witness. Never asks the service anything. Runs as a
-//! task of the demo's runtime.
+//! The tenants' receivers: one small server on loopback, with a path for each
+//! role. It reports every POST to the witness, and never asks the service. Runs
+//! as a task of the demo's runtime.
 
-use super::cast::{FAILING_FOR, Role, SLOW_ANSWER};
+use super::tenants::{FAILING_FOR, Role, SLOW_ANSWER};
 use super::witness::Witness;
 use crate::clock::Clock;
 use crate::model::time::UnixMillis;
@@ -15,7 +15,7 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::net::TcpListener;
 
-/// The receivers' common state.
+/// The receivers' shared state.
 #[derive(Clone)]
 pub struct Receivers {
     witness: Arc<Mutex<Witness>>,
@@ -24,7 +24,7 @@ pub struct Receivers {
 }
 
 impl Receivers {
-    /// Receivers that write this witness.
+    /// Returns receivers that report to this witness.
     #[must_use]
     pub fn new(witness: Arc<Mutex<Witness>>, clock: Arc<Clock>) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Receivers {
         f(&mut self.witness.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Behaves as this role does; the status of the answer.
+    /// Behaves as this role does. Returns the status of the answer.
     async fn behave(&self, role: Role) -> StatusCode {
         match role {
             Role::Healthy | Role::NoCallback => StatusCode::OK,

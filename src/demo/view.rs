@@ -1,8 +1,8 @@
-//! What the demo prints: progress, rewritten in place on a terminal and a plain
-//! line a second otherwise, and the summary with its checks. Decides only
-//! whether numbers add up. Runs on the main thread.
+//! The demo's output: progress, and the summary with its checks. On a terminal
+//! progress is rewritten in place; otherwise it is one line a second. Decides
+//! only whether numbers add up. Runs on the main thread.
 
-use super::cast::Role;
+use super::tenants::Role;
 use super::witness::{Tally, Witness};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
@@ -13,23 +13,20 @@ use std::time::Duration;
 pub struct Counts {
     /// Records that Kafka has acknowledged.
     pub published: u64,
-    /// Dispositions.
     pub delivered: u64,
-    /// Dispositions.
     pub dead_lettered: u64,
-    /// Dispositions.
     pub skipped: u64,
 }
 
 impl Counts {
-    /// Records that have come to their end.
+    /// Returns the number of finished records.
     #[must_use]
     pub fn ended(self) -> u64 {
         self.delivered + self.dead_lettered + self.skipped
     }
 }
 
-/// How often progress is shown.
+/// Returns the interval of progress.
 #[must_use]
 pub fn interval() -> Duration {
     if io::stdout().is_terminal() {
@@ -42,12 +39,12 @@ pub fn interval() -> Duration {
 /// Shows progress.
 #[derive(Default)]
 pub struct Progress {
-    /// Lines of the block on the terminal that the next one replaces.
+    /// Number of lines on the terminal that the next block replaces.
     lines: usize,
 }
 
 impl Progress {
-    /// Shows where things stand after this time.
+    /// Returns the progress after this time.
     #[must_use]
     pub fn show(
         &mut self,
@@ -104,7 +101,7 @@ fn block(elapsed: Duration, note: &str, counts: Counts, witness: &Witness) -> St
     text
 }
 
-/// The end: a table, the checks, and whether all of them hold.
+/// Returns the summary: a table and the checks; and whether all checks hold.
 #[must_use]
 pub fn summary(total: u64, counts: Counts, witness: &Witness) -> (String, bool) {
     let mut text = String::from("\n");
@@ -144,7 +141,7 @@ fn row(text: &mut String, name: &str, tally: Tally) {
     .expect("a String takes any text");
 }
 
-/// Each check with its numbers.
+/// Returns each check with its numbers, and whether it holds.
 fn checks(total: u64, counts: Counts, all: Tally, witness: &Witness) -> [(bool, String); 6] {
     let Counts {
         published,
@@ -157,10 +154,7 @@ fn checks(total: u64, counts: Counts, all: Tally, witness: &Witness) -> [(bool, 
     [
         (
             counts.ended() == total,
-            format!(
-                "{} of {total} records have come to their end",
-                counts.ended()
-            ),
+            format!("{} of {total} records are finished", counts.ended()),
         ),
         (
             published == counts.ended() && published == all.published,

@@ -1,12 +1,12 @@
-//! What the receiver itself has seen of each record: the witness against which
-//! the service's own numbers are checked. Knows nothing of the service. Written
-//! by the receiver, read at the end.
+//! The POSTs of each record as the receivers saw them. The service's own numbers
+//! are checked against them. Never asks the service. The receivers write it, and
+//! the summary reads it.
 
-use super::cast::Role;
+use super::tenants::Role;
 use crate::model::attempt::ATTEMPTS_MAX;
 use std::collections::HashMap;
 
-/// Every record that was published, and what came of it.
+/// Every published record with its POSTs.
 #[derive(Default)]
 pub struct Witness {
     records: HashMap<String, Entry>,
@@ -20,23 +20,21 @@ struct Entry {
     delivered: bool,
 }
 
-/// One tenant's part of the witness.
+/// The numbers of one tenant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// Records published.
     pub published: u64,
-    /// Of those, POSTed at least once.
+    /// Records with at least one POST.
     pub posted: u64,
-    /// Of those, answered 2xx.
+    /// Records that were answered 2xx.
     pub delivered: u64,
-    /// POSTs in all.
     pub posts: u64,
     /// The most POSTs for one record.
     pub posts_most: u64,
 }
 
 impl Witness {
-    /// A record is about to be published.
+    /// Notes a record that is about to be published.
     pub fn publish(&mut self, role: Role, id: &str, value: &[u8]) {
         let entry = Entry {
             role,
@@ -47,7 +45,7 @@ impl Witness {
         self.records.insert(id.to_owned(), entry);
     }
 
-    /// A POST has arrived at this tenant's callback.
+    /// Notes a POST at this tenant's callback.
     pub fn posted(&mut self, role: Role, id: &str, attempt: &str, body: &[u8]) {
         let Some(entry) = self.records.get_mut(id) else {
             self.faults
@@ -68,20 +66,20 @@ impl Witness {
         if entry.posts > u64::from(ATTEMPTS_MAX) {
             fault("POSTed more than 10 times");
         }
-        // An attempt in doubt is charged without a POST, never the reverse.
+        // An attempt in doubt is charged without a POST. No POST is uncharged.
         if attempt.parse().is_ok_and(|n: u64| n < entry.posts) || attempt.parse::<u8>().is_err() {
             fault("ringback-attempt is behind the POSTs");
         }
     }
 
-    /// A POST was answered 2xx.
+    /// Notes that a POST is answered 2xx.
     pub fn delivered(&mut self, id: &str) {
         if let Some(entry) = self.records.get_mut(id) {
             entry.delivered = true;
         }
     }
 
-    /// One tenant's numbers.
+    /// Returns one tenant's numbers.
     #[must_use]
     pub fn tally(&self, role: Role) -> Tally {
         let mut tally = Tally::default();
@@ -95,7 +93,7 @@ impl Witness {
         tally
     }
 
-    /// What must not have happened.
+    /// Returns the broken promises.
     #[must_use]
     pub fn faults(&self) -> &[String] {
         &self.faults
@@ -121,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_must_not_happen_is_a_fault() {
+    fn a_broken_promise_is_a_fault() {
         #[track_caller]
         fn check(role: Role, id: &str, attempt: &str, body: &[u8], faults: usize) {
             let mut witness = Witness::default();

@@ -1,24 +1,24 @@
-//! The tenants of the demo, how each behaves, and the records they get. Plain
-//! values. Runs on the main thread.
+//! The tenants of the demo: how each behaves, and which records it gets. Plain
+//! values, no IO. Runs on the main thread.
 
 use crate::commands::publish::records::{Outgoing, Samples};
 use crate::model::tenant::{MAX_IN_FLIGHT_DEFAULT, Secret, Tenant, TenantId, Tenants};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long the slow tenant takes.
+/// The slow tenant's time for an answer.
 pub const SLOW_ANSWER: Duration = Duration::from_millis(150);
-/// How long the failing tenant answers 503, from its first POST on.
+/// The failing tenant answers 503 for this time, from its first POST on.
 pub const FAILING_FOR: Duration = Duration::from_secs(5);
 
-/// A tenant by the way it behaves.
+/// A tenant, named for its behaviour.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Role {
     /// Answers 200 at once.
     Healthy,
     /// Answers 200 after [`SLOW_ANSWER`].
     Slow,
-    /// Answers 503, and from [`FAILING_FOR`] on 200.
+    /// Answers 503 for [`FAILING_FOR`], then 200.
     Failing,
     /// Accepts connections and never answers.
     Dead,
@@ -27,7 +27,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role, in the order of the pages.
+    /// Every role, in the order of the summary.
     pub const ALL: [Self; 5] = [
         Self::Healthy,
         Self::Slow,
@@ -36,7 +36,7 @@ impl Role {
         Self::NoCallback,
     ];
 
-    /// The tenant's name, and the path of its callback.
+    /// Returns the tenant's name, which is also the path of its callback.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Role {
         }
     }
 
-    /// What it does, in a few words.
+    /// Returns its behaviour in a few words.
     #[must_use]
     pub const fn does(self) -> &'static str {
         match self {
@@ -60,14 +60,14 @@ impl Role {
         }
     }
 
-    /// How many records it gets.
+    /// Returns the number of its records.
     #[must_use]
     pub const fn records(self) -> u64 {
         match self {
             Self::Healthy => 317,
             Self::Slow => 80,
             Self::Failing => 80,
-            // One at a time, each attempt with its timeout and a pause: 30 of
+            // Attempts are one at a time, each with its timeout and a pause: 30 of
             // them fit into the demo's minute.
             Self::Dead => 3,
             Self::NoCallback => 20,
@@ -79,9 +79,9 @@ impl Role {
     }
 }
 
-/// The tenants with a callback, all at one receiver.
+/// Returns the tenants with a callback, all at one receiver.
 #[must_use]
-pub fn tenants(receiver: SocketAddr) -> Tenants {
+pub fn configured(receiver: SocketAddr) -> Tenants {
     let with_callback = Role::ALL
         .into_iter()
         .filter(|role| *role != Role::NoCallback);
@@ -97,14 +97,14 @@ pub fn tenants(receiver: SocketAddr) -> Tenants {
         .collect()
 }
 
-/// All records in the order in which they are published: each tenant's spread
+/// Returns all records in publishing order. Each tenant's records are spread
 /// evenly over the whole.
 #[must_use]
 pub fn records() -> Vec<(Role, Outgoing)> {
     let mut placed = Vec::new();
     for role in Role::ALL {
         let samples = Samples::new(vec![role.tenant_id()], role.records());
-        // Thousandths of the way through the publication.
+        // Place in the publishing order, in thousandths.
         let places = (0..role.records()).map(|n| n * 1_000 / role.records());
         placed.extend(places.zip(samples).map(|(at, sample)| (at, role, sample)));
     }
@@ -121,7 +121,7 @@ mod tests {
     use crate::model::call::CallEnded;
 
     #[test]
-    fn every_record_is_its_tenants_and_has_an_id_of_its_own() {
+    fn every_record_has_its_tenant_and_a_unique_id() {
         let records = records();
         let all: u64 = Role::ALL.into_iter().map(Role::records).sum();
         let mut ids = std::collections::HashSet::new();
