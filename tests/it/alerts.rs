@@ -11,9 +11,9 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// What finds nothing as long as nothing of the kind happens.
+/// Expressions that are empty as long as the service is healthy.
 const EMPTY_IN_HEALTH: [&str; 2] = [
-    // Annotations: a replica is gone, one was killed.
+    // Annotations: a replica is gone, a replica was killed.
     "Gone",
     "Unclean stops",
 ];
@@ -29,7 +29,7 @@ fn succeeds(program: &str, arguments: &[&str]) {
 }
 
 #[test]
-fn the_programs_take_the_files_and_the_alerts_pass_their_cases() {
+fn prometheus_accepts_the_files_and_the_alerts_pass_their_cases() {
     succeeds("promtool", &["check", "rules", "rules.yml"]);
     succeeds("promtool", &["test", "rules", "rules-test.yml"]);
     succeeds(
@@ -39,7 +39,7 @@ fn the_programs_take_the_files_and_the_alerts_pass_their_cases() {
     succeeds("amtool", &["check-config", "alertmanager.yml"]);
 }
 
-/// The names after this key in a file, in their order.
+/// Returns the names after this key in a file, in order.
 fn named(file: &str, key: &str) -> Vec<String> {
     let lines = file.lines().map(str::trim_start);
     let names = lines.filter_map(|line| line.strip_prefix("- ").unwrap_or(line).strip_prefix(key));
@@ -50,7 +50,7 @@ fn named(file: &str, key: &str) -> Vec<String> {
 fn every_alert_has_cases_that_stay_silent_fire_and_resolve() {
     let rules = deployed("prometheus/rules.yml");
     let cases = deployed("prometheus/rules-test.yml");
-    // By alert: in one scene, whether it was silent, then fired, then resolved.
+    // By alert: the states that a scene shows in this order.
     let mut seen: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for scene in cases.split("\n  - name: ") {
         let mut fired = BTreeSet::new();
@@ -101,13 +101,13 @@ fn every_alert_has_its_section_in_the_runbook_and_every_link_its_target() {
         for panel in dashboard.panels() {
             let link = text(&panel["links"][0]["url"]);
             let (_, section) = link.split_once('#').expect("a section");
-            let known = anchors.iter().any(|anchor| anchor == section);
-            assert!(known, "{}: {link}", panel["title"]);
+            let exists = anchors.iter().any(|anchor| anchor == section);
+            assert!(exists, "{}: {link}", panel["title"]);
         }
     }
 }
 
-/// What the address of a heading ends with.
+/// Returns the anchor of a heading.
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text
@@ -116,7 +116,7 @@ fn anchor(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// A scene in which something of all that is measured happens, step by step.
+/// A scene in which every metric gets data, step by step.
 struct Busy {
     scene: Scene<'static>,
     next: Instant,
@@ -147,7 +147,7 @@ impl Busy {
         }
     }
 
-    /// Looks at most four times a second, after a few records more.
+    /// Looks at most four times a second, and publishes a few records before.
     fn look<T>(&mut self, look: impl FnOnce() -> Option<T>) -> Option<T> {
         if Instant::now() < self.next {
             return None;
@@ -168,8 +168,8 @@ impl Busy {
     }
 }
 
-/// The expressions of all panels and annotations, and the selectors of all
-/// rules and variables, each with where it stands.
+/// Returns the expressions of all panels and annotations, and the selectors of
+/// all rules and variables, each with its place.
 fn expressions(monitoring: &Monitoring) -> Vec<(String, String)> {
     let dashboards = dashboards::all();
     let mut all: Vec<_> = dashboards.iter().flat_map(Dashboard::expressions).collect();
@@ -178,7 +178,7 @@ fn expressions(monitoring: &Monitoring) -> Vec<(String, String)> {
             all.push((format!("a variable of {}", dashboard.name), variable));
         }
     }
-    // An alert's whole expression is empty in health: all that it reads is not.
+    // An alert's expression is empty in health; its selectors are not.
     for rule in monitoring.rules() {
         let name = text(&rule["name"]);
         for selector in selectors(text(&rule["query"])) {
@@ -189,7 +189,8 @@ fn expressions(monitoring: &Monitoring) -> Vec<(String, String)> {
     all
 }
 
-/// Every metric that is named was scraped, and every one of ours is named.
+/// Checks that every named metric was scraped, and that every metric of ringback
+/// is named.
 fn check_names(monitoring: &Monitoring) {
     let scraped = monitoring.names();
     let scraped: BTreeSet<&str> = scraped.iter().map(|name| family(name)).collect();
@@ -214,7 +215,7 @@ fn every_expression_finds_data_and_the_alert_of_a_dead_tenant_fires_and_resolves
     let replicas = ["a", "b"].map(|instance| busy.scene.run(instance));
     let ports = replicas.each_ref().map(Ringback::port);
     let monitoring = Monitoring::start(&workspace::directory("monitoring-files"), &ports);
-    // So that there is a rebalance to see.
+    // A third replica causes a rebalance, which an expression shows.
     busy.until("the first scrapes", || {
         let seen = monitoring.query("ringback_rebalances_total");
         (seen.len() == replicas.len()).then_some(())
@@ -235,7 +236,7 @@ fn every_expression_finds_data_and_the_alert_of_a_dead_tenant_fires_and_resolves
         let tenant = |sample: &monitoring::Sample| sample.labels["tenant"] == "dead";
         firing.iter().any(tenant).then_some(())
     });
-    let of_the_dead = || {
+    let alert_of_the_dead = || {
         let alerts = monitoring.alerts();
         let one = |alert: &serde_json::Value| {
             let labels = &alert["labels"];
@@ -243,10 +244,10 @@ fn every_expression_finds_data_and_the_alert_of_a_dead_tenant_fires_and_resolves
         };
         alerts.into_iter().find(one)
     };
-    let alert = busy.until("the alert at alertmanager", of_the_dead);
+    let alert = busy.until("the alert at alertmanager", alert_of_the_dead);
     assert_eq!(alert["labels"]["severity"], "warning");
-    let said = text(&alert["annotations"]["description"]);
-    assert!(said.contains("http_5xx"), "{said}");
+    let description = text(&alert["annotations"]["description"]);
+    assert!(description.contains("http_5xx"), "{description}");
     let healthy = r#"ALERTS{alertname="RingbackTenantFailing", tenant!="dead"}"#;
     assert!(monitoring.query(healthy).is_empty(), "others are delivered");
     let health = &dashboards::all()[0].expressions();
@@ -260,7 +261,7 @@ fn every_expression_finds_data_and_the_alert_of_a_dead_tenant_fires_and_resolves
 
     busy.scene.receiver.behave("dead", Behaviour::Ok);
     busy.until("the end of the alert", || {
-        let over = monitoring.query(ALERT).is_empty() && of_the_dead().is_none();
+        let over = monitoring.query(ALERT).is_empty() && alert_of_the_dead().is_none();
         over.then_some(())
     });
 }

@@ -40,14 +40,14 @@ fn ten_failed_attempts_end_among_the_dead_letters_with_their_history() {
     ringback.drain();
 }
 
-/// Each failed attempt has a line, or is counted in the next one of its tenant;
-/// what came after the last line is in none yet.
+/// Checks the log: each failed attempt has a line, or is counted in the tenant's
+/// next line. Attempts after the last line are in none yet.
 fn check_lines(scene: &Scene<'_>, log: &str) {
     let lines = log
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON"));
     let failed: Vec<_> = lines.filter(|l| l["message"] == "attempt failed").collect();
-    let mut told = 0;
+    let mut reported = 0;
     for line in &failed {
         assert_eq!(line["tenant"], "dead", "{line}");
         assert_eq!(
@@ -56,7 +56,7 @@ fn check_lines(scene: &Scene<'_>, log: &str) {
         );
         let record = line["record"].as_str().unwrap_or_default();
         assert!(record.starts_with(&scene.topic), "{line}");
-        // A diverted record's first attempt is made from there too.
+        // A diverted record's first attempt is made from the delay topic too.
         let delayed = scene.delay_topic("200ms");
         let first = line["attempt"] == 1 && line["topic"] == *scene.topic;
         assert!(first || line["topic"] == *delayed, "{line}");
@@ -74,11 +74,11 @@ fn check_lines(scene: &Scene<'_>, log: &str) {
                 .as_str()
                 .is_some_and(|advice| !advice.is_empty())
         );
-        told += 1 + number("left_out");
+        reported += 1 + number("left_out");
     }
     assert!(
-        (2_500..=5_000).contains(&told),
-        "{told} of {}",
+        (2_500..=5_000).contains(&reported),
+        "{reported} of {}",
         failed.len()
     );
 }
@@ -131,12 +131,12 @@ fn a_record_that_fails_twice_is_delivered_and_no_lag_stays() {
     ringback.drain();
 }
 
-/// LAG of every partition of the group, as Kafka's own tool tells it.
+/// Returns the LAG of every partition of the group, from Kafka's own tool.
 fn lags(scene: &Scene<'_>) -> HashMap<(String, String), String> {
-    let told = scene
+    let output = scene
         .broker
         .consumer_groups(&["--describe", "--group", &scene.topic]);
-    let rows = told.lines().map(|line| line.split_whitespace().collect());
+    let rows = output.lines().map(|line| line.split_whitespace().collect());
     rows.filter(|row: &Vec<&str>| row.len() > 5 && row[0] == scene.topic)
         .map(|row| ((row[1].to_owned(), row[2].to_owned()), row[5].to_owned()))
         .collect()
@@ -149,11 +149,11 @@ fn every_kind_of_failure_has_its_class() {
         ..Plan::default()
     };
     let mut scene = Scene::new("classes", plan);
-    let nobody = format!("http://127.0.0.1:{}/", ports::free());
+    let closed_port = format!("http://127.0.0.1:{}/", ports::free());
     scene.tenant_with(
         "connect",
         Behaviour::Ok,
-        &serde_json::json!({ "url": nobody }),
+        &serde_json::json!({ "url": closed_port }),
     );
     for (class, behaviour) in [
         ("timeout", Behaviour::Hang),

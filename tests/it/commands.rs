@@ -1,4 +1,4 @@
-//! The commands beside `run`.
+//! The commands other than `run`.
 
 use crate::support::broker::Broker;
 use crate::support::receiver::Behaviour;
@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 #[test]
-fn topics_are_made_once_and_listed() {
+fn topics_are_created_once_and_listed() {
     let broker = Broker::shared();
     let topics = |command: &str, more: &[&str]| {
         let head = [
@@ -21,14 +21,18 @@ fn topics_are_made_once_and_listed() {
             "it-topics",
         ];
         let done = ringback::output(&[&head[..], &["--delays", "60s,90s"], more].concat());
-        let told = String::from_utf8_lossy(&done.stdout).into_owned();
+        let output = String::from_utf8_lossy(&done.stdout).into_owned();
         let error = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(done.status.success(), "topics {command}: {error}");
-        told
+        output
     };
     let make = ["--partitions", "3", "--replication-factor", "1"];
     topics("create", &[&make[..], &["--dry-run"]].concat());
-    assert_eq!(broker.partitions("it-topics"), 0, "a dry run makes nothing");
+    assert_eq!(
+        broker.partitions("it-topics"),
+        0,
+        "a dry run creates nothing"
+    );
     topics("create", &make);
     topics("create", &make);
     let listed = topics("list", &[]);
@@ -47,7 +51,7 @@ fn topics_are_made_once_and_listed() {
 }
 
 #[test]
-fn topics_that_were_just_made_are_served_by_their_leaders() {
+fn new_topics_are_served_by_their_leaders() {
     let plan = Plan {
         partitions: 60,
         delays: "1s,2s,3s,4s",
@@ -64,7 +68,7 @@ fn topics_that_were_just_made_are_served_by_their_leaders() {
                 .expect("a valid offset");
         }
     }
-    // Of one leader that does not serve yet the answer is an error for all.
+    // If one leader does not serve yet, the answer is an error for all.
     let asked = consumer.offsets_for_times(ends, wait::PATIENCE);
     let answered = asked.expect("every partition has a leader that serves it");
     assert!(answered.elements().iter().all(|p| p.error().is_ok()));
@@ -112,10 +116,10 @@ fn published_samples_are_delivered() {
 #[test]
 fn the_demo_ends_by_itself_and_its_numbers_add_up() {
     let done = ringback::output(&["demo"]);
-    let told = String::from_utf8_lossy(&done.stdout).into_owned();
+    let output = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(
         done.status.success(),
-        "{told}\n{}",
+        "{output}\n{}",
         String::from_utf8_lossy(&done.stderr)
     );
 }

@@ -1,16 +1,17 @@
-//! The dashboards as files: what Grafana takes, and what a reader needs.
+//! The dashboards as files: Grafana accepts them, and readers find units and
+//! links.
 
 use crate::support::dashboards::{self, Dashboard, text};
 use crate::support::json_schema;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What the Prometheus data source adds to an annotation and to its target; the
-/// types of Grafana's core do not know it.
+/// Keys that the Prometheus data source adds to an annotation and to its target.
+/// The types of Grafana's core lack them.
 const OF_THE_DATA_SOURCE: [&str; 3] = ["titleFormat", "textFormat", "useValueForTime"];
 const OF_ITS_TARGET: [&str; 3] = ["refId", "expr", "interval"];
 
-/// The JSON without these keys of the objects in a list.
+/// Removes these keys from the objects in a list.
 fn without(list: &mut Value, keys: &[&str], of_target: &[&str]) {
     for item in list.as_array_mut().expect("a list") {
         let item = item.as_object_mut().expect("an object");
@@ -73,7 +74,7 @@ fn a_dashboard_that_does_not_fit_is_found() {
 }
 
 #[test]
-fn every_panel_says_what_it_shows_in_which_unit_and_where_to_read_on() {
+fn every_panel_has_a_description_a_unit_and_a_link_to_the_runbook() {
     let mut uids = BTreeSet::new();
     for dashboard in dashboards::all() {
         let name = dashboard.name;

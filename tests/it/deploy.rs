@@ -1,5 +1,5 @@
-//! What lies in deploy/ and the compose file: taken by the programs that read
-//! them, and true of the program that they run.
+//! The files in deploy/ and the compose file: the programs that read them accept
+//! them, and they fit the program that they run.
 
 mod compose;
 mod image;
@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A place in the repository.
+/// Returns a path in the repository.
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -20,7 +20,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(repository(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// The tools that tests/prepare has fetched.
+/// Returns the folder of the tools that tests/prepare has fetched.
 fn tools() -> PathBuf {
     let tools = workspace::target().join("deploy-tools");
     assert!(
@@ -31,14 +31,14 @@ fn tools() -> PathBuf {
     tools
 }
 
-/// A fetched program, which finds its libraries.
+/// Returns a fetched program with its libraries' path.
 fn tool(name: &str) -> Command {
     let mut command = Command::new(tools().join("python/bin").join(name));
     command.env("PYTHONPATH", tools().join("python"));
     command
 }
 
-/// Runs a command with this input to its end.
+/// Runs a command to its end with this input.
 fn run(command: &mut Command, input: &str) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
@@ -52,9 +52,9 @@ fn run(command: &mut Command, input: &str) -> Output {
     child.wait_with_output().expect("its output can be read")
 }
 
-/// What a command prints; it must succeed.
+/// Returns the output of a command, which must succeed.
 #[track_caller]
-fn told(command: &mut Command, input: &str) -> String {
+fn stdout_of(command: &mut Command, input: &str) -> String {
     let done = run(command, input);
     let out = String::from_utf8_lossy(&done.stdout).into_owned();
     let error = String::from_utf8_lossy(&done.stderr);
@@ -62,23 +62,23 @@ fn told(command: &mut Command, input: &str) -> String {
     out
 }
 
-/// The documents of a YAML text.
+/// Returns the documents of a YAML text.
 fn documents(yaml: &str) -> Vec<Value> {
     let script = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.stdin))))";
     let mut python = Command::new("python3");
     python.args(["-c", script]);
     python.env("PYTHONPATH", tools().join("python"));
-    let json = told(&mut python, yaml);
+    let json = stdout_of(&mut python, yaml);
     serde_json::from_str(&json).expect("it prints JSON")
 }
 
-/// The strings of a list.
+/// Returns the strings of a list.
 fn texts(list: &Value) -> Vec<&str> {
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
     list.iter().filter_map(Value::as_str).collect()
 }
 
-/// The one at this path; it must be there.
+/// Returns the value at this path, which must exist.
 #[track_caller]
 fn at<'v>(value: &'v Value, pointer: &str) -> &'v Value {
     value

@@ -1,5 +1,5 @@
-//! The tenants' guides: their tables are the code's, and their examples run
-//! against callbacks that a real service has sent.
+//! The tenants' guides: their tables equal the code's, and their examples run
+//! against callbacks of a real service.
 
 mod examples;
 mod tables;
@@ -29,11 +29,11 @@ static GUIDES: LazyLock<[Guide; 2]> = LazyLock::new(|| {
 });
 
 impl Guide {
-    /// The fenced blocks of a language.
+    /// Returns the fenced blocks of a language.
     fn blocks(&self, language: &str) -> Vec<&'static str> {
         let fence = format!("```{language}\n");
-        let begun = self.text.split(&fence[..]).skip(1);
-        begun
+        let blocks = self.text.split(&fence[..]).skip(1);
+        blocks
             .map(|block| block.split_once("```").expect("every block ends").0)
             .collect()
     }

@@ -1,5 +1,6 @@
-//! Hostile receivers, all at once, beside healthy ones: each attempt ends in
-//! time and in its class, memory is bounded, and the healthy do not notice.
+//! Hostile receivers, all at once, beside healthy ones. Each attempt ends in
+//! time and in its class. Memory is bounded, and the healthy tenants' records are
+//! not late.
 
 mod cases;
 mod plain_reader;
@@ -25,25 +26,26 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Records for each hostile tenant.
 const RECORDS: usize = 3;
 const ATTEMPTS: usize = 2;
-/// Tenants whose names hang, beside those of the table.
+/// Tenants whose host names hang, in addition to the table.
 const HANGING_NAMES: usize = 40;
 const HEALTHY: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
-/// Between two records of the healthy tenants together.
+/// Interval between two records of the healthy tenants together.
 const PACE: Duration = Duration::from_millis(10);
-/// How long the healthy ones are alone first, so that they are known to answer.
+/// The healthy tenants first run alone for this time, until they are no longer
+/// untried.
 const ALONE: Duration = Duration::from_secs(1);
-/// Both attempts of the slowest and the wait between them.
+/// Both attempts of the slowest receiver, and the wait between them.
 const BESIDE: Duration = Duration::from_secs(13);
-/// The one that takes all of a core, its own and the service's, for as long as
-/// it may: after the others, which would wait for a core and not for an answer.
+/// The receiver that takes a whole core, on its side and on the service's. It
+/// runs after the others, which would wait for a core and not for an answer.
 const FLOOD: &str = "1xx without end, as fast as they are taken";
 const TIMEOUT_MS: u64 = 5_000;
 const LATE_MAX_MS: u64 = 200;
 const MEMORY_MAX_KIB: u64 = 200 * 1_000_000 / 1_024;
-/// The healthy tenants' p99 behind a consumer that only reads and commits: so
-/// nothing counts that the broker or the machine takes from both. One receiver
-/// that held the others up would do so for its 5 s; on a quiet machine the p99
-/// from publishing to POST stays below 100 ms, and this well below that.
+/// The healthy tenants' p99 behind a consumer that only reads and commits. So
+/// delays of the broker or the machine, which hit both, do not count. A receiver
+/// that delays the others does so for its 5 s. On an idle machine the p99 from
+/// publishing to POST is below 100 ms, and this difference is far below that.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
 
 #[test]
@@ -58,24 +60,24 @@ fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
     scene.allow_networks = "127.0.0.1/32";
     let trap = TcpListener::bind("127.0.0.2:0").expect("loopback");
     let authority = Authority::new();
-    let theatre = Theatre::open(&authority, trap.local_addr().expect("it is bound"));
+    let receivers = Receivers::open(&authority, trap.local_addr().expect("it is bound"));
     for tenant in HEALTHY {
-        // By a name, so that lookups that hang would be noticed.
+        // By host name, so that the test notices lookups that hang.
         let url = scene
             .receiver
             .url(tenant)
             .replace("127.0.0.1", "right.test");
         scene.tenant_with(tenant, Behaviour::Ok, &serde_json::json!({ "url": url }));
     }
-    for (case, playing) in &theatre.playing {
+    for (case, playing) in &receivers.playing {
         let url = case
             .url
             .replace("{port}", &playing.address.port().to_string());
-        let url = url.replace("{trap}", &theatre.trap.port().to_string());
+        let url = url.replace("{trap}", &receivers.trap.port().to_string());
         scene.tenant_with(case.name, Behaviour::Ok, &serde_json::json!({ "url": url }));
     }
     let names = NameServer::start(HashMap::from_iter(ZONES.iter().copied()));
-    let ca = scene.file("ca.pem", &theatre.pem);
+    let ca = scene.file("ca.pem", &receivers.pem);
     let ca = ca.to_str().expect("the build directory is UTF-8");
     let ringback = scene.start_with_names("a", &["--ca-file", ca], &names.resolv_conf());
     let ringback = ringback.ready();
@@ -83,25 +85,25 @@ fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
     publish_healthy(&mut scene, ALONE);
     let reader = PlainReader::start(scene.broker, &scene.topic);
     let stalls = Stalls::watch(ringback.pid());
-    publish_hostile(&scene, &theatre, |name| name != FLOOD);
+    publish_hostile(&scene, &receivers, |name| name != FLOOD);
     let beside_table = publish_healthy(&mut scene, BESIDE);
-    // Not for the flood: its threads have each other to wait for.
+    // Not during the flood: there the threads wait for each other.
     let stall = stalls.longest();
-    let floods = theatre.playing.iter().filter(|(c, _)| c.name == FLOOD);
+    let floods = receivers.playing.iter().filter(|(c, _)| c.name == FLOOD);
     assert_eq!(floods.count(), 1, "{FLOOD}");
-    publish_hostile(&scene, &theatre, |name| name == FLOOD);
+    publish_hostile(&scene, &receivers, |name| name == FLOOD);
     let beside_flood = publish_healthy(&mut scene, BESIDE);
-    let hostile = theatre.playing.len() * RECORDS;
+    let hostile = receivers.playing.len() * RECORDS;
     let read = reader.stop(hostile + scene.ledger.len());
     for published in [beside_table, beside_flood] {
         check_healthy(&scene, &published, &read);
     }
-    check_ends(&scene, &theatre, &ringback);
+    check_ends(&scene, &receivers, &ringback);
     check_durations(&ringback, stall);
     let peak = memory_peak_kib(&ringback);
     println!("memory at most {} MB", peak * 1_024 / 1_000_000);
     assert!(peak < MEMORY_MAX_KIB, "{peak} KiB of memory");
-    trap.set_nonblocking(true).expect("a socket of ours");
+    trap.set_nonblocking(true).expect("an open socket");
     assert!(
         trap.accept().is_err(),
         "an address that is not permitted was connected to"
@@ -111,9 +113,10 @@ fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
     ringback.drain();
 }
 
-/// What this machine, busy with other tests, takes at worst: how much later than
-/// asked it wakes a thread of ours, and for how long within [`Stalls::WINDOW`]
-/// one of the service's threads that make attempts waits for a core.
+/// The longest stall of this machine, which is busy with other tests. It is the
+/// larger of two times. One is how late the machine wakes a thread of this test.
+/// The other is how long, within [`Stalls::WINDOW`], a thread that makes attempts
+/// waits for a core.
 struct Stalls {
     over: Arc<AtomicBool>,
     thread: JoinHandle<Duration>,
@@ -124,13 +127,13 @@ impl Stalls {
 
     fn watch(pid: u32) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&over);
+        let ended = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
             let nap = Duration::from_millis(10);
             let threads = attempting_threads(pid);
             let mut longest = Duration::ZERO;
             let mut waited = VecDeque::new();
-            while !told.load(Ordering::Relaxed) {
+            while !ended.load(Ordering::Relaxed) {
                 let asleep = Instant::now();
                 std::thread::park_timeout(nap);
                 let late = asleep.elapsed().saturating_sub(nap);
@@ -155,23 +158,23 @@ impl Stalls {
     }
 }
 
-/// The service's threads that make attempts: its first, and those for tenants
-/// that are not known to answer.
+/// Returns the service's threads that make attempts: its first thread, and the
+/// threads for untried and failing tenants.
 fn attempting_threads(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the service runs");
     let names = tasks.filter_map(|task| task.ok()?.file_name().into_string().ok());
     let threads = names.filter_map(|name| name.parse().ok());
     let makes_attempts = |thread: &u32| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/comm"));
-        *thread == pid || name.is_ok_and(|name| name.trim() == "attempts apart")
+        *thread == pid || name.is_ok_and(|name| name.starts_with("attempts "))
     };
     let found: Vec<u32> = threads.filter(makes_attempts).collect();
     assert!(found.len() > 1, "both kinds of threads are found");
     found
 }
 
-/// For how long a thread of a process was ready to run and did not; nothing once
-/// it has ended.
+/// Returns how long a thread of a process has waited for a core; zero once it has
+/// ended.
 ///
 /// Source: Linux, Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`.
 fn waited_for_core(pid: u32, thread: u32) -> Duration {
@@ -183,25 +186,25 @@ fn waited_for_core(pid: u32, thread: u32) -> Duration {
     Duration::from_nanos(waited.expect("time waited is the second number"))
 }
 
-/// The receivers, until dropped. Those that do as they should have a thread of
-/// their own: the others at work as fast as they can would make them late. Nor
-/// do those take a core from the service, as they would not on their machines.
-struct Theatre {
+/// The receivers, until dropped. Well-behaved receivers have a thread of their
+/// own, which the hostile ones do not delay. Hostile receivers run at a lower
+/// priority, so that they take no core from the service.
+struct Receivers {
     playing: Vec<(&'static Case, Playing)>,
     trap: SocketAddr,
     pem: String,
     _runtimes: [tokio::runtime::Runtime; 2],
 }
 
-impl Theatre {
+impl Receivers {
     fn open(authority: &Authority, trap: SocketAddr) -> Self {
         let runtime = |nice: i32| {
             tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .enable_all()
                 .on_thread_start(move || {
-                    // Linux takes it for the calling thread alone.
-                    setpriority_process(None, nice).expect("a thread may be nicer");
+                    // On Linux this applies to the calling thread alone.
+                    setpriority_process(None, nice).expect("a thread may lower its priority");
                 })
                 .build()
                 .expect("a runtime can be made")
@@ -226,9 +229,9 @@ impl Theatre {
     }
 }
 
-/// Publishes the records of these of the hostile tenants.
-fn publish_hostile(scene: &Scene<'_>, theatre: &Theatre, these: impl Fn(&str) -> bool) {
-    for (at, (case, _)) in theatre.playing.iter().enumerate() {
+/// Publishes the records of the hostile tenants that `these` selects.
+fn publish_hostile(scene: &Scene<'_>, receivers: &Receivers, these: impl Fn(&str) -> bool) {
+    for (at, (case, _)) in receivers.playing.iter().enumerate() {
         for n in (0..RECORDS).filter(|_| these(case.name)) {
             let id = format!("{at}-{n}");
             let value = sample::record(&id, case.name);
@@ -237,13 +240,13 @@ fn publish_hostile(scene: &Scene<'_>, theatre: &Theatre, these: impl Fn(&str) ->
     }
 }
 
-/// Publishes to the healthy tenants for so long, until all is delivered: when
-/// each record was published, epoch us.
+/// Publishes to the healthy tenants for this time, and waits until all records
+/// are delivered. Returns when each record was published, in epoch microseconds.
 fn publish_healthy(scene: &mut Scene<'_>, span: Duration) -> HashMap<String, u64> {
-    let began = Instant::now();
+    let started = Instant::now();
     let mut published = HashMap::new();
-    let mut next = began;
-    while began.elapsed() < span {
+    let mut next = started;
+    while started.elapsed() < span {
         let tenant = HEALTHY[published.len() % HEALTHY.len()];
         let id = format!("healthy-{}", scene.ledger.len());
         let at = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -256,7 +259,8 @@ fn publish_healthy(scene: &mut Scene<'_>, span: Duration) -> HashMap<String, u64
     published
 }
 
-/// The healthy tenants' records are hardly later than the plain reader's.
+/// Checks that the healthy tenants' records are hardly later than the plain
+/// reader's.
 fn check_healthy(scene: &Scene<'_>, published: &HashMap<String, u64>, read: &HashMap<String, u64>) {
     let posts = scene.receiver.posts();
     let posted = |id: &str| posts[id][0].at_us;
@@ -276,9 +280,9 @@ fn check_healthy(scene: &Scene<'_>, published: &HashMap<String, u64>, read: &Has
     assert!(behind <= BEHIND_MAX, "p99 {behind:?} behind a plain reader");
 }
 
-/// Every record ends once, in one of its case's classes.
-fn check_ends(scene: &Scene<'_>, theatre: &Theatre, ringback: &Ringback) {
-    let hostile = (theatre.playing.len() * RECORDS) as u64;
+/// Checks that every record ends once, in one of its case's classes.
+fn check_ends(scene: &Scene<'_>, receivers: &Receivers, ringback: &Ringback) {
+    let hostile = (receivers.playing.len() * RECORDS) as u64;
     let healthy = scene.ledger.len() as u64;
     ringback.until("every hostile record to end", |metrics| {
         metrics.disposed("delivered") + metrics.disposed("dead_lettered") == hostile + healthy
@@ -289,7 +293,7 @@ fn check_ends(scene: &Scene<'_>, theatre: &Theatre, ringback: &Ringback) {
         classes.insert(id, found.header("ringback-error").to_owned());
     }
     let mut wrong = Vec::new();
-    for (at, (case, playing)) in theatre.playing.iter().enumerate() {
+    for (at, (case, playing)) in receivers.playing.iter().enumerate() {
         for n in 0..RECORDS {
             let class = classes.get(&format!("{at}-{n}"));
             let class = class.map_or("delivered", String::as_str);
@@ -297,7 +301,7 @@ fn check_ends(scene: &Scene<'_>, theatre: &Theatre, ringback: &Ringback) {
                 wrong.push(format!("{}: {class}, not {:?}", case.name, case.ends));
             }
         }
-        // Also where a connection broke: nothing is sent twice for one attempt.
+        // Also where a connection broke: an attempt never sends twice.
         let most = match case.ends {
             ["delivered"] => RECORDS,
             _ => RECORDS * ATTEMPTS,
@@ -309,8 +313,8 @@ fn check_ends(scene: &Scene<'_>, theatre: &Theatre, ringback: &Ringback) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// No failed attempt took longer than the deadline and a little, but for what
-/// the machine, busy with other tests, took from everybody.
+/// Checks that no failed attempt took longer than the deadline, a tolerance and
+/// the machine's longest stall.
 fn check_durations(ringback: &Ringback, stall: Duration) {
     let late_max_ms = LATE_MAX_MS + stall.as_millis() as u64;
     let log = ringback.log();
@@ -326,7 +330,7 @@ fn check_durations(ringback: &Ringback, stall: Duration) {
         lines += 1;
     }
     println!(
-        "{lines} failed attempts in the log, the longest {longest} ms; the machine took {stall:?}"
+        "{lines} failed attempts in the log, the longest {longest} ms; longest stall {stall:?}"
     );
     assert!(
         longest >= TIMEOUT_MS - LATE_MAX_MS,
@@ -338,6 +342,9 @@ fn memory_peak_kib(ringback: &Ringback) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", ringback.pid()));
     let status = status.expect("it runs");
     let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    let peak = peak.expect("Linux tells it").trim().trim_end_matches(" kB");
+    let peak = peak
+        .expect("Linux reports it")
+        .trim()
+        .trim_end_matches(" kB");
     peak.parse().expect("a number")
 }

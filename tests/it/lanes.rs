@@ -1,4 +1,4 @@
-//! One tenant's trouble is its own.
+//! A failing tenant costs the others nothing.
 
 use crate::support::process;
 use crate::support::receiver::{Behaviour, Keep, Receiver};
@@ -35,7 +35,7 @@ fn a_hanging_tenant_diverts_and_costs_the_others_nothing() {
     });
     ringback.until("a divert", |metrics| metrics.disposed("diverted") > 0);
     let hanging = scene.receiver.count() - 400;
-    assert!(hanging < FLOOD, "the healthy ones waited for the flood");
+    assert!(hanging < FLOOD, "the healthy tenants waited for the flood");
 
     scene.receiver.behave("hangs", Behaviour::Ok);
     scene.until_settled();
@@ -43,15 +43,16 @@ fn a_hanging_tenant_diverts_and_costs_the_others_nothing() {
     ringback.drain();
 }
 
-/// Each at an address of its own, whose connection nobody uses again.
+/// Each tenant has its own address, whose connection is not used again.
 #[test]
-fn a_crowd_of_tenants_takes_neither_sockets_nor_series() {
-    const CROWD: usize = 3_000;
+fn many_tenants_take_neither_sockets_nor_series() {
+    const TENANTS: usize = 3_000;
     const IN_FLIGHT_MAX: usize = 64;
-    /// What `src/http/pool.rs` leaves open, and what Kafka, pages and names may take.
+    /// Limit of idle connections in `src/http/pool.rs`.
     const POOL_MAX: usize = 1_024;
+    /// Sockets of Kafka, the pages and name lookups.
     const OTHERS_MAX: usize = 64;
-    let mut scene = Scene::new("crowd", Plan::default());
+    let mut scene = Scene::new("many-tenants", Plan::default());
     scene.receiver = Receiver::start_at("0.0.0.0:0", Keep::All);
     let port = scene.receiver.port();
     let name = |n: usize| format!("t{n}");
@@ -59,20 +60,20 @@ fn a_crowd_of_tenants_takes_neither_sockets_nor_series() {
         let url = format!("http://127.1.{}.{}:{port}/t/t{n}", n / 250, 1 + n % 250);
         (name(n), serde_json::json!({ "url": url }))
     };
-    let tenants: BTreeMap<_, _> = (0..CROWD).map(entry).collect();
+    let tenants: BTreeMap<_, _> = (0..TENANTS).map(entry).collect();
     scene.write_tenants_text(&serde_json::to_string(&tenants).expect("plain JSON"));
     let in_flight_max = IN_FLIGHT_MAX.to_string();
     let ringback = scene
         .start("a", &["--in-flight-max", &in_flight_max])
         .ready();
-    // A connection is kept from the second record on, of a tenant that is known
-    // to answer.
+    // A connection is kept from a tenant's second record on, once the tenant has
+    // answered.
     let mut most = 0;
     for round in 1..=2 {
-        (0..CROWD).for_each(|n| scene.publish(&name(n), 1));
-        wait::until("the crowd's records", || {
+        (0..TENANTS).for_each(|n| scene.publish(&name(n), 1));
+        wait::until("the records of all tenants", || {
             most = most.max(process::sockets(ringback.pid()));
-            scene.receiver.successes() == round * CROWD
+            scene.receiver.successes() == round * TENANTS
         });
     }
     assert!(

@@ -1,5 +1,5 @@
-//! The operators' pages: what a person sees of them in a browser, and what
-//! those who misuse them cannot do to deliveries.
+//! The operators' pages: a person reads them in a browser, and their misuse does
+//! not harm deliveries.
 
 use crate::support::browser::Browser;
 use crate::support::receiver::Behaviour;
@@ -12,7 +12,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-/// Names that a page must show and not obey.
+/// Names that a page must show as text.
 const HOSTILE: [&str; 4] = [
     "<script>document.title='taken'</script>",
     "\"><img src=x onerror=\"document.title='taken'\">",
@@ -20,8 +20,8 @@ const HOSTILE: [&str; 4] = [
     "长名字𠀀-unbroken-unbroken-unbroken-unbroken-unbroken-unbroken-unbroken-unbroken-unbroken",
 ];
 
-/// A page is as wide as a window where nothing makes it wider, and a phone then
-/// shows it without moving sideways.
+/// The pixels by which a page is wider than its window. With none, a phone shows
+/// the page without scrolling sideways.
 const OVERFLOW: &str = "return document.documentElement.scrollWidth - window.innerWidth";
 
 fn open(browser: &Browser, ringback: &Ringback) {
@@ -29,7 +29,7 @@ fn open(browser: &Browser, ringback: &Ringback) {
 }
 
 #[test]
-fn a_person_reads_the_page_on_a_desktop_and_on_a_phone_whatever_tenants_are_called() {
+fn a_person_reads_the_page_on_desktop_and_phone_whatever_the_tenants_names() {
     let plan = Plan {
         delays: "1h",
         attempts: 2,
@@ -51,7 +51,7 @@ fn a_person_reads_the_page_on_a_desktop_and_on_a_phone_whatever_tenants_are_call
     wait::until("all records to wait", || {
         let (_, text) = http::get(ringback.port(), "/statusz").expect("/statusz answers");
         let state: Value = serde_json::from_str(&text).expect("JSON");
-        // More by the markers of the transactions that moved them.
+        // The transactions' markers count as waiting too.
         let waiting = state["delays"][0]["waiting"].as_u64();
         state["tenants"]["failing"] == HOSTILE.len()
             && waiting.is_some_and(|waiting| waiting >= 3 * HOSTILE.len() as u64)
@@ -71,7 +71,7 @@ fn a_person_reads_the_page_on_a_desktop_and_on_a_phone_whatever_tenants_are_call
         }
         assert_eq!(browser.eval("return document.title"), "ringback page-0");
         let foreign = "return document.querySelectorAll('script, img, link, #taken').length";
-        assert_eq!(browser.eval(foreign), 0, "nothing of a name became markup");
+        assert_eq!(browser.eval(foreign), 0, "no part of a name became markup");
         let loaded = "return performance.getEntriesByType('resource')\
                       .filter(r => !r.name.endsWith('/favicon.ico')).length";
         assert_eq!(browser.eval(loaded), 0, "the page needs nothing else");
@@ -91,11 +91,11 @@ fn a_busy_port_ends_the_start_and_is_named() {
     let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     arguments.extend(["--listen", &listen]);
     let done = crate::support::ringback::output(&arguments);
-    let told = String::from_utf8_lossy(&done.stderr);
-    assert_eq!(done.status.code(), Some(1), "{told}");
+    let error = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{error}");
     assert!(
-        told.contains(&format!("cannot listen on '{listen}'")),
-        "{told}"
+        error.contains(&format!("cannot listen on '{listen}'")),
+        "{error}"
     );
     first.drain();
 }
@@ -108,7 +108,8 @@ fn connect(port: u16) -> TcpStream {
     TcpStream::connect(("127.0.0.1", port)).expect("it listens")
 }
 
-/// Readers who ask for the page and do not read it, more than have a place.
+/// Requests the page on more connections than the service accepts, and does not
+/// read it.
 fn read_slowly(port: u16) {
     let ask = |_| {
         let mut stream = connect(port);
@@ -118,7 +119,7 @@ fn read_slowly(port: u16) {
     drop((0..SLOW_READERS).map(ask).collect::<Vec<_>>());
 }
 
-/// Requests that are none.
+/// Sends bytes that are no valid request.
 fn send_broken(port: u16) {
     let broken: [&[u8]; 5] = [
         b"\x16\x03\x01\x02\x00\x01\x00\x01",
@@ -129,7 +130,7 @@ fn send_broken(port: u16) {
     ];
     for bytes in broken.into_iter().cycle().take(BROKEN_REQUESTS) {
         let mut stream = connect(port);
-        // It may be cut before all is written, or not be answered.
+        // The service may close early, or not answer.
         let (Ok(()) | Err(_)) = stream.write_all(bytes);
         let patience = Duration::from_millis(20);
         stream.set_read_timeout(Some(patience)).expect("not zero");
@@ -137,7 +138,7 @@ fn send_broken(port: u16) {
     }
 }
 
-/// As many scrapes a second as the machine can.
+/// Scrapes as fast as the machine can.
 fn scrape(port: u16) {
     for _ in 0..SCRAPES {
         let (status, _) = http::get(port, "/metrics").expect("a scrape is answered");
@@ -146,7 +147,7 @@ fn scrape(port: u16) {
 }
 
 #[test]
-fn deliveries_notice_nothing_of_those_who_misuse_the_pages() {
+fn misuse_of_the_pages_does_not_harm_deliveries() {
     const RECORDS: usize = 2_000;
     let mut scene = Scene::new("misuse", Plan::default());
     scene.tenant("t", Behaviour::Ok);

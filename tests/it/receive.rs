@@ -1,5 +1,5 @@
-//! `ringback receive`, as the tenant of a running service and against what no
-//! service would send.
+//! `ringback receive`, as the tenant of a running service, and against requests
+//! that no service sends.
 
 use crate::support::process::Process;
 use crate::support::receiver::Behaviour;
@@ -18,7 +18,7 @@ use std::time::Duration;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// A running `ringback receive`, with what it prints in files.
+/// A running `ringback receive`. Its two outputs go to files.
 struct Tenant {
     process: Process,
     port: u16,
@@ -33,7 +33,7 @@ impl Tenant {
         let listen = format!("127.0.0.1:{port}");
         let all = [&["receive", "--listen", &listen], arguments].concat();
         let all: Vec<String> = all.iter().map(|&a| a.to_owned()).collect();
-        // The shell parts the two outputs, and becomes the program.
+        // The shell separates the two outputs, and becomes the program.
         let mut command = Command::new("sh");
         let program = ringback::command(&all);
         let script = r#"exec "$0" "$@" >"$SHOWN""#;
@@ -56,7 +56,7 @@ impl Tenant {
         fs::read_to_string(&self.shown).expect("it prints UTF-8")
     }
 
-    /// Its JSON lines so far; the last may not be whole yet.
+    /// Returns its whole JSON lines so far.
     fn lines(&self) -> Vec<Value> {
         let text = self.text();
         let whole = text.split_inclusive('\n').filter(|l| l.ends_with('\n'));
@@ -77,7 +77,7 @@ impl Tenant {
         json!({ "url": url, "secrets": [SECRET] })
     }
 
-    /// Sends bytes and returns the status of what comes back, if anything.
+    /// Sends bytes. Returns the status of the answer, if there is one.
     fn send(&self, bytes: &[u8]) -> Option<u16> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
         stream.write_all(bytes).expect("it reads");
@@ -97,7 +97,7 @@ impl Tenant {
         self.send(&[head.as_bytes(), body].concat())
     }
 
-    /// Ends it; the last line that it said on standard error.
+    /// Ends it. Returns its last line on standard error.
     #[track_caller]
     fn end(mut self) -> String {
         self.process.signal(Signal::TERM);
@@ -153,7 +153,7 @@ fn each_attempt_is_one_line_verified_and_counted() {
 }
 
 #[test]
-fn a_wrong_secret_is_told_and_nothing_of_it_is_printed() {
+fn a_wrong_secret_is_reported_and_no_secret_is_printed() {
     let wrong = Tenant::start("receive-wrong", &[], Some(OTHER));
     let mut scene = Scene::new("receive-wrong", Plan::default());
     scene.tenant_with(EXAMPLE_TENANT, Behaviour::Ok, &wrong.settings());
@@ -175,7 +175,7 @@ fn a_wrong_secret_is_told_and_nothing_of_it_is_printed() {
 }
 
 #[test]
-fn a_sender_that_does_not_wait_is_told() {
+fn a_sender_that_does_not_wait_is_reported() {
     let silent = Tenant::start("receive-silent", &["--silent"], None);
     let mut scene = Scene::new("receive-silent", Plan::default());
     scene.tenant_with(EXAMPLE_TENANT, Behaviour::Ok, &silent.settings());
@@ -201,7 +201,7 @@ fn bodies_that_are_no_callback_are_shown_and_answered() {
     let huge = vec![b' '; 17 * 1024 * 1024];
     for (body, status, shown) in [
         (&b""[..], 200, "empty"),
-        (b"\x1b[2J\x1b]0;owned\x07", 200, "not_json"),
+        (b"\x1b[2J\x1b]0;taken\x07", 200, "not_json"),
         (b"{\"data\":\"\xff\xfe\"}", 200, "not_utf8"),
         (b"[{\"data\":{}}]", 200, "not_callback"),
         (&large, 200, "not_json"),
@@ -212,7 +212,7 @@ fn bodies_that_are_no_callback_are_shown_and_answered() {
         let answered = tenant.post(body);
         let line = tenant.lines_of(before + 1).pop().expect("one more");
         assert_eq!(line["body"], shown);
-        // The rest of what is too large is not read, which may look like a reset.
+        // The rest of a too large body is not read, which may look like a reset.
         if status != 413 {
             assert_eq!((answered, &line["answer"]), (Some(status), &json!(status)));
             assert_eq!(line["bytes"], body.len());
@@ -244,14 +244,14 @@ fn bodies_that_are_no_callback_are_shown_and_answered() {
         .zip(["no end after 6 s", "the connection ended"])
     {
         assert_eq!(line["body"], "incomplete");
-        let told = line["detail"].as_str().unwrap_or_default();
-        assert!(told.contains(detail), "{line}");
+        let found = line["detail"].as_str().unwrap_or_default();
+        assert!(found.contains(detail), "{line}");
     }
     tenant.end();
 }
 
 #[test]
-fn whoever_stops_reading_ends_it() {
+fn it_ends_when_its_output_has_no_reader() {
     let port = ports::free();
     let listen = format!("127.0.0.1:{port}");
     let arguments = ["receive", "--listen", &listen].map(str::to_owned);

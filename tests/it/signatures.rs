@@ -12,7 +12,7 @@ const NEW: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl+Q8p0tE7";
 
-/// What an official library says of each request, a line for each.
+/// Returns an official library's verdict on each request, one line each.
 fn verified(program: &str, script: &str, path: (&str, &str), requests: &[Value]) -> Vec<String> {
     let verifiers = workspace::target().join("verifiers");
     let library = verifiers.join(path.1);
@@ -54,7 +54,7 @@ fn request(post: &Post, secret: &str) -> Value {
 #[test]
 fn official_libraries_verify_every_attempt_with_the_old_and_the_new_secret() {
     let plan = Plan {
-        // So that the second attempt has a timestamp of its own.
+        // More than 1 s, so that the second attempt has a different timestamp.
         delays: "1100ms",
         ..Plan::default()
     };

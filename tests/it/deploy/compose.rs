@@ -1,7 +1,7 @@
-//! docker-compose.yml: taken by compose's own client, and its services told of
-//! ringback what is true.
+//! docker-compose.yml: compose's own client accepts it, and its services fit
+//! ringback.
 
-use super::{at, documents, read, repository, run, texts, told};
+use super::{at, documents, read, repository, run, stdout_of, texts};
 use crate::support::broker::Broker;
 use crate::support::process::Process;
 use crate::support::receiver::Behaviour;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The file as compose reads it, merges and defaults done.
+/// The file as compose reads it, with merges and defaults.
 static COMPOSE: LazyLock<Value> = LazyLock::new(|| {
     let file = repository("docker-compose.yml");
     let has_plugin = Command::new("docker").args(["compose", "version"]).output();
@@ -24,7 +24,7 @@ static COMPOSE: LazyLock<Value> = LazyLock::new(|| {
         _ => Command::new("docker-compose"),
     };
     client.arg("-f").arg(file).arg("config");
-    documents(&told(&mut client, "")).remove(0)
+    documents(&stdout_of(&mut client, "")).remove(0)
 });
 
 fn services() -> &'static Map<String, Value> {
@@ -33,14 +33,14 @@ fn services() -> &'static Map<String, Value> {
         .expect("services have names")
 }
 
-/// The command of a health check, without its `CMD`.
+/// Returns the command of a health check, without its `CMD`.
 fn check(service: &str) -> Vec<String> {
     let test = texts(at(&services()[service], "/healthcheck/test"));
-    assert_eq!(test[0], "CMD", "{service}: no shell is needed, or there");
+    assert_eq!(test[0], "CMD", "{service}: the image has no shell");
     test[1..].iter().map(|&word| word.to_owned()).collect()
 }
 
-/// Whether it succeeds, once it has had the time that it needs.
+/// Waits until the program succeeds or fails as expected.
 #[track_caller]
 fn becomes(expected: bool, program: &str, arguments: &[String]) {
     wait::until(
@@ -76,7 +76,7 @@ fn images_are_pinned_ports_are_local_and_nothing_is_secret() {
 }
 
 #[test]
-fn what_services_mount_is_there_and_what_they_wait_for_can_say_that_it_is_well() {
+fn mounted_files_exist_and_services_wait_for_services_with_a_health_check() {
     let ends = ["topics"];
     for (name, service) in services() {
         for volume in service["volumes"].as_array().into_iter().flatten() {
@@ -101,7 +101,7 @@ fn what_services_mount_is_there_and_what_they_wait_for_can_say_that_it_is_well()
                 "service_healthy"
             };
             assert_eq!(condition, expected, "{name} waits for {other}");
-            // Ringback's own check is in the image.
+            // Ringback's check is in the image.
             if !ended && other != "ringback" {
                 check(other);
             }
@@ -143,7 +143,7 @@ fn what_services_mount_is_there_and_what_they_wait_for_can_say_that_it_is_well()
 }
 
 #[test]
-fn ringbacks_settings_and_tenants_are_taken() {
+fn ringback_accepts_its_settings_and_tenants() {
     let service = &services()["ringback"];
     let mut command = ringback::command(&["check-config".to_owned()]);
     for (name, value) in at(service, "/environment")
@@ -156,8 +156,8 @@ fn ringbacks_settings_and_tenants_are_taken() {
         "RINGBACK_TENANTS",
         repository("deploy/compose/tenants.json"),
     );
-    told(&mut command, "");
-    // Drained by default, and a little, before Docker kills.
+    stdout_of(&mut command, "");
+    // The default drain timeout and some more, before Docker kills.
     assert_eq!(at(service, "/stop_grace_period"), "15s");
     let tenants: Value = serde_json::from_str(&read("deploy/compose/tenants.json")).expect("JSON");
     for (tenant, settings) in tenants.as_object().expect("they have names") {
@@ -180,7 +180,7 @@ fn ringbacks_settings_and_tenants_are_taken() {
 }
 
 #[test]
-fn the_topics_are_made_and_kafkas_check_asks_the_broker() {
+fn the_topics_are_created_and_kafkas_check_asks_the_broker() {
     let broker = Broker::shared();
     let command = texts(at(&services()["topics"], "/command"));
     let more = ["--topic", "it-compose", "--brokers", broker.address()];
@@ -193,7 +193,7 @@ fn the_topics_are_made_and_kafkas_check_asks_the_broker() {
     assert_eq!(broker.partitions("it-compose"), 6);
     assert_eq!(broker.partitions("it-compose.dead-letter"), 6);
 
-    // The image's script starts the class that the tests' broker has too.
+    // The image's script starts a class that the tests' broker has too.
     let check = check("kafka");
     assert_eq!(check[0], "/opt/kafka/bin/kafka-topics.sh");
     let listed = broker.topics(
@@ -230,7 +230,7 @@ fn the_tenants_check_asks_the_receiver() {
         let program = env!("CARGO_BIN_EXE_ringback");
         assert!(
             !run(Command::new(program).args(&check), "").status.success(),
-            "nobody listens"
+            "no listener yet"
         );
         let receiver = Process::start(tenant, &mut ringback::command(&command), &log);
         becomes(true, program, &check);
@@ -238,9 +238,9 @@ fn the_tenants_check_asks_the_receiver() {
     }
 }
 
-/// Those of Prometheus, Alertmanager and Grafana ask a page for its status.
+/// The checks of Prometheus, Alertmanager and Grafana ask a page for its status.
 #[test]
-fn a_page_is_asked_with_what_their_images_have() {
+fn the_checks_ask_a_page_with_programs_of_their_images() {
     let mut scene = Scene::new("compose-pages", Plan::default());
     scene.tenant("t", Behaviour::Ok);
     let ringback = scene.run("a");
@@ -253,23 +253,24 @@ fn a_page_is_asked_with_what_their_images_have() {
         let check = check(service);
         let asked = format!("http://127.0.0.1:{port}{page}");
         assert_eq!(check.last(), Some(&asked));
-        // Of these only the program and its options are asked here, on a page
-        // of ours; the first two are asked whole where they run.
-        let ours = |page: &str| {
+        // Here the check's program and options are tried, on a page of ringback.
+        // The checks of the first two services have tests of their own.
+        let on_ringback = |page: &str| {
             let mut check = check.clone();
             *check.last_mut().expect("it has words") =
                 format!("http://127.0.0.1:{}{page}", ringback.port());
             check
         };
-        let well = ours("/healthz");
+        let well = on_ringback("/healthz");
         becomes(true, &well[0], &well[1..]);
-        let missing = ours("/no-such-page");
+        let missing = on_ringback("/no-such-page");
         becomes(false, &missing[0], &missing[1..]);
     }
     ringback.drain();
 }
-/// Prometheus and Alertmanager as the compose file starts them, by their
-/// programs of Debian.
+
+/// Starts Prometheus and Alertmanager as the compose file does, from Debian's
+/// packages.
 #[test]
 fn prometheus_and_alertmanager_are_ready_by_their_checks() {
     let programs = workspace::target().join("monitoring/usr/bin");
@@ -303,7 +304,7 @@ fn prometheus_and_alertmanager_are_ready_by_their_checks() {
             .replace("9090", &port.to_string())
             .replace("9093", &port.to_string());
         let asked = run(Command::new(&check[0]).args(&check[1..]), "");
-        assert!(!asked.status.success(), "nobody listens");
+        assert!(!asked.status.success(), "no listener yet");
         let log = directory.join(format!("{service}.log"));
         let process = Process::start(service, &mut command, &log);
         becomes(true, &check[0], &check[1..]);

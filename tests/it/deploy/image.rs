@@ -1,6 +1,7 @@
-//! The Dockerfile: linted, and all that it builds from is in its context.
+//! The Dockerfile: it passes the linter, and its context has every file that the
+//! build needs.
 
-use super::{read, repository, told, tool};
+use super::{read, repository, stdout_of, tool};
 use crate::support::receiver::Behaviour;
 use crate::support::scene::{Plan, Scene};
 use crate::support::{ringback, workspace};
@@ -8,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The instructions of a kind, each with its words.
+/// Returns the instructions of a kind, each with its words.
 fn instructions(kind: &str) -> Vec<Vec<String>> {
     let file = read("deploy/Dockerfile").replace("\\\n", " ");
     let lines = file.lines().filter_map(|line| line.strip_prefix(kind));
@@ -18,7 +19,7 @@ fn instructions(kind: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What is copied from the repository.
+/// Returns the paths that the image copies from the repository.
 fn sources() -> Vec<String> {
     let copied = instructions("COPY")
         .into_iter()
@@ -33,7 +34,7 @@ fn sources() -> Vec<String> {
 
 #[test]
 fn the_linter_finds_nothing() {
-    told(tool("hadolint").arg(repository("deploy/Dockerfile")), "");
+    stdout_of(tool("hadolint").arg(repository("deploy/Dockerfile")), "");
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn cargo_and_the_sources_find_all_they_need_in_the_context() {
+fn the_context_has_every_file_that_the_build_needs() {
     let context = workspace::directory("image-context");
     for source in sources() {
         copy(&repository(&source), &context.join(&source));
@@ -90,10 +91,10 @@ fn cargo_and_the_sources_find_all_they_need_in_the_context() {
         "1",
     ]);
     cargo.current_dir(&context).env_remove("CARGO_TARGET_DIR");
-    told(&mut cargo, "");
+    stdout_of(&mut cargo, "");
     for file in rust_files(&context.join("src")) {
         let text = fs::read_to_string(&file).expect("text");
-        // What only tests include need not be there.
+        // Files that only tests include may be missing.
         let code = text
             .split("#[cfg(test)]\nmod tests {")
             .next()
@@ -112,7 +113,7 @@ fn cargo_and_the_sources_find_all_they_need_in_the_context() {
 }
 
 #[test]
-fn the_image_runs_as_nobody_and_its_check_asks_a_running_service() {
+fn the_image_runs_without_privileges_and_its_check_asks_a_running_service() {
     let from = instructions("FROM");
     for base in &from {
         let (_, tag) = base[0].rsplit_once(':').expect("a pinned base");
@@ -123,7 +124,7 @@ fn the_image_runs_as_nobody_and_its_check_asks_a_running_service() {
     let check = instructions("HEALTHCHECK").remove(0).join(" ");
     assert!(check.ends_with(r#"CMD ["/ringback", "health"]"#), "{check}");
 
-    // Where the service listens, its check finds it by the same setting.
+    // The check finds the service by the service's own setting.
     let mut scene = Scene::new("image-health", Plan::default());
     scene.tenant("t", Behaviour::Ok);
     let ringback = scene.run("a");

@@ -1,8 +1,8 @@
-//! deploy/kubernetes: built by kustomize, valid by Kubernetes' own schemas and
-//! the Prometheus Operator's, without a finding of the linter, and true of the
-//! program.
+//! deploy/kubernetes: kustomize builds it, and it is valid by the schemas of
+//! Kubernetes and of the Prometheus Operator. The linter finds nothing, and it
+//! fits the program.
 
-use super::{at, documents, read, repository, run, texts, told, tool, tools};
+use super::{at, documents, read, repository, run, stdout_of, texts, tool, tools};
 use crate::support::receiver::Behaviour;
 use crate::support::scene::{Plan, Scene};
 use crate::support::{ringback, workspace};
@@ -14,13 +14,13 @@ use std::fs;
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The Kubernetes from which on the preStop's sleep is there without a switch,
-/// and the newest that the schemas have.
+/// The first Kubernetes with preStop's sleep enabled by default, and the newest
+/// that the schemas have.
 const VERSIONS: [&str; 2] = ["1.30", "1.37"];
 
 static BUILT: LazyLock<(String, Vec<Value>)> = LazyLock::new(|| {
     let mut kubectl = tool("kubectl");
-    let yaml = told(
+    let yaml = stdout_of(
         kubectl
             .arg("kustomize")
             .arg(repository("deploy/kubernetes")),
@@ -30,7 +30,7 @@ static BUILT: LazyLock<(String, Vec<Value>)> = LazyLock::new(|| {
     (yaml, documents)
 });
 
-/// The one resource of a kind.
+/// Returns the only resource of a kind.
 #[track_caller]
 fn resource(kind: &str) -> &'static Value {
     let mut found = BUILT.1.iter().filter(|document| document["kind"] == kind);
@@ -62,9 +62,9 @@ fn every_resource_is_valid_by_kubernetes_own_schemas() {
     for version in VERSIONS {
         let mut validate = tool("kubernetes-validate");
         validate.args(["--strict", "-k", version]).args(&files);
-        told(&mut validate, "");
+        stdout_of(&mut validate, "");
     }
-    // The tool does see what is wrong.
+    // The tool does find a wrong key.
     let mut wrong = resource("StatefulSet").clone();
     wrong["spec"]["replica"] = 2.into();
     let file = directory.join("wrong.json");
@@ -82,7 +82,7 @@ fn the_custom_resources_are_valid_by_the_operators_schemas() {
         .filter(|document| is_custom(document))
         .collect();
     assert_eq!(custom.len(), 2);
-    // A module finds its packages beside itself, or above.
+    // A module finds its packages in its own folder or in a parent folder.
     let script = tools().join("custom-resources.mjs");
     let validate = |documents: &[&Value]| {
         let json = serde_json::to_string(documents).expect("plain JSON");
@@ -112,18 +112,18 @@ fn the_linter_for_security_finds_nothing() {
         .args(["--quiet", "--skip-download", "-f"])
         .arg(&file);
     checkov.env("PYTHONPATH", tools().join("python"));
-    let told = told(&mut checkov, "");
+    let report = stdout_of(&mut checkov, "");
     assert!(
-        told.contains("Failed checks: 0, Skipped checks: 4"),
-        "{told}"
+        report.contains("Failed checks: 0, Skipped checks: 4"),
+        "{report}"
     );
 }
 
 #[test]
 fn the_rules_are_those_of_prometheus_word_for_word() {
     let rules = documents(&read("deploy/prometheus/rules.yml")).remove(0);
-    let told = "deploy/kubernetes/prometheus-operator/prometheusrule.yaml says how to renew it";
-    assert_eq!(at(resource("PrometheusRule"), "/spec"), &rules, "{told}");
+    let hint = "deploy/kubernetes/prometheus-operator/prometheusrule.yaml says how to renew it";
+    assert_eq!(at(resource("PrometheusRule"), "/spec"), &rules, "{hint}");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn names_ports_and_labels_fit_together() {
     assert!(read("deploy/Dockerfile").contains(&format!("USER {user}:{user}")));
 }
 
-/// All variables that a pod gets, those of the field references as the pod's name.
+/// Returns all variables of a pod. A field reference has the pod's name as value.
 fn variables() -> BTreeMap<String, String> {
     let plain = at(container(), "/env").as_array().expect("a list").iter();
     let mut all: BTreeMap<String, String> = plain
@@ -186,16 +186,16 @@ fn variables() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_settings_are_known_and_taken_and_the_grace_period_covers_the_drain() {
-    let known = cli::variables();
+fn ringback_accepts_the_settings_and_the_grace_period_covers_the_drain() {
+    let settings = cli::variables();
     let mut command = ringback::command(&["check-config".to_owned()]);
     for (name, value) in variables() {
-        assert!(known.contains(&name), "{name} belongs to no setting");
+        assert!(settings.contains(&name), "{name} belongs to no setting");
         command.env(name, value);
     }
     let tenants = repository("deploy/kubernetes/tenants.json");
     command.env("RINGBACK_TENANTS", &tenants);
-    told(&mut command, "");
+    stdout_of(&mut command, "");
 
     let pod = at(resource("StatefulSet"), "/spec/template/spec");
     let drain = parse_duration(&variables()["RINGBACK_DRAIN_TIMEOUT"]).expect("a duration");
@@ -208,7 +208,7 @@ fn the_settings_are_known_and_taken_and_the_grace_period_covers_the_drain() {
     assert!(grace >= stop + drain.as_secs() + 5, "{grace} s");
     assert_eq!(at(pod, "/enableServiceLinks"), false);
     assert_eq!(texts(at(container(), "/args")), ["run"]);
-    // The tenants file is where the setting says.
+    // The setting names the mounted tenants file.
     let mount = at(container(), "/volumeMounts/0/mountPath")
         .as_str()
         .unwrap_or_default();
@@ -224,7 +224,7 @@ fn the_settings_are_known_and_taken_and_the_grace_period_covers_the_drain() {
 }
 
 #[test]
-fn the_probes_and_the_scrape_ask_pages_that_there_are() {
+fn the_probes_and_the_scrape_ask_existing_pages() {
     let mut scene = Scene::new("kubernetes-probes", Plan::default());
     scene.tenant("t", Behaviour::Ok);
     let ringback = scene.run("a");

@@ -1,4 +1,5 @@
-//! The guides' programs as tenants of a running service, and their shell lines.
+//! The guides' programs as tenants of a running service, and the guides' shell
+//! lines.
 
 use super::{GUIDES, Guide};
 use crate::support::process::Process;
@@ -15,8 +16,8 @@ use std::process::{Command, Output};
 const NEW: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A language of the guides' receivers: the fence, the program that runs it, its
-/// file, and where it looks for the official library, if it needs one.
+/// A language of the guides' receivers: its fence, its program, its file, and the
+/// variable and folder of the official library, if it needs one.
 struct Language {
     fence: &'static str,
     program: &'static str,
@@ -45,7 +46,7 @@ const LANGUAGES: [Language; 3] = [
     },
 ];
 
-/// A receiver of a guide, running.
+/// A running receiver of a guide.
 struct Example {
     tenant: String,
     port: u16,
@@ -81,7 +82,7 @@ impl Example {
         }
     }
 
-    /// Sends a request; the status of the answer.
+    /// Sends a request. Returns the status of the answer.
     fn send(&self, headers: &[(&str, &str)], body: &[u8]) -> u16 {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
         let mut head = format!(
@@ -107,7 +108,7 @@ impl Example {
     }
 }
 
-/// The signed headers of a POST as it was received, with one of them replaced.
+/// Returns the signed headers of a received POST, one of them replaced.
 fn headers<'p>(post: &'p Post, other: Option<(&str, &'p str)>) -> Vec<(&'static str, &'p str)> {
     let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
     let value = |name| match other {
@@ -118,10 +119,10 @@ fn headers<'p>(post: &'p Post, other: Option<(&str, &'p str)>) -> Vec<(&'static 
 }
 
 #[test]
-fn the_receivers_take_what_is_signed_and_refuse_what_was_tampered_with() {
+fn the_receivers_accept_signed_callbacks_and_refuse_tampered_ones() {
     let mut scene = Scene::new("guide", Plan::default());
     let mut examples = Vec::new();
-    // One guide's readers have not changed to the new secret yet.
+    // The first guide's receivers still have the old secret.
     for (guide, secrets) in GUIDES.iter().zip([OLD.to_owned(), format!("{NEW},{OLD}")]) {
         for language in &LANGUAGES {
             let example = Example::start(guide, language, &secrets);
@@ -205,11 +206,11 @@ fn the_receivers_take_what_is_signed_and_refuse_what_was_tampered_with() {
     ringback.drain();
 }
 
-/// A line of shell with the built program first in the path, and with the
-/// guides' port and its own.
+/// Returns a line of shell. The built program is first in its path, and `port`
+/// replaces the guides' port.
 fn shell(text: &str, port: u16) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_ringback"));
-    let folder = program.parent().expect("the program lies in a folder");
+    let folder = program.parent().expect("the program is in a folder");
     let path = std::env::var("PATH").expect("there is a path");
     let mut command = Command::new("sh");
     command.args(["-e", "-c", &text.replace("8080", &port.to_string())]);
@@ -218,7 +219,7 @@ fn shell(text: &str, port: u16) -> Command {
 }
 
 #[track_caller]
-fn told(mut command: Command) -> String {
+fn stdout_of(mut command: Command) -> String {
     let Output {
         status,
         stdout,
@@ -229,7 +230,7 @@ fn told(mut command: Command) -> String {
     String::from_utf8(stdout).expect("text")
 }
 
-/// `ringback receive` as a line of a guide starts it.
+/// Starts `ringback receive` by a line of a guide.
 fn receive(line: &str, name: &str) -> (Process, u16) {
     let port = ports::free();
     let log = workspace::directory("guide-shell").join(name);
@@ -240,7 +241,7 @@ fn receive(line: &str, name: &str) -> (Process, u16) {
 }
 
 #[test]
-fn the_shell_lines_do_what_the_guides_say() {
+fn the_shell_lines_work() {
     for guide in GUIDES.iter() {
         let blocks = guide.blocks("sh");
         let [secret, lines, signed] = blocks.as_slice() else {
@@ -250,25 +251,28 @@ fn the_shell_lines_do_what_the_guides_say() {
             let name = format!("{}-{number}", guide.name);
             let (process, port) = receive(line, &name);
             if line.contains("--secret") {
-                // With the guide's own secret, and the default of its lines.
-                let answer = told(shell(signed, port));
+                // With the guide's secret, which is the default of its lines.
+                let answer = stdout_of(shell(signed, port));
                 assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
                 let log = process.log();
                 let verified = "webhook-signature      verified";
                 assert!(log.contains(verified), "{log}");
             }
         }
-        let made = told(shell(secret, 0));
-        let made = made.trim();
-        let (process, port) = receive(&format!("ringback receive --secret {made}"), guide.name);
+        let new_secret = stdout_of(shell(secret, 0));
+        let new_secret = new_secret.trim();
+        let (process, port) = receive(
+            &format!("ringback receive --secret {new_secret}"),
+            guide.name,
+        );
         let mut command = shell(signed, port);
-        command.env("SECRET", made);
-        told(command);
-        // The same with a body that was changed after signing.
+        command.env("SECRET", new_secret);
+        stdout_of(command);
+        // The same, with a body that is changed after signing.
         let tampered = signed.replace("--data-binary \"$body\"", "--data-binary \"$body \"");
         let mut command = shell(&tampered, port);
-        command.env("SECRET", made);
-        told(command);
+        command.env("SECRET", new_secret);
+        stdout_of(command);
         let log = process.log();
         assert_eq!(log.matches("  verified\n").count(), 1, "{log}");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What the tenants' guides say in tables is what the code does.
+//! The tables of the tenants' guides equal the code's.
 
 use super::{ENGLISH, GUIDES, Guide};
 use crate::support::sample::EXAMPLE;
@@ -50,7 +50,7 @@ impl Guide {
         rows
     }
 
-    /// A duration in words, the units that are not 0 only.
+    /// Returns a duration in words, without units that are 0.
     fn duration(&self, duration: Duration) -> String {
         let seconds = duration.as_secs();
         let names = match self.is_english() {
@@ -58,16 +58,16 @@ impl Guide {
             false => ["小时", "分", "秒"],
         };
         let parts = [seconds / 3_600, seconds / 60 % 60, seconds % 60];
-        let told = parts.iter().zip(names).filter(|(number, _)| **number > 0);
-        let told: Vec<String> = told.map(|(n, name)| format!("{n} {name}")).collect();
-        if told.is_empty() {
+        let words = parts.iter().zip(names).filter(|(number, _)| **number > 0);
+        let words: Vec<String> = words.map(|(n, name)| format!("{n} {name}")).collect();
+        if words.is_empty() {
             "–".to_owned()
         } else {
-            told.join(" ")
+            words.join(" ")
         }
     }
 
-    /// The attempts of the default schedule, the first at nine o'clock.
+    /// Returns the attempts of the default schedule, the first at nine o'clock.
     fn schedule(&self) -> String {
         let delays = DELAYS_DEFAULT
             .split(',')
@@ -84,7 +84,7 @@ impl Guide {
                 clock / 60 % 60,
                 clock % 60
             );
-            // A wait alone is "1 分钟"; within a sum, "1 分".
+            // A single wait is "1 分钟"; within a sum, "1 分".
             let wait = self.duration(wait).replace('分', "分钟");
             let after = self.duration(after);
             writeln!(rows, "| {number} | {wait} | {after} | {clock} |").expect("text");
@@ -116,7 +116,7 @@ fn value_words(field: &Field) -> (&'static str, &'static str) {
 }
 
 #[test]
-fn the_fields_are_the_codes() {
+fn the_tables_of_fields_equal_the_codes() {
     for guide in GUIDES.iter() {
         for list in [
             &CONTRACT.data,
@@ -146,7 +146,7 @@ fn the_schedule_is_the_default_one() {
 }
 
 #[test]
-fn every_error_class_is_there_with_an_advice_and_no_other() {
+fn the_guides_list_every_error_class_with_an_advice() {
     for guide in GUIDES.iter() {
         let (_, table) = guide
             .text
@@ -171,7 +171,7 @@ fn both_guides_have_the_same_parts() {
     assert_eq!(outlines[0], outlines[1]);
 }
 
-/// Headings, tables and blocks without their words, in order.
+/// Returns the headings, tables and blocks without their words, in order.
 fn outline(guide: &Guide) -> Vec<String> {
     let mut in_block = false;
     let mut parts = Vec::new();

@@ -1,5 +1,5 @@
-//! The table: each hostile receiver by name, what it does, and how its attempts
-//! must end.
+//! The table of hostile receivers: the name of each, its script, and how its
+//! attempts must end.
 
 use super::receivers::Step::{
     Again, Bytes, Drip, Hang, ReadAll, ReadByte, ReadPreface, ReadStream, Reset, Write,
@@ -17,10 +17,9 @@ pub struct Case {
     /// The callback URL; `{port}` becomes the receiver's, `{trap}` that of a
     /// listener on an address that is not permitted.
     pub url: &'static str,
-    /// What it does.
     pub script: Script,
-    /// The classes that are right (more than one where the kernel decides which
-    /// of two things is seen first), or `delivered`.
+    /// The expected classes, or `delivered`. There is more than one class where the
+    /// kernel decides which of two events the service sees first.
     pub ends: &'static [&'static str],
 }
 
@@ -55,12 +54,12 @@ const fn case(
     }
 }
 
-/// Over TCP.
+/// A case over TCP.
 const fn tcp(name: &'static str, steps: &'static [Step], ends: &'static [&'static str]) -> Case {
     case(name, HTTP, Script::Plain(steps), ends)
 }
 
-/// Within TLS, HTTP/1.1.
+/// A case over TLS with HTTP/1.1.
 const fn tls(
     name: &'static str,
     shows: Shows,
@@ -70,20 +69,20 @@ const fn tls(
     case(name, HTTPS, Script::Tls(shows, steps), ends)
 }
 
-/// As an HTTP/2 server.
+/// A case with an HTTP/2 server.
 const fn h2(name: &'static str, how: H2, ends: &'static [&'static str]) -> Case {
     case(name, HTTPS, Script::H2(how), ends)
 }
 
-/// At an address, or a name that leads to one, that is not permitted.
+/// A case at an address that is not permitted, or at a name that resolves to one.
 const fn refused(name: &'static str, url: &'static str) -> Case {
-    case(name, url, Script::Nobody, REFUSED)
+    case(name, url, Script::NotListening, REFUSED)
 }
 
 mod tcp;
 use tcp::{BODIES, BROKEN, HEADS, REDIRECTS, SLOW};
 
-/// All of them.
+/// All cases.
 pub const CASES: &[&[Case]] = &[
     SLOW, BROKEN, HEADS, BODIES, REDIRECTS, IN_TLS, HTTP_2, ADDRESSES, NAMES,
 ];
@@ -150,7 +149,7 @@ const IN_TLS: &[Case] = &[
     ),
 ];
 
-/// SETTINGS, and a GOAWAY without fault that has seen no stream.
+/// SETTINGS, and a GOAWAY without an error that has seen no stream.
 const GO_AWAY_UNSEEN: &[u8] = &[
     0, 0, 0, 4, 0, 0, 0, 0, 0, //
     0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
@@ -169,7 +168,7 @@ const HTTP_2: &[Case] = &[
         RESET,
     ),
     h2(
-        "h2 resets for a fault of ours",
+        "h2 resets for a client's fault",
         H2::ResetStream(Reason::PROTOCOL_ERROR),
         PROTOCOL,
     ),
@@ -277,51 +276,51 @@ const NAMES: &[Case] = &[
     case(
         "a name that does not exist",
         "http://missing.test/",
-        Script::Nobody,
+        Script::NotListening,
         DNS,
     ),
     case(
         "a name without an address",
         "http://empty.test/",
-        Script::Nobody,
+        Script::NotListening,
         DNS,
     ),
     case(
         "a name whose servers fail",
         "http://fails.test/",
-        Script::Nobody,
+        Script::NotListening,
         DNS,
     ),
     case(
         "a name that hangs",
         "http://hangs.test/",
-        Script::Nobody,
+        Script::NotListening,
         DNS,
     ),
     case(
         "another name that hangs",
         "http://hangs-too.test/",
-        Script::Nobody,
+        Script::NotListening,
         DNS,
     ),
     case(
         "a name that is garbage",
         "http://garbage.test/",
-        Script::Nobody,
+        Script::NotListening,
         DNS,
     ),
 ];
 
 /// One of many names that hang.
 pub fn hanging_name(number: usize) -> &'static Case {
-    // They live as long as the tests.
+    // Leaked: cases are static.
     let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
     let name = leak(format!("name {number} that hangs"));
     let url = leak(format!("http://{number}.hangs.test/"));
-    Box::leak(Box::new(case(name, url, Script::Nobody, DNS)))
+    Box::leak(Box::new(case(name, url, Script::NotListening, DNS)))
 }
 
-/// What the name server says of them.
+/// The name server's answers.
 pub const ZONES: &[(&str, Zone)] = &[
     (
         "right.test",

@@ -1,5 +1,5 @@
-//! What a record takes to its POST without any receiver: a consumer that reads
-//! and commits and does nothing else, at the same time on the same machine.
+//! A consumer that only reads and commits, at the same time on the same machine.
+//! Its delay is the part of a record's delay that no receiver causes.
 
 use crate::support::broker::Broker;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The consumer, on a thread of its own.
+/// The consumer, on its own thread.
 pub struct PlainReader {
-    /// The records of the topic, once that is known.
+    /// Number of records in the topic; the largest number until it is set.
     count: Arc<AtomicUsize>,
     thread: JoinHandle<HashMap<String, u64>>,
 }
 
 impl PlainReader {
-    /// Reads the topic from its beginning on.
+    /// Starts to read the topic from its beginning.
     pub fn start(broker: &Broker, topic: &str) -> Self {
         let consumer: BaseConsumer = broker
             .client()
@@ -36,16 +36,16 @@ impl PlainReader {
         }
         consumer.assign(&all).expect("a valid list");
         let count = Arc::new(AtomicUsize::new(usize::MAX));
-        let told = Arc::clone(&count);
-        let thread = std::thread::spawn(move || read(&consumer, &told));
+        let shared = Arc::clone(&count);
+        let thread = std::thread::spawn(move || read(&consumer, &shared));
         Self { count, thread }
     }
 
-    /// When each of the topic's so many records, by its key, had been read and
-    /// committed, epoch us.
+    /// Waits until `count` records are read. Returns by key when each record was
+    /// read and committed, in epoch microseconds.
     pub fn stop(self, count: usize) -> HashMap<String, u64> {
         self.count.store(count, Ordering::Relaxed);
-        self.thread.join().expect("reading and committing go well")
+        self.thread.join().expect("reading and committing succeed")
     }
 }
 
@@ -71,7 +71,7 @@ fn read(consumer: &BaseConsumer, count: &AtomicUsize) -> HashMap<String, u64> {
         }
         consumer
             .commit(&done, CommitMode::Sync)
-            .expect("the broker takes it");
+            .expect("the broker accepts it");
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.expect("after 1970").as_micros() as u64;
         ready.extend(keys.into_iter().map(|key| (key, now)));

@@ -1,4 +1,4 @@
-//! Receivers that do what none should, each played from steps. One thread.
+//! Hostile receivers, each scripted in steps. They run on one thread.
 
 use crate::support::http_parts::read_request;
 use crate::support::tls::{Authority, Shows};
@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// What a receiver does with each connection. At the end of steps it closes.
+/// What a receiver does with each connection. After the last step it closes.
 #[derive(Clone, Copy)]
 pub enum Script {
     /// No port listens.
-    Nobody,
-    /// The port listens, and no connection is ever taken.
+    NotListening,
+    /// The port listens, and no connection is ever accepted.
     NeverAccept,
     /// Over TCP.
     Plain(&'static [Step]),
@@ -37,9 +37,9 @@ pub enum Step {
     ReadByte,
     /// Reads a whole request.
     ReadAll,
-    /// Reads what an HTTP/2 client says before its first frame.
+    /// Reads an HTTP/2 client's connection preface.
     ReadPreface,
-    /// Reads frames up to one that opens a stream: a request.
+    /// Reads frames up to the first that opens a stream: a request.
     ReadStream,
     /// Writes; `{self}` and `{trap}` become addresses.
     Write(&'static str),
@@ -47,11 +47,11 @@ pub enum Step {
     Bytes(&'static [u8]),
     /// Writes one byte a second.
     Drip(&'static str),
-    /// Writes this over and over, as fast as it is taken.
+    /// Repeats this text as fast as the client reads.
     Flood(&'static str),
-    /// Writes this over and over, 4 KiB each 10 ms.
+    /// Repeats this text, 4 KiB each 10 ms.
     Stream(&'static str),
-    /// Writes this over and over, once each 100 ms.
+    /// Repeats this text, once each 100 ms.
     Trickle(&'static str),
     /// Writes 100 MB of zeros, gzipped.
     Bomb,
@@ -61,7 +61,7 @@ pub enum Step {
     Sit,
     /// Closes with a reset.
     Reset,
-    /// Begins anew.
+    /// Continues with the first step.
     Again,
 }
 
@@ -70,94 +70,93 @@ pub enum Step {
 pub enum H2 {
     /// 200.
     Answer,
-    /// Each stream is reset for this reason.
+    /// Resets each stream for this reason.
     ResetStream(h2::Reason),
-    /// The connection is ended for this reason.
+    /// Ends the connection for this reason.
     GoAway(h2::Reason),
-    /// Never an answer.
+    /// Never answers.
     Hang,
-    /// No body may be sent.
+    /// Permits no body.
     NoWindow,
-    /// No stream may be opened.
+    /// Permits no stream.
     NoStreams,
 }
 
 /// A receiver that plays a script.
 pub struct Playing {
-    /// Where it listens.
     pub address: SocketAddr,
     requests: Arc<AtomicUsize>,
-    /// Kept, so that a port that nobody accepts on goes on listening.
+    /// Kept, so that the port of `NeverAccept` goes on listening.
     _listener: Option<TcpListener>,
 }
 
 impl Playing {
-    /// How many requests it has begun to read.
+    /// Returns the number of requests that it has started to read.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 }
 
-/// What steps need to know.
+/// The values that steps use.
 #[derive(Clone)]
-struct Stage {
+struct Setting {
     requests: Arc<AtomicUsize>,
     own: SocketAddr,
     trap: SocketAddr,
 }
 
-impl Stage {
+impl Setting {
     fn request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Plays a script on a port of its own, as tasks of the present runtime.
+/// Plays a script on its own port, as tasks of the current runtime.
 pub async fn play(script: Script, authority: &Authority, trap: SocketAddr) -> Playing {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let own = listener.local_addr().expect("it is bound");
-    let stage = Stage {
+    let setting = Setting {
         requests: Arc::default(),
         own,
         trap,
     };
     let playing = |listener| Playing {
         address: own,
-        requests: stage.requests.clone(),
+        requests: setting.requests.clone(),
         _listener: listener,
     };
     let (shows, protocols): (_, &[&str]) = match script {
-        Script::Nobody => return playing(None),
+        Script::NotListening => return playing(None),
         Script::NeverAccept => return playing(Some(listener)),
         Script::Tls(shows, _) => (shows, &["http/1.1"]),
         _ => (Shows::Right, &["h2"]),
     };
     let acceptor = authority.acceptor(shows, protocols);
-    tokio::spawn(accept(listener, script, acceptor, stage.clone()));
+    tokio::spawn(accept(listener, script, acceptor, setting.clone()));
     playing(None)
 }
 
-async fn accept(listener: TcpListener, script: Script, acceptor: TlsAcceptor, stage: Stage) {
+async fn accept(listener: TcpListener, script: Script, acceptor: TlsAcceptor, setting: Setting) {
     loop {
         let Ok((socket, _)) = listener.accept().await else {
             continue;
         };
-        let (acceptor, stage) = (acceptor.clone(), stage.clone());
+        let (acceptor, setting) = (acceptor.clone(), setting.clone());
         tokio::spawn(async move {
             match script {
-                Script::Nobody | Script::NeverAccept => {}
+                Script::NotListening | Script::NeverAccept => {}
                 Script::Plain(steps) => {
                     let mut socket = socket;
-                    if let End::Reset = perform(steps, &mut socket, &stage).await {
+                    if let End::Reset = perform(steps, &mut socket, &setting).await {
                         reset(&socket);
                     }
                 }
                 Script::Tls(_, steps) | Script::H2Bytes(steps) => {
-                    // A client that does not trust us ends the handshake.
+                    // A client that does not trust the certificate ends the handshake.
                     let Ok(mut stream) = acceptor.accept(socket).await else {
                         return;
                     };
-                    match perform(steps, &mut stream, &stage).await {
+                    match perform(steps, &mut stream, &setting).await {
                         End::Reset => reset(stream.get_ref().0),
                         End::Close => {
                             stream.shutdown().await.ok();
@@ -166,7 +165,7 @@ async fn accept(listener: TcpListener, script: Script, acceptor: TlsAcceptor, st
                 }
                 Script::H2(how) => {
                     if let Ok(stream) = acceptor.accept(socket).await {
-                        serve_h2(stream, how, &stage).await;
+                        serve_h2(stream, how, &setting).await;
                     }
                 }
             }
@@ -175,7 +174,7 @@ async fn accept(listener: TcpListener, script: Script, acceptor: TlsAcceptor, st
 }
 
 fn reset(socket: &TcpStream) {
-    socket.set_zero_linger().expect("a socket of ours");
+    socket.set_zero_linger().expect("an open socket");
 }
 
 enum End {
@@ -183,7 +182,7 @@ enum End {
     Reset,
 }
 
-async fn perform<S>(steps: &[Step], stream: &mut S, stage: &Stage) -> End
+async fn perform<S>(steps: &[Step], stream: &mut S, setting: &Setting) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -194,17 +193,17 @@ where
             Step::ReadByte => {
                 let read = stream.read_buf(&mut buffer).await;
                 let some = read.is_ok_and(|n| n > 0);
-                some.then(|| stage.request())
+                some.then(|| setting.request())
             }
             Step::ReadAll => {
                 let read = read_request(stream, &mut buffer).await;
-                read.map(|_| stage.request())
+                read.map(|_| setting.request())
             }
             Step::ReadPreface => stream.read_exact(&mut [0; 24]).await.ok().map(|_| ()),
-            Step::ReadStream => read_stream(stream).await.map(|()| stage.request()),
+            Step::ReadStream => read_stream(stream).await.map(|()| setting.request()),
             Step::Write(text) => {
-                let text = text.replace("{self}", &stage.own.to_string());
-                let text = text.replace("{trap}", &stage.trap.to_string());
+                let text = text.replace("{self}", &setting.own.to_string());
+                let text = text.replace("{trap}", &setting.trap.to_string());
                 stream.write_all(text.as_bytes()).await.ok()
             }
             Step::Bytes(bytes) => stream.write_all(bytes).await.ok(),
@@ -237,6 +236,8 @@ where
     End::Close
 }
 
+/// Reads up to the first HEADERS frame.
+///
 /// Source: RFC 9113, section 4.1: a frame's length, type, flags and stream.
 async fn read_stream(stream: &mut (impl AsyncRead + Unpin)) -> Option<()> {
     const HEADERS: u8 = 1;
@@ -261,7 +262,7 @@ async fn drip(stream: &mut (impl AsyncWrite + Unpin), text: &str) -> Option<()> 
     Some(())
 }
 
-/// Writes a text until nobody takes it, as often at once as fits so many bytes.
+/// Repeats a text until the client is gone, in writes of about `bytes`.
 async fn repeat(
     stream: &mut (impl AsyncWrite + Unpin),
     text: &str,
@@ -287,7 +288,7 @@ static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| {
     made.stdout
 });
 
-async fn serve_h2(stream: impl AsyncRead + AsyncWrite + Unpin, how: H2, stage: &Stage) {
+async fn serve_h2(stream: impl AsyncRead + AsyncWrite + Unpin, how: H2, setting: &Setting) {
     let mut builder = h2::server::Builder::new();
     match how {
         H2::NoWindow => {
@@ -303,7 +304,7 @@ async fn serve_h2(stream: impl AsyncRead + AsyncWrite + Unpin, how: H2, stage: &
     };
     let mut held = Vec::new();
     while let Some(Ok((request, mut respond))) = connection.accept().await {
-        stage.request();
+        setting.request();
         match how {
             H2::Answer => {
                 tokio::spawn(async move {

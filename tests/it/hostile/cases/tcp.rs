@@ -50,7 +50,7 @@ pub(super) const SLOW: &[Case] = &[
 ];
 
 pub(super) const BROKEN: &[Case] = &[
-    case("nobody listens", HTTP, Script::Nobody, &["connect"]),
+    case("no listener", HTTP, Script::NotListening, &["connect"]),
     tcp("closes at once", &[], RESET),
     tcp("resets at once", &[Reset], RESET),
     tcp("reads a byte and resets", &[ReadByte, Reset], RESET),
@@ -158,7 +158,7 @@ pub(super) const HEADS: &[Case] = &[
         DELIVERED,
     ),
     tcp(
-        "more header lines than anybody has",
+        "header lines without end",
         &[ReadAll, Write("HTTP/1.1 200 OK\r\n"), Flood("a: b\r\n")],
         PROTOCOL,
     ),
