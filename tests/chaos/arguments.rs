@@ -1,32 +1,29 @@
-//! The program's arguments.
+//! The arguments of the chaos program.
 
 use std::fmt::Write as _;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
 usage: tests/chaos/run [--kills N] [--seed S] [--replicas R] [--brokers B] [--rate RECORDS]
-  --kills N       kill -9 of a replica, 1 to 10000, default 30; other faults come in proportion
-  --seed S        decides every fault, 0 to 18446744073709551615, default 1
+  --kills N       number of kill -9 of a replica, 1 to 10000, default 30; other faults come in proportion
+  --seed S        seed of every fault, 0 to 18446744073709551615, default 1
   --replicas R    replicas of ringback, 1 to 6, default 2
   --brokers B     brokers of Kafka, 1 or 3, default 1
-  --rate RECORDS  published each second, 10 to 2000, default 400; 30 % of the attempts fail";
+  --rate RECORDS  records published each second, 10 to 2000, default 400; 30 % of the attempts fail";
 
-/// What was asked for.
+/// The arguments of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arguments {
-    /// kill -9 of a replica, in all.
+    /// The total number of kill -9 of a replica.
     pub kills: u64,
-    /// Decides every fault.
     pub seed: u64,
-    /// Replicas of ringback.
     pub replicas: u64,
-    /// Brokers of Kafka.
     pub brokers: u64,
     /// Records published each second.
     pub rate: u64,
-    /// POSTs after a success that each sudden fault may cost at 400 records/s:
-    /// what was in flight, and what was answered while a commit or a
-    /// transaction was under way.
+    /// The POSTs after a success that each sudden fault may cost at 400
+    /// records/s: attempts in flight, and attempts answered while a commit or a
+    /// transaction was in progress.
     pub repeats: u64,
 }
 
@@ -44,12 +41,13 @@ impl Default for Arguments {
 }
 
 impl Arguments {
-    /// Reads them; all mistakes at once, each with what is allowed.
-    pub fn parse(given: &[String]) -> Result<Self, Vec<String>> {
+    /// Parses the arguments, or returns all mistakes, each with the allowed
+    /// values.
+    pub fn parse(typed: &[String]) -> Result<Self, Vec<String>> {
         let mut arguments = Self::default();
         let mut mistakes = Vec::new();
-        let mut given = given.iter();
-        while let Some(name) = given.next() {
+        let mut typed = typed.iter();
+        while let Some(name) = typed.next() {
             let (place, allowed): (&mut u64, &[std::ops::RangeInclusive<u64>]) = match name.as_str()
             {
                 "--kills" => (&mut arguments.kills, &[1..=10_000]),
@@ -62,12 +60,12 @@ impl Arguments {
                     continue;
                 }
             };
-            let value = given.next().map_or("", String::as_str);
+            let value = typed.next().map_or("", String::as_str);
             match value.parse() {
                 Ok(number) if allowed.iter().any(|range| range.contains(&number)) => {
                     *place = number;
                 }
-                _ => mistakes.push(format!("{name} {value}: allowed is {}", told(allowed))),
+                _ => mistakes.push(format!("{name} {value}: allowed is {}", described(allowed))),
             }
         }
         if mistakes.is_empty() {
@@ -77,7 +75,7 @@ impl Arguments {
         }
     }
 
-    /// How to run the same again.
+    /// Returns the command that repeats the run.
     pub fn command(&self) -> String {
         let Self {
             kills,
@@ -93,7 +91,7 @@ impl Arguments {
     }
 }
 
-fn told(allowed: &[std::ops::RangeInclusive<u64>]) -> String {
+fn described(allowed: &[std::ops::RangeInclusive<u64>]) -> String {
     let mut text = String::new();
     for range in allowed {
         let before = if text.is_empty() { "" } else { " or " };

@@ -1,28 +1,28 @@
-//! Carries the plan out: one thread for each replica, one for the brokers.
+//! Runs the plan: one thread for each replica, one for the brokers.
 
 use super::ledger::{Fault, FaultKind};
-use super::plan::{Blow, BrokerDown, Planned};
+use super::plan::{BrokerDown, Planned, PlannedFault};
 use super::world::World;
 use crate::support::ringback::Ringback;
 use crate::support::wait;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-/// A replica that works sends within this time, whatever is down elsewhere.
+/// A working replica sends within this time, whatever else is down.
 const WORK_MAX: Duration = Duration::from_secs(90);
-/// How long to wait for the right request of a transaction.
+/// The maximum wait for the requested step of a transaction.
 const TRANSACTION_MAX: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// One replica through its part of the plan.
+/// Drives one replica through its part of the plan.
 pub struct Driver<'w> {
     world: &'w World,
     replica: usize,
     running: Ringback,
-    /// What happened to it.
+    /// Its faults so far.
     pub faults: Vec<Fault>,
-    /// Ends that nobody asked for.
-    pub own_ends: Vec<String>,
+    /// Ends of the process that no fault explains.
+    pub unexpected_ends: Vec<String>,
 }
 
 impl<'w> Driver<'w> {
@@ -33,43 +33,43 @@ impl<'w> Driver<'w> {
             replica,
             running: world.start(replica),
             faults: Vec::new(),
-            own_ends: Vec::new(),
+            unexpected_ends: Vec::new(),
         }
     }
 
-    /// Carries out all of its part, and leaves the replica running.
-    pub fn carry_out(mut self, plan: &[Planned]) -> (Ringback, Vec<Fault>, Vec<String>) {
+    /// Runs the replica's part of the plan, and leaves the replica running.
+    pub fn run_plan(mut self, plan: &[Planned]) -> (Ringback, Vec<Fault>, Vec<String>) {
         self.until_working();
         for planned in plan {
             self.pass(Duration::from_millis(planned.work_ms));
-            self.strike(planned.blow);
+            self.perform(planned.fault);
             if let Some(fault) = self.faults.last().copied() {
                 let (at, over) = (fault.at - self.world.started, fault.over - fault.at);
                 println!(
                     "{:>7.1} s  replica {}  {:?}, {} ms",
                     at.as_secs_f32(),
                     self.replica,
-                    planned.blow,
+                    planned.fault,
                     over.as_millis()
                 );
             }
         }
-        (self.running, self.faults, self.own_ends)
+        (self.running, self.faults, self.unexpected_ends)
     }
 
-    fn strike(&mut self, blow: Blow) {
+    fn perform(&mut self, fault: PlannedFault) {
         let receivers = self.world.receivers_way(self.replica);
         let kafka = self.world.cluster.way(self.replica);
-        match blow {
-            Blow::Kill => self.kill(FaultKind::Kill, Duration::ZERO),
-            Blow::KillStarting { after_ms } => {
+        match fault {
+            PlannedFault::Kill => self.kill(FaultKind::Kill, Duration::ZERO),
+            PlannedFault::KillStarting { after_ms } => {
                 self.restart();
                 self.pass(Duration::from_millis(after_ms));
                 self.kill(FaultKind::Kill, Duration::ZERO);
             }
-            Blow::KillInTransaction { request, fate } => {
+            PlannedFault::KillInTransaction { request, fate } => {
                 let springs = kafka.trap(request, fate);
-                // Without a transaction in all this time it is a plain kill.
+                // Without a transaction within this time it is a plain kill.
                 let sprung = springs.recv_timeout(TRANSACTION_MAX).is_ok();
                 let kind = if sprung {
                     FaultKind::KillInTransaction
@@ -79,29 +79,29 @@ impl<'w> Driver<'w> {
                 self.kill(kind, Duration::ZERO);
                 kafka.disarm();
             }
-            Blow::KillAbsent { for_ms } => {
+            PlannedFault::KillAbsent { for_ms } => {
                 self.kill(FaultKind::KillAbsent, Duration::from_millis(for_ms));
             }
-            Blow::Stop { for_ms } => {
+            PlannedFault::Stop { for_ms } => {
                 let at = Instant::now();
                 self.running.signal(Signal::STOP);
                 std::thread::sleep(Duration::from_millis(for_ms));
                 self.running.signal(Signal::CONT);
                 self.over(FaultKind::Stop, at);
             }
-            Blow::Drain => self.restart(),
-            Blow::CutKafka { for_ms } => {
+            PlannedFault::Drain => self.restart(),
+            PlannedFault::CutKafka { for_ms } => {
                 let at = Instant::now();
                 kafka.cut();
                 self.pass(Duration::from_millis(for_ms));
                 kafka.heal();
                 self.over(FaultKind::CutKafka, at);
             }
-            Blow::CutReceivers { for_ms } => {
+            PlannedFault::CutReceivers { for_ms } => {
                 let at = Instant::now();
                 receivers.cut();
                 self.pass(Duration::from_millis(for_ms));
-                // What is held must not arrive beside its repetition.
+                // Held bytes must not arrive beside their repetition.
                 receivers.close();
                 receivers.heal();
                 self.over(FaultKind::CutReceivers, at);
@@ -109,9 +109,9 @@ impl<'w> Driver<'w> {
         }
     }
 
-    /// kill -9, and a start after so long.
+    /// Kills the replica with kill -9 and starts it again after `absent`.
     fn kill(&mut self, kind: FaultKind, absent: Duration) {
-        self.note_own_end();
+        self.restart_if_ended();
         let at = Instant::now();
         self.running.kill_now();
         self.world.cluster.way(self.replica).close();
@@ -120,24 +120,24 @@ impl<'w> Driver<'w> {
         self.over(kind, at);
     }
 
-    /// SIGTERM, and a start once it has ended.
+    /// Stops the replica with SIGTERM and starts it again once it has ended.
     fn restart(&mut self) {
-        self.note_own_end();
+        self.restart_if_ended();
         let at = Instant::now();
         let outages = self.world.outages();
         self.running.signal(Signal::TERM);
         let ended = wait::until_some("a drained replica's end", WORK_MAX, || self.running.over());
-        // Without a broker there is nobody to drain to in time: exit code 1.
+        // Without a broker the drain cannot commit in time: exit code 1.
         let calm = outages.is_multiple_of(2) && outages == self.world.outages();
         if ended.code() != Some(0) && (calm || ended.code() != Some(1)) {
             let code = format!("replica {} drained and ended with {ended}", self.replica);
-            self.own_ends.push(code);
+            self.unexpected_ends.push(code);
         }
         self.running = self.world.start(self.replica);
         self.over(FaultKind::Drain, at);
     }
 
-    /// The fault ends now; the replica works again when this returns.
+    /// Ends a fault, and waits until the replica works again.
     fn over(&mut self, kind: FaultKind, at: Instant) {
         let over = Instant::now();
         let worked = self.until_working();
@@ -150,13 +150,13 @@ impl<'w> Driver<'w> {
         });
     }
 
-    /// Waits until it sends; returns when it did.
+    /// Waits until the replica sends; returns the time.
     fn until_working(&mut self) -> Instant {
         let way = self.world.receivers_way(self.replica);
         let before = way.sent_bytes();
         let started = Instant::now();
         while way.sent_bytes() == before {
-            self.note_own_end();
+            self.restart_if_ended();
             let waited = started.elapsed();
             assert!(
                 waited < WORK_MAX,
@@ -168,27 +168,28 @@ impl<'w> Driver<'w> {
         Instant::now()
     }
 
-    /// Lets it work for so long.
+    /// Lets the replica work for this time.
     fn pass(&mut self, time: Duration) {
         let started = Instant::now();
         while started.elapsed() < time {
-            self.note_own_end();
+            self.restart_if_ended();
             std::thread::sleep(LOOK_EVERY.min(time));
         }
     }
 
-    /// Starts it again where it ended by itself, as an orchestrator would.
-    fn note_own_end(&mut self) {
+    /// Restarts the replica if it ended by itself, as an orchestrator does.
+    fn restart_if_ended(&mut self) {
         if let Some(status) = self.running.over() {
             let since = self.world.started.elapsed().as_secs();
-            self.own_ends
+            self.unexpected_ends
                 .push(format!("replica {} at {since} s: {status}", self.replica));
             self.running = self.world.start(self.replica);
         }
     }
 }
 
-/// The brokers' part: one at a time, the next when all copies are in sync.
+/// Runs the brokers' part: one broker at a time, the next once all copies are in
+/// sync.
 pub fn break_brokers(world: &World, plan: &[BrokerDown]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for down in plan {

@@ -1,41 +1,41 @@
-//! What was published against what arrived and what lies among the dead
-//! letters: a pure account, so that planted breaches can show that it sees.
+//! The ledger: published records against received POSTs and dead letters. A pure
+//! account, so tests can plant breaches and show that it finds them.
 //!
 //! Early: between attempts k and m of a record lie the delays of all steps
-//! between, each counted by the broker from an append that followed the answer
-//! to k. The receiver notes both attempts on one monotonic clock; what is
-//! allowed is [`MARGIN`], for append times are whole milliseconds and the
-//! replicas' clocks are slewed.
+//! between. The broker counts each delay from an append that followed the answer
+//! to k. The receiver notes both attempts on one monotonic clock. The tolerance
+//! is [`MARGIN`]: append times are whole milliseconds, and the replicas' clocks
+//! are slewed.
 
-use super::receiver::Seen;
+use super::receiver::ReceivedPost;
 use super::records::{self, Kind};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// How much too early an attempt may seem.
+/// The tolerance for early attempts.
 pub const MARGIN: Duration = Duration::from_millis(20);
-/// The attempts of a record.
+/// The maximum number of attempts of a record.
 const ATTEMPTS_MAX: usize = 10;
-/// A success may be uncommitted for this long: a commit that takes longer is
-/// followed by a re-adoption, which knows the outcome, and so does a
-/// transaction's end, but for what the other faults of the time destroy.
+/// The maximum time for which a success is uncommitted. A longer commit, or a
+/// longer end of a transaction, leads to a re-adoption. The engine remembers the
+/// outcome there, unless another fault destroys it.
 const UNCOMMITTED_MAX: Duration = Duration::from_secs(12);
-/// A success is normally committed within this time.
+/// The usual maximum time from a success to its commit.
 pub const COMMITTED_AFTER: Duration = Duration::from_millis(100);
-/// A receiver answers a killed process's last POSTs within this time.
+/// The maximum time in which a receiver answers the last POSTs of a killed
+/// process.
 const IN_FLIGHT_MAX: Duration = Duration::from_millis(500);
-/// After a fault a POST of before it may still come for this long: a stopped
-/// process sends what it had begun.
+/// The maximum time after a fault in which an earlier POST may arrive: a stopped
+/// process finishes its started POSTs.
 const LATE_MAX: Duration = Duration::from_secs(2);
 
-/// Kinds of faults, as the report names them.
+/// The kinds of faults in the report.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FaultKind {
-    /// kill -9.
     Kill,
-    /// Within a transaction.
+    /// kill -9 within a transaction.
     KillInTransaction,
-    /// Not started again before others had its partitions.
+    /// kill -9 without a restart before other replicas have its partitions.
     KillAbsent,
     /// SIGSTOP and SIGCONT.
     Stop,
@@ -45,110 +45,104 @@ pub enum FaultKind {
     CutKafka,
     /// No byte from or to the receivers.
     CutReceivers,
-    /// A broker's.
     BrokerDown,
 }
 
-/// A fault that happened.
+/// A fault that was performed.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
-    /// Which kind.
     pub kind: FaultKind,
-    /// Whom it hit; `None`: all, for it hit a broker.
+    /// The replica of the fault; `None` for a broker, which concerns all
+    /// replicas.
     pub replica: Option<usize>,
-    /// When.
     pub at: Instant,
-    /// When it was undone: started again, resumed, healed.
+    /// When the fault ended: by a restart, SIGCONT or a healed network.
     pub over: Instant,
-    /// From there to the replica's next POST.
+    /// The time from the end to the replica's next POST.
     pub recovery: Option<Duration>,
 }
 
-/// A dead letter of a known record.
+/// A dead letter.
 #[derive(Clone, Debug)]
-pub struct Buried {
-    /// Whose.
+pub struct DeadLetter {
+    /// The number of its record.
     pub number: u64,
-    /// Its reason.
     pub reason: String,
     /// Whether its bytes are the record's.
     pub exact: bool,
 }
 
-/// All that a run has shown.
+/// The observations of a run.
 pub struct Evidence<'a> {
-    /// Records 0 to this were published.
+    /// The number of published records.
     pub published: u64,
-    /// The POSTs of each.
-    pub posts: &'a HashMap<u64, Vec<Seen>>,
-    /// Requests of no such record.
+    pub posts: &'a HashMap<u64, Vec<ReceivedPost>>,
+    /// Requests that are not of a published record.
     pub strays: u64,
-    /// The dead letters.
-    pub buried: &'a [Buried],
-    /// What happened, by time.
+    pub dead_letters: &'a [DeadLetter],
+    /// In the order of their times.
     pub faults: &'a [Fault],
-    /// The waits between attempts; the last repeats.
+    /// The delays between attempts; the last one repeats.
     pub delays: &'a [Duration],
 }
 
-/// What became of the records.
+/// The account of all records.
 #[derive(Default, Debug)]
 pub struct Account {
-    /// Records published.
     pub published: u64,
-    /// POSTs that arrived.
     pub posts: usize,
-    /// Records answered 2xx.
+    /// Records with a 2xx.
     pub delivered: u64,
     /// Records of tenants without a callback.
     pub skipped: u64,
     /// Dead letters by reason.
     pub dead: BTreeMap<String, u64>,
-    /// Of those, of records that were answered 2xx too.
+    /// Dead letters of records that also got a 2xx.
     pub dead_and_delivered: u64,
-    /// Neither answered 2xx, nor dead letter, nor without a callback.
+    /// Records without a 2xx, a dead letter, or a missing callback.
     pub lost: Vec<u64>,
-    /// With more than ten POSTs.
+    /// Records with more than ten POSTs.
     pub over_ten: Vec<u64>,
-    /// POSTs whose body or tenant is not the record's.
+    /// Records with a POST of another body or tenant.
     pub mismatches: Vec<u64>,
-    /// Dead letters whose bytes are not the record's, or with a reason that
-    /// cannot be.
+    /// Records with a dead letter of other bytes or an impossible reason.
     pub dead_wrong: Vec<u64>,
-    /// With more than one dead letter.
+    /// Records with more than one dead letter.
     pub dead_twice: Vec<u64>,
-    /// Attempts before they were due.
+    /// Records with an attempt before it was due.
     pub early: Vec<u64>,
-    /// With two POSTs of one attempt's number, or a number not from 1 to 10.
+    /// Records with two POSTs of one attempt number, or with a number outside 1
+    /// to 10.
     pub repeated: Vec<u64>,
-    /// POSTs of what nobody published or nobody may get.
+    /// POSTs of unpublished records, and of records that must not be sent.
     pub unknown: u64,
-    /// POSTs after a success, by the place of the fault that explains them.
+    /// POSTs after a success, by the index of the fault that explains them.
     pub after_success: BTreeMap<usize, usize>,
-    /// For each fault, how many successes its replica had had in the
-    /// [`COMMITTED_AFTER`] before: what may have been uncommitted.
+    /// For each fault, the successes of its replica in the [`COMMITTED_AFTER`]
+    /// before it: these may have been uncommitted.
     pub just_before: BTreeMap<usize, usize>,
-    /// Those that no fault explains.
+    /// Records with a POST after a success that no fault explains.
     pub unexplained: Vec<u64>,
-    /// POSTs that a stopped or cut-off process had begun, after a later one.
+    /// POSTs of a stopped or cut-off process that arrived after a later attempt.
     pub late: u64,
-    /// For each fault, how long its replica's partitions stood still.
-    pub taken_over: BTreeMap<usize, Duration>,
+    /// For each fault, the longest time without a first attempt from its
+    /// replica's partitions.
+    pub standstill: BTreeMap<usize, Duration>,
     /// The longest time without a first attempt from one partition.
     pub idle_max: Duration,
 }
 
 impl Account {
-    /// Draws it up.
+    /// Makes the account of a run.
     pub fn of(evidence: &Evidence<'_>) -> Self {
         let mut account = Self {
             published: evidence.published,
             ..Self::default()
         };
-        let mut dead: HashMap<u64, Vec<&Buried>> = HashMap::new();
-        for buried in evidence.buried {
-            dead.entry(buried.number).or_default().push(buried);
-            *account.dead.entry(buried.reason.clone()).or_default() += 1;
+        let mut dead: HashMap<u64, Vec<&DeadLetter>> = HashMap::new();
+        for letter in evidence.dead_letters {
+            dead.entry(letter.number).or_default().push(letter);
+            *account.dead.entry(letter.reason.clone()).or_default() += 1;
         }
         account.unknown = evidence.strays;
         for number in evidence.posts.keys().chain(dead.keys()) {
@@ -164,9 +158,15 @@ impl Account {
         account
     }
 
-    fn add(&mut self, number: u64, posts: &[Seen], dead: &[&Buried], evidence: &Evidence<'_>) {
+    fn add(
+        &mut self,
+        number: u64,
+        posts: &[ReceivedPost],
+        dead: &[&DeadLetter],
+        evidence: &Evidence<'_>,
+    ) {
         self.posts += posts.len();
-        let delivered = posts.iter().any(Seen::succeeded);
+        let delivered = posts.iter().any(ReceivedPost::succeeded);
         let skipped = records::kind(number) == Kind::Unlisted;
         self.delivered += u64::from(delivered);
         self.skipped += u64::from(skipped);
@@ -183,11 +183,11 @@ impl Account {
             self.dead_twice.push(number);
         }
         let must_be = records::must_be_dead(number);
-        let fits = |buried: &&Buried| match must_be {
-            Some(reason) => buried.reason == reason,
-            None => buried.reason.starts_with("attempts_"),
+        let fits = |letter: &&DeadLetter| match must_be {
+            Some(reason) => letter.reason == reason,
+            None => letter.reason.starts_with("attempts_"),
         };
-        if !dead.iter().all(|buried| buried.exact && fits(buried)) {
+        if !dead.iter().all(|letter| letter.exact && fits(letter)) {
             self.dead_wrong.push(number);
         }
         if skipped || must_be.is_some() {
@@ -204,7 +204,7 @@ impl Account {
         self.add_times(number, posts, evidence);
     }
 
-    fn add_times(&mut self, number: u64, posts: &[Seen], evidence: &Evidence<'_>) {
+    fn add_times(&mut self, number: u64, posts: &[ReceivedPost], evidence: &Evidence<'_>) {
         for (before, after) in posts.iter().zip(posts.iter().skip(1)) {
             let held_up = || evidence.faults.iter().any(|fault| fault.delays(before));
             if after.attempt <= before.attempt {
@@ -221,14 +221,14 @@ impl Account {
                 }
             }
         }
-        let Some(first) = posts.iter().position(Seen::succeeded) else {
+        let Some(first) = posts.iter().position(ReceivedPost::succeeded) else {
             return;
         };
         let success = &posts[first];
         for after in &posts[first + 1..] {
             let all = evidence.faults.iter().enumerate();
             let explaining = all.filter(|(_, fault)| fault.explains(success, after));
-            // The replica's own fault, the nearest, before a broker's.
+            // The nearest fault of the replica itself comes before a broker's.
             let nearest = explaining.min_by_key(|(_, fault)| {
                 let after = fault.at.saturating_duration_since(success.at);
                 let before = success.at.saturating_duration_since(fault.at);
@@ -255,7 +255,8 @@ impl Account {
         }
     }
 
-    /// When the partitions of those who were hit had first attempts again.
+    /// Adds, for each fault, when the replica's partitions had first attempts
+    /// again.
     fn add_recoveries(&mut self, evidence: &Evidence<'_>) {
         let mut firsts: BTreeMap<u32, Vec<(Instant, usize)>> = BTreeMap::new();
         for (number, posts) in evidence.posts {
@@ -276,7 +277,7 @@ impl Account {
                 };
                 if fault.replica == Some(times[last].1) {
                     let took = next.0 - fault.at;
-                    let longest = self.taken_over.entry(place).or_default();
+                    let longest = self.standstill.entry(place).or_default();
                     *longest = took.max(*longest);
                 }
             }
@@ -285,10 +286,10 @@ impl Account {
 }
 
 impl Fault {
-    /// Whether a POST after this success may repeat it for this fault's sake:
-    /// the success was in flight or not committed when the fault came, or the
-    /// POST itself had been begun before it.
-    fn explains(&self, success: &Seen, after: &Seen) -> bool {
+    /// Returns whether this fault explains a POST after this success. Either the
+    /// success was in flight or uncommitted at the fault, or the POST started
+    /// before it.
+    fn explains(&self, success: &ReceivedPost, after: &ReceivedPost) -> bool {
         let until = match self.kind {
             FaultKind::Drain => return false,
             FaultKind::Kill | FaultKind::KillInTransaction | FaultKind::KillAbsent => {
@@ -303,8 +304,8 @@ impl Fault {
         (hit && uncommitted && self.at <= after.at) || self.delays(after)
     }
 
-    /// Whether this POST may have been begun long before it arrived.
-    fn delays(&self, seen: &Seen) -> bool {
+    /// Returns whether this POST may have started long before it arrived.
+    fn delays(&self, seen: &ReceivedPost) -> bool {
         let holds = matches!(
             self.kind,
             FaultKind::Stop | FaultKind::CutKafka | FaultKind::CutReceivers

@@ -1,6 +1,6 @@
-//! Chaos: real replicas of ringback on a real Kafka are killed, stopped,
-//! drained and cut off by a seed, the brokers too, while records are published;
-//! then the ledger says what became of every one.
+//! Chaos: a seed kills, stops, drains and cuts off real replicas of ringback on a
+//! real Kafka, and the brokers too, while records are published. Then the ledger
+//! accounts for every record.
 
 pub mod arguments;
 pub mod driver;

@@ -1,5 +1,5 @@
-//! `tests/chaos/run`: the chaos program. Exits 0 when every promise was kept,
-//! 1 on a breach or a failure of the run itself, 2 on wrong arguments.
+//! `tests/chaos/run`: the chaos program. Exits 0 if every promise was kept, 1 on
+//! a breach or a failure of the run itself, 2 on wrong arguments.
 
 #[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "../it/support/mod.rs"]
@@ -12,14 +12,14 @@ use chaos::arguments::{Arguments, HELP};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut given: Vec<String> = std::env::args().skip(1).collect();
-    // What cargo adds of itself.
-    given.retain(|argument| argument != "--bench");
-    if given.iter().any(|argument| argument == "--help") {
+    let mut typed: Vec<String> = std::env::args().skip(1).collect();
+    // Added by cargo.
+    typed.retain(|argument| argument != "--bench");
+    if typed.iter().any(|argument| argument == "--help") {
         println!("{HELP}");
         return ExitCode::SUCCESS;
     }
-    let arguments = match Arguments::parse(&given) {
+    let arguments = match Arguments::parse(&typed) {
         Ok(arguments) => arguments,
         Err(mistakes) => {
             for mistake in mistakes {
@@ -29,10 +29,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // A failed check panics; on the way out every process that was started ends.
+    // A failed check panics; the unwinding ends every started process.
     let run = std::panic::catch_unwind(|| chaos::world::run(&arguments));
     let Ok(report) = run else {
-        eprintln!("the run failed; again with: {}", arguments.command());
+        eprintln!("the run failed; repeat it with: {}", arguments.command());
         return ExitCode::FAILURE;
     };
     println!("{report}");

@@ -14,43 +14,43 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// Of 1,000 attempts so many fail.
+/// The number of failing attempts in 1,000.
 pub const FAILING_PERMILLE: u32 = 300;
-/// How long a slow tenant takes.
+/// The answer time of a slow tenant.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// One POST of a known record as it arrived.
+/// A received POST of a record.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Seen {
-    /// When it was read whole.
+pub struct ReceivedPost {
+    /// When it was completely read.
     pub at: Instant,
     /// The replica that sent it.
     pub replica: usize,
     /// Its `ringback-attempt`.
     pub attempt: u8,
-    /// What was answered; 0 before.
+    /// The status of the answer; 0 before it.
     pub status: u16,
-    /// Whether body and tenant are the record's.
+    /// Whether body and tenant match the record.
     pub exact: bool,
 }
 
-impl Seen {
-    /// Whether the answer was a success.
+impl ReceivedPost {
+    /// Returns whether the answer was a success.
     pub fn succeeded(&self) -> bool {
         self.status == 200
     }
 }
 
-/// Every POST, by record number, in order of arrival.
+/// Every POST by record number, in the order of arrival.
 #[derive(Default)]
 pub struct Noted {
-    /// Of records that could have been published.
-    pub posts: HashMap<u64, Vec<Seen>>,
-    /// Requests that are not of such a record.
+    /// POSTs with a valid record number.
+    pub posts: HashMap<u64, Vec<ReceivedPost>>,
+    /// All other requests.
     pub strays: u64,
 }
 
-/// The server; it ends when dropped.
+/// The server; a drop ends it.
 pub struct Receiver {
     port: u16,
     noted: Arc<Mutex<Noted>>,
@@ -60,7 +60,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts it.
+    /// Starts the receiver.
     pub fn start(seed: u64) -> Self {
         let noted = Arc::<Mutex<Noted>>::default();
         let listener = ports::listen("127.0.0.1:0");
@@ -89,17 +89,17 @@ impl Receiver {
         }
     }
 
-    /// Its port.
+    /// Returns its port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// How late it was at times.
+    /// Returns how late its thread was.
     pub fn lateness(&self) -> &Lateness {
         &self.lateness
     }
 
-    /// What was noted until now.
+    /// Returns the notes so far.
     pub fn noted(&self) -> std::sync::MutexGuard<'_, Noted> {
         self.noted.lock().expect("no holder panics")
     }
@@ -114,7 +114,7 @@ impl Drop for Receiver {
     }
 }
 
-/// The path of a tenant's callback as this replica is told it.
+/// Returns the path of a tenant's callback in this replica's tenants file.
 pub fn path(replica: usize, tenant: &str) -> String {
     format!("/{replica}/{tenant}")
 }
@@ -162,10 +162,10 @@ async fn serve(mut socket: TcpStream, seed: u64, noted: Arc<Mutex<Noted>>) {
     }
 }
 
-fn read(request: &Request, at: Instant) -> Option<(u64, Seen)> {
+fn read(request: &Request, at: Instant) -> Option<(u64, ReceivedPost)> {
     let number = records::number(request.header("webhook-id")?)?;
     let (replica, tenant) = request.path().strip_prefix('/')?.split_once('/')?;
-    let seen = Seen {
+    let seen = ReceivedPost {
         at,
         replica: replica.parse().ok()?,
         attempt: request.header("ringback-attempt")?.parse().ok()?,

@@ -1,5 +1,6 @@
-//! What is published: record number to bytes, and what must arrive for it.
-//! Some 1.5 kB each; most of tenants of whom 30 % of the attempts fail.
+//! The published records: from a record number to its bytes, and to the body that
+//! must arrive. Each has about 1.5 kB. For most tenants 30 % of the attempts
+//! fail.
 
 use crate::support::sample;
 
@@ -8,51 +9,51 @@ pub const TENANTS: u64 = 20;
 /// Partitions of the source topic.
 pub const PARTITIONS: u32 = 12;
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Of a tenant that answers at once.
+    /// For a tenant that answers at once.
     Plain,
-    /// The same, already wrapped, with blanks of its own.
+    /// The same, already wrapped, with extra blanks.
     Wrapped,
-    /// Of a tenant that takes a while to answer.
+    /// For a slow tenant.
     Slow,
-    /// Of a tenant that always answers 503.
+    /// For a tenant that always answers 503.
     Failing,
-    /// Of a tenant without a callback.
+    /// For a tenant without a callback.
     Unlisted,
-    /// No JSON.
+    /// Not JSON.
     Undecodable,
     /// Without a tenantId.
     NoTenant,
 }
 
-/// What this record is.
+/// Returns the kind of this record.
 pub fn kind(number: u64) -> Kind {
     match number {
         n if n % 500 == 11 => Kind::Undecodable,
         n if n % 500 == 12 => Kind::NoTenant,
         n if n % 500 == 13 => Kind::Unlisted,
         n if n % 100 == 7 => Kind::Failing,
-        // One that fails so often gets one or two attempts at once, and must
-        // keep up with that, or the end would wait for it alone.
+        // A tenant that fails this often gets one or two attempts at once. It
+        // must keep up with these, or the end of the run would wait for it alone.
         n if n % 100 == 3 => Kind::Slow,
         n if n % 10 == 5 => Kind::Wrapped,
         _ => Kind::Plain,
     }
 }
 
-/// Its id, and its key.
+/// Returns the id of a record, which is also its key.
 pub fn id(number: u64) -> String {
     format!("chaos-{number}")
 }
 
-/// The number of an id.
+/// Returns the record number of an id.
 pub fn number(id: &str) -> Option<u64> {
     id.strip_prefix("chaos-")?.parse().ok()
 }
 
-/// Its tenant.
+/// Returns the tenant of a record.
 pub fn tenant(number: u64) -> String {
     match kind(number) {
         Kind::Slow => "slow".to_owned(),
@@ -62,7 +63,7 @@ pub fn tenant(number: u64) -> String {
     }
 }
 
-/// Every tenant that has a callback.
+/// Returns every tenant with a callback.
 pub fn tenants() -> Vec<String> {
     let quick = (0..TENANTS).map(|n| format!("t{n}"));
     quick
@@ -70,12 +71,12 @@ pub fn tenants() -> Vec<String> {
         .collect()
 }
 
-/// The partition of the source topic that it is published to.
+/// Returns the partition of the source topic for a record.
 pub fn partition(number: u64) -> u32 {
     crc32fast::hash(&number.to_be_bytes()) % PARTITIONS
 }
 
-/// What is published.
+/// Returns the published value of a record.
 pub fn value(number: u64) -> Vec<u8> {
     let id = id(number);
     match kind(number) {
@@ -89,7 +90,7 @@ pub fn value(number: u64) -> Vec<u8> {
     }
 }
 
-/// The body that must arrive, byte for byte.
+/// Returns the body that must arrive, byte for byte.
 pub fn body(number: u64) -> Vec<u8> {
     match kind(number) {
         Kind::Wrapped => value(number),
@@ -97,7 +98,7 @@ pub fn body(number: u64) -> Vec<u8> {
     }
 }
 
-/// The reason of the dead letter that it must become, where it must.
+/// Returns the reason of the dead letter that the record must become, if it must.
 pub fn must_be_dead(number: u64) -> Option<&'static str> {
     match kind(number) {
         Kind::Undecodable => Some("undecodable"),

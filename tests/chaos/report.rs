@@ -1,32 +1,32 @@
-//! What a run prints: the ledger, the bounds, and what counts as a breach.
+//! The report of a run: the ledger, the bounds and the breaches.
 
 use super::arguments::Arguments;
 use super::ledger::{Account, COMMITTED_AFTER, Fault, FaultKind, MARGIN};
 use std::fmt;
 use std::time::Duration;
 
-/// The rate that [`Arguments::repeats`] is said for.
+/// The rate of [`Arguments::repeats`].
 const AT_RATE: u64 = 400;
-/// So many of the faults that cost most are shown.
+/// The number of shown faults with most POSTs after a success.
 const WORST: usize = 6;
 
-/// The whole of a run.
+/// The report of a run.
 pub struct Report {
     account: Account,
     faults: Vec<Fault>,
     after_success_max: u64,
     breaches: Vec<String>,
-    /// Records to show the POSTs of.
+    /// Records whose POSTs are shown.
     examples: Vec<u64>,
     traces: Vec<String>,
-    /// How late this program itself was.
+    /// How late the program's own threads were.
     late: Vec<String>,
     arguments: Arguments,
     took: Duration,
 }
 
 impl Report {
-    /// Judges an account.
+    /// Returns the report of an account.
     pub fn judged(account: Account, faults: Vec<Fault>, arguments: &Arguments) -> Self {
         let each = (arguments.repeats * arguments.rate)
             .div_ceil(AT_RATE)
@@ -47,28 +47,29 @@ impl Report {
         report
     }
 
-    /// Adds how long the run took.
+    /// Adds the duration of the run.
     pub fn after(mut self, took: Duration) -> Self {
         self.took = took;
         self
     }
 
-    /// Adds what is not in the ledger.
+    /// Adds a breach that is not in the ledger.
     pub fn add_breach(&mut self, breach: String) {
         self.breaches.push(breach);
     }
 
-    /// Adds how late this program itself was at worst: POSTs seem so late then.
+    /// Adds how late the program's own threads were at worst: POSTs may seem that
+    /// late.
     pub fn add_lateness(&mut self, late: Vec<String>) {
         self.late = late;
     }
 
-    /// Adds the story of each record that is an example of a breach.
-    pub fn add_traces(&mut self, tell: impl Fn(u64) -> String) {
-        self.traces = self.examples.iter().map(|number| tell(*number)).collect();
+    /// Adds the POSTs of each record that is an example of a breach.
+    pub fn add_traces(&mut self, story: impl Fn(u64) -> String) {
+        self.traces = self.examples.iter().map(|number| story(*number)).collect();
     }
 
-    /// Everything that must not be.
+    /// Returns all breaches.
     pub fn breaches(&self) -> &[String] {
         &self.breaches
     }
@@ -95,7 +96,7 @@ impl Report {
             }
         }
         if account.unknown > 0 {
-            let what = "POSTs or dead letters of nothing published";
+            let what = "POSTs or dead letters of unpublished records";
             self.breaches.push(format!("{what}: {}", account.unknown));
         }
         let repeated = self.after_success();
@@ -126,7 +127,7 @@ impl fmt::Display for Report {
         for (reason, count) in &account.dead {
             row(f, &format!("dead-lettered, {reason}"), *count)?;
         }
-        row(f, "  of those delivered too", account.dead_and_delivered)?;
+        row(f, "  also delivered", account.dead_and_delivered)?;
         row(f, "lost", account.lost.len() as u64)?;
         row(f, "over ten POSTs", account.over_ten.len() as u64)?;
         row(f, "body mismatches", account.mismatches.len() as u64)?;
@@ -141,7 +142,7 @@ impl fmt::Display for Report {
         row(f, "wrong dead letters", account.dead_wrong.len() as u64)?;
         row(f, "late POSTs of stopped or cut-off replicas", account.late)?;
         row(f, "POSTs after a success", self.after_success())?;
-        row(f, "  the bound of that", self.after_success_max)?;
+        row(f, "  their bound", self.after_success_max)?;
         row(
             f,
             "  that no fault explains",
@@ -155,9 +156,9 @@ impl fmt::Display for Report {
             "longest time without a first attempt from one partition: {idle} ms"
         )?;
         for late in &self.late {
-            writeln!(f, "late itself at worst: {late}")?;
+            writeln!(f, "own threads, greatest lateness: {late}")?;
         }
-        writeln!(f, "again: {}", self.arguments.command())?;
+        writeln!(f, "repeat with: {}", self.arguments.command())?;
         if self.breaches.is_empty() {
             return writeln!(f, "every promise was kept");
         }
@@ -191,7 +192,7 @@ impl Report {
             let all: usize = of_kind().map(|(place, _)| after(place)).sum();
             let most = of_kind().map(|(place, _)| after(place)).max();
             let recoveries = of_kind().filter_map(|(_, fault)| fault.recovery);
-            let still = of_kind().filter_map(|(place, _)| self.account.taken_over.get(&place));
+            let still = of_kind().filter_map(|(place, _)| self.account.standstill.get(&place));
             let name = format!("{kind:?}");
             writeln!(
                 f,
@@ -207,7 +208,8 @@ impl Report {
 }
 
 impl Report {
-    /// The faults that cost most, beside what may have been uncommitted then.
+    /// Writes the faults with most POSTs after a success, beside the successes
+    /// that may have been uncommitted.
     fn write_worst(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut worst: Vec<(usize, usize)> = self
             .account
@@ -235,7 +237,7 @@ impl Report {
     }
 }
 
-/// Median, and the longest.
+/// Returns the median and the maximum.
 fn spread(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     match times.last() {

@@ -1,9 +1,9 @@
-//! One run from start to end: cluster, receivers, replicas, publisher; then
-//! the plan; then all settles, and the account is drawn up.
+//! One run from start to end: cluster, receivers, replicas, publisher, then the
+//! plan. At the end all records settle, and the account is made.
 
 use super::arguments::Arguments;
 use super::driver::{Driver, break_brokers};
-use super::ledger::{Account, Buried, Evidence, Fault};
+use super::ledger::{Account, DeadLetter, Evidence, Fault};
 use super::plan::Plan;
 use super::receiver::{self, Receiver};
 use super::records;
@@ -24,16 +24,15 @@ const DELAYS: &str = "500ms,1s,2s";
 const DELAYS_MS: [u64; 3] = [500, 1_000, 2_000];
 /// The source topic's partitions, and those of three delay topics.
 const ALL_PARTITIONS: u64 = records::PARTITIONS as u64 * 4;
-/// With the last record published everything ends within this time.
+/// The maximum time from the last published record to the end of all.
 const SETTLE_MAX: Duration = Duration::from_secs(180);
-/// So many looks in a row must find nothing unfinished.
+/// The number of checks in a row that must find nothing unfinished.
 const SETTLED_LOOKS: u32 = 4;
 
-/// What the faults happen to.
+/// The processes of a run.
 pub struct World {
-    /// Kafka.
     pub cluster: Cluster,
-    /// When the faults began.
+    /// The start of the faults.
     pub started: Instant,
     receiver: Receiver,
     ways: Vec<Relay>,
@@ -42,11 +41,12 @@ pub struct World {
     outages: AtomicUsize,
 }
 
-/// A run from start to end.
+/// Runs the program from start to end.
 ///
-/// Panics: when the run itself fails, a broker that does not come back, say.
+/// Panics: when the run itself fails, for example when a broker does not come
+/// back.
 pub fn run(arguments: &Arguments) -> Report {
-    let began = Instant::now();
+    let started = Instant::now();
     println!("{}", arguments.command());
     let world = World::new(arguments);
     println!("logs: {}", world.directory.display());
@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Report {
             .enumerate()
             .map(|(replica, part)| {
                 let world = &world;
-                threads.spawn(move || Driver::new(world, replica).carry_out(part))
+                threads.spawn(move || Driver::new(world, replica).run_plan(part))
             })
             .collect();
         let outcomes: Vec<_> = drivers.into_iter().map(joined).collect();
@@ -70,28 +70,28 @@ pub fn run(arguments: &Arguments) -> Report {
         drop(stopper);
         (joined(publishing), outcomes, faults)
     });
-    let (mut replicas, mut own_ends) = (Vec::new(), Vec::new());
+    let (mut replicas, mut unexpected_ends) = (Vec::new(), Vec::new());
     for (replica, mut of_it, mut ends) in outcomes {
         replicas.push(replica);
         faults.append(&mut of_it);
-        own_ends.append(&mut ends);
+        unexpected_ends.append(&mut ends);
     }
     faults.sort_by_key(|fault| fault.at);
-    println!("{published} published; waiting until all is settled");
+    println!("{published} published; waiting until all records are settled");
     let settled = settle(&replicas);
     let account = world.account(published, &faults);
-    let mut report = Report::judged(account, faults, arguments).after(began.elapsed());
+    let mut report = Report::judged(account, faults, arguments).after(started.elapsed());
     report.add_traces(|number| world.story(number));
     report.add_lateness(world.lateness());
     if let Err(why) = settled {
         report.add_breach(format!("not settled after {SETTLE_MAX:?}: {why}"));
     }
-    for end in own_ends {
+    for end in unexpected_ends {
         report.add_breach(format!("ended by itself: {end}"));
     }
     for mut replica in replicas {
         if replica.over().is_some() {
-            report.add_breach("a replica ended by itself while all settled".to_owned());
+            report.add_breach("a replica ended by itself while the records settled".to_owned());
         } else {
             replica.drain();
         }
@@ -99,7 +99,7 @@ pub fn run(arguments: &Arguments) -> Report {
     report
 }
 
-/// What a thread returned; its panic is ours.
+/// Returns a thread's result, or continues its panic.
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     match thread.join() {
         Ok(value) => value,
@@ -107,7 +107,7 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     }
 }
 
-/// Ends the publisher also when a thread panics.
+/// Ends the publisher, also after a panic of a thread.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -155,7 +155,8 @@ impl World {
         world
     }
 
-    /// Each replica has its own way to the receivers, so its own URLs.
+    /// Writes a replica's tenants file. Each replica has its own relay to the
+    /// receivers, so its own URLs.
     fn write_tenants(&self, replica: usize) {
         let port = self.ways[replica].ports()[0];
         let tenants: serde_json::Map<_, _> = records::tenants()
@@ -174,22 +175,22 @@ impl World {
         self.directory.join(format!("tenants-{replica}.json"))
     }
 
-    /// The relay between a replica and the receivers.
+    /// Returns the relay between a replica and the receivers.
     pub fn receivers_way(&self, replica: usize) -> &Relay {
         &self.ways[replica]
     }
 
-    /// How often a broker has gone or come back: odd while one is away.
+    /// Returns how often a broker went down or came back: odd while one is down.
     pub fn outages(&self) -> usize {
         self.outages.load(Ordering::Relaxed)
     }
 
-    /// A broker goes or has come back.
+    /// Counts that a broker goes down or came back.
     pub fn count_outage(&self) {
         self.outages.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Starts a replica, not waiting for anything.
+    /// Starts a replica without waiting for it.
     pub fn start(&self, replica: usize) -> Ringback {
         let tenants = self.tenants_file(replica);
         let tenants = tenants.to_str().expect("the build directory is UTF-8");
@@ -219,20 +220,21 @@ impl World {
     }
 
     fn account(&self, published: u64, faults: &[Fault]) -> Account {
-        let buried = self.buried();
+        let dead_letters = self.dead_letters();
         let noted = self.receiver.noted();
         let delays = DELAYS_MS.map(Duration::from_millis);
         Account::of(&Evidence {
             published,
             posts: &noted.posts,
             strays: noted.strays,
-            buried: &buried,
+            dead_letters: &dead_letters,
             faults,
             delays: &delays,
         })
     }
 
-    /// When the threads that POSTs pass were latest, and by how much.
+    /// Returns when the threads on the way of a POST were latest, and by how
+    /// much.
     fn lateness(&self) -> Vec<String> {
         let relays = self.ways.iter().enumerate().map(|(replica, way)| {
             let who = format!("the relay of replica {replica}");
@@ -248,7 +250,7 @@ impl World {
         .collect()
     }
 
-    /// The POSTs of a record.
+    /// Returns the POSTs of a record as text.
     fn story(&self, number: u64) -> String {
         let mut story = format!(
             "record {number} of partition {}:",
@@ -270,23 +272,23 @@ impl World {
         story
     }
 
-    fn buried(&self) -> Vec<Buried> {
+    fn dead_letters(&self) -> Vec<DeadLetter> {
         let found = dead_letters::read(self.cluster.broker(0), &format!("{TOPIC}.dead-letter"));
-        let known = found.iter().map(|found| {
+        let letters = found.iter().map(|found| {
             let key = found.key.as_deref().unwrap_or_default();
             let number = std::str::from_utf8(key).ok().and_then(records::number);
             let number = number.unwrap_or(u64::MAX);
-            Buried {
+            DeadLetter {
                 number,
                 reason: found.header("ringback-reason").to_owned(),
                 exact: found.value.as_deref() == Some(records::value(number).as_slice()),
             }
         });
-        known.collect()
+        letters.collect()
     }
 }
 
-/// Publishes at a steady rate until it is stopped; returns how many.
+/// Publishes at a steady rate until `stop`; returns the number of records.
 fn publish(world: &World, rate: u64, stop: &AtomicBool) -> u64 {
     let publisher = Publisher::new(world.cluster.broker(0));
     let started = Instant::now();
@@ -306,7 +308,7 @@ fn publish(world: &World, rate: u64, stop: &AtomicBool) -> u64 {
     published
 }
 
-/// Waits until the replicas have nothing left to do.
+/// Waits until the replicas have no work left.
 fn settle(replicas: &[Ringback]) -> Result<(), String> {
     let started = Instant::now();
     let mut looks = 0;
@@ -331,7 +333,8 @@ fn settle(replicas: &[Ringback]) -> Result<(), String> {
     }
 }
 
-/// Partitions assigned, lag, and records in hand, of one that answers.
+/// Returns the assigned partitions, the lag and the unfinished records of a
+/// replica, if it answers.
 fn figures(replica: &Ringback) -> Option<(u64, u64, u64)> {
     let (_, text) = http::get(replica.port(), "/metrics")?;
     let metrics = Metrics::parse(&text);

@@ -2,9 +2,9 @@
 //! must be seen while what is allowed must not; arguments; plans.
 
 use crate::chaos::arguments::{Arguments, HELP};
-use crate::chaos::ledger::{Account, Buried, Evidence, Fault, FaultKind};
-use crate::chaos::plan::{Blow, Plan};
-use crate::chaos::receiver::Seen;
+use crate::chaos::ledger::{Account, DeadLetter, Evidence, Fault, FaultKind};
+use crate::chaos::plan::{Plan, PlannedFault};
+use crate::chaos::receiver::ReceivedPost;
 use crate::chaos::records::{self, Kind};
 use crate::chaos::report::Report;
 use crate::chaos::world;
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 const DELAY: Duration = Duration::from_millis(500);
 
 /// A plain record's POST so long after the start.
-fn seen(start: Instant, ms: u64, attempt: u8, status: u16) -> Seen {
-    Seen {
+fn seen(start: Instant, ms: u64, attempt: u8, status: u16) -> ReceivedPost {
+    ReceivedPost {
         at: start + Duration::from_millis(ms),
         replica: 0,
         attempt,
@@ -36,13 +36,17 @@ fn kill(start: Instant, ms: u64) -> Fault {
 }
 
 /// The breaches that are found where record 0 had these POSTs and dead letters.
-fn breaches(posts: Vec<Seen>, buried: &[Buried], faults: &[Fault]) -> Vec<String> {
+fn breaches(
+    posts: Vec<ReceivedPost>,
+    dead_letters: &[DeadLetter],
+    faults: &[Fault],
+) -> Vec<String> {
     let posts = HashMap::from([(0, posts)]);
     let account = Account::of(&Evidence {
         published: 1,
         posts: &posts,
         strays: 0,
-        buried,
+        dead_letters,
         faults,
         delays: &[DELAY, DELAY * 2],
     });
@@ -60,8 +64,8 @@ fn check(found: &[String], expected: &[&str]) {
     assert_eq!(kinds, expected, "{found:?}");
 }
 
-fn dead(reason: &str) -> Buried {
-    Buried {
+fn dead(reason: &str) -> DeadLetter {
+    DeadLetter {
         number: 0,
         reason: reason.to_owned(),
         exact: true,
@@ -129,7 +133,7 @@ fn a_doubled_post_is_seen_and_a_kill_explains_only_what_it_can() {
 #[test]
 fn more_after_successes_than_the_kills_allow_are_seen() {
     let start = Instant::now();
-    let posts: HashMap<u64, Vec<Seen>> = (14..)
+    let posts: HashMap<u64, Vec<ReceivedPost>> = (14..)
         .filter(|n| records::kind(*n) == Kind::Plain)
         .take(41)
         .map(|n| (n, vec![seen(start, 0, 1, 200), seen(start, 600, 2, 200)]))
@@ -140,7 +144,7 @@ fn more_after_successes_than_the_kills_allow_are_seen() {
         published,
         posts: &posts,
         strays: 0,
-        buried: &[],
+        dead_letters: &[],
         faults: &faults,
         delays: &[DELAY],
     });
@@ -157,7 +161,7 @@ fn early_and_altered_and_eleventh_posts_are_seen() {
     // Attempt 2 was charged: both delays must have passed.
     let early = vec![seen(start, 0, 1, 503), seen(start, 1_400, 3, 200)];
     check(&breaches(early, &[], &[]), &["early"]);
-    let altered = Seen {
+    let altered = ReceivedPost {
         exact: false,
         ..seen(start, 0, 1, 200)
     };
@@ -177,18 +181,18 @@ fn dead_letters_that_cannot_be_are_seen() {
     );
     let twice = [dead("attempts_exhausted"), dead("attempts_exhausted")];
     check(&breaches(vec![], &twice, &[]), &["dead-lettered twice"]);
-    let altered = Buried {
+    let altered = DeadLetter {
         exact: false,
         ..dead("attempts_exhausted")
     };
     check(&breaches(vec![], &[altered], &[]), &["wrong dead letters"]);
-    let unknown = Buried {
+    let unknown = DeadLetter {
         number: 9,
         ..dead("attempts_exhausted")
     };
     check(
         &breaches(vec![], &[unknown], &[]),
-        &["lost", "POSTs or dead letters of nothing published"],
+        &["lost", "POSTs or dead letters of unpublished records"],
     );
 }
 
@@ -205,16 +209,16 @@ fn a_plan_follows_from_its_seed_and_has_every_fault() {
         ..arguments
     };
     assert_ne!(plan, Plan::new(&other));
-    let all = || plan.replicas.iter().flatten().map(|p| p.blow);
+    let all = || plan.replicas.iter().flatten().map(|p| p.fault);
     let kills = all().filter(|blow| format!("{blow:?}").starts_with("Kill"));
     assert_eq!(kills.count(), 7);
     for found in [
-        all().any(|b| matches!(b, Blow::Stop { .. })),
-        all().any(|b| b == Blow::Drain),
-        all().any(|b| matches!(b, Blow::KillInTransaction { .. })),
-        all().any(|b| matches!(b, Blow::KillAbsent { .. })),
-        all().any(|b| matches!(b, Blow::CutKafka { .. })),
-        all().any(|b| matches!(b, Blow::CutReceivers { .. })),
+        all().any(|b| matches!(b, PlannedFault::Stop { .. })),
+        all().any(|b| b == PlannedFault::Drain),
+        all().any(|b| matches!(b, PlannedFault::KillInTransaction { .. })),
+        all().any(|b| matches!(b, PlannedFault::KillAbsent { .. })),
+        all().any(|b| matches!(b, PlannedFault::CutKafka { .. })),
+        all().any(|b| matches!(b, PlannedFault::CutReceivers { .. })),
         !plan.brokers.is_empty(),
     ] {
         assert!(found, "{plan:?}");

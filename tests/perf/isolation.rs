@@ -1,5 +1,5 @@
-//! What tenants that hang, or one that floods, cost the healthy ones: the same
-//! load without and with them, in turns, and how the times compare.
+//! The cost of hanging or flooding tenants for the healthy ones: the same load
+//! without and with them, in turn, and the ratio of the times.
 
 use super::parts::{TENANTS, tenant};
 use super::support::ringback::Ringback;
@@ -8,17 +8,17 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 const RATE: usize = 500;
-/// Not measured: connections are made and limits found.
+/// Not measured: connections open, and limits adapt.
 const WARM_UP_S: usize = 3;
-/// After the last record, the healthy have this long.
+/// The time for the healthy tenants after the last record.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Who does what.
+/// The behaviour of the tenants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Case {
     /// All tenants answer at once.
     Healthy,
-    /// So many accept connections and never answer.
+    /// This many accept connections and never answer.
     Hanging(usize),
     /// One gets 90 % of all records and answers after 1 s.
     Flood,
@@ -41,8 +41,8 @@ impl Case {
         }
     }
 
-    /// The tenants whose records are not measured.
-    fn troubled(self) -> usize {
+    /// Returns the number of tenants whose records are not measured.
+    fn faulty(self) -> usize {
         match self {
             Self::Healthy => 0,
             Self::Hanging(n) => n,
@@ -51,7 +51,7 @@ impl Case {
     }
 
     fn order(self) -> Option<String> {
-        let names: Vec<String> = (0..self.troubled()).map(tenant).collect();
+        let names: Vec<String> = (0..self.faulty()).map(tenant).collect();
         match self {
             Self::Healthy => None,
             Self::Hanging(_) => Some(format!("hang {}", names.join(" "))),
@@ -59,7 +59,7 @@ impl Case {
         }
     }
 
-    /// The place of a record's tenant among all.
+    /// Returns the index of a record's tenant.
     fn tenant_of(self, number: usize) -> usize {
         match self {
             Self::Flood if !number.is_multiple_of(10) => 0,
@@ -69,10 +69,11 @@ impl Case {
     }
 
     fn is_healthy(self, number: usize) -> bool {
-        self.tenant_of(number) >= self.troubled()
+        self.tenant_of(number) >= self.faulty()
     }
 
-    /// What the issue allows beside the run without trouble, in milliseconds.
+    /// Returns the limit of the p99 relative to the all-healthy run, in
+    /// milliseconds.
     fn p99_limit(self, healthy_ms: f64) -> f64 {
         match self {
             Self::Hanging(1) => 1.2 * healthy_ms + 5.0,
@@ -81,14 +82,14 @@ impl Case {
     }
 }
 
-/// From publication to the first POST, in milliseconds.
+/// Times from publication to the first POST, in milliseconds.
 struct Times {
     p50: f64,
     p99: f64,
     p999: f64,
 }
 
-/// Runs the cases in turns and prints each, then the medians of their ratios.
+/// Runs the cases in turn and prints each, then the medians of their ratios.
 pub fn measure(bench: &Bench, sizes: &Sizes) {
     let (seconds, rounds) = (sizes.seconds, sizes.rounds);
     println!("isolation: {TENANTS} tenants, {RATE} records/s for {seconds} s, {rounds} rounds");
@@ -101,7 +102,7 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
             .collect();
         rows.push(times);
     }
-    println!("medians of {rounds}, beside the run of the same round in which all are healthy:");
+    println!("medians of {rounds} rounds, compared with the all-healthy run of the same round:");
     for (at, case) in CASES.iter().enumerate().skip(1) {
         let ratio = median(rows.iter().map(|r| r[at].p99 / r[0].p99));
         let p99 = median(rows.iter().map(|r| r[at].p99));
@@ -162,7 +163,7 @@ fn run(bench: &Bench, seconds: usize, round: usize, case: Case) -> Times {
         p999: at(0.999),
     };
     let metrics = service.metrics();
-    tell_missing(&service, &topic, &missing);
+    print_missing(&service, &topic, &missing);
     println!(
         "  {:<12} p50 {:>5.1}, p99 {:>6.1}, p99.9 {:>6.1}, max {:>6.1} ms; sent {} of {healthy}; moved: {} diverted, {} delayed; {:.0} us of CPU a record",
         case.name(),
@@ -178,8 +179,8 @@ fn run(bench: &Bench, seconds: usize, round: usize, case: Case) -> Times {
     times
 }
 
-/// What the service says of healthy tenants' records that were not sent.
-fn tell_missing(service: &Ringback, topic: &str, missing: &HashSet<usize>) {
+/// Prints the log lines of the healthy tenants' records that were not sent.
+fn print_missing(service: &Ringback, topic: &str, missing: &HashSet<usize>) {
     if missing.is_empty() {
         return;
     }

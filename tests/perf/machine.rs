@@ -1,23 +1,23 @@
-//! What the kernel tells about a process, and on which cores it runs.
+//! CPU time, memory and cores of a process, from the kernel.
 
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-/// The kernel counts CPU time for users in hundredths of a second.
+/// The kernel reports CPU time in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
 
-/// CPU time of all threads of a process, living and ended.
+/// Returns the CPU time of all threads of a process, ended ones included.
 pub fn cpu(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
-    // The name, in brackets, may hold anything; what follows are numbers.
+    // The name in brackets may hold any text; only numbers follow it.
     let (_, after_name) = stat.rsplit_once(')').expect("a name in brackets");
     let fields: Vec<&str> = after_name.split_whitespace().collect();
     let ticks = |at: usize| fields[at].parse::<u32>().expect("a number of ticks");
     TICK * (ticks(11) + ticks(12))
 }
 
-/// The most memory that a process ever had resident, in MiB.
+/// Returns the maximum resident memory of a process, in MiB.
 pub fn resident_max(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
@@ -39,7 +39,8 @@ pub fn confine(pid: u32, cores: &str) {
     );
 }
 
-/// The core of what is measured, those of everything else, and all.
+/// Returns the core of the measured process, the cores of the other processes,
+/// and all cores.
 pub fn cores() -> (String, String, String) {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     match count {

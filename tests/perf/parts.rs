@@ -1,5 +1,5 @@
-//! The parts of a measurement that are processes of their own, made of this
-//! same program: the receiver, and reqwest alone. Each ends by itself.
+//! The processes of a measurement, all run by this same program: the receiver,
+//! and reqwest alone. Each ends by itself.
 
 use super::machine;
 use super::support::receiver::{Behaviour, Keep, Receiver};
@@ -11,17 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How many tenants records are spread over.
+/// The number of tenants that share the records.
 pub const TENANTS: usize = 100;
 
-/// The tenant of a record by its number.
+/// Returns the tenant of a record.
 pub fn tenant(number: usize) -> String {
     format!("tenant-{}", number % TENANTS)
 }
 
-/// The receiver's process: answers questions on its standard input, ends with it.
+/// Runs the receiver's process: it answers questions on its standard input and
+/// ends with it.
 pub fn receive(fail_first: usize) {
-    // All loopback addresses: tenants of a crowd have one each.
+    // All loopback addresses: with many tenants each has its own.
     let receiver = Receiver::start_at("0.0.0.0:0", Keep::Checksum);
     for number in 0..TENANTS {
         receiver.behave(&tenant(number), Behaviour::FailFirst(fail_first));
@@ -46,7 +47,7 @@ pub fn receive(fail_first: usize) {
     }
 }
 
-/// `hang` or `slow MILLISECONDS`, and the tenants that do so from now on.
+/// Sets a behaviour: `hang` or `slow MILLISECONDS`, followed by the tenants.
 fn behave(receiver: &Receiver, order: &str) {
     let mut words = order.split(' ');
     let behaviour = match words.next() {
@@ -60,16 +61,15 @@ fn behave(receiver: &Receiver, order: &str) {
     words.for_each(|tenant| receiver.behave(tenant, behaviour));
 }
 
-/// The receiver, from the side that measures.
+/// The receiver's process, as the measuring process sees it.
 pub struct ReceiverProcess {
     child: Child,
     answers: BufReader<std::process::ChildStdout>,
-    /// Its port.
     pub port: u16,
 }
 
 impl ReceiverProcess {
-    /// Starts it; every tenant fails so many first POSTs of each record.
+    /// Starts the process; it fails the first `fail_first` POSTs of each record.
     pub fn start(fail_first: usize) -> Self {
         let mut child = this_program()
             .args(["receiver", &fail_first.to_string()])
@@ -87,23 +87,24 @@ impl ReceiverProcess {
         this
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Gives an order of those that `behave` reads.
+    /// Sends an order for `behave`.
     pub fn order(&mut self, order: &str) {
         self.ask(order);
     }
 
-    /// How many POSTs have arrived.
+    /// Returns the number of received POSTs.
     pub fn count(&mut self) -> usize {
         self.ask("count");
         self.line().parse().expect("a number")
     }
 
-    /// When each POST of each record arrived, in microseconds since the epoch.
+    /// Returns the arrival times of each record's POSTs, in microseconds since
+    /// the epoch.
     pub fn posts(&mut self) -> Vec<(String, Vec<u64>)> {
         self.ask("posts");
         let mut posts = Vec::new();
@@ -138,16 +139,16 @@ impl Drop for ReceiverProcess {
     }
 }
 
-/// What reqwest alone took.
+/// The results of reqwest alone.
 pub struct Alone {
-    /// CPU of its process for each POST.
+    /// CPU time for each POST, in microseconds.
     pub cpu_us: f64,
-    /// POSTs in a second of the clock.
+    /// POSTs per second of the clock.
     pub per_second: f64,
 }
 
-/// Runs reqwest alone in a process of its own on this core: so many POSTs,
-/// with so many in flight, or where a rate is given paced at it.
+/// Runs reqwest alone in a process of its own on this core. With a rate of 0 it
+/// keeps `in_flight` POSTs in flight; otherwise it keeps the rate.
 pub fn reqwest_alone(core: &str, port: u16, posts: usize, in_flight: usize, rate: usize) -> Alone {
     let program = std::env::current_exe().expect("this program has a path");
     let done = Command::new("taskset")
@@ -173,7 +174,7 @@ fn this_program() -> Command {
     Command::new(std::env::current_exe().expect("this program has a path"))
 }
 
-/// The process of reqwest alone: the same POSTs as ringback's, from memory.
+/// Runs the process of reqwest alone: the same POSTs as ringback's, from memory.
 pub fn post(port: u16, posts: usize, in_flight: usize, rate: usize) {
     rustls::crypto::ring::default_provider()
         .install_default()

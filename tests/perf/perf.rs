@@ -1,13 +1,13 @@
-//! The benchmark: ringback against reqwest alone, side by side in one run.
-//! It reports and asserts nothing about time. `tests/perf/run` runs it.
+//! The benchmark: ringback against reqwest alone, side by side in one run. It
+//! reports times and asserts nothing about them. `tests/perf/run` runs it.
 
 #[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "../it/support/mod.rs"]
 mod support;
 
-mod crowd;
 mod isolation;
 mod machine;
+mod many_tenants;
 mod parts;
 
 use parts::{ReceiverProcess, TENANTS, reqwest_alone, tenant};
@@ -18,7 +18,7 @@ use support::publisher::Publisher;
 use support::ringback::Ringback;
 use support::{ports, ringback, sample, workspace};
 
-/// However slow the machine: after this a measurement is given up.
+/// The maximum time of a measurement, even on a slow machine.
 const LIMIT: Duration = Duration::from_secs(300);
 
 struct Sizes {
@@ -29,7 +29,7 @@ struct Sizes {
 
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    // What cargo adds of itself.
+    // Added by cargo.
     arguments.retain(|argument| argument != "--bench");
     let number = |at: usize| arguments[at].parse().expect("a number");
     match arguments.first().map(String::as_str) {
@@ -59,18 +59,18 @@ fn main() {
             bench.lateness(&sizes);
         }
         Some("isolation") => isolation::measure(&bench, &sizes),
-        Some("crowd") => crowd::measure(&bench, &sizes),
-        Some(other) => panic!("there is no {other} among isolation and crowd"),
+        Some("many-tenants") => many_tenants::measure(&bench, &sizes),
+        Some(other) => panic!("there is no {other} among isolation and many-tenants"),
     }
 }
 
-/// The broker that all measurements share.
+/// The broker of all measurements.
 struct Bench {
     broker: Broker,
     publisher: Publisher,
 }
 
-/// One measurement's topic, receiver and service.
+/// The topic, receiver and directory of one measurement.
 struct Run {
     topic: String,
     receiver: ReceiverProcess,
@@ -85,14 +85,15 @@ impl Bench {
         Self { broker, publisher }
     }
 
-    /// Topics, tenants file and receiver for one measurement of [`TENANTS`].
+    /// Prepares a measurement with [`TENANTS`] tenants: topics, tenants file and
+    /// receiver.
     fn run(&self, topic: &str, delays: &str, fail_first: usize) -> Run {
         self.run_of(topic, delays, fail_first, TENANTS, |_| {
             "127.0.0.1".to_owned()
         })
     }
 
-    /// The same for so many tenants, each at a loopback address of its own.
+    /// Prepares a measurement with `tenants` tenants at these addresses.
     fn run_of(
         &self,
         topic: &str,
@@ -161,7 +162,8 @@ impl Bench {
             .send(topic, Some(id.as_bytes()), Some(&value), &[]);
     }
 
-    /// A backlog, delivered by one core; everything else runs on the others.
+    /// Measures a backlog that one core delivers; all other processes run on the
+    /// other cores.
     fn backlog(&self, sizes: &Sizes) {
         let (core, others, all) = machine::cores();
         let posts = sizes.records;
@@ -214,7 +216,7 @@ impl Bench {
         }
     }
 
-    /// A steady rate, everything on the whole machine.
+    /// Measures a steady rate on the whole machine.
     fn steady(&self, sizes: &Sizes) {
         const RATE: usize = 1_000;
         const WARM_UP_S: usize = 3;
@@ -259,7 +261,7 @@ impl Bench {
         println!("  reqwest alone, same rate         {}", alone(&paced));
     }
 
-    /// How late the second POST is after a failed first one.
+    /// Measures how late the second POST comes after a failed first one.
     fn lateness(&self, sizes: &Sizes) {
         const RATE: usize = 100;
         const DELAY_MS: f64 = 2_000.0;
@@ -286,7 +288,8 @@ fn alone(measured: &parts::Alone) -> String {
     format!("{each:>7.1} us of CPU each, {rate:>7.0}/s")
 }
 
-/// Mean attempts in flight, looked at four times a second until all POSTs came.
+/// Returns the mean number of attempts in flight, sampled four times a second
+/// until all POSTs arrived.
 fn watch_in_flight(service: &Ringback, receiver: &mut ReceiverProcess, posts: usize) -> usize {
     let (mut sum, mut looks) = (0, 0);
     let started = Instant::now();
@@ -309,7 +312,7 @@ fn until_count(receiver: &mut ReceiverProcess, posts: usize) {
     });
 }
 
-/// Calls with 0, 1, … at this rate; a call that comes late is not left out.
+/// Calls `each` with 0, 1, … at this rate; a late call is not skipped.
 fn pace(rate: usize, total: usize, mut each: impl FnMut(usize)) {
     let started = Instant::now();
     for number in 0..total {
@@ -319,10 +322,10 @@ fn pace(rate: usize, total: usize, mut each: impl FnMut(usize)) {
     }
 }
 
-/// The number of a record by its id.
+/// Returns the number of a record.
 fn number_of(id: &str) -> usize {
     let number = id.rsplit('-').next().and_then(|n| n.parse().ok());
-    number.expect("an id of ours")
+    number.expect("an id of this program")
 }
 
 fn now_us() -> u64 {
@@ -330,7 +333,7 @@ fn now_us() -> u64 {
     epoch.expect("after 1970").as_micros() as u64
 }
 
-/// Least, middle, 99th of 100 and greatest, in milliseconds.
+/// Returns minimum, median, 99th percentile and maximum, in milliseconds.
 fn spread(values: &mut [f64]) -> String {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| {

@@ -1,5 +1,5 @@
-//! 10,000 tenants, each at an address of its own, every second one dead: what
-//! they cost in memory, sockets, series and scrape time.
+//! 10,000 tenants, each at an address of its own, every second one dead: their
+//! cost in memory, sockets, series and scrape time.
 
 use super::support::process;
 use super::{Bench, Sizes, machine, now_us, number_of, pace};
@@ -7,13 +7,13 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-const CROWD: usize = 10_000;
+const TENANTS: usize = 10_000;
 const RATE: usize = 2_000;
-/// By then each of the dead has been tried: 5,000, of whom three quarters of
-/// 1,024 are tried at a time, for 5 s each.
-const KNOWN_S: usize = 40;
+/// By then each of the 5,000 dead tenants was tried: three quarters of 1,024 at a
+/// time, for 5 s each.
+const ALL_TRIED_S: usize = 40;
 
-/// The most that was seen while it ran.
+/// The maxima of a run.
 #[derive(Clone, Copy, Default)]
 struct Most {
     sockets: usize,
@@ -22,14 +22,16 @@ struct Most {
     scrape: Duration,
 }
 
-/// Runs it and prints what it took.
+/// Runs the measurement and prints its results.
 pub fn measure(bench: &Bench, sizes: &Sizes) {
     let seconds = sizes.seconds;
-    println!("crowd: {CROWD} tenants, half of them hang, {RATE} records/s for {seconds} s");
+    println!(
+        "many tenants: {TENANTS} tenants, half of them hang, {RATE} records/s for {seconds} s"
+    );
     let delays = "10s,10s,1m,1m,10m,10m,1h,1h,6h";
     let address = |n: usize| format!("127.1.{}.{}", n / 250, 1 + n % 250);
-    let mut run = bench.run_of("crowd", delays, 0, CROWD, address);
-    let dead: Vec<String> = (0..CROWD).step_by(2).map(name).collect();
+    let mut run = bench.run_of("many-tenants", delays, 0, TENANTS, address);
+    let dead: Vec<String> = (0..TENANTS).step_by(2).map(name).collect();
     run.receiver.order(&format!("hang {}", dead.join(" ")));
     let service = bench.start(&run, delays).ready();
     let total = RATE * seconds;
@@ -40,7 +42,7 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
         let watching = scope.spawn(|| watch(&service, &over));
         pace(RATE, total, |number| {
             published_us.push(now_us());
-            bench.publish_to("crowd", number, &name(tenant_of(number)));
+            bench.publish_to("many-tenants", number, &name(tenant_of(number)));
         });
         cpu = machine::cpu(service.pid()) - cpu;
         let mut missing: HashSet<usize> = (0..total).filter(|n| tenant_of(*n) % 2 == 1).collect();
@@ -53,7 +55,7 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
                 let number = number_of(&id);
                 if missing.remove(&number) {
                     let wait_us = times[0].saturating_sub(published_us[number]);
-                    waits.push((number >= RATE * KNOWN_S, wait_us as f64 / 1e3));
+                    waits.push((number >= RATE * ALL_TRIED_S, wait_us as f64 / 1e3));
                 }
             }
         }
@@ -62,11 +64,11 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
             "  healthy records sent             {} of {healthy}",
             healthy - missing.len()
         );
-        tell("first POST, all", waits.iter().map(|(_, ms)| *ms));
-        let known = waits.iter().filter(|(known, _)| *known);
-        tell(
-            &format!("first POST, after {KNOWN_S} s"),
-            known.map(|(_, ms)| *ms),
+        print_waits("first POST, all", waits.iter().map(|(_, ms)| *ms));
+        let later = waits.iter().filter(|(later, _)| *later);
+        print_waits(
+            &format!("first POST, after {ALL_TRIED_S} s"),
+            later.map(|(_, ms)| *ms),
         );
         watching.join().expect("the watch does not panic")
     });
@@ -97,7 +99,7 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
 }
 
 /// Prints how long records waited for their first POST.
-fn tell(what: &str, waits_ms: impl Iterator<Item = f64>) {
+fn print_waits(what: &str, waits_ms: impl Iterator<Item = f64>) {
     let mut waits: Vec<f64> = waits_ms.collect();
     waits.sort_by(f64::total_cmp);
     let at = |share: f64| {
@@ -116,9 +118,9 @@ fn name(number: usize) -> String {
     format!("tenant-{number}")
 }
 
-/// Each tenant in its turn, so that neighbours are dead and healthy.
+/// Returns the tenant of a record: dead and healthy ones in turn.
 fn tenant_of(number: usize) -> usize {
-    number % CROWD
+    number % TENANTS
 }
 
 fn watch(service: &super::Ringback, over: &AtomicBool) -> Most {
