@@ -1,16 +1,16 @@
-//! The only reader of clocks: wall time as it was at the start, carried on by a
-//! clock that also counts stopped and suspended time, and slewed towards the
-//! wall at most 500 ppm. So a step of the wall clock makes nothing due and
-//! freezes nothing. Never policy. Any thread may ask.
+//! The only file that reads clocks. The time starts at the wall clock. It then
+//! follows a clock that also counts stopped and suspended time, and is slewed
+//! towards the wall clock by at most 500 ppm. So a step of the wall clock neither
+//! makes records due nor delays them. Never holds policy. Any thread may call it.
 
 use crate::model::time::UnixMillis;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How far the slewed clock may run fast or slow.
+/// The maximum rate of the correction.
 const SLEW_PPM: i128 = 500;
-/// How often the wall is looked at.
+/// The time between two readings of the wall clock.
 const SYNC_NS: i128 = 1_000_000_000;
 
 #[cfg(target_os = "linux")]
@@ -18,14 +18,14 @@ const ELAPSED: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
 const ELAPSED: ClockId = ClockId::Monotonic;
 
-/// The process's clock.
+/// The clock of the process.
 #[derive(Debug)]
 pub struct Clock {
     timeline: Mutex<Timeline>,
 }
 
 impl Clock {
-    /// A clock that shows the wall's time now.
+    /// Starts a clock at the present wall time.
     #[must_use]
     pub fn start() -> Self {
         let timeline = Timeline::new(read(ELAPSED), read(ClockId::Realtime));
@@ -34,12 +34,12 @@ impl Clock {
         }
     }
 
-    /// The present moment; never before one that it has returned.
+    /// Returns the present moment, which is never before an earlier result.
     #[must_use]
     pub fn now(&self) -> UnixMillis {
         let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = read(ELAPSED);
-        if timeline.wants_wall(elapsed) {
+        if timeline.wall_is_due(elapsed) {
             timeline.sync(elapsed, read(ClockId::Realtime));
         }
         let ms = timeline.now(elapsed).div_euclid(1_000_000);
@@ -47,32 +47,32 @@ impl Clock {
     }
 }
 
-/// How long the system runs, stopped and suspended time included; for waits
-/// that have nothing to do with the time of day.
+/// Returns the time since the start of the system, including stopped and suspended
+/// time. It serves waits that do not depend on the time of day.
 #[must_use]
 pub fn elapsed() -> Duration {
     let ns = u64::try_from(read(ELAPSED)).unwrap_or(0);
     Duration::from_nanos(ns)
 }
 
-/// A clock's reading in nanoseconds.
+/// Returns the reading of a clock in nanoseconds.
 fn read(clock: ClockId) -> i128 {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
     i128::from(tv_sec) * 1_000_000_000 + i128::from(tv_nsec)
 }
 
-/// The pure part: fed with readings, in nanoseconds. Between two looks at the
-/// wall it takes back at most the difference that the last look has shown.
+/// The pure part of the clock; its inputs are readings in nanoseconds. Between two
+/// readings of the wall clock it corrects at most the difference of the last one.
 #[derive(Debug)]
 struct Timeline {
-    /// Elapsed time at the last look.
+    /// Elapsed time at the last reading of the wall clock.
     elapsed_at: i128,
-    /// What this clock showed then.
+    /// The time that this clock showed then.
     shown_at: i128,
-    /// What the wall showed beyond that.
+    /// The wall clock minus that time.
     error: i128,
-    /// The latest elapsed time seen; the kernel's clock does not go back, but
-    /// our promise must not rest on that.
+    /// The largest elapsed time so far. This clock must not go back even if the clock
+    /// of the kernel does.
     latest: i128,
 }
 
@@ -86,7 +86,7 @@ impl Timeline {
         }
     }
 
-    fn wants_wall(&self, elapsed: i128) -> bool {
+    fn wall_is_due(&self, elapsed: i128) -> bool {
         elapsed - self.elapsed_at >= SYNC_NS
     }
 
@@ -112,15 +112,15 @@ mod tests {
     const S: i128 = 1_000_000_000;
     const START: i128 = 1_700_000_000 * S;
 
-    /// Runs a timeline with a look at the wall each second, the wall being
-    /// `wall(elapsed)`; checks that it is monotone and never slews too fast.
+    /// Runs a timeline that reads the wall clock `wall(elapsed)` each second. Checks
+    /// that it is monotone and never slews too fast.
     #[track_caller]
     fn run(seconds: i128, wall: impl Fn(i128) -> i128) -> i128 {
         let mut timeline = Timeline::new(0, wall(0));
         let mut shown = timeline.now(0);
         for tenth in 1..=seconds * 10 {
             let elapsed = tenth * S / 10;
-            if timeline.wants_wall(elapsed) {
+            if timeline.wall_is_due(elapsed) {
                 timeline.sync(elapsed, wall(elapsed));
             }
             let now = timeline.now(elapsed);
@@ -132,23 +132,23 @@ mod tests {
     }
 
     #[test]
-    fn without_steps_it_is_the_wall() {
+    fn without_steps_it_shows_the_wall_time() {
         assert_eq!(run(100, |elapsed| START + elapsed), START + 100 * S);
     }
 
     #[test]
-    fn a_step_of_the_wall_is_taken_up_at_500_ppm() {
+    fn a_step_of_the_wall_clock_is_corrected_at_500_ppm() {
         for hour in [3_600 * S, -3_600 * S] {
             let stepped = |elapsed| START + elapsed + if elapsed > 10 * S { hour } else { 0 };
             let shown = run(1_010, stepped);
-            let taken_up = shown - (START + 1_010 * S);
-            assert!((taken_up.abs() - S / 2).abs() < S / 100, "{taken_up}");
-            assert_eq!(taken_up.signum(), hour.signum());
+            let corrected = shown - (START + 1_010 * S);
+            assert!((corrected.abs() - S / 2).abs() < S / 100, "{corrected}");
+            assert_eq!(corrected.signum(), hour.signum());
         }
     }
 
     #[test]
-    fn a_small_difference_is_made_up_and_not_overshot() {
+    fn a_small_difference_is_corrected_and_not_overshot() {
         let shown = run(100, |elapsed| {
             START + elapsed + if elapsed > S { S / 100 } else { 0 }
         });
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_clock_is_near_the_wall_and_monotone() {
+    fn the_real_clock_is_near_the_wall_time_and_monotone() {
         let clock = Clock::start();
         let mut last = clock.now();
         assert!((i128::from(last.0) - read(ClockId::Realtime) / 1_000_000).abs() < 1_000);

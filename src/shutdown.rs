@@ -1,24 +1,23 @@
-//! Signals become a [`ShutdownPhase`]. The runner spawns the future and watches the
-//! phase; nothing here ends anything. Runs as a task of the runner's runtime.
+//! Turns signals into a [`ShutdownPhase`]. The runner spawns the future and watches
+//! the phase. Never ends anything itself. Runs as a task on the runner's runtime.
 
 use std::fmt;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// What the process is asked for.
+/// The requested state of the process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ShutdownPhase {
-    /// Nothing: work.
     Running,
-    /// End in order, within the drain timeout.
+    /// End within the drain timeout, after the attempts in progress.
     Draining,
     /// End at once.
     Closed,
 }
 
 impl ShutdownPhase {
-    /// The phase after one more signal.
+    /// Returns the phase after one more signal.
     #[must_use]
     pub const fn after_signal(self) -> Self {
         match self {
@@ -28,37 +27,37 @@ impl ShutdownPhase {
     }
 }
 
-/// The signals could not be listened to.
+/// The signal handlers cannot be installed.
 #[derive(Debug)]
-pub struct Error(io::Error);
+pub struct SignalError(io::Error);
 
-impl fmt::Display for Error {
+impl fmt::Display for SignalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("cannot listen for SIGTERM and SIGINT")
     }
 }
 
-impl std::error::Error for Error {
+impl std::error::Error for SignalError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.0)
     }
 }
 
-/// Begins to listen for SIGTERM and SIGINT: the present phase, and the future
-/// that moves it on, which ends with the second signal or when nobody watches.
-/// To be called within the runtime; from then on the signals no longer end the
-/// process by themselves.
+/// Installs handlers for SIGTERM and SIGINT. Returns the phase, and the future that
+/// changes it. The future ends with the second signal, or without a receiver of the
+/// phase. Must be called within the runtime. From then on, the signals do not end
+/// the process by themselves.
 ///
-/// Errors: the signals cannot be listened to.
+/// Errors: the handlers cannot be installed.
 pub fn listen() -> Result<
     (
         watch::Receiver<ShutdownPhase>,
         impl Future<Output = ()> + Send,
     ),
-    Error,
+    SignalError,
 > {
-    let terminate = signal(SignalKind::terminate()).map_err(Error)?;
-    let interrupt = signal(SignalKind::interrupt()).map_err(Error)?;
+    let terminate = signal(SignalKind::terminate()).map_err(SignalError)?;
+    let interrupt = signal(SignalKind::interrupt()).map_err(SignalError)?;
     let (sender, receiver) = watch::channel(ShutdownPhase::Running);
     Ok((receiver, follow(terminate, interrupt, sender)))
 }

@@ -1,11 +1,12 @@
-//! How an attempt ends: one outcome, and for a failed one a class from a
-//! closed list with a one-line advice that a tenant can act on.
+//! The outcome of an attempt. A failed attempt has a class from a closed list, and
+//! each class has an advice of one line for the tenant. Never decides what follows
+//! from an outcome. Pure values; any thread may use them.
 
 use super::named_enum::named_enum;
 use super::time::UnixMillis;
 use std::time::Duration;
 
-/// The largest number of attempts for one record.
+/// The maximum number of attempts for one record.
 ///
 /// Source: the callback contract, "at most 10 notifications".
 pub const ATTEMPTS_MAX: u8 = 10;
@@ -41,7 +42,7 @@ named_enum! {
 }
 
 impl ErrorClass {
-    /// What the tenant can do about it, in one line.
+    /// Returns what the tenant can do, in one line.
     #[must_use]
     pub const fn advice(self) -> &'static str {
         match self {
@@ -78,27 +79,27 @@ impl ErrorClass {
         }
     }
 
-    /// The same for this status in particular, where there is more to say.
+    /// Returns the advice for this status where it has its own, else [`Self::advice`].
     #[must_use]
     pub const fn advice_on(self, status: Option<u16>) -> &'static str {
         match status {
             Some(401 | 403) => {
-                "the receiver asks for permission: let the callback's path in, or have the header it wants configured"
+                "the receiver requires authorization: allow the path of the callback, or have the required header configured"
             }
             Some(404 | 405) => {
-                "nothing takes POSTs at this path: check the path of the callback URL"
+                "the receiver accepts no POST at this path: check the path of the callback URL"
             }
             Some(410) => {
-                "the receiver says that the callback URL is gone for good: configure the new one, or have callbacks switched off; until then each record is still tried"
+                "the receiver says that the callback URL is gone permanently: configure the new one, or have callbacks disabled; until then each record is still attempted"
             }
             Some(413) => {
-                "the receiver finds the record too large: raise its limit for request bodies"
+                "the record is too large for the receiver: raise its limit for request bodies"
             }
             _ => self.advice(),
         }
     }
 
-    /// The class of a final HTTP status, or `None` for success (2xx).
+    /// Returns the class of a final HTTP status, or `None` for success (2xx).
     ///
     /// 101, other final 1xx and statuses from 600 are [`ErrorClass::Protocol`].
     #[must_use]
@@ -114,38 +115,30 @@ impl ErrorClass {
     }
 }
 
-/// How one attempt ended.
+/// The outcome of one attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// A final 2xx.
-    Delivered {
-        /// The status.
-        status: u16,
-    },
-    /// Everything else.
+    /// The receiver answered 2xx.
+    Delivered { status: u16 },
     Failed {
-        /// Its class.
         class: ErrorClass,
-        /// The HTTP status, where there was one.
+        /// The HTTP status, if the receiver answered.
         status: Option<u16>,
-        /// How long the receiver asked us to wait (429 and 503).
+        /// The pause that the receiver asked for (429 and 503).
         ///
         /// Source: RFC 9110, section 10.2.3, Retry-After.
         retry_after: Option<Duration>,
-        /// What happened, without any byte of the record, of the URL's query
-        /// or of the answer's body; for the log.
+        /// A description for the log. It holds nothing of the record, of the query
+        /// of the URL or of the body of the answer.
         detail: String,
     },
 }
 
-/// An attempt that has ended, with its times by the process's clock.
+/// An ended attempt. The times come from the clock of the process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttemptResult {
-    /// How.
     pub outcome: Outcome,
-    /// When it started.
     pub started_at: UnixMillis,
-    /// How long it took.
     pub duration: Duration,
 }
 

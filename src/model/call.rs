@@ -1,5 +1,6 @@
-//! The call-ended record's value: which call, which tenant, and how it is
-//! framed. Only `id` and `tenantId` are read; nothing is re-serialized.
+//! The value of a call-ended record: its id, its tenant and its framing. Only `id`
+//! and `tenantId` are read; nothing is serialized again. Pure; runs on the thread of
+//! the engine.
 
 use super::disposition::DeadLetterReason;
 use super::tenant::TenantId;
@@ -10,15 +11,15 @@ use serde_json::value::RawValue;
 use std::fmt;
 use std::sync::Arc;
 
-/// The deepest nesting of arrays and objects in a value, the outermost counted.
+/// The maximum nesting of arrays and objects in a value, including the outermost.
 pub const DEPTH_MAX: usize = 128;
 
-/// A record's id: 1 to 256 visible ASCII characters, for it becomes a header.
+/// The id of a record: 1 to 256 visible ASCII characters, because it becomes a header.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(Arc<str>);
 
 impl RecordId {
-    /// The largest length in characters.
+    /// The maximum length in characters.
     pub const LEN_MAX: usize = 256;
 
     fn new(text: &str) -> Option<Self> {
@@ -26,7 +27,6 @@ impl RecordId {
         (visible && !text.is_empty() && text.len() <= Self::LEN_MAX).then(|| Self(text.into()))
     }
 
-    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -45,28 +45,25 @@ impl fmt::Debug for RecordId {
     }
 }
 
-/// How the value becomes the request's body.
+/// The way in which a value becomes the body of the request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Framing {
-    /// `{"data":{…}}` already: sent byte for byte.
+    /// The value is `{"data":{…}}` already: it is sent byte for byte.
     Wrapped,
-    /// Any other object: sent between `{"data":` and `}`.
+    /// The value is any other object: it is sent between `{"data":` and `}`.
     Bare,
 }
 
-/// What ringback reads of a call-ended record.
+/// The parts of a call-ended record that ringback reads.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CallEnded {
-    /// The record's id.
     pub id: RecordId,
-    /// Whose call it was.
     pub tenant: TenantId,
-    /// How the body is made.
     pub framing: Framing,
 }
 
 impl CallEnded {
-    /// Reads a record's value.
+    /// Reads the value of a record.
     ///
     /// Errors: the reason for its dead letter.
     pub fn read(value: &[u8]) -> Result<Self, DeadLetterReason> {
@@ -84,7 +81,7 @@ impl CallEnded {
         outer.call(Framing::Bare)
     }
 
-    /// The request's body for this record's value.
+    /// Returns the body of the request for this value.
     #[must_use]
     pub fn body(&self, value: &Bytes) -> Bytes {
         match self.framing {
@@ -101,8 +98,8 @@ impl CallEnded {
     }
 }
 
-/// The deepest nesting of arrays and objects, by brackets outside strings. For
-/// text that is JSON this is exact; for other text it does not matter.
+/// Returns the maximum nesting of arrays and objects, counted by brackets outside of
+/// strings. It is exact for JSON; other text is refused later anyway.
 fn depth(value: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0_usize);
     let mut in_string = false;
@@ -124,45 +121,45 @@ fn depth(value: &[u8]) -> usize {
     deepest
 }
 
-/// One of the keys that matter, by its decoded text.
-enum Key {
+/// A key of an object, by its decoded text.
+enum MemberKey {
     Id,
     TenantId,
     Data,
     Other,
 }
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for MemberKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl Visitor<'_> for KeyVisitor {
-            type Value = Key;
+        struct MemberKeyVisitor;
+        impl Visitor<'_> for MemberKeyVisitor {
+            type Value = MemberKey;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a key")
             }
-            fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+            fn visit_str<E>(self, key: &str) -> Result<MemberKey, E> {
                 Ok(match key {
-                    "id" => Key::Id,
-                    "tenantId" => Key::TenantId,
-                    "data" => Key::Data,
-                    _ => Key::Other,
+                    "id" => MemberKey::Id,
+                    "tenantId" => MemberKey::TenantId,
+                    "data" => MemberKey::Data,
+                    _ => MemberKey::Other,
                 })
             }
         }
-        deserializer.deserialize_str(KeyVisitor)
+        deserializer.deserialize_str(MemberKeyVisitor)
     }
 }
 
-/// A key's value as its raw text, or the fact that the key came twice.
+/// The raw text of the value of a key.
 #[derive(Default)]
-enum Slot<'a> {
+enum Member<'a> {
     #[default]
     Missing,
     Once(&'a RawValue),
     Repeated,
 }
 
-impl<'a> Slot<'a> {
+impl<'a> Member<'a> {
     fn fill(&mut self, value: &'a RawValue) {
         *self = match self {
             Self::Missing => Self::Once(value),
@@ -170,7 +167,7 @@ impl<'a> Slot<'a> {
         };
     }
 
-    /// The string in this slot; `missing` is the reason where there is none.
+    /// Returns the string, or `missing` where the key is absent.
     fn text(&self, missing: DeadLetterReason) -> Result<String, DeadLetterReason> {
         match self {
             Self::Missing => Err(missing),
@@ -180,20 +177,20 @@ impl<'a> Slot<'a> {
     }
 }
 
-/// The members of one object that matter.
+/// The members of an object that ringback reads.
 #[derive(Default)]
 struct Fields<'a> {
-    id: Slot<'a>,
-    tenant_id: Slot<'a>,
-    data: Slot<'a>,
+    id: Member<'a>,
+    tenant_id: Member<'a>,
+    data: Member<'a>,
     members: usize,
 }
 
 impl<'a> Fields<'a> {
-    /// The text of `data` where it is the only member and an object.
+    /// Returns the text of `data` where it is an object and the only member.
     fn only_data(&self) -> Option<&'a str> {
         match self.data {
-            Slot::Once(raw) if self.members == 1 && raw.get().starts_with('{') => Some(raw.get()),
+            Member::Once(raw) if self.members == 1 && raw.get().starts_with('{') => Some(raw.get()),
             _ => None,
         }
     }
@@ -222,10 +219,10 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                 while let Some(key) = map.next_key()? {
                     fields.members += 1;
                     match key {
-                        Key::Id => fields.id.fill(map.next_value()?),
-                        Key::TenantId => fields.tenant_id.fill(map.next_value()?),
-                        Key::Data => fields.data.fill(map.next_value()?),
-                        Key::Other => {
+                        MemberKey::Id => fields.id.fill(map.next_value()?),
+                        MemberKey::TenantId => fields.tenant_id.fill(map.next_value()?),
+                        MemberKey::Data => fields.data.fill(map.next_value()?),
+                        MemberKey::Other => {
                             map.next_value::<IgnoredAny>()?;
                         }
                     }
@@ -243,7 +240,7 @@ mod tests {
 
     const EXAMPLE: &[u8] = include_bytes!("../../tests/contract/example-request.json");
 
-    /// The example's inner object, byte for byte.
+    /// Returns the inner object of the example, byte for byte.
     fn bare_example() -> &'static [u8] {
         let start = EXAMPLE[1..]
             .iter()
@@ -272,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_is_read_and_nothing_else_can_fail() {
+    fn other_members_cannot_make_a_record_unreadable() {
         #[track_caller]
         fn check(value: &str, framing: Framing) {
             let call = CallEnded::read(value.as_bytes()).expect(value);
@@ -312,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_has_its_reason() {
+    fn an_unreadable_value_has_its_reason() {
         #[track_caller]
         fn check(value: &[u8], reason: DeadLetterReason) {
             assert_eq!(

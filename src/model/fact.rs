@@ -1,5 +1,5 @@
-//! Facts: what the engine tells operators. `telemetry` turns each into metrics
-//! and log lines; nothing here decides anything.
+//! The facts that the engine reports to operators. `telemetry` turns each fact into
+//! metrics and log lines. Never decides anything. Pure values.
 
 use super::attempt::AttemptResult;
 use super::call::RecordId;
@@ -28,120 +28,98 @@ named_enum! {
     }
 }
 
-/// Something that happened.
+/// An event that operators see in metrics and logs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fact {
-    /// An attempt ended.
     AttemptEnded {
-        /// Whose.
         tenant: TenantId,
-        /// Of which record.
         record: RecordId,
-        /// From which residence.
         position: Position,
-        /// 1 to 10: which attempt it was.
+        /// The number of the attempt, 1 to 10.
         attempt: u8,
-        /// How.
         ended: AttemptResult,
-        /// From publication to the start, if this was the first attempt.
+        /// From publication to the start; only of a first attempt.
         first_attempt_latency: Option<Duration>,
-        /// From publication to the end, if it delivered the record.
+        /// From publication to the end; only of an attempt that delivered the record.
         delivery_latency: Option<Duration>,
     },
-    /// An attempt from a delay topic starts, this long after it was due.
+    /// An attempt from a delay topic starts.
     DelayedAttemptStarted {
-        /// The delay.
         delay: Delay,
         /// Start minus due time.
         lateness: Duration,
     },
     /// A residence ended.
     Disposed {
-        /// How.
         disposition: Disposition,
-        /// Which.
         position: Position,
     },
-    /// A record became a dead letter.
     DeadLettered {
-        /// Why.
         reason: DeadLetterReason,
-        /// From where.
+        /// The position before the move.
         position: Position,
-        /// Its id, where it has one.
+        /// `None` where the record has no readable id.
         record: Option<RecordId>,
     },
-    /// A reserved offset is charged without knowing how the attempt ended.
+    /// A reserved offset is charged although the outcome of its attempt is unknown.
     InDoubt {
-        /// Which.
         position: Position,
     },
     /// A commit was acknowledged.
     Committed {
-        /// From request to answer.
+        /// From the request to the answer.
         took: Duration,
-        /// Used share of the largest metadata among its partitions, 0 to 1.
+        /// Used share of the largest metadata among the partitions, in thousandths.
         metadata_permille: u16,
     },
     /// A transaction was acknowledged.
     MovesWritten {
-        /// How many records moved.
         records: usize,
-        /// From request to answer.
+        /// From the request to the answer.
         took: Duration,
     },
     /// A write was refused as a whole and is decided again.
     WriteRefused,
-    /// A committed map could not be used: replayed from the committed base.
+    /// A committed map cannot be used: reading starts at the committed offset.
     MetadataRejected {
-        /// Where.
         partition: Partition,
-        /// Why, in a few words.
         why: &'static str,
     },
-    /// Records were gone from the log before they were finished.
+    /// Records were deleted from the log before they were finished.
     RecordsLost {
-        /// Where.
         partition: Partition,
-        /// How many offsets.
+        /// The number of offsets.
         offsets: u64,
     },
-    /// A partition stopped and needs an operator.
+    /// A partition is stopped until an operator acts.
     PartitionStopped {
-        /// Where.
         partition: Partition,
-        /// Why, in a few words.
         why: &'static str,
     },
-    /// Partitions came.
     Assigned {
-        /// How many.
+        /// The number of partitions.
         partitions: usize,
     },
-    /// Partitions go.
     Revoked {
-        /// How many.
+        /// The number of partitions.
         partitions: usize,
     },
-    /// A partition's map was read and work goes on.
+    /// The map of a partition was read and its work starts.
     Adopted {
-        /// Where.
         partition: Partition,
-        /// Unfinished in the map.
+        /// Unfinished offsets in the map.
         unfinished: usize,
-        /// Of those, reserved: in doubt.
+        /// Unfinished offsets that are reserved, so in doubt.
         in_doubt: usize,
     },
-    /// The Kafka side is taken up again.
+    /// The Kafka session restarts.
     Readopting {
-        /// Why.
         reason: ReadoptReason,
     },
-    /// Our clock minus the broker's, from a record just appended.
+    /// Our clock minus the broker's clock, from a record that was just appended.
     ClockSkew {
-        /// Milliseconds; negative where ours is behind.
+        /// Milliseconds; negative where our clock is behind.
         ms: i64,
     },
-    /// The service drains.
     Draining,
 }

@@ -1,5 +1,6 @@
-//! The headers that ringback writes on delayed and dead-letter records, and
-//! what they say: a record's [`History`]. The only home of these names.
+//! The headers that ringback writes on delayed and dead-letter records, and their
+//! content: the [`History`] of a record. The only file with these names. Never
+//! changes the record's own headers. Pure; runs on the thread of the engine.
 
 use super::attempt::{ATTEMPTS_MAX, ErrorClass};
 use super::disposition::DeadLetterReason;
@@ -8,10 +9,10 @@ use super::time::UnixMillis;
 use bytes::Bytes;
 use std::str::FromStr;
 
-/// All our headers begin with this; on source records such headers are ignored.
+/// The prefix of all headers of ringback. On source records such headers are ignored.
 pub const PREFIX: &str = "ringback-";
 
-/// The headers of the request that Standard Webhooks names begin with this.
+/// The prefix of the request headers that Standard Webhooks defines.
 pub const WEBHOOK_PREFIX: &str = "webhook-";
 
 const ATTEMPTS_MADE: &str = "ringback-attempts-made";
@@ -26,18 +27,18 @@ const PUBLISHED_AT: &str = "ringback-published-at";
 const REASON: &str = "ringback-reason";
 const LENGTH: &str = "ringback-length";
 
-/// What happened to a record before its present residence.
+/// The history of a record before its present residence.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct History {
-    /// Attempts started, plus those in doubt.
+    /// Started attempts, including those in doubt.
     pub attempts_made: u8,
-    /// Of those, known to have been started.
+    /// Attempts that certainly started.
     pub confirmed: u8,
-    /// Class of the last failed attempt.
+    /// The class of the last failed attempt.
     pub error: Option<ErrorClass>,
-    /// The last HTTP status, if there was one.
+    /// The last HTTP status, if a receiver answered.
     pub status: Option<u16>,
-    /// When the first attempt started; none before that.
+    /// When the first attempt started.
     pub first_at: Option<UnixMillis>,
     /// When the last move was decided.
     pub last_at: Option<UnixMillis>,
@@ -50,7 +51,7 @@ pub struct History {
 }
 
 impl History {
-    /// The history of a record that has just been published.
+    /// Returns the history of a record that was just published.
     #[must_use]
     pub fn new(origin: String, published_at: UnixMillis) -> Self {
         Self {
@@ -68,9 +69,9 @@ impl History {
 
     /// Reads the history of a record in a delay topic.
     ///
-    /// Returns `None` where a header is missing, repeated, not its kind, or
-    /// where they contradict each other: attempts made outside 1 to 9 (0 with
-    /// a divert), more confirmed than made.
+    /// Returns `None` where a header is missing, repeated or malformed, and where the
+    /// values contradict each other: attempts outside of 1 to 9 (0 with a divert), or
+    /// more confirmed attempts than attempts.
     #[must_use]
     pub fn read(headers: &[Header]) -> Option<Self> {
         let history = Self {
@@ -87,14 +88,14 @@ impl History {
             origin: required(headers, ORIGIN)?,
             published_at: UnixMillis(required(headers, PUBLISHED_AT)?),
         };
-        let began = history.attempts_made > 0 || history.diverts > 0;
-        let sane = began
+        let was_moved = history.attempts_made > 0 || history.diverts > 0;
+        let sane = was_moved
             && history.attempts_made < ATTEMPTS_MAX
             && history.confirmed <= history.attempts_made;
         sane.then_some(history)
     }
 
-    /// The record's own headers followed by ours.
+    /// Returns the record's own headers, followed by those of ringback.
     #[must_use]
     pub fn write(&self, own: &[Header]) -> Vec<Header> {
         let mut headers: Vec<Header> = own_headers(own).cloned().collect();
@@ -125,8 +126,8 @@ impl History {
     }
 }
 
-/// The headers that only dead letters have: why, and the length of a value of
-/// which only the beginning is kept.
+/// Adds the headers of dead letters: the reason, and the whole length of a value
+/// that was cut.
 pub fn write_dead_letter(
     headers: &mut Vec<Header>,
     reason: DeadLetterReason,
@@ -144,12 +145,12 @@ pub fn write_dead_letter(
     }
 }
 
-/// The record's own headers, without any that begin as ours do.
+/// Returns the record's own headers, without any that have the prefix of ringback.
 pub fn own_headers(headers: &[Header]) -> impl Iterator<Item = &Header> {
     headers.iter().filter(|h| !h.name.starts_with(PREFIX))
 }
 
-/// The W3C trace context of the record, if it has a well-formed one.
+/// Returns the W3C trace context of the record, if it is well-formed.
 ///
 /// Source: W3C Trace Context, `traceparent` header, version 00.
 #[must_use]
@@ -175,8 +176,8 @@ pub fn traceparent(headers: &[Header]) -> Option<String> {
     formed.then(|| text.to_owned())
 }
 
-/// The one header with this name: `None` in the outer option where it is
-/// repeated or not of its kind, in the inner one where it is missing.
+/// Returns the value of a header. The outer option is `None` where the header is
+/// repeated or malformed, the inner one where it is missing.
 #[expect(
     clippy::option_option,
     reason = "malformed and missing are different answers"
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonsense_history_is_none() {
+    fn a_malformed_history_is_none() {
         let good = history().write(&[]);
         for at in 0..good.len() {
             let mut broken = good.clone();

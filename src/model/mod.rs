@@ -1,5 +1,6 @@
-//! Nouns: plain values, checked when they are made. They know std, serde,
-//! serde_json and bytes; never IO, clocks, locks or another module of ours.
+//! Plain values that are checked when they are made. They use std, serde,
+//! serde_json and bytes; never IO, clocks, locks or another module of the crate.
+//! Any thread may use them.
 
 pub mod attempt;
 pub mod call;

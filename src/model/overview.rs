@@ -1,4 +1,5 @@
-//! The state of the engine as operators see it: gauges and pages show it.
+//! The state of the engine for operators. Gauges and pages show it. Never decides
+//! anything. Pure values.
 
 use super::attempt::ErrorClass;
 use super::position::{NextOffset, Partition, Topic};
@@ -10,38 +11,37 @@ use std::time::Duration;
 /// One topic in an [`Overview`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TopicOverview {
-    /// Records not yet disposed of in our partitions.
+    /// Records without a disposition in the assigned partitions.
     pub lag: u64,
-    /// Age of the oldest unfinished record: from publication, in a delay topic
-    /// from when it was due.
+    /// Age of the oldest unfinished record, from its publication; in a delay topic,
+    /// from its due time.
     pub oldest_unfinished_age: Duration,
-    /// In a delay topic: when the next of its waiting records is due.
+    /// The earliest due time of the records that wait in a delay topic.
     pub next_due: Option<UnixMillis>,
 }
 
 /// A tenant whose last attempt failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FailingTenant {
-    /// Who.
     pub tenant: TenantId,
-    /// When the first of its failed attempts since the last success ended.
+    /// The end of the first failed attempt since the last success.
     pub since: UnixMillis,
-    /// When the last one ended.
+    /// The end of the last failed attempt.
     pub last_at: UnixMillis,
-    /// How many they are.
+    /// Failed attempts since the last success.
     pub failures: u64,
-    /// Why the last one failed.
+    /// The class of the last failed attempt.
     pub class: ErrorClass,
-    /// What it was answered, if anything.
+    /// The status of the last failed attempt, if the receiver answered.
     pub status: Option<u16>,
-    /// What happened in it, as in [`Outcome::Failed`].
+    /// The detail of the last failed attempt, as in [`Outcome::Failed`].
     ///
     /// [`Outcome::Failed`]: super::attempt::Outcome::Failed
     pub detail: String,
 }
 
 impl FailingTenant {
-    /// A tenant that failed just now, without an answer, and not the last time.
+    /// Returns a tenant whose first failure ended now, without an answer.
     #[must_use]
     pub fn first(tenant: TenantId, now: UnixMillis, class: ErrorClass, detail: &str) -> Self {
         Self {
@@ -56,82 +56,78 @@ impl FailingTenant {
     }
 }
 
-/// How far along a partition is, as operators see it.
+/// The status of a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PartitionStatus {
     /// Its committed state is being read.
     Adopting,
-    /// At work.
     Running,
-    /// Being given back.
+    /// Its last writes end before the group takes it.
     Leaving,
-    /// Cannot go on before an operator acts; why, in a few words.
+    /// Stopped until an operator acts, with the reason.
     Stopped(&'static str),
 }
 
 /// One partition in an [`Overview`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PartitionOverview {
-    /// Which.
     pub partition: Partition,
-    /// How far along.
     pub state: PartitionStatus,
-    /// The smallest unfinished offset: what is or will be committed.
+    /// The smallest unfinished offset: the next offset to commit.
     pub base: NextOffset,
-    /// The first offset that was not looked at.
+    /// The next offset to read.
     pub next: NextOffset,
-    /// The end of the log as last heard.
+    /// The last reported end of the log.
     pub log_end: NextOffset,
-    /// Records not yet disposed of.
+    /// Records without a disposition.
     pub lag: u64,
     /// As in [`TopicOverview`].
     pub oldest_unfinished_age: Duration,
 }
 
-/// Tenants with a first attempt lately, by how the last of these ended. First
-/// attempts only: a record that fails has ten attempts, one that is delivered
-/// has one, so that all of them together always look worse than tenants are.
+/// The number of tenants with a recent first attempt, by the outcome of the latest
+/// one. Later attempts do not count: a failing record has ten attempts and a
+/// delivered one has one, so all attempts together would look worse than the tenants
+/// are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FirstAttempts {
-    /// It was delivered.
     pub delivered: usize,
-    /// It failed.
     pub failed: usize,
 }
 
-/// The engine's present state, for gauges and pages.
+/// The present state of the engine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Overview {
-    /// Attempts in flight.
+    /// Attempts in progress.
     pub in_flight: usize,
-    /// Their limit.
+    /// The limit of `in_flight`.
     pub in_flight_max: usize,
-    /// Records in hand or listed as unfinished.
+    /// Unfinished records in memory and in the offset maps.
     pub unfinished: usize,
-    /// Partitions that this replica owns.
+    /// Partitions that are assigned to this replica.
     pub assigned: usize,
-    /// Of those, whose map is not read yet.
+    /// Assigned partitions whose committed state is being read.
     pub adopting: usize,
-    /// Of those, stopped until an operator acts.
+    /// Assigned partitions that are stopped until an operator acts, with the reason.
     pub stopped: Vec<(Partition, &'static str)>,
-    /// Of those at work, for which Kafka owes something for too long although
-    /// the brokers answer; what, and for how long.
+    /// Running partitions for which an answer of Kafka is overdue although the
+    /// brokers answer others; with the missing answer and the time since its request.
     pub stalled: Vec<(Partition, &'static str, Duration)>,
-    /// Each of them.
+    /// Each assigned partition.
     pub partitions: Vec<PartitionOverview>,
-    /// When a record was last disposed of, or nothing was left to do.
+    /// The last disposition, or the last moment without an unfinished record.
     pub last_progress: UnixMillis,
-    /// Every topic of ours.
+    /// The source topic and each delay topic.
     pub topics: BTreeMap<Topic, TopicOverview>,
-    /// Tenants whose lane is at its limit, those with the most waiting first,
-    /// at most 50.
+    /// Tenants whose lane is at its limit, at most 50. Those with the most waiting
+    /// records come first.
     pub limited: Vec<TenantId>,
-    /// All tenants whose lane is at its limit.
+    /// The number of all tenants whose lane is at its limit.
     pub tenants_limited: usize,
-    /// Tenants with a first attempt lately.
     pub attempted: FirstAttempts,
-    /// Tenants whose last attempt failed, longest first, at most 50.
+    /// Tenants whose last attempt failed, at most 50. Those that fail longest come
+    /// first.
     pub failing: Vec<FailingTenant>,
-    /// All tenants whose last attempt failed.
+    /// The number of all tenants whose last attempt failed.
     pub tenants_failing: usize,
 }

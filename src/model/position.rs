@@ -1,23 +1,23 @@
-//! Where a record lives: topic, partition and offset. `Offset` is a record's
-//! own place, `NextOffset` the place after it, which is what Kafka commits;
-//! [`Offset::next`] is the only +1 in the program.
+//! The position of a record: topic, partition and offset. `Offset` is the place of
+//! a record. `NextOffset` is the place after it, which Kafka commits.
+//! [`Offset::next`] must stay the only +1 in the program. Pure values.
 
 use super::time::Delay;
 use std::fmt;
 
-/// A topic by its part in the flow; the name is made by [`TopicNames`].
+/// A topic by its role; [`TopicNames`] makes its name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Topic {
-    /// Where the call platform publishes.
+    /// The topic to which the call platform publishes.
     Source,
-    /// Where records wait for this delay.
+    /// The topic in which records wait for this delay.
     Delay(Delay),
-    /// Where records end that cannot be delivered.
+    /// The topic of records that cannot be delivered.
     DeadLetter,
 }
 
 impl Topic {
-    /// The delay that records of this topic wait for, if it is a delay topic.
+    /// Returns the delay of a delay topic.
     #[must_use]
     pub fn delay(self) -> Option<Delay> {
         match self {
@@ -27,14 +27,14 @@ impl Topic {
     }
 }
 
-/// The names of the topics, all made from the source topic's.
+/// The names of all topics, which are made from the name of the source topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicNames {
     source: String,
 }
 
 impl TopicNames {
-    /// Names around this source topic.
+    /// Returns the names that belong to this source topic.
     #[must_use]
     pub fn new(source: impl Into<String>) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl TopicNames {
         }
     }
 
-    /// The name of a topic: `<source>`, `<source>.delay.<delay>` or
+    /// Returns the name of a topic: `<source>`, `<source>.delay.<delay>` or
     /// `<source>.dead-letter`.
     #[must_use]
     pub fn name(&self, topic: Topic) -> String {
@@ -53,8 +53,8 @@ impl TopicNames {
         }
     }
 
-    /// The topic with this name, if it is one of ours. A delay that is not in
-    /// its one spelling (`.delay.60s`) is not ours.
+    /// Returns the topic with this name, if it belongs to this source topic. A delay
+    /// with another spelling than its own (`.delay.60s` for `1m`) does not belong.
     #[must_use]
     pub fn topic(&self, name: &str) -> Option<Topic> {
         let rest = name.strip_prefix(self.source.as_str())?;
@@ -73,9 +73,7 @@ impl TopicNames {
 /// A partition of a topic.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Partition {
-    /// The topic.
     pub topic: Topic,
-    /// Kafka's number of the partition.
     pub number: i32,
 }
 
@@ -84,49 +82,47 @@ pub struct Partition {
 pub struct Offset(pub i64);
 
 impl Offset {
-    /// The place after this record.
+    /// Returns the place after this record.
     #[must_use]
     pub const fn next(self) -> NextOffset {
         NextOffset(self.0 + 1)
     }
 }
 
-/// The offset at which reading goes on: all before it has been seen.
+/// The offset at which reading continues: every record before it was read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NextOffset(pub i64);
 
 impl NextOffset {
-    /// Whether a record lies before this place.
+    /// Returns whether a record lies before this place.
     #[must_use]
     pub const fn is_past(self, offset: Offset) -> bool {
         offset.0 < self.0
     }
 
-    /// The place just before this record.
+    /// Returns the place just before this record.
     #[must_use]
     pub const fn at(offset: Offset) -> Self {
         Self(offset.0)
     }
 }
 
-/// A record's residence.
+/// The residence of a record.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Position {
-    /// The partition.
     pub partition: Partition,
-    /// The offset in it.
     pub offset: Offset,
 }
 
-/// The identity that Kafka gave a topic when it was made; a topic made again
-/// under the same name has another.
+/// The identity of a topic, as base64 text. A topic that is deleted and created again
+/// under the same name has another identity.
 ///
-/// Source: KIP-516. Kept as its base64 text.
+/// Source: KIP-516.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TopicId(pub String);
 
-/// Counts the rebalance callbacks of this process, across consumers: what was
-/// decided under an older one must not touch what a newer one assigned (L8).
+/// The number of a rebalance callback of this process, over all its consumers. A
+/// decision of an older generation must not change partitions of a newer one (L8).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Generation(pub u64);
 
@@ -147,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_has_one_name_and_a_name_one_topic() {
+    fn a_topic_has_one_name_and_a_name_has_one_topic() {
         let names = TopicNames::new("call-ended");
         for (topic, name) in [
             (Topic::Source, "call-ended"),

@@ -1,4 +1,5 @@
-//! A record as Kafka holds it: bytes, headers and where it lives.
+//! A record of Kafka: its bytes, its headers and its position. Never shows its text.
+//! Pure values.
 
 use super::position::{Position, Topic};
 use super::time::UnixMillis;
@@ -8,29 +9,24 @@ use std::fmt;
 /// One header of a Kafka record; a null value is `None`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Its name; Kafka allows repeats.
+    /// Kafka allows several headers with one name.
     pub name: String,
-    /// Its bytes.
     pub value: Option<Bytes>,
 }
 
 /// A record read from Kafka. Its text is personal data: `Debug` shows sizes only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Where it lives.
     pub position: Position,
-    /// The broker's or the producer's timestamp, by the topic's type.
+    /// The timestamp of the broker or of the producer, by the setting of the topic.
     pub timestamp: UnixMillis,
-    /// The key, moved on byte for byte.
     pub key: Option<Bytes>,
-    /// The value, moved on byte for byte.
     pub value: Option<Bytes>,
-    /// All headers in their order.
     pub headers: Vec<Header>,
 }
 
 impl Record {
-    /// The memory that this record's bytes take, with a fixed share for its parts.
+    /// Returns the memory of this record: its bytes, and a fixed amount for its parts.
     #[must_use]
     pub fn size(&self) -> usize {
         const PARTS_BYTES: usize = 200;
@@ -55,19 +51,18 @@ impl fmt::Debug for Record {
     }
 }
 
-/// A record on its way to its next residence. The broker chooses the partition
-/// by the key.
+/// A record that is moved to its next residence. The partition is chosen by the key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MovedRecord {
-    /// The residence that this write completes.
+    /// The residence that this move completes.
     pub from: Position,
-    /// Where it goes: a delay topic or the dead letters.
+    /// A delay topic or the dead letters.
     pub to: Topic,
-    /// As it was.
+    /// The unchanged key.
     pub key: Option<Bytes>,
-    /// As it was, or the first 64 KiB of a record that is too large.
+    /// The unchanged value, or the first 64 KiB of a record that is too large.
     pub value: Option<Bytes>,
-    /// The record's own headers, then ours.
+    /// The record's own headers, followed by those of ringback.
     pub headers: Vec<Header>,
 }
 

@@ -1,20 +1,22 @@
-//! Tenants as the tenants file describes them. Reading the file is `config`'s.
+//! Tenants with their settings, already checked. Never reads a file; `config` does.
+//! Pure values.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// A tenant's name: 1 to 256 bytes without control characters.
+/// The id of a tenant: 1 to 256 bytes without control characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(Arc<str>);
 
 impl TenantId {
-    /// The largest length in bytes.
+    /// The maximum length in bytes.
     pub const BYTES_MAX: usize = 256;
 
-    /// Checks a name.
+    /// Checks an id.
     ///
-    /// Errors: empty, longer than [`TenantId::BYTES_MAX`] bytes, or with a control character.
+    /// Errors: the text is empty, longer than [`TenantId::BYTES_MAX`] bytes, or has a
+    /// control character.
     pub fn new(text: &str) -> Result<Self, TenantIdRefused> {
         if text.is_empty() || text.len() > Self::BYTES_MAX || text.chars().any(char::is_control) {
             return Err(TenantIdRefused);
@@ -22,7 +24,6 @@ impl TenantId {
         Ok(Self(text.into()))
     }
 
-    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -41,7 +42,7 @@ impl fmt::Debug for TenantId {
     }
 }
 
-/// The text is not a tenant's name.
+/// The text is not a tenant id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TenantIdRefused;
 
@@ -51,7 +52,7 @@ impl fmt::Display for TenantIdRefused {
     }
 }
 
-/// A text that is never shown.
+/// A text that is never shown, for example a URL or a key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
@@ -61,58 +62,56 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The limit of attempts at once for one tenant where the file names none.
+/// The default of `maxInFlight`.
 pub const MAX_IN_FLIGHT_DEFAULT: u32 = 64;
 
-/// One tenant's settings, already checked.
+/// The settings of one tenant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tenant {
-    /// Its name.
     pub id: TenantId,
-    /// The callback URL; secret because its query may hold a token.
+    /// The callback URL. It is secret because its query may hold a token.
     pub url: Secret,
-    /// Standard Webhooks secrets (`whsec_…`), newest first.
+    /// Standard Webhooks secrets (`whsec_…`). The newest comes first.
     pub secrets: Vec<Secret>,
-    /// Extra request headers, names in lower case.
+    /// Additional request headers, with names in lower case.
     pub headers: Vec<(String, Secret)>,
-    /// Attempts at once, at least 1.
+    /// The maximum number of attempts in progress, at least 1.
     pub max_in_flight: u32,
-    /// Whether callbacks are sent.
     pub enabled: bool,
 }
 
-/// All tenants, as one unchangeable whole that is replaced on reload.
+/// All tenants. A reload replaces the whole.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tenants {
     by_id: HashMap<TenantId, Arc<Tenant>>,
 }
 
 impl Tenants {
-    /// The tenant with a callback that is switched on, if there is one.
+    /// Returns the tenant, if it is listed and enabled.
     #[must_use]
     pub fn callback(&self, id: &TenantId) -> Option<&Arc<Tenant>> {
         self.by_id.get(id).filter(|tenant| tenant.enabled)
     }
 
-    /// Whether this tenant is listed, switched on or not.
+    /// Returns whether the tenant is listed, enabled or not.
     #[must_use]
     pub fn contains(&self, id: &TenantId) -> bool {
         self.by_id.contains_key(id)
     }
 
-    /// How many are listed.
+    /// Returns the number of listed tenants.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Whether none is listed.
+    /// Returns whether no tenant is listed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
-    /// All of them, in no order.
+    /// Returns all tenants in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.by_id.values()
     }

@@ -1,5 +1,6 @@
-//! Moments and delays. A moment is [`UnixMillis`]; a wait that names a delay
-//! topic is [`Delay`]; everything else that lasts is a `std::time::Duration`.
+//! Moments and delays. A moment is [`UnixMillis`], the wait of a delay topic is
+//! [`Delay`], and every other duration is a `std::time::Duration`. Never reads a
+//! clock. Pure values.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,19 +13,19 @@ use std::time::Duration;
 pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
-    /// This moment plus a duration, in whole milliseconds, saturating.
+    /// Returns this moment plus a duration, in whole milliseconds, saturating.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// This moment less a duration, in whole milliseconds, saturating.
+    /// Returns this moment minus a duration, in whole milliseconds, saturating.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// The time from `earlier` to this moment; zero where `earlier` is later.
+    /// Returns the time from `earlier` to this moment; zero where `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         let ms = self.0.saturating_sub(earlier.0).max(0);
@@ -42,9 +43,9 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// One of the constant waits between two attempts; each distinct one has a
-/// topic, named by [`Delay`]'s text: the largest unit that is exact, so `60s`
-/// and `1m` are one delay, written `1m`.
+/// A constant wait between two attempts. Each delay has a topic, whose name has the
+/// text of the delay in the largest exact unit. So `60s` and `1m` are one delay,
+/// written `1m`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Delay {
     ms: u64,
@@ -58,9 +59,10 @@ impl Delay {
         ms: 7 * 24 * 3_600_000,
     };
 
-    /// A delay of this length.
+    /// Checks a delay.
     ///
-    /// Errors: outside [`Delay::MIN`] to [`Delay::MAX`], or not whole milliseconds.
+    /// Errors: the duration is outside of [`Delay::MIN`] to [`Delay::MAX`], or not in
+    /// whole milliseconds.
     pub fn new(duration: Duration) -> Result<Self, String> {
         let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let delay = Self { ms };
@@ -73,7 +75,6 @@ impl Delay {
         Ok(delay)
     }
 
-    /// How long it is.
     #[must_use]
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.ms)
@@ -94,7 +95,7 @@ impl FromStr for Delay {
     }
 }
 
-/// A duration in the notation of the settings: the largest unit that is exact.
+/// A duration in the notation of the settings: in the largest exact unit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DurationText(pub Duration);
 
@@ -116,7 +117,7 @@ impl fmt::Display for DurationText {
 
 /// Reads `500ms`, `10s`, `1m` or `1h`.
 ///
-/// Errors: anything else, with the text and the notation.
+/// Errors: any other text; the error names the text and the notation.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not a duration: write 500ms, 10s, 1m or 1h");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_duration_is_refused_with_its_text() {
+    fn a_malformed_duration_is_refused_with_its_text() {
         for text in [
             "",
             "10",
