@@ -1,4 +1,4 @@
-//! Settings and topics that cannot work end the program before it begins.
+//! Wrong settings and incompatible topics end the program at the start.
 
 use crate::support::broker::Broker;
 use crate::support::receiver::Behaviour;
