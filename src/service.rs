@@ -65,7 +65,7 @@ impl Service {
             kafka: Arc::new(KafkaSettings {
                 group: settings.group.clone(),
                 instance: settings.instance.clone(),
-                embedded: kind == ClusterKind::Embedded,
+                kind,
                 ..kafka_settings(&settings.cluster, &settings.schedule)
             }),
             engine: engine_settings(settings),
@@ -96,7 +96,7 @@ pub fn kafka_settings(cluster: &Cluster, schedule: &Schedule) -> KafkaSettings {
         properties: properties
             .map(|p| (p.key.clone(), p.value.clone()))
             .collect(),
-        embedded: false,
+        kind: ClusterKind::Brokers,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::cli::CheckConfigArgs;
 use crate::config::mistake::Warning;
 use crate::config::settings::Settings;
 use crate::config::{self, Configured};
-use crate::kafka::check::{self, Level};
+use crate::kafka::admin::check::{self, CheckVerdict};
 
 /// Runs the checks. `warnings` are those about the environment.
 #[must_use]
@@ -33,16 +33,19 @@ pub fn run(args: &CheckConfigArgs, warnings: &[Warning]) -> Exit {
 /// Checks the brokers and the topics. Wrong topics end this command with the same
 /// exit code as `run`.
 fn connect(settings: &Settings) -> Exit {
-    let lines = check::check(&kafka_settings(&settings.cluster, &settings.schedule));
-    for line in &lines {
-        let level = match line.level {
-            Level::Fine => "fine",
-            Level::Warning => "warning",
-            Level::Wrong => "wrong",
+    let findings = check::check(&kafka_settings(&settings.cluster, &settings.schedule));
+    for finding in &findings {
+        let verdict = match finding.verdict {
+            CheckVerdict::Ok => "ok",
+            CheckVerdict::Warning => "warning",
+            CheckVerdict::Wrong => "wrong",
         };
-        print(format_args!("{level}: {}", line.text));
+        print(format_args!("{verdict}: {}", finding.text));
     }
-    if lines.iter().any(|line| line.level == Level::Wrong) {
+    if findings
+        .iter()
+        .any(|finding| finding.verdict == CheckVerdict::Wrong)
+    {
         Exit::WrongSettings
     } else {
         Exit::Done

@@ -1,4 +1,5 @@
-//! `ringback completions SHELL`: a script for the shell to load.
+//! `ringback completions SHELL`: prints a completion script for a shell. Runs on
+//! the main thread.
 
 use super::Exit;
 use clap_complete::Shell;

@@ -1,12 +1,12 @@
-//! `ringback health`: one GET to a running service, for the health checks of
+//! `ringback health`: one GET to a running service, for health checks of
 //! containers that have no curl. Plain HTTP/1.1 over a socket: an HTTP client
-//! would cost more to start than the question is worth.
+//! takes longer to start than the request itself. Runs on the main thread.
 
 use super::{Exit, fault, print, refuse};
 use crate::cli::HealthArgs;
 use crate::config::mistake::Mistake;
-use crate::config::settings;
-use crate::model::time::{DurationText, parse_duration};
+use crate::config::{settings, values};
+use crate::model::time::DurationText;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,43 +14,43 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// As much of the answer as is read and shown, in bytes.
+/// The maximum size of an answer, in bytes. The rest is not read.
 const ANSWER_BYTES_MAX: u64 = 4_096;
 
-/// Asks, and prints the answer's first line of text.
+/// Sends the request, and prints the first line of the answer.
 #[must_use]
 pub fn run(args: &HealthArgs) -> Exit {
     let (target, timeout) = match target(args) {
         Ok(read) => read,
         Err(mistakes) => return refuse(&mistakes),
     };
-    let asked = tokio::runtime::Builder::new_current_thread()
+    let answer = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Error::Socket)
+        .map_err(HealthError::Socket)
         .and_then(|runtime| {
             let answer = runtime.block_on(async {
-                let answer = tokio::time::timeout(timeout, ask(&target)).await;
-                answer.unwrap_or(Err(Error::Timeout(timeout)))
+                let answer = tokio::time::timeout(timeout, request(&target)).await;
+                answer.unwrap_or(Err(HealthError::Timeout(timeout)))
             });
-            // A name that does not resolve must not hold up the end.
+            // A slow name lookup must not delay the end.
             runtime.shutdown_background();
             answer
         });
-    match asked {
+    match answer {
         Ok(Answer {
             status: 200..=299,
             text,
         }) => {
-            print(format_args!("well: {text}"));
+            print(format_args!("healthy: {text}"));
             Exit::Done
         }
-        Ok(answer) => fault(&Error::Unwell(answer)),
+        Ok(answer) => fault(&HealthError::Unhealthy(answer)),
         Err(error) => fault(&error),
     }
 }
 
-/// Whom to ask for what.
+/// The request: where to send it, and the path.
 #[derive(PartialEq, Eq, Debug)]
 struct Target {
     host: String,
@@ -58,51 +58,48 @@ struct Target {
     path: String,
 }
 
-/// What came back.
+/// The answer: status and first line.
 #[derive(PartialEq, Eq, Debug)]
 struct Answer {
     status: u16,
     text: String,
 }
 
-/// Why the service is not known to be well.
+/// A check that failed.
 #[derive(Debug)]
-enum Error {
+enum HealthError {
     Socket(io::Error),
     Timeout(Duration),
     NotHttp,
-    Unwell(Answer),
+    Unhealthy(Answer),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for HealthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Socket(_) => f.write_str("cannot ask the service"),
+            Self::Socket(_) => f.write_str("cannot reach the service"),
             Self::Timeout(after) => write!(f, "no answer within {}", DurationText(*after)),
             Self::NotHttp => f.write_str("the answer is not HTTP"),
-            Self::Unwell(answer) => write!(f, "unwell: {} {}", answer.status, answer.text),
+            Self::Unhealthy(answer) => write!(f, "unhealthy: {} {}", answer.status, answer.text),
         }
     }
 }
 
-impl std::error::Error for Error {
+impl std::error::Error for HealthError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Socket(error) => Some(error),
-            Self::Timeout(_) | Self::NotHttp | Self::Unwell(_) => None,
+            Self::Timeout(_) | Self::NotHttp | Self::Unhealthy(_) => None,
         }
     }
 }
 
 fn target(args: &HealthArgs) -> Result<(Target, Duration), Vec<Mistake>> {
     let mut mistakes = Vec::new();
-    let timeout = parse_duration(&args.timeout)
-        .ok()
-        .filter(|t| (Duration::from_millis(100)..=Duration::from_secs(60)).contains(t));
-    if timeout.is_none() {
-        let text = format!("'{}' is not allowed: 100ms to 1m", args.timeout);
-        mistakes.push(Mistake::new("--timeout", text));
-    }
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(60);
+    let timeout = values::duration(&args.timeout, allowed)
+        .map_err(|text| mistakes.push(Mistake::new("--timeout", text)))
+        .ok();
     let target = match &args.url {
         Some(url) => of_url(url).map_err(|text| vec![Mistake::new("--url", text)]),
         None => settings::read_listen(&args.settings).map(of_listen),
@@ -131,7 +128,7 @@ fn of_url(text: &str) -> Result<Target, String> {
     })
 }
 
-/// A service that listens on every address is asked on the loopback one.
+/// Returns the target of a listen address. For all addresses this is loopback.
 fn of_listen(listen: SocketAddr) -> Target {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -145,31 +142,33 @@ fn of_listen(listen: SocketAddr) -> Target {
     }
 }
 
-async fn ask(target: &Target) -> Result<Answer, Error> {
+async fn request(target: &Target) -> Result<Answer, HealthError> {
     let address = (target.host.as_str(), target.port);
-    let mut stream = TcpStream::connect(address).await.map_err(Error::Socket)?;
+    let mut stream = TcpStream::connect(address)
+        .await
+        .map_err(HealthError::Socket)?;
     let host = if target.host.contains(':') {
         format!("[{}]", target.host)
     } else {
         target.host.clone()
     };
-    let request = format!(
+    let head = format!(
         "GET {} HTTP/1.1\r\nhost: {host}:{}\r\nuser-agent: ringback/{}\r\nconnection: close\r\n\r\n",
         target.path,
         target.port,
         env!("CARGO_PKG_VERSION")
     );
     stream
-        .write_all(request.as_bytes())
+        .write_all(head.as_bytes())
         .await
-        .map_err(Error::Socket)?;
+        .map_err(HealthError::Socket)?;
     let mut answer = Vec::new();
     let mut limited = stream.take(ANSWER_BYTES_MAX);
     limited
         .read_to_end(&mut answer)
         .await
-        .map_err(Error::Socket)?;
-    parse(&answer).ok_or(Error::NotHttp)
+        .map_err(HealthError::Socket)?;
+    parse(&answer).ok_or(HealthError::NotHttp)
 }
 
 fn parse(answer: &[u8]) -> Option<Answer> {
@@ -188,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_target_is_the_url_or_where_the_service_listens() {
+    fn the_target_is_the_url_or_the_listen_address() {
         let target = |host: &str, port, path: &str| Target {
             host: host.to_owned(),
             port,

@@ -1,5 +1,5 @@
-//! The commands, each a file, thin over the rest. What a command ends with is
-//! a [`crate::exit::Exit`]. Never a decision about a record. Runs on the main thread.
+//! The commands: one thin file each. A command returns an [`Exit`]. Never decides
+//! about a record. Runs on the main thread.
 
 pub mod check_config;
 pub mod completions;
@@ -12,8 +12,7 @@ pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};
 use crate::config::properties::KafkaProperty;
-use crate::config::settings::Cluster;
-use crate::config::settings::Schedule;
+use crate::config::settings::{Cluster, Schedule};
 use crate::exit::Exit;
 use crate::model::position::TopicNames;
 use crate::service::kafka_settings;
@@ -21,8 +20,8 @@ use std::error::Error;
 use std::fmt::{Display, Write as _};
 use std::io;
 
-/// Which librdkafka properties may not be set so: the design needs them
-/// otherwise, or librdkafka does not take them. Opens nothing.
+/// Returns the librdkafka properties that may not be set so, each with the reason.
+/// The design needs another value, or librdkafka refuses it. Opens nothing.
 #[must_use]
 pub fn property_mistakes(properties: &[KafkaProperty]) -> Vec<(String, String)> {
     let cluster = Cluster {
@@ -42,7 +41,7 @@ pub fn property_mistakes(properties: &[KafkaProperty]) -> Vec<(String, String)> 
     pairs.collect()
 }
 
-/// Names every mistake on standard error.
+/// Prints every mistake to standard error.
 #[must_use]
 pub fn refuse(mistakes: &[Mistake]) -> Exit {
     let count = match mistakes.len() {
@@ -57,7 +56,7 @@ pub fn refuse(mistakes: &[Mistake]) -> Exit {
     Exit::WrongSettings
 }
 
-/// Names every warning on standard error.
+/// Prints every warning to standard error.
 pub fn warn(warnings: &[Warning]) {
     for warning in warnings {
         say(
@@ -67,7 +66,7 @@ pub fn warn(warnings: &[Warning]) {
     }
 }
 
-/// Says on standard error why a command could not do its work.
+/// Prints the reason why a command failed to standard error.
 #[must_use]
 pub fn fault(error: &dyn Error) -> Exit {
     say(&mut io::stderr(), &format!("ringback: {}\n", chain(error)));
@@ -90,13 +89,13 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Prints a line of a command's answer on standard output.
+/// Prints a line to standard output.
 fn print(line: impl Display) {
     say(&mut io::stdout(), &format!("{line}\n"));
 }
 
-/// A reader that has gone away (`| head`) is no fault of ours: what is left has
-/// nobody to read it, and the exit code still tells.
+/// Writes text to a stream. A reader that has gone away (`| head`) is no fault:
+/// the rest of the text is dropped, and the exit code is still right.
 fn say(stream: &mut dyn io::Write, text: &str) {
     match stream
         .write_all(text.as_bytes())
@@ -111,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn properties_are_asked_of_the_design_and_of_librdkafka() {
+    fn properties_are_checked_by_the_design_and_by_librdkafka() {
         #[track_caller]
         fn check(key: &str, value: &str, refused: bool) {
             let (key, value) = (key.to_owned(), value.to_owned());

@@ -1,7 +1,7 @@
-//! `ringback publish`: sample records, or records from JSON lines. Each goes to
-//! the source topic under its tenantId as key, and counts only once the broker
-//! has acknowledged it. The one loop runs on the main thread; librdkafka sends
-//! on its own threads.
+//! `ringback publish`: publishes sample records, or records from JSON lines, to
+//! the source topic. The key is the tenantId. Counts a record when the broker has
+//! acknowledged it. Never changes a record. The loop runs on the main thread;
+//! librdkafka sends on its own threads.
 
 pub mod records;
 
@@ -9,10 +9,11 @@ use super::{Exit, fault, print, property_mistakes, refuse, say};
 use crate::cli::PublishArgs;
 use crate::config::mistake::Mistake;
 use crate::config::settings::{self, Cluster, Schedule};
-use crate::kafka::admin;
-use crate::kafka::publish::{Error as KafkaError, Publisher};
+use crate::config::values;
+use crate::kafka::admin::AdminCallError;
+use crate::kafka::admin::topics::{self, NewTopicSizes, Presence};
+use crate::kafka::publish::{PublishError, Publisher};
 use crate::kafka::settings::KafkaSettings;
-use crate::kafka::topics::{self, Presence, Wish};
 use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
 use records::{BadLine, Lines, Outgoing, Samples};
@@ -21,13 +22,13 @@ use std::io;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How long the last acknowledgements may take: a record waits 30 s at most.
+/// The deadline of the last acknowledgements. A record waits at most 30 s.
 const FINISH_LIMIT: Duration = Duration::from_secs(60);
-/// The rate is kept in steps of this length, the finest that tokio's timer has.
+/// The rate is kept in steps of this length, the resolution of tokio's timer.
 const STEP: Duration = Duration::from_millis(1);
 const STEPS_PER_SECOND: u64 = 1_000;
 
-/// Publishes, and prints how many were acknowledged.
+/// Publishes, and prints the number of acknowledged records.
 #[must_use]
 pub fn run(args: &PublishArgs) -> Exit {
     let (cluster, plan) = match (
@@ -54,11 +55,19 @@ pub fn run(args: &PublishArgs) -> Exit {
     }
 }
 
-/// What to publish, and how fast.
+/// The records to publish, and the rate.
 struct Plan {
     source: Source,
+    /// Records per second.
     rate: Option<u64>,
-    strict: bool,
+    refused_lines: RefusedLines,
+}
+
+/// What a line that is no record does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RefusedLines {
+    Skip,
+    Stop,
 }
 
 enum Source {
@@ -69,12 +78,10 @@ enum Source {
 fn plan(args: &PublishArgs) -> Result<Plan, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut number = |name: &str, text: &str, max: u64| {
-        let number = text.parse::<u64>().ok().filter(|n| (1..=max).contains(n));
-        if number.is_none() {
-            let text = format!("'{text}' is not a whole number from 1 to {max}");
-            mistakes.push(Mistake::new(name, text));
-        }
+        let number = values::number(text, 1..=max);
         number
+            .map_err(|text| mistakes.push(Mistake::new(name, text)))
+            .ok()
     };
     let rate = args.rate.as_deref().map(|r| number("--rate", r, 1_000_000));
     let count = number("--count", &args.count, 1_000_000_000);
@@ -95,13 +102,18 @@ fn plan(args: &PublishArgs) -> Result<Plan, Vec<Mistake>> {
         Some(source) if mistakes.is_empty() => Ok(Plan {
             source,
             rate: rate.flatten(),
-            strict: args.strict,
+            refused_lines: if args.strict {
+                RefusedLines::Stop
+            } else {
+                RefusedLines::Skip
+            },
         }),
         _ => Err(mistakes),
     }
 }
 
-/// `3` is tenant-1 to tenant-3; a longer number is a tenantId, as the platform's are.
+/// Reads the tenants. `3` is tenant-1 to tenant-3. A number of more than 5 digits
+/// is a tenantId, as the platform's are.
 fn tenants(text: &str) -> Result<Vec<TenantId>, String> {
     let is_count = text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());
     let names: Vec<String> = match text.parse::<u32>() {
@@ -110,7 +122,7 @@ fn tenants(text: &str) -> Result<Vec<TenantId>, String> {
     };
     if names.is_empty() {
         return Err(format!(
-            "'{text}' is no tenant: tenantIds with commas, or 1 to 99999"
+            "'{text}' is no tenant: write tenantIds, comma separated, or a count of 1 to 99999"
         ));
     }
     let read = names.iter().map(|name| TenantId::new(name));
@@ -118,17 +130,17 @@ fn tenants(text: &str) -> Result<Vec<TenantId>, String> {
         .map_err(|why| format!("'{text}' is not allowed: {why}"))
 }
 
-/// Why publishing could not begin or had to stop.
+/// A fault that stops publishing.
 #[derive(Debug)]
-enum Error {
-    Admin(admin::Error),
-    Producer(KafkaError),
+enum PublishFault {
+    Admin(AdminCallError),
+    Producer(PublishError),
     NoTopic(String),
     Input(io::Error),
     Timer(io::Error),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for PublishFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Admin(error) => error.fmt(f),
@@ -136,16 +148,16 @@ impl fmt::Display for Error {
             Self::NoTopic(name) => {
                 write!(
                     f,
-                    "the topic '{name}' does not exist: ringback topics create makes it"
+                    "the topic '{name}' does not exist: run `ringback topics create`"
                 )
             }
             Self::Input(_) => f.write_str("cannot read standard input"),
-            Self::Timer(_) => f.write_str("cannot make a timer for --rate"),
+            Self::Timer(_) => f.write_str("cannot create a timer for --rate"),
         }
     }
 }
 
-impl std::error::Error for Error {
+impl std::error::Error for PublishFault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Admin(error) => error.source(),
@@ -156,9 +168,9 @@ impl std::error::Error for Error {
     }
 }
 
-/// How it went.
+/// The counts at the end.
 #[derive(PartialEq, Eq, Debug)]
-struct Sum {
+struct PublishSum {
     topic: String,
     acknowledged: u64,
     failed: u64,
@@ -166,7 +178,7 @@ struct Sum {
     failure: Option<String>,
 }
 
-impl fmt::Display for Sum {
+impl fmt::Display for PublishSum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -180,7 +192,7 @@ impl fmt::Display for Sum {
     }
 }
 
-fn publish(cluster: &Cluster, plan: Plan) -> Result<Sum, Error> {
+fn publish(cluster: &Cluster, plan: Plan) -> Result<PublishSum, PublishFault> {
     let schedule = Schedule {
         attempts: 1,
         delays: Vec::new(),
@@ -189,11 +201,11 @@ fn publish(cluster: &Cluster, plan: Plan) -> Result<Sum, Error> {
     };
     let settings = super::kafka_settings(cluster, &schedule);
     let topic = settings.topics.name(Topic::Source);
-    topic_exists(&settings, &topic)?;
+    check_topic(&settings, &topic)?;
     let mut sending = Sending {
-        publisher: Publisher::new(&settings).map_err(Error::Producer)?,
-        handed_over: 0,
-        not_taken: 0,
+        publisher: Publisher::new(&settings).map_err(PublishFault::Producer)?,
+        sent: 0,
+        refused: 0,
         failure: None,
     };
     let mut refused_lines = 0;
@@ -203,7 +215,6 @@ fn publish(cluster: &Cluster, plan: Plan) -> Result<Sum, Error> {
             sending.all(plan.rate, samples)?;
         }
         Source::StandardInput => {
-            let strict = plan.strict;
             let lines = Lines::new(io::stdin().lock()).map_while(|line| {
                 if let Err(BadLine::Refused { number, why }) = &line {
                     refused_lines += 1;
@@ -211,7 +222,7 @@ fn publish(cluster: &Cluster, plan: Plan) -> Result<Sum, Error> {
                         &mut io::stderr(),
                         &format!("ringback: line {number}: {why}\n"),
                     );
-                    if strict {
+                    if plan.refused_lines == RefusedLines::Stop {
                         return None;
                     }
                 }
@@ -223,44 +234,45 @@ fn publish(cluster: &Cluster, plan: Plan) -> Result<Sum, Error> {
     Ok(sending.finish(topic, refused_lines))
 }
 
-/// Says at once what the producer would only say after its message timeout.
-/// Who may publish need not be allowed to read the topics' settings.
-fn topic_exists(settings: &KafkaSettings, topic: &str) -> Result<(), Error> {
-    match topics::plan(settings, Wish::default()) {
+/// Checks that the source topic exists. The producer would report a missing topic
+/// only after its message timeout. A user who may publish need not be allowed to
+/// read topic settings.
+fn check_topic(settings: &KafkaSettings, topic: &str) -> Result<(), PublishFault> {
+    match topics::plan(settings, NewTopicSizes::default()) {
         Err(error) if error.is_denied() => Ok(()),
-        Err(error) => Err(Error::Admin(error)),
+        Err(error) => Err(PublishFault::Admin(error)),
         Ok(plan) => {
             let mut missing = plan.iter().filter(|t| t.presence == Presence::Missing);
             if missing.any(|t| t.topic == Topic::Source) {
-                return Err(Error::NoTopic(topic.to_owned()));
+                return Err(PublishFault::NoTopic(topic.to_owned()));
             }
             Ok(())
         }
     }
 }
 
-/// A publisher and what has become of the records so far.
+/// A publisher with the counts so far.
 struct Sending {
     publisher: Publisher,
-    handed_over: u64,
-    not_taken: u64,
+    sent: u64,
+    refused: u64,
     failure: Option<String>,
 }
 
 impl Sending {
-    /// Sends at the rate, if there is one. A refused line takes no part of it.
+    /// Sends at the rate, if there is one. A refused line does not count.
     fn all(
         &mut self,
         rate: Option<u64>,
         mut records: impl Iterator<Item = Result<Outgoing, BadLine>>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), PublishFault> {
         let Some(rate) = rate else {
             return records.try_for_each(|record| self.one(record));
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
-            .map_err(Error::Timer)?;
+            .map_err(PublishFault::Timer)?;
         runtime.block_on(async {
             let mut steps = interval(STEP);
             steps.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -278,47 +290,47 @@ impl Sending {
         })
     }
 
-    fn one(&mut self, record: Result<Outgoing, BadLine>) -> Result<(), Error> {
+    fn one(&mut self, record: Result<Outgoing, BadLine>) -> Result<(), PublishFault> {
         let outgoing = match record {
             Ok(outgoing) => outgoing,
             Err(BadLine::Refused { .. }) => return Ok(()),
-            Err(BadLine::Input(error)) => return Err(Error::Input(error)),
+            Err(BadLine::Input(error)) => return Err(PublishFault::Input(error)),
         };
         let key = outgoing.key.as_bytes();
         match self.publisher.send(Some(key), Some(&outgoing.value), &[]) {
-            Ok(()) => self.handed_over += 1,
+            Ok(()) => self.sent += 1,
             Err(error) => {
-                self.not_taken += 1;
+                self.refused += 1;
                 self.failure.get_or_insert_with(|| error.to_string());
             }
         }
         Ok(())
     }
 
-    fn finish(self, topic: String, refused_lines: u64) -> Sum {
+    fn finish(self, topic: String, refused_lines: u64) -> PublishSum {
         let mut failure = self.failure;
         let (acknowledged, lost) = match self.publisher.finish(FINISH_LIMIT) {
             Ok(acknowledged) => (acknowledged, 0),
             Err(error) => {
                 let lost = match &error {
-                    KafkaError::Unacknowledged { records, .. } => *records,
-                    KafkaError::Client(_) | KafkaError::Record { .. } => self.handed_over,
+                    PublishError::Unacknowledged { records, .. } => *records,
+                    PublishError::Client(_) | PublishError::Record { .. } => self.sent,
                 };
                 failure.get_or_insert_with(|| error.to_string());
-                (self.handed_over.saturating_sub(lost), lost)
+                (self.sent.saturating_sub(lost), lost)
             }
         };
-        Sum {
+        PublishSum {
             topic,
             acknowledged,
-            failed: self.not_taken + lost,
+            failed: self.refused + lost,
             refused_lines,
             failure,
         }
     }
 }
 
-/// How many records may be out after so many steps.
+/// Returns how many records may be sent after this many steps.
 fn due(rate: u64, steps: u64) -> u64 {
     rate.saturating_mul(steps).div_ceil(STEPS_PER_SECOND)
 }

@@ -1,19 +1,16 @@
-//! `ringback topics list|create`: the topics that the settings need, on the
-//! brokers or to be made. Never alters or deletes one.
+//! `ringback topics list` and `topics create`: shows or creates the topics that
+//! the settings need. Never alters or deletes a topic. Runs on the main thread.
 
 use super::{Exit, fault, kafka_settings, print, property_mistakes, refuse};
 use crate::cli::{CreateArgs, Topics};
 use crate::config::mistake::Mistake;
 use crate::config::settings;
-use crate::kafka::admin::Error;
+use crate::config::values;
+use crate::kafka::admin::AdminCallError;
+use crate::kafka::admin::topics::{self, NewTopicSizes, Presence, TopicPlan};
 use crate::kafka::settings::KafkaSettings;
-use crate::kafka::topics::{self, Presence, TopicPlan, Wish};
 
-/// The most partitions that `--partitions` allows, and replicas.
-const PARTITIONS_MAX: usize = 10_000;
-const REPLICAS_MAX: usize = 100;
-
-/// Shows or makes them.
+/// Lists or creates the topics.
 #[must_use]
 pub fn run(args: &Topics) -> Exit {
     let (shared, create) = match args {
@@ -21,49 +18,49 @@ pub fn run(args: &Topics) -> Exit {
         Topics::Create(create) => (&create.settings, Some(create)),
     };
     let read = settings::read_topics(shared, property_mistakes);
-    let wish = create.map_or(Ok(Wish::default()), wish);
-    let (cluster, schedule, wish) = match (read, wish) {
-        (Ok((cluster, schedule)), Ok(wish)) => (cluster, schedule, wish),
-        (read, wish) => {
+    let sizes = create.map_or(Ok(NewTopicSizes::default()), sizes);
+    let (cluster, schedule, sizes) = match (read, sizes) {
+        (Ok((cluster, schedule)), Ok(sizes)) => (cluster, schedule, sizes),
+        (read, sizes) => {
             let mut mistakes = read.err().unwrap_or_default();
-            mistakes.extend(wish.err().unwrap_or_default());
+            mistakes.extend(sizes.err().unwrap_or_default());
             return refuse(&mistakes);
         }
     };
     let settings = kafka_settings(&cluster, &schedule);
     let done = match create {
         None => list(&settings),
-        Some(create) => make(&settings, wish, create.dry_run),
+        Some(create) => self::create(&settings, sizes, create.dry_run),
     };
     done.unwrap_or_else(|error| fault(&error))
 }
 
-fn wish(args: &CreateArgs) -> Result<Wish, Vec<Mistake>> {
+fn sizes(args: &CreateArgs) -> Result<NewTopicSizes, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut number = |name: &str, text: Option<&str>, max: usize| {
-        let text = text?;
-        let number = text.parse().ok().filter(|n| (1..=max).contains(n));
-        if number.is_none() {
-            let text = format!("'{text}' is not a whole number from 1 to {max}");
+        let number = text.map(|text| values::number(text, 1..=max)).transpose();
+        number.unwrap_or_else(|text| {
             mistakes.push(Mistake::new(name, text));
-        }
-        number
-    };
-    let partitions = number("--partitions", args.partitions.as_deref(), PARTITIONS_MAX);
-    let replicas = args.replication_factor.as_deref();
-    let replication = number("--replication-factor", replicas, REPLICAS_MAX);
-    if mistakes.is_empty() {
-        Ok(Wish {
-            partitions,
-            replication,
+            None
         })
+    };
+    let sizes = NewTopicSizes {
+        partitions: number("--partitions", args.partitions.as_deref(), 10_000),
+        replication: number(
+            "--replication-factor",
+            args.replication_factor.as_deref(),
+            100,
+        ),
+    };
+    if mistakes.is_empty() {
+        Ok(sizes)
     } else {
         Err(mistakes)
     }
 }
 
-fn list(settings: &KafkaSettings) -> Result<Exit, Error> {
-    for topic in topics::plan(settings, Wish::default())? {
+fn list(settings: &KafkaSettings) -> Result<Exit, AdminCallError> {
+    for topic in topics::plan(settings, NewTopicSizes::default())? {
         let state = match topic.presence {
             Presence::Exists => "exists",
             Presence::Missing => "missing",
@@ -73,9 +70,13 @@ fn list(settings: &KafkaSettings) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn make(settings: &KafkaSettings, wish: Wish, dry_run: bool) -> Result<Exit, Error> {
-    let plan = topics::plan(settings, wish)?;
-    let made = if dry_run {
+fn create(
+    settings: &KafkaSettings,
+    sizes: NewTopicSizes,
+    dry_run: bool,
+) -> Result<Exit, AdminCallError> {
+    let plan = topics::plan(settings, sizes)?;
+    let created = if dry_run {
         Vec::new()
     } else {
         topics::create(settings, &plan)?
@@ -83,8 +84,8 @@ fn make(settings: &KafkaSettings, wish: Wish, dry_run: bool) -> Result<Exit, Err
     for topic in &plan {
         let state = match topic.presence {
             Presence::Exists => "exists",
-            Presence::Missing if dry_run => "would be made",
-            Presence::Missing if made.contains(&topic.name) => "made",
+            Presence::Missing if dry_run => "would be created",
+            Presence::Missing if created.contains(&topic.name) => "created",
             Presence::Missing => "missing",
         };
         print(line(state, topic));
@@ -92,7 +93,7 @@ fn make(settings: &KafkaSettings, wish: Wish, dry_run: bool) -> Result<Exit, Err
     Ok(Exit::Done)
 }
 
-/// `<name> <state>: 12 partitions, 3 replicas, retention.ms=…`
+/// Returns `<name> <state>: 12 partitions, 3 replicas, retention.ms=…`
 fn line(state: &str, topic: &TopicPlan) -> String {
     let counted = |count: usize, one: &str| match count {
         1 => format!("1 {one}"),
@@ -117,7 +118,7 @@ mod tests {
     use crate::model::position::Topic;
 
     #[test]
-    fn a_topics_line_says_its_name_state_and_settings() {
+    fn a_topics_line_has_its_name_state_and_settings() {
         let topic = TopicPlan {
             topic: Topic::Source,
             name: "t".to_owned(),

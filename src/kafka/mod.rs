@@ -13,7 +13,6 @@
 
 pub mod admin;
 mod call_monitor;
-pub mod check;
 mod client;
 mod group;
 pub mod publish;
@@ -22,7 +21,6 @@ mod session;
 mod session_state;
 mod sessions;
 pub mod settings;
-pub mod topics;
 mod transaction;
 mod watchdog;
 

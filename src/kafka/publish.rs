@@ -1,5 +1,5 @@
-//! A plain idempotent producer for the `publish` command and the demo. The
-//! caller paces; never decides what is published. Runs on the caller's thread.
+//! An idempotent producer without transactions, for the `publish` command. Never
+//! decides what is published, or how fast. Runs on the caller's thread.
 
 use super::settings::KafkaSettings;
 use crate::model::record::Header;
@@ -12,31 +12,25 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What kept a record from being published.
+/// A failure to publish.
 #[derive(Debug)]
-pub enum Error {
-    /// No producer can be made.
+pub enum PublishError {
+    /// The producer cannot be created.
     Client(KafkaError),
-    /// A record was refused.
-    Record {
-        /// For which topic.
-        topic: String,
-        /// Why.
-        source: KafkaError,
-    },
-    /// Not all were acknowledged.
+    /// The producer refused a record.
+    Record { topic: String, source: KafkaError },
+    /// The brokers refused records, or did not acknowledge them in time.
     Unacknowledged {
-        /// Published and refused, or not answered in time.
         records: u64,
-        /// What was last answered for one of them.
+        /// The last error that a broker gave.
         code: Option<RDKafkaErrorCode>,
     },
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Client(source) => write!(f, "cannot make a producer: {source}"),
+            Self::Client(source) => write!(f, "cannot create a producer: {source}"),
             Self::Record { topic, source } => write!(f, "cannot publish to '{topic}': {source}"),
             Self::Unacknowledged { records, code } => {
                 write!(f, "{records} records were not acknowledged")?;
@@ -46,7 +40,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
+impl std::error::Error for PublishError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Client(source) | Self::Record { source, .. } => Some(source),
@@ -90,7 +84,7 @@ impl ProducerContext for PublishContext {
     }
 }
 
-/// Publishes to the source topic.
+/// A producer to the source topic.
 pub struct Publisher {
     producer: BaseProducer<PublishContext>,
     topic: String,
@@ -98,16 +92,17 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Connects in the background.
+    /// Creates the producer. It connects in the background.
     ///
-    /// Errors: the settings make no producer.
-    pub fn new(settings: &KafkaSettings) -> Result<Self, Error> {
+    /// # Errors
+    /// librdkafka refuses the configuration.
+    pub fn new(settings: &KafkaSettings) -> Result<Self, PublishError> {
         let mut config = settings.idempotent_config();
-        // Not in a transaction: records may wait out a short outage.
+        // Without a transaction, records may wait until a short outage ends.
         config.set("message.timeout.ms", "30000");
         let context = PublishContext::default();
-        let producer =
-            BaseProducer::from_config_and_context(&config, context).map_err(Error::Client)?;
+        let producer = BaseProducer::from_config_and_context(&config, context)
+            .map_err(PublishError::Client)?;
         let topic = settings.topics.name(crate::model::position::Topic::Source);
         Ok(Self {
             producer,
@@ -116,15 +111,17 @@ impl Publisher {
         })
     }
 
-    /// Hands a record over; waits only while the producer's memory is full.
+    /// Hands a record to the producer. Waits only while the producer's queue is
+    /// full.
     ///
-    /// Errors: the record is refused, for its size for example.
+    /// # Errors
+    /// The producer refuses the record, for example for its size.
     pub fn send(
         &mut self,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: &[Header],
-    ) -> Result<(), Error> {
+    ) -> Result<(), PublishError> {
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic);
         record = record.headers(super::client::convert::headers(headers));
         if let Some(key) = key {
@@ -136,7 +133,7 @@ impl Publisher {
         while let Err((source, back)) = self.producer.send(record) {
             if source.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                 let topic = self.topic.clone();
-                return Err(Error::Record { topic, source });
+                return Err(PublishError::Record { topic, source });
             }
             self.producer.poll(Duration::from_millis(1));
             record = back;
@@ -148,21 +145,22 @@ impl Publisher {
         Ok(())
     }
 
-    /// Takes acknowledgements for up to this long: a pause between records.
+    /// Handles acknowledgements for the duration of a pause between records.
     pub fn serve(&self, pause: Duration) {
         self.producer.poll(pause);
     }
 
-    /// How many are on the brokers.
+    /// Returns the number of acknowledged records.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.producer.context().acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Waits until all are acknowledged; returns how many.
+    /// Waits until all records are acknowledged, and returns their number.
     ///
-    /// Errors: some were refused, or not acknowledged within `limit`.
-    pub fn finish(self, limit: Duration) -> Result<u64, Error> {
+    /// # Errors
+    /// Some records were refused, or not acknowledged within `limit`.
+    pub fn finish(self, limit: Duration) -> Result<u64, PublishError> {
         const STEP: Duration = Duration::from_millis(10);
         let mut waited = Duration::ZERO;
         while self.producer.in_flight_count() > 0 && waited < limit {
@@ -174,7 +172,7 @@ impl Publisher {
             return Ok(acknowledged);
         }
         let last = self.producer.context().last.lock();
-        Err(Error::Unacknowledged {
+        Err(PublishError::Unacknowledged {
             records: self.sent - acknowledged,
             code: last.ok().and_then(|last| *last),
         })

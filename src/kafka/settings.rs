@@ -1,11 +1,11 @@
-//! What the Kafka clients are configured with: the properties that the design
-//! owns, the defaults that a user may change, and the user's own on top. Never
+//! The configuration of the Kafka clients. It has properties that the design
+//! fixes, defaults that a user may change, and the user's own properties. Never
 //! reads environment or files. Used on any thread.
 //!
-//! The arithmetic of memory (L5): a split partition queue stops fetching at
-//! 512 KiB and one further response of 128 KiB may be under way, so 72
-//! partitions that all have a backlog hold 46 MB at most; a response is 512 KiB
-//! at most, so that one slow partition does not keep a large buffer alive.
+//! Memory (L5): a split partition queue stops fetching at 512 KiB, and one more
+//! response of 128 KiB may be in flight. So 72 partitions that all have a backlog
+//! hold at most 46 MB. A response has at most 512 KiB, so that one slow partition
+//! does not keep a large buffer alive.
 
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::Delay;
@@ -14,11 +14,11 @@ use rdkafka::error::KafkaError;
 use std::fmt;
 use std::time::Duration;
 
-/// What our headers may add to a record.
+/// The maximum size that ringback's headers add to a record.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 
-/// Slack for keys, own headers and batch framing in the producer's own limit;
-/// the topic's limit, on the broker, is the one that counts.
+/// Slack in the producer's own limit for keys, headers of the record and batch
+/// framing. The limit that counts is the topic's, on the broker.
 const PRODUCER_SLACK_BYTES: usize = 1024 * 1024;
 
 /// `session.timeout.ms` unless the user sets it.
@@ -27,14 +27,14 @@ const SESSION_TIMEOUT_MS: u64 = 10_000;
 /// that an older commit cannot land after a newer one.
 const SOCKET_TIMEOUT_MS: u64 = 15_000;
 
-/// `socket.timeout.ms` of the transactional producer, where librdkafka allows no
-/// more than the transaction's timeout: half of it, so that what a frozen broker
-/// took can still be asked of another one.
+/// `socket.timeout.ms` of the transactional producer. librdkafka allows at most
+/// the transaction timeout. This is half of it, so that a request to a frozen
+/// broker can still be retried on another one.
 pub const TRANSACTION_SOCKET: Duration = Duration::from_secs(5);
-/// `connections.max.idle.ms` of the transactional producer. Adding offsets to a
-/// transaction waits in librdkafka without a limit once it was told three times
-/// within some 50 ms that the group has no coordinator; it looks again only when
-/// a connection comes or goes. So idle ones go.
+/// `connections.max.idle.ms` of the transactional producer. librdkafka may hear
+/// three times within some 50 ms that the group has no coordinator. Adding offsets
+/// to a transaction then waits without a limit: librdkafka asks again only when a
+/// connection opens or closes. So idle connections are closed.
 const TRANSACTION_IDLE_MS: &str = "5000";
 
 /// The kind of cluster that a client connects to.
@@ -46,26 +46,22 @@ pub enum ClusterKind {
     Embedded,
 }
 
-/// How to reach Kafka and what to use there.
+/// The settings of the Kafka shell.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
-    /// Bootstrap servers.
+    /// Bootstrap servers, comma separated.
     pub brokers: String,
-    /// Consumer group.
     pub group: String,
-    /// Stable name of this replica.
+    /// The stable name of this replica.
     pub instance: String,
-    /// Names of the topics.
     pub topics: TopicNames,
     /// The distinct delays of the schedule.
     pub delays: Vec<Delay>,
-    /// The largest record that is moved whole.
+    /// A larger record is cut when it is moved.
     pub record_bytes_max: usize,
-    /// The user's properties in order; may hold secrets.
+    /// The user's librdkafka properties in order. They may hold secrets.
     pub properties: Vec<(String, String)>,
-    /// librdkafka's in-process cluster, which has no topic settings, no topic
-    /// ids and no admin calls.
-    pub embedded: bool,
+    pub kind: ClusterKind,
 }
 
 impl fmt::Debug for KafkaSettings {
@@ -79,18 +75,16 @@ impl fmt::Debug for KafkaSettings {
             .field("delays", &self.delays)
             .field("record_bytes_max", &self.record_bytes_max)
             .field("properties", &keys)
-            .field("embedded", &self.embedded)
+            .field("kind", &self.kind)
             .finish()
     }
 }
 
-/// A property of the user's that cannot be taken. Its value is not kept: it
-/// may be a secret.
+/// A refused property of the user. Its value is left out: it may be a secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PropertyRefused {
-    /// Which.
     pub key: String,
-    /// Why, and what to do instead.
+    /// The reason, and what to do instead.
     pub why: String,
 }
 
@@ -100,16 +94,16 @@ impl fmt::Display for PropertyRefused {
     }
 }
 
-/// Why the design owns this property, if it does.
+/// Returns the reason why the user may not set this property, if there is one.
 #[must_use]
 pub fn refused_property(key: &str) -> Option<&'static str> {
-    OWNED
+    REFUSED
         .iter()
-        .find(|(owned, _)| *owned == key)
+        .find(|(refused, _)| *refused == key)
         .map(|(_, why)| *why)
 }
 
-const OWNED: &[(&str, &str)] = &[
+const REFUSED: &[(&str, &str)] = &[
     ("bootstrap.servers", "set --brokers"),
     ("metadata.broker.list", "set --brokers"),
     ("group.id", "set --group"),
@@ -117,7 +111,7 @@ const OWNED: &[(&str, &str)] = &[
     ("transactional.id", "made from --group and --instance"),
     (
         "transaction.timeout.ms",
-        "10 s, as long as a dead replica's moves may block its partitions",
+        "fixed at 10 s: for so long the moves of a dead replica may block its partitions",
     ),
     (
         "message.timeout.ms",
@@ -135,7 +129,7 @@ const OWNED: &[(&str, &str)] = &[
     ),
     (
         "partition.assignment.strategy",
-        "a rebalance must not stop the partitions that stay",
+        "a rebalance must not stop the partitions that stay assigned",
     ),
     (
         "enable.auto.commit",
@@ -147,7 +141,7 @@ const OWNED: &[(&str, &str)] = &[
     ),
     (
         "auto.offset.reset",
-        "where to start is decided, never guessed: the committed offsets, else the log's start",
+        "ringback starts at the committed offsets, else at the start of the log",
     ),
     ("isolation.level", "aborted moves must not be read"),
     ("enable.partition.eof", "the log's end must be seen"),
@@ -158,15 +152,15 @@ const OWNED: &[(&str, &str)] = &[
         "moves must be on all in-sync replicas",
     ),
     ("allow.auto.create.topics", "run `ringback topics create`"),
-    ("log.queue", "the clients' log lines pass through ours"),
+    ("log.queue", "ringback writes the log lines of the clients"),
     (
         "test.mock.num.brokers",
-        "run `ringback demo` for a cluster in the process",
+        "`ringback demo` runs an embedded cluster",
     ),
 ];
 
-/// Defaults of every client; a user may change them. Reconnects stay short, so
-/// that work goes on within a second of an outage's end.
+/// Defaults of every client, which a user may change. Reconnects are quick, so
+/// that work resumes within a second after an outage.
 const COMMON: &[(&str, &str)] = &[
     ("reconnect.backoff.ms", "50"),
     ("reconnect.backoff.max.ms", "1000"),
@@ -176,8 +170,8 @@ const COMMON: &[(&str, &str)] = &[
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
-/// A fetch that has begun does not include a partition whose queue was full at
-/// that moment, so a short wait at the broker is what lets a single busy
+/// Defaults of the consumer. A fetch in progress leaves out a partition whose
+/// queue was full at its start. A short wait at the broker lets a single busy
 /// partition flow.
 const CONSUMER: &[(&str, &str)] = &[
     ("heartbeat.interval.ms", "500"),
@@ -191,8 +185,8 @@ const CONSUMER: &[(&str, &str)] = &[
     ("queued.min.messages", "2000"),
 ];
 
-/// Short retries: the broker refuses the next transaction for a moment while
-/// the last one's markers are written.
+/// Defaults of the producers. Retries are quick: the broker refuses the next
+/// transaction for a moment while it writes the markers of the last one.
 const PRODUCER: &[(&str, &str)] = &[
     ("retry.backoff.ms", "5"),
     ("retry.backoff.max.ms", "20"),
@@ -202,8 +196,13 @@ const PRODUCER: &[(&str, &str)] = &[
 ];
 
 impl KafkaSettings {
-    /// The source topic and the schedule's delay topics, with the dead letters:
-    /// all that must exist.
+    /// Returns whether the cluster is librdkafka's in-process one.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.kind == ClusterKind::Embedded
+    }
+
+    /// Returns all topics that must exist: source, delay and dead-letter topics.
     #[must_use]
     pub fn needed_topics(&self) -> Vec<Topic> {
         let delays = self.delays.iter().copied().map(Topic::Delay);
@@ -213,8 +212,8 @@ impl KafkaSettings {
             .collect()
     }
 
-    /// Every mistake in the user's properties, each with its reason. Connects
-    /// to nothing.
+    /// Returns every refused property of the user, with its reason. Connects to
+    /// nothing.
     #[must_use]
     pub fn refused(&self) -> Vec<PropertyRefused> {
         let mut refused = Vec::new();
@@ -247,9 +246,9 @@ impl KafkaSettings {
         set.and_then(|(_, v)| v.parse().ok()).unwrap_or(default)
     }
 
-    /// `group.instance.id` for a subscription: with a hash of the topics,
-    /// because a sole static member that comes back with one more topic would
-    /// keep its old assignment and never get the new topic.
+    /// Returns `group.instance.id` for a subscription. It includes a hash of the
+    /// topics. Without it, a sole static member that rejoins with one more topic
+    /// keeps its old assignment and never gets the new topic.
     #[must_use]
     pub fn group_instance(&self, subscribed: &[String]) -> String {
         let mut sorted: Vec<&str> = subscribed.iter().map(String::as_str).collect();
@@ -258,13 +257,13 @@ impl KafkaSettings {
         format!("{}-{hash:08x}", self.instance)
     }
 
-    /// `transactional.id`.
+    /// Returns `transactional.id`.
     #[must_use]
     pub fn transactional_id(&self) -> String {
         format!("{}-{}", self.group, self.instance)
     }
 
-    /// The consumer's configuration for these topics.
+    /// Returns the configuration of the consumer of these topics.
     #[must_use]
     pub fn consumer_config(&self, subscribed: &[String]) -> ClientConfig {
         let mut config = self.base(CONSUMER);
@@ -281,12 +280,12 @@ impl KafkaSettings {
             .set("enable.auto.offset.store", "false")
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
-            // Nothing is produced here; the default would lift fetch.max.bytes.
+            // A consumer produces nothing. The default would raise fetch.max.bytes.
             .set("message.max.bytes", "131072");
         config
     }
 
-    /// The transactional producer's configuration.
+    /// Returns the configuration of the transactional producer.
     #[must_use]
     pub fn producer_config(&self) -> ClientConfig {
         let mut config = self.idempotent_config();
@@ -301,7 +300,7 @@ impl KafkaSettings {
         config
     }
 
-    /// The configuration of a producer without transactions, for `publish`.
+    /// Returns the configuration of a producer without transactions, for `publish`.
     #[must_use]
     pub fn idempotent_config(&self) -> ClientConfig {
         let mut config = self.base(PRODUCER);
@@ -313,8 +312,8 @@ impl KafkaSettings {
         config
     }
 
-    /// The configuration of a consumer that reads what is committed, also where
-    /// an open transaction is about to change it, and never joins the group.
+    /// Returns the configuration of a consumer that only reads committed offsets,
+    /// even while an open transaction changes them. It never joins the group.
     #[must_use]
     pub fn probe_config(&self) -> ClientConfig {
         let mut config = self.base(&[]);
@@ -325,7 +324,7 @@ impl KafkaSettings {
         config
     }
 
-    /// The configuration for admin calls.
+    /// Returns the configuration of the admin client.
     #[must_use]
     pub fn admin_config(&self) -> ClientConfig {
         self.base(&[])
@@ -347,15 +346,15 @@ impl KafkaSettings {
     }
 }
 
-/// Why librdkafka does not take this property.
+/// Returns the reason why librdkafka refuses this property.
 fn unusable(key: &str, value: &str) -> Option<String> {
     let mut probe = ClientConfig::new();
     probe.set(key, value);
     let error = probe.create_native_config().err()?;
     Some(match error {
-        // The description repeats the value, which may be a secret.
+        // librdkafka's text repeats the value, which may be a secret.
         KafkaError::ClientConfig(..) => {
-            "librdkafka has no such property, or does not take this value for it".to_owned()
+            "librdkafka has no such property, or refuses this value for it".to_owned()
         }
         other => other.to_string(),
     })
@@ -363,7 +362,7 @@ fn unusable(key: &str, value: &str) -> Option<String> {
 
 #[cfg(test)]
 impl KafkaSettings {
-    /// Settings with these delays, and brokers that nobody is at.
+    /// Returns settings with these delays, and with an unused broker address.
     pub fn of_a_test(delays: &[&str]) -> Self {
         let delays = delays.iter();
         Self {
@@ -374,7 +373,7 @@ impl KafkaSettings {
             delays: delays.map(|d| d.parse().expect("a delay")).collect(),
             record_bytes_max: 1 << 20,
             properties: Vec::new(),
-            embedded: false,
+            kind: ClusterKind::Brokers,
         }
     }
 }
@@ -395,15 +394,15 @@ mod tests {
     }
 
     #[test]
-    fn what_the_design_owns_is_refused_with_its_reason() {
-        for (key, why) in OWNED {
+    fn fixed_properties_are_refused_with_their_reason() {
+        for (key, why) in REFUSED {
             let refused = settings(&[(key, "1")]).refused();
             assert!(refused.iter().any(|r| r.key == *key && r.why == *why));
         }
     }
 
     #[test]
-    fn a_users_property_wins_over_a_default_and_never_over_the_design() {
+    fn a_users_property_overrides_a_default_but_no_fixed_one() {
         let s = settings(&[("fetch.wait.max.ms", "7"), ("isolation.level", "x")]);
         let config = s.consumer_config(&["t".to_owned()]);
         assert_eq!(config.get("fetch.wait.max.ms"), Some("7"));
@@ -439,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn librdkafka_takes_our_configurations() {
+    fn librdkafka_accepts_every_configuration() {
         let s = settings(&[]);
         for config in [
             s.consumer_config(&["t".to_owned()]),
@@ -455,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_socket_timeout_above_what_a_transaction_allows_makes_no_wrong_producer() {
+    fn a_users_socket_timeout_above_the_transaction_timeout_does_not_break_the_producer() {
         let longer = [
             ("session.timeout.ms", "20000"),
             ("socket.timeout.ms", "25000"),
@@ -463,9 +462,9 @@ mod tests {
         let s = settings(&longer);
         let consumer = s.consumer_config(&["t".to_owned()]);
         assert_eq!(consumer.get("socket.timeout.ms"), Some("25000"));
-        // Only a client that is made shows whether its settings fit together.
-        let made: Result<BaseProducer, _> = s.producer_config().create();
-        made.expect("a valid configuration");
+        // librdkafka checks combinations of settings only when it creates a client.
+        let created: Result<BaseProducer, _> = s.producer_config().create();
+        created.expect("a valid configuration");
     }
 
     #[test]

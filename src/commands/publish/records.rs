@@ -1,30 +1,29 @@
-//! What `publish` sends: sample records after the contract's example, or the
-//! lines of an input. No Kafka here.
+//! The records that `publish` sends: samples made from the contract's example, or
+//! the lines of an input. Never uses Kafka. Runs on the main thread.
 
 use crate::model::call::CallEnded;
 use crate::model::tenant::TenantId;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, Read as _};
 
-/// The contract's example request, to the byte.
+/// The contract's example request, byte for byte.
 const EXAMPLE: &str = include_str!("../../../tests/contract/example-request.json");
 const EXAMPLE_ID: &str = r#""id":"0605589a-c1f7-47a5-b75c-3e639e1b928a""#;
 const EXAMPLE_TENANT: &str = r#""tenantId":"87462158132343186600590049""#;
 
-/// The longest line that is read, in bytes: half of what librdkafka buffers, for
-/// a record above that would never leave.
+/// The maximum length of a line, in bytes: half of what librdkafka buffers. A
+/// longer record would never be sent.
 pub const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// A record before it is sent.
+/// A record to publish.
 #[derive(PartialEq, Eq)]
 pub struct Outgoing {
     /// The tenantId.
     pub key: String,
-    /// The value.
     pub value: Vec<u8>,
 }
 
-/// The example under fresh ids, for each tenant in turn.
+/// Sample records: the example with new ids, for each tenant in turn.
 pub struct Samples {
     tenants: Vec<TenantId>,
     count: u64,
@@ -33,7 +32,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// So many records for these tenants, of which there is at least one.
+    /// Returns `count` records for these tenants, at least one.
     pub fn new(tenants: Vec<TenantId>, count: u64) -> Self {
         Self {
             tenants,
@@ -43,9 +42,9 @@ impl Samples {
         }
     }
 
-    /// 128 bits in the form of a UUID; the two halves are keyed hashes, whose
-    /// key std takes from the system's randomness.
-    fn fresh_id(&self) -> String {
+    /// Returns 128 bits in the form of a UUID. The two halves are keyed hashes.
+    /// std takes their key from the system's randomness.
+    fn new_id(&self) -> String {
         let high = self.chance.hash_one((self.made, "high"));
         let low = self.chance.hash_one((self.made, "low"));
         let hex = format!("{high:016x}{low:016x}");
@@ -71,7 +70,7 @@ impl Iterator for Samples {
         let turn = usize::try_from(self.made % tenants).expect("less than a length");
         let tenant = &self.tenants[turn];
         let quoted = serde_json::to_string(tenant.as_str()).expect("a str is always JSON");
-        let id = format!(r#""id":"{}""#, self.fresh_id());
+        let id = format!(r#""id":"{}""#, self.new_id());
         let value = EXAMPLE.replacen(EXAMPLE_ID, &id, 1).replacen(
             EXAMPLE_TENANT,
             &format!(r#""tenantId":{quoted}"#),
@@ -85,28 +84,31 @@ impl Iterator for Samples {
     }
 }
 
-/// A line that is not sent.
+/// A line without a record.
 pub enum BadLine {
-    /// It is no record; `why` quotes nothing of it.
+    /// `why` quotes nothing of the line.
     Refused {
         /// Counted from 1.
         number: u64,
-        /// What is wrong.
         why: String,
     },
-    /// The input ended with an error.
     Input(io::Error),
 }
 
-/// The records of an input, one a line; empty lines are passed over.
+/// The records of an input: one per line. Empty lines are skipped.
 pub struct Lines<R> {
     input: R,
     number: u64,
     ended: bool,
 }
 
+enum InputLine {
+    Whole(Vec<u8>),
+    TooLong,
+}
+
 impl<R: BufRead> Lines<R> {
-    /// The lines of this input.
+    /// Returns the records of an input.
     pub fn new(input: R) -> Self {
         Self {
             input,
@@ -115,16 +117,16 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The next line with its end, cut where it is too long; empty at the end.
-    fn line(&mut self) -> io::Result<(Vec<u8>, bool)> {
+    /// Returns the next line with its line break. Empty at the end of the input.
+    fn line(&mut self) -> io::Result<InputLine> {
         let mut line = Vec::new();
         let mut limited = self.input.by_ref().take(LINE_BYTES_MAX as u64);
         limited.read_until(b'\n', &mut line)?;
-        let cut = limited.limit() == 0 && !line.ends_with(b"\n");
-        if cut {
+        if limited.limit() == 0 && !line.ends_with(b"\n") {
             self.input.skip_until(b'\n')?;
+            return Ok(InputLine::TooLong);
         }
-        Ok((line, cut))
+        Ok(InputLine::Whole(line))
     }
 }
 
@@ -134,8 +136,12 @@ impl<R: BufRead> Iterator for Lines<R> {
     fn next(&mut self) -> Option<Self::Item> {
         while !self.ended {
             self.number += 1;
-            let (line, cut) = match self.line() {
-                Ok(read) => read,
+            let line = match self.line() {
+                Ok(InputLine::Whole(line)) => line,
+                Ok(InputLine::TooLong) => {
+                    let why = format!("longer than {LINE_BYTES_MAX} bytes");
+                    return Some(Err(self.refused(why)));
+                }
                 Err(error) => {
                     self.ended = true;
                     return Some(Err(BadLine::Input(error)));
@@ -143,9 +149,6 @@ impl<R: BufRead> Iterator for Lines<R> {
             };
             if line.is_empty() {
                 self.ended = true;
-            } else if cut {
-                let why = format!("longer than {LINE_BYTES_MAX} bytes");
-                return Some(Err(self.refused(why)));
             } else if !line.trim_ascii().is_empty() {
                 let value = line.trim_ascii().to_vec();
                 return Some(match CallEnded::read(&value) {
@@ -179,7 +182,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn samples_are_the_example_with_a_fresh_id_and_the_tenant_in_turn() {
+    fn samples_are_the_example_with_a_new_id_and_the_tenant_in_turn() {
         let tenants = ["a", "b \"quoted\""].map(|t| TenantId::new(t).unwrap());
         let samples: Vec<Outgoing> = Samples::new(tenants.to_vec(), 5).collect();
         let mut ids = HashSet::new();

@@ -191,7 +191,7 @@ impl ReaderThread<'_> {
             let found = unassigned::find(self.state, consumer);
             self.state.report(KafkaEvent::Unassigned(found));
         }
-        if now >= self.unassigned.next() && !self.state.settings.embedded {
+        if now >= self.unassigned.next() && !self.state.settings.is_embedded() {
             self.timer.start("look for unassigned partitions", LOOK_MAX);
             if self.unassigned.look(self.state, consumer) == Advice::Rejoin {
                 self.shared.inbox.send(ConsumerRequest::Rejoin);
@@ -353,7 +353,7 @@ impl ReaderThread<'_> {
     /// tell them. Reports each topic with a new id.
     fn check_ids(&mut self, consumer: &Consumer, partitions: &[Partition]) {
         let topics: BTreeSet<Topic> = partitions.iter().map(|p| p.topic).collect();
-        if self.state.settings.embedded || topics.is_empty() {
+        if self.state.settings.is_embedded() || topics.is_empty() {
             return;
         }
         let names = &self.state.settings.topics;

@@ -2,9 +2,9 @@
 //! Creates and changes nothing. Runs on the transaction thread.
 
 use super::producer::{CALL_MAX, TimedProducer};
+use crate::kafka::admin::check;
 use crate::kafka::admin::{self, Admin};
 use crate::kafka::call_monitor::CLIENT_MAX;
-use crate::kafka::check;
 use crate::model::message::KafkaEvent;
 use crate::model::position::Topic;
 use std::sync::atomic::Ordering;
@@ -80,7 +80,7 @@ enum Checked {
 fn check_settings(producer: &TimedProducer<'_>, topics: &[Topic]) -> Checked {
     let state = producer.state;
     let accepted = &state.sessions.topics_accepted;
-    if state.settings.embedded || accepted.load(Ordering::Acquire) {
+    if state.settings.is_embedded() || accepted.load(Ordering::Acquire) {
         return Checked::Good(None);
     }
     producer.timer.start("read topic settings", admin::TIMEOUT);

@@ -1,65 +1,56 @@
-//! The topics that the settings need, as they are or as they would be made, and
-//! making those that are missing: for `topics list|create`.
-//! Blocking; runs on the thread of a command.
+//! Plans and creates the topics that the settings need, for `topics list` and
+//! `topics create`. Never changes a topic that exists. Blocking: runs on the
+//! thread of a command.
 
-use super::admin::{
-    Admin, Config, Error, Existing, MESSAGE_BYTES_DEFAULT, REPLICATION_SAFE, number,
+use super::{
+    Admin, AdminCallError, ConfigEntries, ExistingTopic, MESSAGE_BYTES_DEFAULT, REPLICATION_SAFE,
+    number,
 };
-use super::settings::{HEADER_BYTES_MAX, KafkaSettings};
+use crate::kafka::settings::{HEADER_BYTES_MAX, KafkaSettings};
 use crate::model::position::Topic;
 use rdkafka::admin::{NewTopic, TopicReplication};
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-/// The leaders of new partitions are asked so often in all until they serve
-/// them, each time for so long and so much later: 10 s where they refuse at once.
-const SERVED_TRIES: usize = 100;
-const SERVED_TIMEOUT: Duration = Duration::from_secs(1);
-const SERVED_AGAIN: Duration = Duration::from_millis(100);
-/// How long a delay topic keeps records beyond its delay: a stop over a long
-/// weekend loses nothing.
-const KEPT_BEYOND: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long dead letters are kept.
-const DEAD_LETTERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Maximum number of requests to the leaders of new partitions, in total. With
+/// the pause between them this is 10 s, if leaders refuse at once.
+const LEADER_REQUESTS_MAX: usize = 100;
+const LEADER_TIMEOUT: Duration = Duration::from_secs(1);
+const LEADER_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Retention of a delay topic beyond its delay: a service that is down over a
+/// long weekend loses nothing.
+const DELAY_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How far a topic of ours exists.
+/// Whether a topic is on the brokers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Presence {
-    /// On the brokers.
     Exists,
-    /// To be made.
     Missing,
 }
 
-/// A topic that the settings need, as it is or as it would be made.
+/// A topic that the settings need: as it exists, or as it would be created.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicPlan {
-    /// Its part.
     pub topic: Topic,
-    /// Its name.
     pub name: String,
-    /// Whether it is there.
     pub presence: Presence,
-    /// Its partitions, or how many it would get.
     pub partitions: usize,
-    /// Its replication factor, or what it would get.
     pub replication: usize,
-    /// With which settings it would be made; those of an existing one as far as
-    /// they matter here.
+    /// Of an existing topic only those that matter to ringback.
     pub settings: Vec<(String, String)>,
 }
 
-/// What `topics create` was told.
+/// The sizes that `topics create` was asked for. The others are as the source
+/// topic's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Wish {
-    /// Partitions of topics to be made; like the source's if not given.
+pub struct NewTopicSizes {
     pub partitions: Option<usize>,
-    /// Their replication factor; like the source's if not given.
     pub replication: Option<usize>,
 }
 
-/// What the brokers give to topics that are made without saying more.
+/// The brokers' defaults for new topics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct BrokerDefaults {
     partitions: usize,
@@ -68,36 +59,44 @@ struct BrokerDefaults {
 }
 
 impl BrokerDefaults {
-    fn of(admin: &Admin) -> Result<Self, Error> {
-        let known = admin.broker_settings()?;
+    fn of(admin: &Admin) -> Result<Self, AdminCallError> {
+        let configs = admin.broker_settings()?;
         Ok(Self {
-            partitions: number(&known, "num.partitions").unwrap_or(1),
-            replication: number(&known, "default.replication.factor").unwrap_or(1),
-            message_bytes: number(&known, "message.max.bytes").unwrap_or(MESSAGE_BYTES_DEFAULT),
+            partitions: number(&configs, "num.partitions").unwrap_or(1),
+            replication: number(&configs, "default.replication.factor").unwrap_or(1),
+            message_bytes: number(&configs, "message.max.bytes").unwrap_or(MESSAGE_BYTES_DEFAULT),
         })
     }
 }
 
-/// The topics that the settings need, with what `topics create` would do.
+/// Returns the topics that the settings need, each as it exists or as `topics
+/// create` would create it.
 ///
-/// Errors: the brokers cannot be reached, or refuse to show their topics.
-pub fn plan(settings: &KafkaSettings, wish: Wish) -> Result<Vec<TopicPlan>, Error> {
+/// # Errors
+/// The brokers cannot be reached, or refuse to show their topics.
+pub fn plan(
+    settings: &KafkaSettings,
+    sizes: NewTopicSizes,
+) -> Result<Vec<TopicPlan>, AdminCallError> {
     let admin = Admin::connect(settings)?;
     let existing = admin.existing(settings)?;
     let defaults = BrokerDefaults::of(&admin)?;
     let topics: Vec<Topic> = existing.keys().copied().collect();
-    let known = admin.topic_settings(settings, &topics)?;
-    Ok(plan_topics(settings, wish, &existing, &known, defaults))
+    let configs = admin.topic_settings(settings, &topics)?;
+    Ok(plan_topics(settings, sizes, &existing, &configs, defaults))
 }
 
-/// Makes those topics of a plan that are missing; returns their names. A topic
-/// that somebody else made meanwhile counts as there. Returns when each new
-/// partition is served, or after [`SERVED_TRIES`]: of what an idempotent producer
-/// sent before, librdkafka was seen to report records as delivered that are in
-/// no log (2 of 31,500, both within 40 ms of the first).
+/// Creates the missing topics of a plan and returns their names. A topic that
+/// another process has created by now counts as created.
 ///
-/// Errors: the first topic that cannot be made, with the brokers' reason.
-pub fn create(settings: &KafkaSettings, plan: &[TopicPlan]) -> Result<Vec<String>, Error> {
+/// Returns when each new partition has a leader that serves it, or after
+/// [`LEADER_REQUESTS_MAX`]. An idempotent producer must not send before that:
+/// librdkafka was seen to report records as delivered that are in no log (2 of
+/// 31,500, both within 40 ms of the first).
+///
+/// # Errors
+/// The first topic that cannot be created, with the brokers' reason.
+pub fn create(settings: &KafkaSettings, plan: &[TopicPlan]) -> Result<Vec<String>, AdminCallError> {
     let admin = Admin::connect(settings)?;
     let missing: Vec<&TopicPlan> = plan
         .iter()
@@ -117,25 +116,25 @@ pub fn create(settings: &KafkaSettings, plan: &[TopicPlan]) -> Result<Vec<String
             settings.fold(new, |new, (key, value)| new.set(key, value))
         })
         .collect();
-    admin.make(&new)?;
-    until_served(&admin, &missing);
+    admin.create(&new)?;
+    await_leaders(&admin, &missing);
     Ok(missing.iter().map(|topic| topic.name.clone()).collect())
 }
 
-/// Waits until the leader of each partition of these topics answers; any error
-/// counts as not yet.
-fn until_served(admin: &Admin, topics: &[&TopicPlan]) {
-    let mut tries = SERVED_TRIES;
+/// Waits until the leader of each partition of these topics answers. Any error
+/// counts as no leader yet.
+fn await_leaders(admin: &Admin, topics: &[&TopicPlan]) {
+    let mut requests_left = LEADER_REQUESTS_MAX;
     for topic in topics {
         for number in (0_i32..).take(topic.partitions) {
-            while let Err(error) = admin.ask_leader(&topic.name, number, SERVED_TIMEOUT) {
-                tries -= 1;
-                if tries == 0 {
+            while let Err(error) = admin.ask_leader(&topic.name, number, LEADER_TIMEOUT) {
+                requests_left -= 1;
+                if requests_left == 0 {
                     let topic = &topic.name;
-                    tracing::warn!(topic, number, %error, "a new partition is not served yet");
+                    tracing::warn!(topic, number, %error, "a new partition has no leader yet");
                     return;
                 }
-                thread::sleep(SERVED_AGAIN);
+                thread::sleep(LEADER_RETRY_AFTER);
             }
         }
     }
@@ -143,21 +142,21 @@ fn until_served(admin: &Admin, topics: &[&TopicPlan]) {
 
 fn plan_topics(
     settings: &KafkaSettings,
-    wish: Wish,
-    existing: &BTreeMap<Topic, Existing>,
-    known: &BTreeMap<Topic, Config>,
+    sizes: NewTopicSizes,
+    existing: &BTreeMap<Topic, ExistingTopic>,
+    configs: &BTreeMap<Topic, ConfigEntries>,
     defaults: BrokerDefaults,
 ) -> Vec<TopicPlan> {
     let source = existing.get(&Topic::Source);
-    let partitions = wish
+    let partitions = sizes
         .partitions
         .or(source.map(|s| s.partitions))
         .unwrap_or(defaults.partitions);
-    let replication = wish
+    let replication = sizes
         .replication
         .or(source.map(|s| s.replication))
         .unwrap_or(defaults.replication);
-    let source_max = known
+    let source_max = configs
         .get(&Topic::Source)
         .and_then(|config| number(config, "max.message.bytes"))
         .unwrap_or(defaults.message_bytes);
@@ -170,7 +169,7 @@ fn plan_topics(
                 presence: Presence::Exists,
                 partitions: found.partitions,
                 replication: found.replication,
-                settings: shown(known.get(&topic)),
+                settings: relevant(configs.get(&topic)),
             },
             None => TopicPlan {
                 topic,
@@ -185,9 +184,9 @@ fn plan_topics(
     settings.needed_topics().into_iter().map(plan_one).collect()
 }
 
-/// Settings that matter here, of a topic that exists.
-fn shown(config: Option<&Config>) -> Vec<(String, String)> {
-    const SHOWN: [&str; 5] = [
+/// Returns the settings of an existing topic that matter to ringback.
+fn relevant(config: Option<&ConfigEntries>) -> Vec<(String, String)> {
+    const RELEVANT: [&str; 5] = [
         "cleanup.policy",
         "retention.ms",
         "max.message.bytes",
@@ -197,7 +196,7 @@ fn shown(config: Option<&Config>) -> Vec<(String, String)> {
     let Some(config) = config else {
         return Vec::new();
     };
-    SHOWN
+    RELEVANT
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), config.get(*key)?.clone())))
         .collect()
@@ -210,14 +209,14 @@ fn new_topic_settings(
 ) -> Vec<(String, String)> {
     let mut settings = Vec::new();
     let mut set = |key: &str, value: String| settings.push((key.to_owned(), value));
-    let kept = match topic {
+    let retention = match topic {
         Topic::Source => None,
-        Topic::Delay(delay) => Some(delay.duration() + KEPT_BEYOND),
-        Topic::DeadLetter => Some(DEAD_LETTERS_KEPT),
+        Topic::Delay(delay) => Some(delay.duration() + DELAY_RETENTION),
+        Topic::DeadLetter => Some(DEAD_LETTER_RETENTION),
     };
-    if let Some(kept) = kept {
+    if let Some(retention) = retention {
         set("cleanup.policy", "delete".to_owned());
-        set("retention.ms", kept.as_millis().to_string());
+        set("retention.ms", retention.as_millis().to_string());
         let max = source_max + HEADER_BYTES_MAX;
         set("max.message.bytes", max.to_string());
     }
@@ -244,7 +243,7 @@ mod tests {
         message_bytes: 1_000,
     };
 
-    fn config(pairs: &[(&str, &str)]) -> Config {
+    fn config(pairs: &[(&str, &str)]) -> ConfigEntries {
         let pairs = pairs.iter();
         pairs
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
@@ -253,14 +252,20 @@ mod tests {
 
     #[test]
     fn missing_topics_are_planned_like_the_source() {
-        let source = Existing {
+        let source = ExistingTopic {
             partitions: 12,
             replication: 3,
             leaderless: None,
         };
         let existing = BTreeMap::from([(Topic::Source, source)]);
-        let known = BTreeMap::from([(Topic::Source, config(&[("max.message.bytes", "2000")]))]);
-        let plan = plan_topics(&settings(), Wish::default(), &existing, &known, DEFAULTS);
+        let configs = BTreeMap::from([(Topic::Source, config(&[("max.message.bytes", "2000")]))]);
+        let plan = plan_topics(
+            &settings(),
+            NewTopicSizes::default(),
+            &existing,
+            &configs,
+            DEFAULTS,
+        );
         let names: Vec<&str> = plan.iter().map(|p| p.name.as_str()).collect();
         assert_eq!(names, ["t", "t.delay.10s", "t.delay.1h", "t.dead-letter"]);
         assert_eq!(plan[0].presence, Presence::Exists);
@@ -289,10 +294,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_wins_over_the_source_and_the_source_over_the_brokers() {
+    fn requested_sizes_override_the_source_and_the_source_the_brokers() {
         let none = BTreeMap::new();
-        let known = BTreeMap::new();
-        let plan = plan_topics(&settings(), Wish::default(), &none, &known, DEFAULTS);
+        let configs = BTreeMap::new();
+        let plan = plan_topics(
+            &settings(),
+            NewTopicSizes::default(),
+            &none,
+            &configs,
+            DEFAULTS,
+        );
         assert_eq!((plan[0].partitions, plan[0].replication), (5, 2));
         assert!(plan[0].settings.is_empty());
         assert!(
@@ -301,11 +312,11 @@ mod tests {
                 .iter()
                 .any(|(k, _)| k == "min.insync.replicas")
         );
-        let wish = Wish {
+        let sizes = NewTopicSizes {
             partitions: Some(7),
             replication: Some(1),
         };
-        let plan = plan_topics(&settings(), wish, &none, &known, DEFAULTS);
+        let plan = plan_topics(&settings(), sizes, &none, &configs, DEFAULTS);
         assert!(plan.iter().all(|p| (p.partitions, p.replication) == (7, 1)));
     }
 }

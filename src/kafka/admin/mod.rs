@@ -1,7 +1,9 @@
-//! Asks the brokers what exists and how it is set, and has topics made. Knows no
-//! plan: `topics` and `check` say what should exist.
-//! Blocking; runs on the thread of a command or on the mover. Never deletes or
-//! alters anything.
+//! The admin client: lists topics, reads settings and creates topics. [`topics`]
+//! and [`check`] decide what should exist. Never deletes or alters anything.
+//! Blocking: runs on the thread of a command, or on `kafka-move`.
+
+pub mod check;
+pub mod topics;
 
 use super::client::log::QueryContext;
 use super::settings::KafkaSettings;
@@ -18,40 +20,35 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// For one request.
+/// The deadline of one request.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
-/// From this replication factor on, two replicas must have every write.
-pub(super) const REPLICATION_SAFE: usize = 3;
+/// With this replication factor, a write must be on two replicas.
+const REPLICATION_SAFE: usize = 3;
 /// Kafka's own default of `max.message.bytes`.
-pub(super) const MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
+const MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 
-/// What went wrong with an admin call.
+/// An admin call that failed.
 #[derive(Debug)]
-pub enum Error {
-    /// The client or the request failed.
-    KafkaRequest {
-        /// What was tried.
+pub enum AdminCallError {
+    Request {
+        /// The action that failed: a verb with its object.
         tried: &'static str,
-        /// Why not.
         source: KafkaError,
     },
-    /// The brokers refused something about one topic.
+    /// The brokers refused an action on one topic.
     Topic {
-        /// What was tried.
         tried: &'static str,
-        /// Which topic.
         name: String,
-        /// What they answered.
         code: RDKafkaErrorCode,
     },
 }
 
-impl Error {
-    /// Whether the brokers do not allow us to ask.
+impl AdminCallError {
+    /// Returns whether the brokers refused the call for lack of permission.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         let code = match self {
-            Self::KafkaRequest { source, .. } => source.rdkafka_error_code(),
+            Self::Request { source, .. } => source.rdkafka_error_code(),
             Self::Topic { code, .. } => Some(*code),
         };
         matches!(
@@ -64,53 +61,52 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for AdminCallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KafkaRequest { tried, source } => write!(f, "cannot {tried}: {source}"),
+            Self::Request { tried, source } => write!(f, "cannot {tried}: {source}"),
             Self::Topic { tried, name, code } => write!(f, "cannot {tried} '{name}': {code}"),
         }
     }
 }
 
-impl std::error::Error for Error {
+impl std::error::Error for AdminCallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::KafkaRequest { source, .. } => Some(source),
+            Self::Request { source, .. } => Some(source),
             Self::Topic { code, .. } => Some(code),
         }
     }
 }
 
-/// A topic as the brokers show it.
+/// A topic on the brokers.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Existing {
-    /// Partitions.
+pub struct ExistingTopic {
     pub partitions: usize,
-    /// The smallest replication factor among them.
+    /// The smallest replication factor of its partitions.
     pub replication: usize,
-    /// One of them that has no leader now.
+    /// A partition without a leader.
     pub leaderless: Option<i32>,
 }
 
-/// The topics of ours that exist, also those of an older schedule.
+/// Returns ringback's topics that exist, including those of an older schedule.
 pub fn existing<C: ClientContext>(
     settings: &KafkaSettings,
     client: &Client<C>,
     timeout: Duration,
-) -> Result<BTreeMap<Topic, Existing>, KafkaError> {
+) -> Result<BTreeMap<Topic, ExistingTopic>, KafkaError> {
     let all = all_topics(client, timeout)?;
-    let ours = all.into_iter().filter_map(|(name, existing)| {
+    let own = all.into_iter().filter_map(|(name, existing)| {
         let topic = settings.topics.topic(&name)?;
         Some((topic, existing))
     });
-    Ok(ours.collect())
+    Ok(own.collect())
 }
 
 fn all_topics<C: ClientContext>(
     client: &Client<C>,
     timeout: Duration,
-) -> Result<BTreeMap<String, Existing>, KafkaError> {
+) -> Result<BTreeMap<String, ExistingTopic>, KafkaError> {
     let metadata = client.fetch_metadata(None, timeout)?;
     let good = metadata
         .topics()
@@ -121,7 +117,7 @@ fn all_topics<C: ClientContext>(
         .map(|topic| {
             let partitions = topic.partitions();
             let replication = partitions.iter().map(|p| p.replicas().len()).min();
-            let existing = Existing {
+            let existing = ExistingTopic {
                 partitions: partitions.len(),
                 replication: replication.unwrap_or(0),
                 leaderless: partitions.iter().find(|p| p.leader() < 0).map(|p| p.id()),
@@ -131,84 +127,79 @@ fn all_topics<C: ClientContext>(
         .collect())
 }
 
-/// A topic's or broker's settings by name.
-pub(super) type Config = BTreeMap<String, String>;
+/// The settings of a topic or broker, by name.
+type ConfigEntries = BTreeMap<String, String>;
 
-/// A setting that is a number.
-pub(super) fn number(config: &Config, key: &str) -> Option<usize> {
+/// Returns a setting that is a number.
+fn number(config: &ConfigEntries, key: &str) -> Option<usize> {
     config.get(key)?.parse().ok()
 }
 
-/// A client for admin calls.
+/// The admin client.
 pub(super) struct Admin {
     client: AdminClient<QueryContext>,
 }
 
 impl Admin {
-    pub(super) fn connect(settings: &KafkaSettings) -> Result<Self, Error> {
+    fn connect(settings: &KafkaSettings) -> Result<Self, AdminCallError> {
         let config = settings.admin_config();
         let client = AdminClient::from_config_and_context(&config, QueryContext);
-        let client = client.map_err(|source| Error::KafkaRequest {
-            tried: "make an admin client",
+        let client = client.map_err(|source| AdminCallError::Request {
+            tried: "create an admin client",
             source,
         })?;
         Ok(Self { client })
     }
 
-    /// Has topics made. One that somebody else made meanwhile is no error.
-    pub(super) fn make(&self, new: &[NewTopic<'_>]) -> Result<(), Error> {
-        let made = block_on(self.client.create_topics(new, &options()));
-        let made = made.map_err(|source| Error::KafkaRequest {
-            tried: "make topics",
+    /// Creates topics. A topic that exists by now is no error.
+    fn create(&self, new: &[NewTopic<'_>]) -> Result<(), AdminCallError> {
+        let results = block_on(self.client.create_topics(new, &options()));
+        let results = results.map_err(|source| AdminCallError::Request {
+            tried: "create topics",
             source,
         })?;
-        let failed = made.into_iter().filter_map(Result::err);
+        let failed = results.into_iter().filter_map(Result::err);
         let mut failed = failed.filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists);
         match failed.next() {
             None => Ok(()),
-            Some((name, code)) => Err(Error::Topic {
-                tried: "make the topic",
+            Some((name, code)) => Err(AdminCallError::Topic {
+                tried: "create the topic",
                 name,
                 code,
             }),
         }
     }
 
-    /// Asks a partition's leader where its log ends.
-    pub(super) fn ask_leader(
-        &self,
-        topic: &str,
-        partition: i32,
-        timeout: Duration,
-    ) -> Result<(), KafkaError> {
+    /// Asks the leader of a partition for its log bounds.
+    fn ask_leader(&self, topic: &str, partition: i32, timeout: Duration) -> Result<(), KafkaError> {
         let client = self.client.inner();
         client
             .fetch_watermarks(topic, partition, timeout)
             .map(|_| ())
     }
 
-    pub(super) fn all_topics(&self) -> Result<BTreeMap<String, Existing>, Error> {
-        all_topics(self.client.inner(), TIMEOUT).map_err(|source| Error::KafkaRequest {
+    fn all_topics(&self) -> Result<BTreeMap<String, ExistingTopic>, AdminCallError> {
+        all_topics(self.client.inner(), TIMEOUT).map_err(|source| AdminCallError::Request {
             tried: "list topics within 10 s",
             source,
         })
     }
 
-    pub(super) fn existing(
+    fn existing(
         &self,
         settings: &KafkaSettings,
-    ) -> Result<BTreeMap<Topic, Existing>, Error> {
-        existing(settings, self.client.inner(), TIMEOUT).map_err(|source| Error::KafkaRequest {
+    ) -> Result<BTreeMap<Topic, ExistingTopic>, AdminCallError> {
+        existing(settings, self.client.inner(), TIMEOUT).map_err(|source| AdminCallError::Request {
             tried: "list topics within 10 s",
             source,
         })
     }
 
-    pub(super) fn topic_settings(
+    fn topic_settings(
         &self,
         settings: &KafkaSettings,
         topics: &[Topic],
-    ) -> Result<BTreeMap<Topic, Config>, Error> {
+    ) -> Result<BTreeMap<Topic, ConfigEntries>, AdminCallError> {
         let names: Vec<String> = topics.iter().map(|t| settings.topics.name(*t)).collect();
         let configs = self.describe(&names)?;
         Ok(configs
@@ -217,7 +208,10 @@ impl Admin {
             .collect())
     }
 
-    pub(super) fn describe(&self, names: &[String]) -> Result<BTreeMap<String, Config>, Error> {
+    fn describe(
+        &self,
+        names: &[String],
+    ) -> Result<BTreeMap<String, ConfigEntries>, AdminCallError> {
         if names.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -227,7 +221,7 @@ impl Admin {
         let mut configs = BTreeMap::new();
         // The answers come in the order of the questions.
         for (name, result) in names.iter().zip(results) {
-            let resource = result.map_err(|code| Error::Topic {
+            let resource = result.map_err(|code| AdminCallError::Topic {
                 tried: "read the settings of topic",
                 name: name.clone(),
                 code,
@@ -240,18 +234,18 @@ impl Admin {
     fn describe_resources(
         &self,
         asked: &[ResourceSpecifier<'_>],
-    ) -> Result<Vec<Result<ConfigResource, RDKafkaErrorCode>>, Error> {
+    ) -> Result<Vec<Result<ConfigResource, RDKafkaErrorCode>>, AdminCallError> {
         let described = self.client.describe_configs(asked, &options());
-        block_on(described).map_err(|source| Error::KafkaRequest {
+        block_on(described).map_err(|source| AdminCallError::Request {
             tried: "read settings",
             source,
         })
     }
 
-    /// The settings of one of the brokers; none where not everybody may read them.
-    pub(super) fn broker_settings(&self) -> Result<Config, Error> {
+    /// Returns the settings of one broker. Empty if reading them is not allowed.
+    fn broker_settings(&self) -> Result<ConfigEntries, AdminCallError> {
         let metadata = self.client.inner().fetch_metadata(None, TIMEOUT);
-        let metadata = metadata.map_err(|source| Error::KafkaRequest {
+        let metadata = metadata.map_err(|source| AdminCallError::Request {
             tried: "list brokers within 10 s",
             source,
         })?;
@@ -263,11 +257,11 @@ impl Admin {
                 return Ok(config(resource));
             }
         }
-        Ok(Config::new())
+        Ok(ConfigEntries::new())
     }
 }
 
-fn config(resource: ConfigResource) -> Config {
+fn config(resource: ConfigResource) -> ConfigEntries {
     let entries = resource.entries.into_iter();
     entries.filter_map(|e| Some((e.name, e.value?))).collect()
 }
@@ -286,7 +280,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits for one answer; the admin client has a thread of its own that wakes us.
+/// Waits for one answer. The admin client's own thread wakes this one.
 fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
