@@ -8,7 +8,7 @@ use crate::config::mistake::Mistake;
 use crate::http::signature::Keys;
 use crate::model::tenant::Secret;
 use crate::model::time::{DurationText, parse_duration};
-use crate::receive::{self, Answer, Form, Plan};
+use crate::receive::{self, OutputFormat, PlannedAnswer, ReceivePlan};
 use axum::http::StatusCode;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub fn run(args: &ReceiveArgs) -> Exit {
     }
 }
 
-fn plan(args: &ReceiveArgs) -> Result<Plan, Vec<Mistake>> {
+fn plan(args: &ReceiveArgs) -> Result<ReceivePlan, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut wrong = |name: &str, text: String| mistakes.push(Mistake::new(name, text));
     let listen = args.listen.parse();
@@ -60,25 +60,25 @@ fn plan(args: &ReceiveArgs) -> Result<Plan, Vec<Mistake>> {
     let delay = duration("--delay", &args.delay, DELAY_MAX);
     let retry_after = args.retry_after.as_ref();
     let retry_after = retry_after.map(|text| duration("--retry-after", text, RETRY_AFTER_MAX));
-    let form = match args.format.as_str() {
-        "text" => Some(Form::Text),
-        "json" => Some(Form::Json),
+    let format = match args.format.as_str() {
+        "text" => Some(OutputFormat::Text),
+        "json" => Some(OutputFormat::Json),
         other => {
             wrong("--format", format!("'{other}' is not one of text, json"));
             None
         }
     };
-    match (listen, keys, status, delay, form) {
-        (Ok(listen), Ok(keys), Some(status), Some(delay), Some(form)) if mistakes.is_empty() => {
-            Ok(Plan {
+    match (listen, keys, status, delay, format) {
+        (Ok(listen), Ok(keys), Some(status), Some(delay), Some(format)) if mistakes.is_empty() => {
+            Ok(ReceivePlan {
                 listen,
                 keys: (!secrets.is_empty()).then_some(keys),
-                answer: Answer {
+                answer: PlannedAnswer {
                     status: (!args.silent).then_some(status),
                     delay,
                     retry_after: retry_after.flatten(),
                 },
-                form,
+                format,
             })
         }
         _ => Err(mistakes),

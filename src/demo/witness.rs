@@ -9,11 +9,11 @@ use std::collections::HashMap;
 /// Every published record with its POSTs.
 #[derive(Default)]
 pub struct Witness {
-    records: HashMap<String, Entry>,
+    records: HashMap<String, WitnessedRecord>,
     faults: Vec<String>,
 }
 
-struct Entry {
+struct WitnessedRecord {
     role: Role,
     value: Vec<u8>,
     posts: u64,
@@ -36,7 +36,7 @@ pub struct Tally {
 impl Witness {
     /// Notes a record that is about to be published.
     pub fn publish(&mut self, role: Role, id: &str, value: &[u8]) {
-        let entry = Entry {
+        let entry = WitnessedRecord {
             role,
             value: value.to_vec(),
             posts: 0,

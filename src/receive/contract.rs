@@ -40,7 +40,7 @@ pub struct Field {
     /// JSON types of its values.
     pub json: Vec<JsonType>,
     #[serde(default)]
-    pub form: Form,
+    pub form: ValueForm,
     pub zh: &'static str,
     pub en: &'static str,
     #[serde(default)]
@@ -52,7 +52,7 @@ pub struct Field {
 /// How to read a value, where its JSON type does not tell.
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[serde(rename_all = "snake_case")]
-pub enum Form {
+pub enum ValueForm {
     #[default]
     Plain,
     /// May be beyond 2^53.

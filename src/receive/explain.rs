@@ -5,7 +5,7 @@
 //! Limit: 200 items of `expansionFields` are explained.
 
 use super::body::{Member, Object};
-use super::contract::{CONTRACT, Field, Form, JsonType};
+use super::contract::{CONTRACT, Field, JsonType, ValueForm};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -127,16 +127,16 @@ impl Explained {
             self.note("not one of the listed values");
         }
         match field.form {
-            Form::Plain | Form::Big => {}
-            Form::Seconds => self.explain_seconds(&text),
-            Form::EpochMs => {
+            ValueForm::Plain | ValueForm::Big => {}
+            ValueForm::Seconds => self.explain_seconds(&text),
+            ValueForm::EpochMs => {
                 self.means = text.parse().ok().and_then(moment);
                 if self.means.is_none() && !text.is_empty() {
                     self.note("not epoch milliseconds");
                 }
             }
-            Form::CustomFields => self.explain_custom_fields(&text),
-            Form::Rules => {
+            ValueForm::CustomFields => self.explain_custom_fields(&text),
+            ValueForm::Rules => {
                 let rules = Object::read(&text).unwrap_or_default();
                 self.inside = explain_members(&rules, &CONTRACT.other_rules, item_type);
             }
@@ -200,9 +200,9 @@ impl Explained {
     }
 }
 
-/// Returns the part of a meaning of `fieldInnerType` that applies to a custom
-/// field's type: drop-down list and check boxes (4, 5), number (6), date and
-/// time (7).
+/// Returns the part of a meaning that applies to a custom field's type. The types
+/// are drop-down list and check boxes (4, 5), number (6), date and time (7). Only
+/// meanings of `fieldInnerType` have parts.
 fn part_of_type<'w>(words: &'w str, item_type: Option<&str>) -> &'w str {
     let place = match item_type {
         Some("4" | "5") => 0,

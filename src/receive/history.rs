@@ -4,7 +4,7 @@
 //! Limit: the last 100,000 records. Their ids have at most 256 bytes, so they
 //! take some 60 MB. An older record counts as new.
 
-use super::verify::Verdict;
+use super::verify::SignatureVerdict;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
@@ -12,7 +12,7 @@ const RECORDS_MAX: usize = 100_000;
 
 /// The callbacks until now.
 #[derive(Default)]
-pub struct History {
+pub struct CallbackHistory {
     records: HashMap<String, Sightings>,
     order: VecDeque<String>,
     callbacks: u64,
@@ -29,11 +29,11 @@ pub struct Sightings {
     pub answered: bool,
 }
 
-impl History {
+impl CallbackHistory {
     /// Counts a callback. Returns the callbacks of its record, if it has an id.
-    pub fn arrive(&mut self, id: Option<&str>, verdict: Verdict) -> Option<Sightings> {
+    pub fn arrive(&mut self, id: Option<&str>, verdict: SignatureVerdict) -> Option<Sightings> {
         self.callbacks += 1;
-        self.verified += u64::from(verdict == Verdict::Verified);
+        self.verified += u64::from(verdict == SignatureVerdict::Verified);
         let id = id?;
         if self.records.contains_key(id) {
             self.repeats += 1;
@@ -60,7 +60,7 @@ impl History {
 }
 
 /// The closing line.
-impl fmt::Display for History {
+impl fmt::Display for CallbackHistory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (callbacks, repeats, verified) = (self.callbacks, self.repeats, self.verified);
         write!(
@@ -76,10 +76,10 @@ mod tests {
 
     #[test]
     fn repeats_are_counted_and_success_is_remembered() {
-        let mut history = History::default();
+        let mut history = CallbackHistory::default();
         let mut arrive = |id: Option<&str>, answered: Option<&str>| {
             answered.into_iter().for_each(|id| history.answered(id));
-            let found = history.arrive(id, Verdict::Verified);
+            let found = history.arrive(id, SignatureVerdict::Verified);
             found.map(|sightings| (sightings.times, sightings.answered))
         };
         assert_eq!(arrive(Some("a"), None), Some((1, false)));
@@ -93,15 +93,15 @@ mod tests {
 
     #[test]
     fn the_oldest_is_forgotten_at_the_limit() {
-        let mut history = History::default();
+        let mut history = CallbackHistory::default();
         for n in 0..=RECORDS_MAX {
-            history.arrive(Some(&n.to_string()), Verdict::NoSecret);
+            history.arrive(Some(&n.to_string()), SignatureVerdict::NoSecret);
         }
         let sizes = (history.records.len(), history.order.len());
         assert_eq!(sizes, (RECORDS_MAX, RECORDS_MAX));
         let mut times = |id| {
             history
-                .arrive(Some(id), Verdict::NoSecret)
+                .arrive(Some(id), SignatureVerdict::NoSecret)
                 .map(|found| found.times)
         };
         assert_eq!((times("0"), times("100000")), (Some(1), Some(2)));

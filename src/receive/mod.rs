@@ -26,17 +26,17 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// What the receiver does.
-pub struct Plan {
+pub struct ReceivePlan {
     pub listen: SocketAddr,
     /// None: signatures are not verified.
     pub keys: Option<Keys>,
-    pub answer: Answer,
-    pub form: Form,
+    pub answer: PlannedAnswer,
+    pub format: OutputFormat,
 }
 
 /// How the receiver answers.
 #[derive(Clone, Copy)]
-pub struct Answer {
+pub struct PlannedAnswer {
     /// None: never.
     pub status: Option<StatusCode>,
     pub delay: Duration,
@@ -45,12 +45,12 @@ pub struct Answer {
 
 /// How the receiver shows a callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Form {
+pub enum OutputFormat {
     Text,
     Json,
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for PlannedAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(status) = self.status else {
             return f.write_str("never");
@@ -69,14 +69,14 @@ impl fmt::Display for Answer {
 /// Receives until SIGTERM or SIGINT.
 ///
 /// Errors: the address cannot be listened on, or the system refuses a runtime.
-pub fn run(plan: Plan) -> Result<(), Box<dyn Error>> {
+pub fn run(plan: ReceivePlan) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(receive(plan))
 }
 
-async fn receive(plan: Plan) -> Result<(), Box<dyn Error>> {
+async fn receive(plan: ReceivePlan) -> Result<(), Box<dyn Error>> {
     let listen = plan.listen;
     let listener = TcpListener::bind(listen)
         .await

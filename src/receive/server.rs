@@ -1,18 +1,18 @@
 //! The HTTP side of the receiver: reads each request whole, shows it, and
 //! answers. Runs on the command's runtime, one task a connection.
 //!
-//! Limits: 512 connections; a head of 64 KiB; a body of 16 MiB within 6 s, one
-//! second more than an attempt has; 128 MiB of bodies at once. What exceeds them
-//! is not read. A request that waits for its slow answer holds its connection
-//! only.
+//! Limits: 512 connections, a head of 64 KiB, and a body of 16 MiB within 6 s,
+//! which is one second more than an attempt has. All bodies together have at most
+//! 128 MiB. Bytes beyond a limit are not read. A request that waits for its slow
+//! answer holds its connection only.
 
 use super::body::{BodyKind, Callback};
 use super::explain::explain;
-use super::history::History;
+use super::history::CallbackHistory;
 use super::show::{Shown, excerpt};
 use super::terminal::{cut, safe};
 use super::verify::verify;
-use super::{Answer, Form, Plan, tell};
+use super::{OutputFormat, PlannedAnswer, ReceivePlan, tell};
 use crate::clock::{self, Clock};
 use crate::model::call::RecordId;
 use axum::http::request::Parts;
@@ -53,9 +53,9 @@ pub struct CutShort {
 
 /// The state that all connections share.
 pub struct Receiver {
-    plan: Plan,
+    plan: ReceivePlan,
     clock: Clock,
-    history: Mutex<History>,
+    history: Mutex<CallbackHistory>,
     /// One permit for each byte that bodies may still take.
     body_bytes: Semaphore,
     closing: AtomicBool,
@@ -66,7 +66,7 @@ pub struct Receiver {
 impl Receiver {
     /// Returns a receiver that follows the plan.
     #[must_use]
-    pub fn new(plan: Plan) -> Self {
+    pub fn new(plan: ReceivePlan) -> Self {
         Self {
             plan,
             clock: Clock::start(),
@@ -152,9 +152,9 @@ impl Receiver {
             answer.status = answer.status.map(|planned| status.unwrap_or(planned));
         }
         let shown = self.shown(&head, peer, &bytes, ending, answer);
-        self.print(&match self.plan.form {
-            Form::Text => shown.text(),
-            Form::Json => shown.json(),
+        self.print(&match self.plan.format {
+            OutputFormat::Text => shown.text(),
+            OutputFormat::Json => shown.json(),
         });
         let id = shown.id.clone();
         drop((bytes, share, shown));
@@ -223,7 +223,7 @@ impl Receiver {
         peer: SocketAddr,
         bytes: &[u8],
         ending: Ending,
-        answer: Answer,
+        answer: PlannedAnswer,
     ) -> Shown {
         let at = self.clock.now();
         let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -276,7 +276,7 @@ impl Receiver {
         self.with_history(|history| history.answered(id));
     }
 
-    fn with_history<T>(&self, f: impl FnOnce(&mut History) -> T) -> T {
+    fn with_history<T>(&self, f: impl FnOnce(&mut CallbackHistory) -> T) -> T {
         f(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -7,7 +7,7 @@
 use super::body::BodyKind;
 use super::explain::{Explained, moment};
 use super::terminal::{cut, json_line, padded, safe};
-use super::verify::Verdict;
+use super::verify::SignatureVerdict;
 use crate::model::attempt::ATTEMPTS_MAX;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ pub struct Shown {
     /// Number of callbacks of this record, this one included.
     pub seen: Option<u64>,
     pub answered_before: Option<bool>,
-    pub signature: Verdict,
+    pub signature: SignatureVerdict,
     /// Status of the answer; none where the receiver never answers.
     pub answer: Option<u16>,
     pub headers: BTreeMap<String, String>,
@@ -202,7 +202,7 @@ fn line(text: &mut String, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::super::server::{CutShort, Ending, Receiver};
-    use super::super::{Answer, Form, Plan};
+    use super::super::{OutputFormat, PlannedAnswer, ReceivePlan};
     use super::*;
     use axum::http::StatusCode;
     use serde_json::Value;
@@ -223,16 +223,16 @@ mod tests {
             .body(())
             .expect("a valid request")
             .into_parts();
-        let answer = Answer {
+        let answer = PlannedAnswer {
             status: Some(StatusCode::OK),
             delay: Duration::ZERO,
             retry_after: None,
         };
-        let receiver = Receiver::new(Plan {
+        let receiver = Receiver::new(ReceivePlan {
             listen: ([127, 0, 0, 1], 0).into(),
             keys: None,
             answer,
-            form: Form::Text,
+            format: OutputFormat::Text,
         });
         let peer = ([127, 0, 0, 1], 4000).into();
         receiver.shown(&head, peer, b"", WHOLE, answer);

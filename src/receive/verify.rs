@@ -10,7 +10,7 @@ use serde::Serialize;
 /// The result of verifying.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum SignatureVerdict {
     Verified,
     NotSigned,
     /// Signed, and the receiver has no secret to verify it with.
@@ -27,18 +27,21 @@ pub fn verify<'a>(
     body: &[u8],
     keys: Option<&Keys>,
     now: UnixMillis,
-) -> (Verdict, String) {
+) -> (SignatureVerdict, String) {
     let result = |verdict, text: &str| (verdict, text.to_owned());
     let malformed = result(
-        Verdict::Malformed,
+        SignatureVerdict::Malformed,
         "NOT VERIFIED: webhook-id or webhook-timestamp is missing or malformed",
     );
     let Some(signature) = header("webhook-signature") else {
         let text = "not signed: the tenant has no secrets at the sender";
-        return result(Verdict::NotSigned, text);
+        return result(SignatureVerdict::NotSigned, text);
     };
     let Some(keys) = keys else {
-        return result(Verdict::NoSecret, "signed, not verified: give --secret");
+        return result(
+            SignatureVerdict::NoSecret,
+            "signed, not verified: give --secret",
+        );
     };
     let (Some(id), Some(timestamp)) = (header("webhook-id"), header("webhook-timestamp")) else {
         return malformed;
@@ -50,9 +53,9 @@ pub fn verify<'a>(
     };
     let limit = TOLERANCE.as_secs();
     match keys.verify(&signed, body, now) {
-        Ok(()) => result(Verdict::Verified, "verified"),
+        Ok(()) => result(SignatureVerdict::Verified, "verified"),
         Err(Unverified::NoMatch) => result(
-            Verdict::WrongSecret,
+            SignatureVerdict::WrongSecret,
             "NOT VERIFIED: wrong secret, or the body is not byte for byte what was sent",
         ),
         Err(Unverified::MalformedTimestamp) => malformed,
@@ -61,12 +64,12 @@ pub fn verify<'a>(
             let is_ahead = timestamp.parse().is_ok_and(|at: i64| at > now.0 / 1_000);
             let (verdict, what, hint) = match is_ahead {
                 true => (
-                    Verdict::TooNew,
+                    SignatureVerdict::TooNew,
                     format!("new: {away} s ahead of this clock"),
                     "",
                 ),
                 false => (
-                    Verdict::TooOld,
+                    SignatureVerdict::TooOld,
                     format!("old: {away} s"),
                     "; somebody has sent it again, or this clock is wrong",
                 ),
@@ -103,17 +106,29 @@ mod tests {
         };
         // Leaked, since the closures need 'static texts.
         let all = all.map(|(name, value)| (name, &*value.to_owned().leak()));
-        assert_eq!(judge(&all, Some(&right), AT), Verdict::Verified);
-        assert_eq!(judge(&all, None, AT), Verdict::NoSecret);
+        assert_eq!(judge(&all, Some(&right), AT), SignatureVerdict::Verified);
+        assert_eq!(judge(&all, None, AT), SignatureVerdict::NoSecret);
         assert_eq!(
             judge(&all, Some(&keys("whsec_d3Jvbmc=")), AT),
-            Verdict::WrongSecret
+            SignatureVerdict::WrongSecret
         );
-        assert_eq!(judge(&all, Some(&right), AT + 301), Verdict::TooOld);
-        assert_eq!(judge(&all, Some(&right), AT - 301), Verdict::TooNew);
-        assert_eq!(judge(&all[..2], Some(&right), AT), Verdict::NotSigned);
-        assert_eq!(judge(&all[1..], Some(&right), AT), Verdict::Malformed);
+        assert_eq!(
+            judge(&all, Some(&right), AT + 301),
+            SignatureVerdict::TooOld
+        );
+        assert_eq!(
+            judge(&all, Some(&right), AT - 301),
+            SignatureVerdict::TooNew
+        );
+        assert_eq!(
+            judge(&all[..2], Some(&right), AT),
+            SignatureVerdict::NotSigned
+        );
+        assert_eq!(
+            judge(&all[1..], Some(&right), AT),
+            SignatureVerdict::Malformed
+        );
         let odd = [all[0], ("webhook-timestamp", "x"), all[2]];
-        assert_eq!(judge(&odd, Some(&right), AT), Verdict::Malformed);
+        assert_eq!(judge(&odd, Some(&right), AT), SignatureVerdict::Malformed);
     }
 }

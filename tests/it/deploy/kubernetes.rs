@@ -108,9 +108,7 @@ fn the_linter_for_security_finds_nothing() {
         "kubernetes",
         "--compact",
     ]);
-    checkov
-        .args(["--quiet", "--skip-download", "-f"])
-        .arg(&file);
+    checkov.args(["--skip-download", "-f"]).arg(&file);
     checkov.env("PYTHONPATH", tools().join("python"));
     let report = stdout_of(&mut checkov, "");
     assert!(

@@ -118,9 +118,8 @@ fn headers<'p>(post: &'p Post, other: Option<(&str, &'p str)>) -> Vec<(&'static 
     names.into_iter().map(|name| (name, value(name))).collect()
 }
 
-#[test]
-fn the_receivers_accept_signed_callbacks_and_refuse_tampered_ones() {
-    let mut scene = Scene::new("guide", Plan::default());
+/// Starts the receivers of both guides, each as a tenant.
+fn start_examples(scene: &mut Scene<'_>) -> Vec<Example> {
     let mut examples = Vec::new();
     // The first guide's receivers still have the old secret.
     for (guide, secrets) in GUIDES.iter().zip([OLD.to_owned(), format!("{NEW},{OLD}")]) {
@@ -132,14 +131,21 @@ fn the_receivers_accept_signed_callbacks_and_refuse_tampered_ones() {
             examples.push(example);
         }
     }
-    let secrets = json!({ "secrets": [NEW, OLD] });
-    scene.tenant_with("watched", Behaviour::Ok, &secrets);
     for example in &examples {
         let what = format!("{} to listen", example.tenant);
         wait::until(&what, || {
             TcpStream::connect(("127.0.0.1", example.port)).is_ok()
         });
     }
+    examples
+}
+
+#[test]
+fn the_receivers_accept_signed_callbacks_and_refuse_tampered_ones() {
+    let mut scene = Scene::new("guide", Plan::default());
+    let examples = start_examples(&mut scene);
+    let secrets = json!({ "secrets": [NEW, OLD] });
+    scene.tenant_with("watched", Behaviour::Ok, &secrets);
     let ringback = scene.run("a");
     for example in &examples {
         scene.publish_record(&format!("call-of-{}", example.tenant), &example.tenant);
@@ -168,42 +174,48 @@ fn the_receivers_accept_signed_callbacks_and_refuse_tampered_ones() {
         .expect("a number");
     let later = (timestamp + 1).to_string();
     for example in &examples {
-        let tenant = &example.tenant;
-        let send = |other, body: &[u8]| example.send(&headers(post, other), body);
-        assert_eq!(send(None, body), 204, "{tenant}: as it was sent");
-        assert_eq!(send(None, body), 204, "{tenant}: a repeat");
-        assert_eq!(send(None, &tampered), 401, "{tenant}: another body");
-        assert_eq!(
-            send(Some(("webhook-timestamp", &later)), body),
-            401,
-            "{tenant}: another time"
-        );
-        assert_eq!(
-            send(Some(("webhook-id", "other")), body),
-            401,
-            "{tenant}: another id"
-        );
-        assert_eq!(
-            send(Some(("webhook-signature", "v1,x")), body),
-            401,
-            "{tenant}"
-        );
-        assert_eq!(example.send(&[], body), 401, "{tenant}: not signed");
-        assert_eq!(
-            example.send(&headers(post, None)[..2], body),
-            401,
-            "{tenant}: not signed"
-        );
-        let log = example.process.log();
-        let received = |id: &str| log.matches(&format!("received {id}")).count();
-        assert_eq!(
-            received("watched-call"),
-            1,
-            "{tenant}: the repeat is dropped"
-        );
-        assert_eq!(received(&format!("call-of-{tenant}")), 1, "{tenant}");
+        check_example(example, post, &tampered, &later);
     }
     ringback.drain();
+}
+
+/// Checks a receiver's answers to a post, to its repeat, and to changed ones.
+fn check_example(example: &Example, post: &Post, tampered: &[u8], later: &str) {
+    let (_, body) = post.bytes.as_ref().expect("the body is kept");
+    let tenant = &example.tenant;
+    let send = |other, body: &[u8]| example.send(&headers(post, other), body);
+    assert_eq!(send(None, body), 204, "{tenant}: as it was sent");
+    assert_eq!(send(None, body), 204, "{tenant}: a repeat");
+    assert_eq!(send(None, tampered), 401, "{tenant}: another body");
+    assert_eq!(
+        send(Some(("webhook-timestamp", later)), body),
+        401,
+        "{tenant}: another time"
+    );
+    assert_eq!(
+        send(Some(("webhook-id", "other")), body),
+        401,
+        "{tenant}: another id"
+    );
+    assert_eq!(
+        send(Some(("webhook-signature", "v1,x")), body),
+        401,
+        "{tenant}"
+    );
+    assert_eq!(example.send(&[], body), 401, "{tenant}: not signed");
+    assert_eq!(
+        example.send(&headers(post, None)[..2], body),
+        401,
+        "{tenant}: not signed"
+    );
+    let log = example.process.log();
+    let received = |id: &str| log.matches(&format!("received {id}")).count();
+    assert_eq!(
+        received("watched-call"),
+        1,
+        "{tenant}: the repeat is dropped"
+    );
+    assert_eq!(received(&format!("call-of-{tenant}")), 1, "{tenant}");
 }
 
 /// Returns a line of shell. The built program is first in its path, and `port`

@@ -5,7 +5,7 @@ use crate::support::sample::EXAMPLE;
 use ringback::config::definitions::DELAYS_DEFAULT;
 use ringback::model::attempt::ErrorClass;
 use ringback::model::time::parse_duration;
-use ringback::receive::contract::{CONTRACT, Field, Form, JsonType};
+use ringback::receive::contract::{CONTRACT, Field, JsonType, ValueForm};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -96,13 +96,15 @@ impl Guide {
 /// Returns what the values of a field really are: Chinese, English.
 fn value_words(field: &Field) -> (&'static str, &'static str) {
     match (field.form, &field.json[..]) {
-        (Form::Big, _) => ("数字，可能大于 2^53", "number, may exceed 2^53"),
-        (Form::EpochMs, [JsonType::Number]) => ("数字，毫秒时间戳", "number, epoch milliseconds"),
-        (Form::EpochMs, _) => (
+        (ValueForm::Big, _) => ("数字，可能大于 2^53", "number, may exceed 2^53"),
+        (ValueForm::EpochMs, [JsonType::Number]) => {
+            ("数字，毫秒时间戳", "number, epoch milliseconds")
+        }
+        (ValueForm::EpochMs, _) => (
             "字符串，内容为毫秒时间戳",
             "string that holds epoch milliseconds",
         ),
-        (Form::CustomFields, _) => (
+        (ValueForm::CustomFields, _) => (
             "字符串，内容为 JSON：`{}` 或数组",
             "string that holds JSON: `{}` or an array",
         ),
