@@ -2,7 +2,7 @@
 //! cost in memory, sockets, series and scrape time.
 
 use super::support::process;
-use super::{Bench, Sizes, machine, now_us, number_of, pace};
+use super::{Bench, Run, Sizes, machine, now_us, number_of, pace};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -45,24 +45,11 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
             bench.publish_to("many-tenants", number, &name(tenant_of(number)));
         });
         cpu = machine::cpu(service.pid()) - cpu;
-        let mut missing: HashSet<usize> = (0..total).filter(|n| tenant_of(*n) % 2 == 1).collect();
-        let healthy = missing.len();
-        let mut waits = Vec::new();
-        let until = Instant::now() + Duration::from_secs(60);
-        while !missing.is_empty() && Instant::now() < until {
-            std::thread::sleep(Duration::from_secs(1));
-            for (id, times) in run.receiver.posts() {
-                let number = number_of(&id);
-                if missing.remove(&number) {
-                    let wait_us = times[0].saturating_sub(published_us[number]);
-                    waits.push((number >= RATE * ALL_TRIED_S, wait_us as f64 / 1e3));
-                }
-            }
-        }
+        let (healthy, waits) = healthy_waits(&mut run, &published_us);
         over.store(true, Ordering::Relaxed);
         println!(
             "  healthy records sent             {} of {healthy}",
-            healthy - missing.len()
+            waits.len()
         );
         print_waits("first POST, all", waits.iter().map(|(_, ms)| *ms));
         let later = waits.iter().filter(|(later, _)| *later);
@@ -96,6 +83,27 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
         "  scrape at most                   {:.1} ms (limit 50 ms)",
         most.scrape.as_secs_f64() * 1e3
     );
+}
+
+/// Waits for the first POSTs of the healthy tenants' records. Returns their number, and
+/// for each POST whether all tenants were tried by then, and its wait in milliseconds.
+fn healthy_waits(run: &mut Run, published_us: &[u64]) -> (usize, Vec<(bool, f64)>) {
+    let numbers = 0..published_us.len();
+    let mut missing: HashSet<usize> = numbers.filter(|n| tenant_of(*n) % 2 == 1).collect();
+    let healthy = missing.len();
+    let mut waits = Vec::new();
+    let until = Instant::now() + Duration::from_secs(60);
+    while !missing.is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_secs(1));
+        for (id, times) in run.receiver.posts() {
+            let number = number_of(&id);
+            if missing.remove(&number) {
+                let wait_us = times[0].saturating_sub(published_us[number]);
+                waits.push((number >= RATE * ALL_TRIED_S, wait_us as f64 / 1e3));
+            }
+        }
+    }
+    (healthy, waits)
 }
 
 /// Prints how long records waited for their first POST.

@@ -159,8 +159,8 @@ pub fn reqwest_alone(core: &str, port: u16, posts: usize, in_flight: usize, rate
         .stderr(Stdio::inherit())
         .output()
         .expect("this program can be started again");
-    let told = String::from_utf8_lossy(&done.stdout).into_owned();
-    let mut numbers = told
+    let output = String::from_utf8_lossy(&done.stdout).into_owned();
+    let mut numbers = output
         .split_whitespace()
         .map(|n| n.parse().expect("a number"));
     let mut next = || numbers.next().expect("two numbers");

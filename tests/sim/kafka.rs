@@ -5,7 +5,8 @@ use crate::laws::Verdict;
 use crate::plan::{MS, SECOND};
 use crate::reach::Way;
 use crate::replica::{Reading, Tag};
-use crate::world::{SimEvent, World};
+use crate::sim_event::SimEvent;
+use crate::world::World;
 use ringback::model::message::{CommittedState, KafkaEvent};
 use ringback::model::position::{Generation, NextOffset, Partition};
 

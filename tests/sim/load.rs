@@ -415,23 +415,23 @@ impl Load {
     }
 
     fn disposed(&mut self, disposition: Disposition, position: Position) {
-        let told = &mut self.results[self.tenant_of[&position]];
+        let result = &mut self.results[self.tenant_of[&position]];
         match disposition {
-            Disposition::Delivered => told.delivered += 1,
-            Disposition::Delayed => told.delayed += 1,
-            Disposition::Diverted => told.diverted += 1,
-            Disposition::DeadLettered => told.dead_lettered += 1,
+            Disposition::Delivered => result.delivered += 1,
+            Disposition::Delayed => result.delayed += 1,
+            Disposition::Diverted => result.diverted += 1,
+            Disposition::DeadLettered => result.dead_lettered += 1,
             Disposition::Skipped => panic!("every tenant has a callback"),
         }
     }
 
     fn attempt(&mut self, order: &AttemptRequest) {
         let tenant = self.tenant_of[&order.position];
-        let told = &mut self.results[tenant];
-        told.attempts += 1;
-        told.in_flight += 1;
-        told.in_flight_most = told.in_flight_most.max(told.in_flight);
-        let (wait, status) = (self.tenants[tenant].answers)(self.now, told.in_flight);
+        let result = &mut self.results[tenant];
+        result.attempts += 1;
+        result.in_flight += 1;
+        result.in_flight_most = result.in_flight_most.max(result.in_flight);
+        let (wait, status) = (self.tenants[tenant].answers)(self.now, result.in_flight);
         let all: usize = self.results.iter().map(|t| t.in_flight).sum();
         self.in_flight_most = self.in_flight_most.max(all);
         let status = status.filter(|_| wait < TIMEOUT);

@@ -19,6 +19,7 @@ mod planted;
 mod reach;
 mod receivers;
 mod replica;
+mod sim_event;
 mod trace;
 mod turns;
 mod world;

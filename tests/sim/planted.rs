@@ -6,7 +6,7 @@ use ringback::engine::event::{Action, Event};
 use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
 use ringback::model::message::{
-    CommitRequest, CommittedState, KafkaEvent, KafkaRequest, Snapshot, WriteId,
+    AttemptRequest, CommitRequest, CommittedState, KafkaEvent, KafkaRequest, Snapshot, WriteId,
 };
 use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic, TopicId};
 use ringback::model::tenant::TenantId;
@@ -173,96 +173,80 @@ impl Tamperer {
         let Some(planted) = self.planted else {
             return vec![action];
         };
-        match (planted, action) {
-            (Planted::WriteTwice, Action::Kafka(KafkaRequest::Commit(order))) => {
-                vec![
-                    Action::Kafka(KafkaRequest::Commit(order.clone())),
-                    Action::Kafka(KafkaRequest::Commit(order)),
-                ]
+        match action {
+            Action::Kafka(request) => {
+                let requests = self.tamper_with_request(planted, request);
+                requests.into_iter().map(Action::Kafka).collect()
             }
-            (Planted::Starve, Action::Kafka(KafkaRequest::Commit(mut order))) => {
-                self.starve(&mut order);
-                vec![Action::Kafka(KafkaRequest::Commit(order))]
+            Action::StartAttempt(order) => {
+                let orders = self.tamper_with_attempt(planted, order);
+                orders.into_iter().map(Action::StartAttempt).collect()
             }
-            (Planted::Starve, Action::StartAttempt(order))
-                if self.withheld.contains(&order.position) =>
-            {
+            Action::Stop if planted == Planted::Stay => Vec::new(),
+            action => vec![action],
+        }
+    }
+
+    fn tamper_with_attempt(
+        &mut self,
+        planted: Planted,
+        mut order: AttemptRequest,
+    ) -> Vec<AttemptRequest> {
+        match planted {
+            Planted::Starve if self.withheld.contains(&order.position) => {
                 self.swallowed += 1;
-                Vec::new()
+                return Vec::new();
             }
-            (Planted::Swallow, Action::Kafka(KafkaRequest::Commit(_))) => Vec::new(),
-            (Planted::Stay, Action::Stop) => Vec::new(),
-            (Planted::StartTwice, Action::StartAttempt(order)) => {
-                vec![
-                    Action::StartAttempt(order.clone()),
-                    Action::StartAttempt(order),
-                ]
+            Planted::StartTwice => return vec![order.clone(), order],
+            Planted::Miscount => order.attempt = order.attempt % 10 + 1,
+            Planted::Outlast => order.start_by = order.start_by.plus(Duration::from_secs(1)),
+            _ => {}
+        }
+        vec![order]
+    }
+
+    fn tamper_with_request(
+        &mut self,
+        planted: Planted,
+        mut request: KafkaRequest,
+    ) -> Vec<KafkaRequest> {
+        match (planted, &mut request) {
+            (Planted::WriteTwice, KafkaRequest::Commit(_)) => {
+                return vec![request.clone(), request];
             }
-            (Planted::Miscount, Action::StartAttempt(mut order)) => {
-                order.attempt = order.attempt % 10 + 1;
-                vec![Action::StartAttempt(order)]
-            }
-            (Planted::Outlast, Action::StartAttempt(mut order)) => {
-                order.start_by = order.start_by.plus(Duration::from_secs(1));
-                vec![Action::StartAttempt(order)]
-            }
-            (Planted::Garble, Action::Kafka(KafkaRequest::Move(mut order))) => {
+            (Planted::Starve, KafkaRequest::Commit(order)) => self.starve(order),
+            (Planted::Swallow, KafkaRequest::Commit(_)) => return Vec::new(),
+            (Planted::Garble, KafkaRequest::Move(order)) => {
                 for moved in &mut order.records {
                     moved.value = Some("{}".into());
                 }
-                vec![Action::Kafka(KafkaRequest::Move(order))]
             }
-            (
-                Planted::Greed,
-                Action::Kafka(KafkaRequest::Fetch {
-                    generation,
-                    partition,
-                    ..
-                }),
-            ) => {
-                let records = 1_000_000;
-                vec![Action::Kafka(KafkaRequest::Fetch {
-                    generation,
-                    partition,
-                    records,
-                })]
-            }
-            (
-                Planted::Linger,
-                Action::Kafka(KafkaRequest::FinishRevoke {
-                    generation,
-                    partitions,
-                }),
-            ) => {
+            (Planted::Greed, KafkaRequest::Fetch { records, .. }) => *records = 1_000_000,
+            (Planted::Linger, KafkaRequest::FinishRevoke { partitions, .. }) => {
                 let late = partitions.first().and_then(|p| self.last.get(p)).cloned();
-                let mut actions = vec![Action::Kafka(KafkaRequest::FinishRevoke {
-                    generation,
-                    partitions,
-                })];
-                actions.extend(late.map(|snapshot| {
-                    Action::Kafka(KafkaRequest::Commit(CommitRequest {
+                let late = late.map(|snapshot| {
+                    KafkaRequest::Commit(CommitRequest {
                         write: WriteId(u64::MAX),
                         snapshots: vec![snapshot],
-                    }))
-                }));
-                actions
+                    })
+                });
+                return std::iter::once(request).chain(late).collect();
             }
-            (planted, Action::Kafka(KafkaRequest::Commit(mut order))) => {
+            (planted, KafkaRequest::Commit(order)) => {
                 for snapshot in &mut order.snapshots {
                     let honest = snapshot.clone();
                     let last = self.last.insert(honest.partition, honest);
                     falsify(planted, snapshot, last.as_ref(), None);
                 }
-                vec![Action::Kafka(KafkaRequest::Commit(order))]
             }
-            (planted, Action::Kafka(KafkaRequest::Move(mut order))) => {
+            (planted, KafkaRequest::Move(order)) => {
                 for snapshot in &mut order.snapshots {
                     falsify(planted, snapshot, None, None);
                 }
-                vec![Action::Kafka(KafkaRequest::Move(order))]
             }
-            (_, action) => vec![action],
+            _ => {}
         }
+        vec![request]
     }
 }
 

@@ -3,7 +3,8 @@
 
 use crate::members::SESSION_TIMEOUT_US;
 use crate::plan::{MS, SECOND};
-use crate::world::{SimEvent, World};
+use crate::sim_event::SimEvent;
+use crate::world::World;
 
 /// The part of Kafka that a request needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

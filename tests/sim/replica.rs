@@ -5,7 +5,7 @@ use crate::coordinator::{Credentials, Name};
 use crate::laws::engine_checker::EngineChecker;
 use crate::laws::offsets::Writer;
 use crate::planted::Tamperer;
-use crate::world::SimEvent;
+use crate::sim_event::SimEvent;
 use ringback::engine::Engine;
 use ringback::engine::event::Event;
 use ringback::model::message::{KafkaEvent, SessionId, Snapshot, WriteId};

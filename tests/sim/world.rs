@@ -2,28 +2,26 @@
 //! course of a run. `turns` drives the engines, `kafka` and `writes` simulate
 //! Kafka, `members` the group, the other files the rest.
 
-use crate::broker::{Broker, TransactionId};
+use crate::broker::Broker;
 use crate::chance::Chance;
-use crate::coordinator::{Coordinator, Credentials, Name};
+use crate::coordinator::Coordinator;
 use crate::laws::engine_checker::EngineChecker;
 use crate::laws::offsets::Offsets;
-use crate::laws::residences::{Posted, Residences};
+use crate::laws::residences::Residences;
 use crate::laws::{Breach, Law, Verdict};
 use crate::plan::{Fault, MS, Plan, Rates, SECOND, Task, TenantPlan};
 use crate::planted::{Planted, Tamperer};
 use crate::reach::Away;
-use crate::replica::{Replica, Request, Tag};
+use crate::replica::Replica;
+use crate::sim_event::{Scheduled, SimEvent};
 use crate::trace::Trace;
-use crate::writes::CommitInTransit;
 use bytes::Bytes;
 use ringback::engine::event::Event;
-use ringback::model::attempt::AttemptResult;
-use ringback::model::message::{AttemptRequest, KafkaEvent, WriteId};
-use ringback::model::position::{Generation, Partition, Position};
+use ringback::model::message::KafkaEvent;
+use ringback::model::position::Partition;
 use ringback::model::time::UnixMillis;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
 
 /// The start of every run, by the broker's clock.
 const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -36,86 +34,6 @@ const SETTLING_MIN_US: u64 = 200 * SECOND;
 
 /// The maximum time for unassigned partitions in a stable group.
 const ORPHANED_US: u64 = 60 * SECOND;
-
-/// An event of the simulation.
-#[derive(Debug)]
-pub enum SimEvent {
-    Publish,
-    Fault(Fault),
-    Maintain,
-    MaintenanceEnds,
-    Check,
-    Bounds,
-    StartProcess(usize),
-    Join(Tag),
-    JoinAnswered(Tag, Credentials),
-    Sync(Tag),
-    SyncAnswered(Tag, Vec<Partition>),
-    Heartbeat(Tag),
-    SessionTimeout(Tag, Name),
-    SessionCheck(Tag),
-    Lose(Tag),
-    Initialise(Tag),
-    /// For the engine, even if its consumer is gone.
-    PassEvent(Tag, Event),
-    /// From the consumer, for the engine.
-    PassConsumerEvent(Tag, KafkaEvent),
-    /// The end of the runner's turn.
-    Turn(Tag),
-    Wake(Tag, u64),
-    ReadCommitted(Tag, Partition, Generation),
-    Fetch(Tag, Partition, Generation),
-    CommitArrives(CommitInTransit),
-    TransactionBegins(Tag, Arc<Request>),
-    OffsetsAdded(Tag, Arc<Request>, TransactionId),
-    TransactionEnds(Tag, WriteId, TransactionId),
-    TransactionTimesOut(TransactionId),
-    StartPost(Tag, Box<AttemptRequest>),
-    Answered(Tag, Posted, Position, AttemptResult),
-}
-
-impl SimEvent {
-    /// Returns the replica of an event that belongs in the trace.
-    fn traced_replica(&self) -> Option<usize> {
-        match self {
-            Self::Fault(_) | Self::Maintain | Self::MaintenanceEnds => Some(0),
-            Self::StartProcess(replica) => Some(*replica),
-            Self::Join(tag)
-            | Self::JoinAnswered(tag, _)
-            | Self::Sync(tag)
-            | Self::SyncAnswered(tag, _)
-            | Self::Heartbeat(tag)
-            | Self::SessionTimeout(tag, _)
-            | Self::SessionCheck(tag)
-            | Self::Lose(tag)
-            | Self::Initialise(tag) => Some(tag.replica),
-            _ => None,
-        }
-    }
-}
-
-struct Scheduled {
-    at_us: u64,
-    number: u64,
-    sim_event: SimEvent,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-impl Eq for Scheduled {}
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at_us, self.number).cmp(&(other.at_us, other.number))
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum RunPhase {
@@ -362,26 +280,8 @@ impl World {
 
     /// Postpones an event of a paused process until it continues.
     fn unless_paused(&mut self, sim_event: SimEvent) -> Option<SimEvent> {
-        let tag = match &sim_event {
-            SimEvent::Join(tag)
-            | SimEvent::JoinAnswered(tag, _)
-            | SimEvent::Sync(tag)
-            | SimEvent::SyncAnswered(tag, _)
-            | SimEvent::Heartbeat(tag)
-            | SimEvent::SessionCheck(tag)
-            | SimEvent::Lose(tag)
-            | SimEvent::Initialise(tag)
-            | SimEvent::PassEvent(tag, _)
-            | SimEvent::PassConsumerEvent(tag, _)
-            | SimEvent::Turn(tag)
-            | SimEvent::Wake(tag, _)
-            | SimEvent::ReadCommitted(tag, ..)
-            | SimEvent::Fetch(tag, ..)
-            | SimEvent::TransactionBegins(tag, _)
-            | SimEvent::OffsetsAdded(tag, ..)
-            | SimEvent::TransactionEnds(tag, ..)
-            | SimEvent::StartPost(tag, _) => *tag,
-            _ => return Some(sim_event),
+        let Some(tag) = sim_event.process() else {
+            return Some(sim_event);
         };
         let until = self.replicas[tag.replica].paused_until;
         if until <= self.now_us {

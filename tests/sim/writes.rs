@@ -8,7 +8,8 @@ use crate::laws::{Law, Verdict};
 use crate::plan::{MS, SECOND};
 use crate::reach::Way;
 use crate::replica::{Request, Tag};
-use crate::world::{SimEvent, World};
+use crate::sim_event::SimEvent;
+use crate::world::World;
 use ringback::engine::event::Event;
 use ringback::model::message::{KafkaEvent, MoveRequest, OpenTransaction, Snapshot, WriteId};
 use ringback::model::position::{Generation, Partition};
@@ -81,11 +82,11 @@ impl World {
         };
         if self.chance.permille(self.rates.commit_unsure) {
             commit.answer = false;
-            let told = self.chance.pick(&[MS, 60 * MS, SECOND]);
-            let took = Duration::from_micros(told);
+            let late = self.chance.pick(&[MS, 60 * MS, SECOND]);
+            let took = Duration::from_micros(late);
             let why = String::new();
             let event = KafkaEvent::CommitUnsure { write, took, why };
-            self.after(told, SimEvent::PassEvent(tag, tag.event(event)));
+            self.after(late, SimEvent::PassEvent(tag, tag.event(event)));
             if self.chance.permille(600) {
                 let late = self.chance.pick(&[MS, 100 * MS, 2 * SECOND, 12 * SECOND]);
                 self.count("commit_arrives_late");
