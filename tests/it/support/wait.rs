@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 /// than it needs, so that a busy machine fails no test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// A look often asks a process for all its metrics: more looks would cost the tests
+/// beside this one their processor.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Looks until there is something to see.
 ///
