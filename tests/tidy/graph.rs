@@ -228,7 +228,22 @@ fn is_inside(module: &str, outer: &str) -> bool {
     outer.is_empty() || module.starts_with(&format!("{outer}::"))
 }
 
-/// The circles: sets of files of which each reaches each.
+/// Each folder with the folders beside it that its files use.
+pub fn folders<'a>(
+    arrows: &BTreeMap<&'a str, BTreeSet<&'a str>>,
+) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let folder = |file: &'a str| file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (file, used) in arrows {
+        let others = used.iter().map(|other| folder(other));
+        let beside = |other: &&str| !other.starts_with(folder(file)) && !file.starts_with(*other);
+        let others = others.filter(beside);
+        found.entry(folder(file)).or_default().extend(others);
+    }
+    found
+}
+
+/// The circles: sets of files, or of folders, of which each reaches each.
 pub fn circles(arrows: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Vec<String>> {
     let reached = |from: &str| {
         let mut seen = BTreeSet::new();

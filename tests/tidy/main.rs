@@ -115,7 +115,9 @@ impl Tree {
 
     fn circles(&self) -> Vec<Breach> {
         let graph = Graph::new(&self.sources);
-        let circles = graph::circles(&graph.arrows());
+        let arrows = graph.arrows();
+        let mut circles = graph::circles(&arrows);
+        circles.extend(graph::circles(&graph::folders(&arrows)));
         let breach = |files: &Vec<String>| {
             let text = format!("a circle of imports: {}", files.join(" "));
             Breach::new(&files[0], 1, text)
