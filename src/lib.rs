@@ -49,7 +49,7 @@
 //! events and the time go in, actions come out. Each shell ([`kafka`], [`http`],
 //! [`admin`], [`config`], [`telemetry`]) knows `model` and its own library;
 //! `http` also asks [`clock`] how long a connection is idle.
-//! [`runner`] connects them all. `tests/tidy.rs` checks this.
+//! [`runner`] connects them all. `tests/tidy` checks this.
 //!
 //! # Threads
 //! One OS thread owns the Kafka consumer and polls it; one commits; one runs

@@ -68,7 +68,7 @@ fn a_drain_does_not_wait_for_hanging_attempts_beyond_its_limit() {
     let mut scene = Scene::new("drain-hanging", Plan::default());
     scene.tenant("t", Behaviour::Hang);
     let ringback = scene.start("a", &["--drain-timeout", "1s"]).ready();
-    // As many as a tenant that hangs may have in flight at once.
+    // As many as a tenant without an answer may have in flight at once.
     scene.publish("t", 8);
     wait::until("attempts in flight", || scene.receiver.count() == 8);
     let took = ringback.drain();
