@@ -2,6 +2,7 @@
 //! replicas, and the alerts' own cases.
 
 use crate::support::dashboards::{self, Dashboard, family, selectors, text};
+use crate::support::documents::anchor;
 use crate::support::monitoring::{self, Monitoring, deployed};
 use crate::support::receiver::Behaviour;
 use crate::support::ringback::Ringback;
@@ -105,15 +106,6 @@ fn every_alert_has_its_section_in_the_runbook_and_every_link_its_target() {
             assert!(exists, "{}: {link}", panel["title"]);
         }
     }
-}
-
-/// Returns the anchor of a heading.
-fn anchor(heading: &str) -> String {
-    let text = heading.trim_start_matches('#').trim().to_lowercase();
-    let kept = text
-        .chars()
-        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 /// A scene in which every metric gets data, step by step.

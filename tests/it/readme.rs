@@ -1,6 +1,7 @@
-//! The tables of the READMEs agree with the program and with each other.
+//! The tables of the READMEs agree with the program and with each other, and the
+//! links of all documents lead somewhere.
 
-use crate::support::documents::{self, README, README_ZH};
+use crate::support::documents::{self, README, README_ZH, RUNBOOK, anchor};
 use crate::support::receiver::Behaviour;
 use crate::support::sample;
 use crate::support::scene::{Plan, Scene};
@@ -9,6 +10,7 @@ use ringback::telemetry::metrics::DEFINITIONS;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// Headers of HTTP itself and of the HTTP client.
 const OF_HTTP: [&str; 3] = ["host", "content-length", "accept"];
@@ -45,6 +47,40 @@ fn both_readmes_have_the_same_tables() {
                 if cell.starts_with('`') && cell.ends_with('`') {
                     assert_eq!(cell.replace(", ", "、"), other.replace(", ", "、"));
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for document in [
+        README,
+        README_ZH,
+        RUNBOOK,
+        "tests/README.md",
+        "deploy/CHANGELOG.md",
+        "deploy/tenant-guide.en.md",
+        "deploy/tenant-guide.zh.md",
+        ".github/CONTRIBUTING.md",
+        ".github/SECURITY.md",
+    ] {
+        let folder = Path::new(document).parent().expect("a file has a folder");
+        let links = documents::links(document);
+        for link in links.iter().filter(|link| !link.contains("://")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                document.into()
+            } else {
+                folder.join(file)
+            };
+            assert!(root.join(&target).exists(), "{document}: {link}");
+            if !heading.is_empty() {
+                let text = documents::text(target.to_str().expect("plain names"));
+                let mut headings = text.lines().filter(|line| line.starts_with('#'));
+                let found = headings.any(|line| anchor(line) == heading);
+                assert!(found, "{document}: {link}");
             }
         }
     }

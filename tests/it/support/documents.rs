@@ -22,6 +22,23 @@ pub fn text(document: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{document}: {e}"))
 }
 
+/// Returns the anchor of a heading.
+pub fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// Returns the targets of all links of a document.
+pub fn links(document: &str) -> Vec<String> {
+    let text = text(document);
+    let ends = text.split("](").skip(1);
+    let link = |rest: &str| rest.split(')').next().map(str::to_owned);
+    ends.filter_map(link).collect()
+}
+
 /// The text of a section.
 #[track_caller]
 pub fn section(document: &str, title: &str) -> String {
