@@ -1,70 +1,86 @@
-//! ringback delivers call-ended records from a Kafka topic to the URLs that
-//! tenants have configured. Nothing is lost, no record is POSTed more than ten
-//! times, and a dead tenant does not slow a healthy one. Kafka is the only state.
+//! ringback delivers call-ended records from a Kafka topic to the callback URLs
+//! of tenants. Nothing is lost, no record is POSTed more than ten times, and a
+//! dead tenant does not slow a healthy one. Kafka is the only state.
 //!
-//! # The flow
+//! # The flow of a record
 //! ```text
-//! Kafka record -> CallEnded -> tenant -> lane -> reserved -> attempt -> Outcome -> Verdict -> Disposition -> commit
-//!                                                              Delivered            2xx
-//!                                                              Delay(delay)         failed, attempts left
-//!                                                              Divert(delay)        lane full, nothing sent
-//!                                                              DeadLetter(reason)   last attempt failed, unreadable, too old
-//!                                                              skipped              the tenant has no callback
+//! Kafka record -> CallEnded -> tenant -> lane -> reservation -> attempt -> Outcome -> Verdict -> Disposition -> commit
+//!                                                                 Delivered      2xx
+//!                                                                 Delayed        failed, attempts left
+//!                                                                 Diverted       lane full, nothing sent
+//!                                                                 DeadLettered   last attempt failed, unreadable, too old
+//!                                                                 Skipped        the tenant has no callback
 //! ```
-//! A record lives at one Kafka position, its residence: in the source topic, in
-//! the topic of a delay, or among the dead letters. A *move* is one transaction
-//! that writes it to its next residence and completes the old one.
+//! A record has one Kafka position, its *residence*: in the source topic, in a
+//! delay topic, or among the dead letters. A *move* is one transaction that writes
+//! the record to its next residence and completes the old one.
 //!
 //! # How the promises are kept
-//! - Each offset write is a snapshot of its partition: the base to read from,
-//!   and in the commit's metadata the map of what is unfinished and what is
-//!   reserved ([`engine::offsets`]). One write per partition is outstanding.
-//! - **Reserve, then send.** Before an attempt starts, its reservation has been
-//!   committed. After a crash a reserved offset is *in doubt*: it is moved on
-//!   with one attempt charged and never sent from again. So one residence costs
-//!   at most one POST and one of ten, whoever dies.
+//! - Each offset write is a snapshot of its partition: the offset to read from,
+//!   and in the metadata of the commit the map of unfinished and reserved offsets
+//!   ([`engine::map`]). Each partition has at most one outstanding write.
+//! - **Reserve, then send.** An attempt starts only after its reservation is
+//!   committed. After a crash, a reserved offset is *in doubt*: the record moves on
+//!   with one attempt charged, and is never sent again from that residence. So one
+//!   residence costs at most one POST and one of the ten attempts, whichever
+//!   process stops.
 //! - A reservation is a lease of two seconds from the moment its write was sent.
-//! - Every unclear outcome has one way out, *re-adoption*: drop consumer,
-//!   producer and all partition state, take up the same name again, read what
-//!   Kafka knows. It is crash recovery inside the process.
+//! - Every unclear outcome ends in a *re-adoption*: a restart of the Kafka session.
+//!   It drops the consumer, the producer and the state of all partitions, joins
+//!   again under the same name, and reads the committed state. It is crash recovery
+//!   inside the process.
 //!
 //! # The laws
-//! Asserted in the engine, checked by the simulator (`tests/sim`) and against
-//! real processes, cited by number in the code:
+//! The engine asserts them. The simulator (`tests/sim`) and tests with real
+//! processes check them. The code cites them by number.
 //!
 //! | law | says |
 //! |---|---|
-//! | L1 no loss | no commit passes an offset whose record has not reached a durable disposition |
-//! | L2 order | a partition's committed offset never goes back within a generation; one write per partition is outstanding |
-//! | L3 tries | no attempt from a residence that is not reserved, whose lease is over, or that is in doubt; none after the last |
+//! | L1 no loss | no commit passes an offset whose record has no durable disposition |
+//! | L2 order | the committed offset of a partition never goes back within a generation; each partition has at most one outstanding write |
+//! | L3 tries | no attempt from a residence that is not reserved, whose lease is over, or that is in doubt; none after the last attempt |
 //! | L4 not early | no delayed record is attempted before it is due |
 //! | L5 bounds | no queue, map or count of work exceeds its limit |
-//! | L6 fairness | between two starts of one ready lane every other ready lane gets one; none is ready while its records' partition waits for a write |
+//! | L6 fairness | between two starts of one ready lane, every other ready lane gets one; a lane is not ready while the partition of its records waits for a write |
 //! | L7 liveness | once faults stop, every record reaches a disposition |
 //! | L8 fencing | an event of a revoked generation changes nothing of the present one |
-//! | L9 drain | after a drain begins no attempt starts, and the engine stops by the deadline |
+//! | L9 drain | after the start of a drain no attempt starts, and the engine stops by the deadline |
 //!
-//! # Who may know whom
-//! [`model`] knows nobody. [`engine`] knows `model` and is a pure state machine:
-//! events and the time go in, actions come out. Each shell ([`kafka`], [`http`],
-//! [`admin`], [`config`], [`telemetry`]) knows `model` and its own library;
-//! `http` also asks [`clock`] how long a connection is idle.
-//! [`runner`] connects them all. `tests/tidy` checks this.
+//! # Code map
+//! | module | purpose | may use |
+//! |---|---|---|
+//! | [`model`] | plain values: positions, records, tenants, messages, facts | nothing else of the crate |
+//! | [`engine`] | all decisions, as a pure state machine: events and the time go in, actions come out | `model` |
+//! | [`kafka`] | shell for librdkafka: sessions, commits, transactions, administration | `model` |
+//! | [`http`] | shell for reqwest: sends attempts, resolves names, refuses addresses, signs | `model`, `clock` |
+//! | [`config`] | shell for settings, environment and files | `model` |
+//! | [`telemetry`] | shell for metrics and log lines | `model` |
+//! | [`admin`] | shell for the operators' pages | `model` |
+//! | [`runner`] | the loop that connects engine and shells, and spawns all threads | everything |
+//! | [`service`] | builds the service from settings, for `run` and `demo` | everything |
+//! | [`commands`], [`demo`], [`receive`] | the commands of the program | everything |
+//!
+//! `tests/tidy` checks these borders, and that no imports form a circle.
+//!
+//! To follow one record, read [`engine`] first: its files are in the order of a
+//! record's way. To follow one message, read [`model::message`] and then [`runner`].
 //!
 //! # Threads
-//! One OS thread owns the Kafka consumer and polls it; one commits; one runs
-//! the transactions; one reads committed maps, log ends and topic ids, which
-//! may take long. A watchdog's thread ends the process where one of them does
-//! not come back although the brokers answer others. The runner's loop and
-//! the attempts to tenants that are known to answer share one thread with a
-//! tokio runtime. Those to others have threads of their own, where one that
-//! floods holds up its like only, and the operators' pages have another. The
-//! seams are queues whose lengths the engine bounds by asking for every record
-//! it gets.
+//! - The runner's thread runs the engine, and attempts to tenants that answer.
+//! - Attempts to other tenants are isolated: they run on threads of their own, where
+//!   a receiver that floods its answer slows only attempts of the same kind.
+//! - Each Kafka session has four threads: one polls the consumer, one commits, one
+//!   runs transactions, one reads committed maps, log ends and topic ids.
+//! - The watchdog's thread ends the process when a Kafka call hangs although the
+//!   brokers answer other calls.
+//! - The operators' pages and the writer of the log have one thread each.
+//!
+//! Queues connect the threads. The engine requests every record that it gets, and
+//! so bounds the length of each queue.
 //!
 //! # Deliberately absent
-//! Traits with one implementor, mocks, a database, ordering between records,
-//! and any read of a tenant's answer beyond its status.
+//! Mocks, a database, ordering between records, and any use of a tenant's answer
+//! beyond its status line and headers.
 
 pub mod admin;
 pub mod cli;
