@@ -16,8 +16,8 @@
 //! the record to its next residence and completes the old one.
 //!
 //! # How the promises are kept
-//! - Each offset write is a snapshot of its partition: the offset to read from,
-//!   and in the metadata of the commit the map of unfinished and reserved offsets
+//! - Each offset write is a snapshot of its partition. It holds the offset to read
+//!   from, and in its metadata the map of unfinished and reserved offsets
 //!   ([`engine::map`]). Each partition has at most one outstanding write.
 //! - **Reserve, then send.** An attempt starts only after its reservation is
 //!   committed. After a crash, a reserved offset is *in doubt*: the record moves on
@@ -67,8 +67,8 @@
 //!
 //! # Threads
 //! - The runner's thread runs the engine, and attempts to tenants that answer.
-//! - Attempts to other tenants are isolated: they run on threads of their own, where
-//!   a receiver that floods its answer slows only attempts of the same kind.
+//! - Attempts to other tenants are isolated: they run on threads of their own. A
+//!   receiver that floods its answer slows only attempts on these threads.
 //! - Each Kafka session has four threads: one polls the consumer, one commits, one
 //!   runs transactions, one reads committed maps, log ends and topic ids.
 //! - The watchdog's thread ends the process when a Kafka call hangs although the

@@ -56,6 +56,7 @@ pub struct StoppedView {
     pub why: &'static str,
 }
 
+/// A partition that is assigned to this replica.
 #[derive(Serialize)]
 pub struct PartitionView {
     pub topic: String,

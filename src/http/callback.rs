@@ -19,10 +19,10 @@
 //!   resolves a name it has the sockets of the lookup instead. While it tries
 //!   addresses of both families it may have two.
 //! - Not counted is a connection that an attempt started and did not need, because
-//!   another one to the same host became free. There may be some of them while a
-//!   host that is slow to connect starts to get many records.
-//! - The body of an answer is read only so that its connection can be reused: at
-//!   most 4 KiB and 50 ms (longer than a delayed acknowledgement, 40 ms). A larger
+//!   another one to the same host became free. A host that is slow to connect may
+//!   cause some of them.
+//! - The body of an answer is read only to reuse the connection. The limits are
+//!   4 KiB and 50 ms, longer than a delayed acknowledgement (40 ms). A larger
 //!   or slower body costs the connection, since a handshake is cheaper than a
 //!   blocked attempt.
 //! - An HTTP/2 peer may send 64 KiB of a stream in advance and 1 MiB in total.

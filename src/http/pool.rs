@@ -1,16 +1,15 @@
 //! Decides which attempts leave their connection open for the next attempt to the
 //! same host. It mirrors the pool of the client, which limits each host but not
-//! their sum. It may count too many: a connection that is closed already, and each
+//! their sum. It may count a connection that is closed already, and it counts each
 //! HTTP/2 stream as one. It does not count connections that the client opened and
 //! no attempt used. Opens and closes nothing. Moments come from `clock::elapsed`.
 //! Runs on the runtimes of attempts.
 //!
 //! Arithmetic: connections that are idle, or in use and left open afterwards, are
-//! at most [`POOL_MAX`]; all others are closed after their attempt. So the process
+//! at most [`POOL_MAX`]. All others are closed after their attempt. So the process
 //! has that many sockets to receivers beside its attempts in progress. Without the
-//! limit it would have those of the last 4 to 8 s: 8,000 idle ones at 1,000
-//! attempts/s to as many hosts, and each would be closed before its host is called
-//! again.
+//! limit it would have the connections of the last 4 to 8 s. At 1,000 attempts/s to
+//! as many hosts these are 8,000, each closed before its host is called again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

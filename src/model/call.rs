@@ -27,6 +27,7 @@ impl RecordId {
         (visible && !text.is_empty() && text.len() <= Self::LEN_MAX).then(|| Self(text.into()))
     }
 
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -152,14 +153,14 @@ impl<'de> Deserialize<'de> for MemberKey {
 
 /// The raw text of the value of a key.
 #[derive(Default)]
-enum Member<'a> {
+enum ObjectMember<'a> {
     #[default]
     Missing,
     Once(&'a RawValue),
     Repeated,
 }
 
-impl<'a> Member<'a> {
+impl<'a> ObjectMember<'a> {
     fn fill(&mut self, value: &'a RawValue) {
         *self = match self {
             Self::Missing => Self::Once(value),
@@ -180,9 +181,9 @@ impl<'a> Member<'a> {
 /// The members of an object that ringback reads.
 #[derive(Default)]
 struct Fields<'a> {
-    id: Member<'a>,
-    tenant_id: Member<'a>,
-    data: Member<'a>,
+    id: ObjectMember<'a>,
+    tenant_id: ObjectMember<'a>,
+    data: ObjectMember<'a>,
     members: usize,
 }
 
@@ -190,7 +191,9 @@ impl<'a> Fields<'a> {
     /// Returns the text of `data` where it is an object and the only member.
     fn only_data(&self) -> Option<&'a str> {
         match self.data {
-            Member::Once(raw) if self.members == 1 && raw.get().starts_with('{') => Some(raw.get()),
+            ObjectMember::Once(raw) if self.members == 1 && raw.get().starts_with('{') => {
+                Some(raw.get())
+            }
             _ => None,
         }
     }

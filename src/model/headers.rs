@@ -69,9 +69,9 @@ impl History {
 
     /// Reads the history of a record in a delay topic.
     ///
-    /// Returns `None` where a header is missing, repeated or malformed, and where the
-    /// values contradict each other: attempts outside of 1 to 9 (0 with a divert), or
-    /// more confirmed attempts than attempts.
+    /// Returns `None` where a header is missing, repeated or malformed. Also where the
+    /// attempts are outside of 1 to 9 (0 with a divert), or fewer than the confirmed
+    /// ones.
     #[must_use]
     pub fn read(headers: &[Header]) -> Option<Self> {
         let history = Self {

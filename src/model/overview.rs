@@ -86,9 +86,8 @@ pub struct PartitionOverview {
 }
 
 /// The number of tenants with a recent first attempt, by the outcome of the latest
-/// one. Later attempts do not count: a failing record has ten attempts and a
-/// delivered one has one, so all attempts together would look worse than the tenants
-/// are.
+/// one. Later attempts do not count. A failing record has ten attempts and a
+/// delivered one has one, so all attempts would show the tenants worse than they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FirstAttempts {
     pub delivered: usize,

@@ -24,6 +24,7 @@ impl TenantId {
         Ok(Self(text.into()))
     }
 
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

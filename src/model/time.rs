@@ -75,6 +75,7 @@ impl Delay {
         Ok(delay)
     }
 
+    /// Returns the delay as a duration.
     #[must_use]
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.ms)

@@ -3,7 +3,7 @@
 
 use super::gauges::{ShownSeries, TenantCounts};
 use super::log_limit::LogLimit;
-use super::metrics::{Metrics, ReloadResult};
+use super::metrics::{Metrics, TenantsReload};
 use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use crate::model::call::RecordId;
 use crate::model::fact::Fact;
@@ -174,13 +174,13 @@ impl Telemetry {
 
     /// Reports that the new tenants are in force.
     pub fn tenants_reloaded(&self, tenants: usize) {
-        self.metrics.tenants_reloaded(ReloadResult::Ok);
+        self.metrics.tenants_reloaded(TenantsReload::Ok);
         info!(tenants, "the tenants file was reloaded");
     }
 
     /// Reports that the tenants file has mistakes; the last good one stays in force.
     pub fn tenants_refused(&self, mistakes: &[String]) {
-        self.metrics.tenants_reloaded(ReloadResult::Refused);
+        self.metrics.tenants_reloaded(TenantsReload::Refused);
         for mistake in mistakes.iter().take(MISTAKE_LINES_MAX) {
             error!(mistake, "the tenants file was refused");
         }

@@ -1,7 +1,7 @@
 //! Limits the rate of log lines with token buckets: one for the failed attempts
-//! of each tenant, one for those of all tenants, one for dead letters. Each line
-//! that is left out is counted and the count is logged, so that both numbers add
-//! up to the events. Pure: the time is an argument. Runs on the runner's task.
+//! of each tenant, one for those of all tenants, one for dead letters. Lines that
+//! are left out are counted, and the count is logged. Never writes a line itself.
+//! Pure: the time is an argument. Runs on the runner's task.
 //!
 //! Arithmetic: a line of a failed attempt has some 550 bytes as JSON. When every
 //! tenant fails at once (no DNS), 20 s write at most 200 + 20 x 10 = 400 lines,
@@ -14,17 +14,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 /// The rate of lines about failed attempts of one tenant.
-const TENANT: Rate = Rate {
+const TENANT: LineRate = LineRate {
     burst: 20,
     per_second: 1,
 };
 /// The rate of lines about failed attempts of all tenants.
-const ALL_TENANTS: Rate = Rate {
+const ALL_TENANTS: LineRate = LineRate {
     burst: 200,
     per_second: 10,
 };
 /// The rate of lines about dead letters.
-const DEAD_LETTERS: Rate = Rate {
+const DEAD_LETTERS: LineRate = LineRate {
     burst: 200,
     per_second: 10,
 };
@@ -36,7 +36,7 @@ const FORGET_EACH: Duration = Duration::from_secs(1);
 /// Minimum time between two lines about clock skew.
 const SKEW_LINE_EACH: Duration = Duration::from_secs(60);
 
-struct Rate {
+struct LineRate {
     burst: u32,
     per_second: u32,
 }
@@ -49,7 +49,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    const fn full(rate: &Rate, now: UnixMillis) -> Self {
+    const fn full(rate: &LineRate, now: UnixMillis) -> Self {
         Self {
             milli_lines: rate.burst as u64 * 1_000,
             at: now,
@@ -57,7 +57,7 @@ impl Bucket {
     }
 
     /// Adds the lines that the rate allowed since the last call.
-    fn fill(&mut self, rate: &Rate, now: UnixMillis) {
+    fn fill(&mut self, rate: &LineRate, now: UnixMillis) {
         // A line a second is a thousandth of a line a millisecond.
         let since_ms = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
         let added = since_ms.saturating_mul(rate.per_second.into());
@@ -79,7 +79,7 @@ impl Bucket {
         enough
     }
 
-    const fn is_full(&self, rate: &Rate) -> bool {
+    const fn is_full(&self, rate: &LineRate) -> bool {
         self.milli_lines == rate.burst as u64 * 1_000
     }
 }
@@ -124,8 +124,8 @@ impl LogLimit {
         permitted
     }
 
-    /// Returns the number of lines that were left out since the last line of this
-    /// tenant, or `None` where this line must be left out too.
+    /// Returns `None` where the line of a failed attempt must be left out. Otherwise
+    /// returns how many lines were left out since the last line of this tenant.
     pub(super) fn tenant_line(&mut self, now: UnixMillis, tenant: &TenantId) -> Option<u64> {
         self.forget(now);
         self.all_tenants.fill(&ALL_TENANTS, now);

@@ -63,7 +63,7 @@ named_enum! {
 
 named_enum! {
     /// The result of a reload of the tenants file.
-    pub enum ReloadResult {
+    pub enum TenantsReload {
         /// The tenants of the file are in force.
         Ok = "ok",
         /// The file has mistakes; the last good tenants stay in force.
@@ -167,7 +167,7 @@ families! {
         "Unix time since which the tenant fails, with the class of its last failure.";
     tenant_limited: IntGaugeVec = "ringback_tenant_limited", &["tenant"], TENANT_SERIES_MAX,
         "1 for each tenant at its limit with records waiting; at most 50.";
-    tenants_reloads: IntCounterVec = "ringback_tenants_reloads_total", &["result"], ReloadResult::ALL.len(),
+    tenants_reloads: IntCounterVec = "ringback_tenants_reloads_total", &["result"], TenantsReload::ALL.len(),
         "Reloads of the tenants file, by result.";
     tenants_last_reload: IntGauge = "ringback_tenants_last_reload_successful", &[], 1,
         "1 if the present content of the tenants file is in force, else 0.";
@@ -186,7 +186,7 @@ pub struct Metrics {
     dispositions: [IntCounter; Disposition::ALL.len()],
     dead_letters: [IntCounter; DeadLetterReason::ALL.len()],
     readoptions: [IntCounter; ReadoptReason::ALL.len()],
-    reloads: [IntCounter; ReloadResult::ALL.len()],
+    reloads: [IntCounter; TenantsReload::ALL.len()],
     lateness: BTreeMap<Delay, Histogram>,
 }
 
@@ -218,7 +218,7 @@ impl Metrics {
             dead_letters: DeadLetterReason::ALL
                 .map(|r| of.dead_letters.with_label_values(&[r.name()])),
             readoptions: ReadoptReason::ALL.map(|r| of.readoptions.with_label_values(&[r.name()])),
-            reloads: ReloadResult::ALL.map(|r| of.tenants_reloads.with_label_values(&[r.name()])),
+            reloads: TenantsReload::ALL.map(|r| of.tenants_reloads.with_label_values(&[r.name()])),
             lateness: delays.iter().map(lateness).collect(),
             families: of,
             names,
@@ -323,9 +323,9 @@ impl Metrics {
     }
 
     /// Counts a reload of the tenants file.
-    pub fn tenants_reloaded(&self, result: ReloadResult) {
+    pub fn tenants_reloaded(&self, result: TenantsReload) {
         self.reloads[result as usize].inc();
-        let successful = result == ReloadResult::Ok;
+        let successful = result == TenantsReload::Ok;
         self.families.tenants_last_reload.set(successful.into());
     }
 

@@ -76,7 +76,7 @@ fn versions_waits_and_the_process_are_there() {
     let metrics = metrics();
     metrics.delayed_attempt_started("10s".parse().expect("valid"), Duration::from_millis(4));
     metrics.delayed_attempt_started("90s".parse().expect("valid"), Duration::from_millis(4));
-    metrics.tenants_reloaded(ReloadResult::Refused);
+    metrics.tenants_reloaded(TenantsReload::Refused);
     metrics.clock_skew(-1_500);
     for line in [
         "ringback_build_info{librdkafka=\"2.12.1\",version=\"9.9.9\"} 1",
