@@ -69,18 +69,31 @@ fn explain_members(
     list: &'static [Field],
     item_type: Option<&str>,
 ) -> Vec<Explained> {
-    let members = object.members.iter();
-    members
-        .map(|member| {
-            let mut explained = Explained {
-                name: member.name.clone(),
-                value: Some(member.raw.to_owned()),
-                ..Explained::default()
-            };
-            explained.explain(member, list, item_type);
-            explained
-        })
-        .collect()
+    let explain = |member: &Member<'_>| {
+        let raw = member.raw.get();
+        let mut explained = Explained {
+            name: member.name.clone(),
+            value: Some(member.raw.to_owned()),
+            ..Explained::default()
+        };
+        if member.times > 1 {
+            let times = member.times;
+            explained.note(format!("the key is there {times} times: this is the last"));
+        }
+        match list.iter().find(|field| field.name == member.name) {
+            None => explained.note("not in the contract"),
+            Some(field) => explained.explain_value(field, raw, item_type),
+        }
+        if raw
+            .parse()
+            .is_ok_and(|n: i128| n.unsigned_abs() > EXACT_MAX)
+        {
+            let how = "read it as a 64-bit number or as text, a double rounds it";
+            explained.note(format!("beyond 2^53: {how}"));
+        }
+        explained
+    };
+    object.members.iter().map(explain).collect()
 }
 
 impl Explained {
@@ -88,32 +101,13 @@ impl Explained {
         self.notes.push(text.into());
     }
 
-    fn explain(&mut self, member: &Member<'_>, list: &'static [Field], item_type: Option<&str>) {
-        let raw = member.raw.get();
-        if member.times > 1 {
-            let times = member.times;
-            self.note(format!("the key is there {times} times: this is the last"));
-        }
-        match list.iter().find(|field| field.name == member.name) {
-            None => self.note("not in the contract"),
-            Some(field) => {
-                (self.zh, self.en) = (Some(field.zh), Some(field.en));
-                if JsonType::of(raw) != JsonType::Null {
-                    self.explain_value(field, raw, item_type);
-                }
-                self.notes.extend(field.note.map(str::to_owned));
-            }
-        }
-        if raw
-            .parse()
-            .is_ok_and(|n: i128| n.unsigned_abs() > EXACT_MAX)
-        {
-            self.note("beyond 2^53: read it as a 64-bit number or as text, a double rounds it");
-        }
-    }
-
     fn explain_value(&mut self, field: &'static Field, raw: &str, item_type: Option<&str>) {
+        (self.zh, self.en) = (Some(field.zh), Some(field.en));
+        self.notes.extend(field.note.map(str::to_owned));
         let json_type = JsonType::of(raw);
+        if json_type == JsonType::Null {
+            return;
+        }
         if !field.json.contains(&json_type) {
             let expected: Vec<&str> = field.json.iter().map(|json| json.name()).collect();
             let expected = expected.join(" or ");

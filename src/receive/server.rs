@@ -1,10 +1,10 @@
 //! The HTTP side of the receiver: reads each request whole, shows it, and
 //! answers. Runs on the command's runtime, one task a connection.
 //!
-//! Limits: 512 connections, a head of 64 KiB, and a body of 16 MiB within 6 s,
-//! which is one second more than an attempt has. All bodies together have at most
-//! 128 MiB. Bytes beyond a limit are not read. A request that waits for its slow
-//! answer holds its connection only.
+//! Limits: 512 connections, a head of 64 KiB, and a body of 16 MiB within 6 s. An
+//! attempt has one second less. All bodies together have at most 128 MiB. Bytes
+//! beyond a limit are not read. A request that waits for its slow answer holds its
+//! connection only.
 
 use super::body::{BodyKind, Callback};
 use super::explain::explain;
@@ -171,7 +171,7 @@ impl Receiver {
         sleep(answer.delay).await;
         waiting.answered = true;
         if let (true, Some(id)) = (status.is_success(), &id) {
-            self.answered(id);
+            self.with_history(|history| history.answered(id));
         }
         let mut response = Response::new(String::new());
         *response.status_mut() = status;
@@ -271,12 +271,7 @@ impl Receiver {
         }
     }
 
-    /// Remembers that a record is answered 2xx.
-    pub fn answered(&self, id: &str) {
-        self.with_history(|history| history.answered(id));
-    }
-
-    fn with_history<T>(&self, f: impl FnOnce(&mut CallbackHistory) -> T) -> T {
+    pub fn with_history<T>(&self, f: impl FnOnce(&mut CallbackHistory) -> T) -> T {
         f(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -236,7 +236,7 @@ mod tests {
         });
         let peer = ([127, 0, 0, 1], 4000).into();
         receiver.shown(&head, peer, b"", WHOLE, answer);
-        receiver.answered("0605589a");
+        receiver.with_history(|history| history.answered("0605589a"));
         receiver.shown(&head, peer, body, ending, answer)
     }
 

@@ -28,20 +28,18 @@ pub fn verify<'a>(
     keys: Option<&Keys>,
     now: UnixMillis,
 ) -> (SignatureVerdict, String) {
+    use SignatureVerdict::{Malformed, NoSecret, NotSigned, TooNew, TooOld, Verified, WrongSecret};
     let result = |verdict, text: &str| (verdict, text.to_owned());
     let malformed = result(
-        SignatureVerdict::Malformed,
+        Malformed,
         "NOT VERIFIED: webhook-id or webhook-timestamp is missing or malformed",
     );
     let Some(signature) = header("webhook-signature") else {
         let text = "not signed: the tenant has no secrets at the sender";
-        return result(SignatureVerdict::NotSigned, text);
+        return result(NotSigned, text);
     };
     let Some(keys) = keys else {
-        return result(
-            SignatureVerdict::NoSecret,
-            "signed, not verified: give --secret",
-        );
+        return result(NoSecret, "signed, not verified: give --secret");
     };
     let (Some(id), Some(timestamp)) = (header("webhook-id"), header("webhook-timestamp")) else {
         return malformed;
@@ -53,9 +51,9 @@ pub fn verify<'a>(
     };
     let limit = TOLERANCE.as_secs();
     match keys.verify(&signed, body, now) {
-        Ok(()) => result(SignatureVerdict::Verified, "verified"),
+        Ok(()) => result(Verified, "verified"),
         Err(Unverified::NoMatch) => result(
-            SignatureVerdict::WrongSecret,
+            WrongSecret,
             "NOT VERIFIED: wrong secret, or the body is not byte for byte what was sent",
         ),
         Err(Unverified::MalformedTimestamp) => malformed,
@@ -63,13 +61,9 @@ pub fn verify<'a>(
             let away = away.as_secs();
             let is_ahead = timestamp.parse().is_ok_and(|at: i64| at > now.0 / 1_000);
             let (verdict, what, hint) = match is_ahead {
-                true => (
-                    SignatureVerdict::TooNew,
-                    format!("new: {away} s ahead of this clock"),
-                    "",
-                ),
+                true => (TooNew, format!("new: {away} s ahead of this clock"), ""),
                 false => (
-                    SignatureVerdict::TooOld,
+                    TooOld,
                     format!("old: {away} s"),
                     "; somebody has sent it again, or this clock is wrong",
                 ),
