@@ -1,12 +1,13 @@
 //! `ringback check-config`: reports every mistake in settings and tenants.
 //! Connects to nothing without `--connect`. Runs on the main thread.
 
-use super::{Exit, kafka_settings, print, property_mistakes, refuse, warn};
+use super::{Exit, print, property_mistakes, refuse, warn};
 use crate::cli::CheckConfigArgs;
 use crate::config::mistake::Warning;
 use crate::config::settings::Settings;
 use crate::config::{self, Configured};
 use crate::kafka::admin::check::{self, CheckVerdict};
+use crate::service::kafka_settings;
 
 /// Runs the checks. `warnings` are those about the environment.
 #[must_use]

@@ -12,10 +12,8 @@ pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};
 use crate::config::properties::KafkaProperty;
-use crate::config::settings::{Cluster, Schedule};
 use crate::exit::Exit;
-use crate::model::position::TopicNames;
-use crate::service::kafka_settings;
+use crate::kafka::settings::refused;
 use std::error::Error;
 use std::fmt::{Display, Write as _};
 use std::io;
@@ -24,21 +22,8 @@ use std::io;
 /// The design needs another value, or librdkafka refuses it. Opens nothing.
 #[must_use]
 pub fn property_mistakes(properties: &[KafkaProperty]) -> Vec<(String, String)> {
-    let cluster = Cluster {
-        brokers: String::new(),
-        topics: TopicNames::new(String::new()),
-        properties: properties.to_vec(),
-    };
-    let schedule = Schedule {
-        attempts: 1,
-        delays: Vec::new(),
-        record_bytes_max: 0,
-    };
-    let refused = kafka_settings(&cluster, &schedule).refused();
-    let pairs = refused
-        .into_iter()
-        .map(|property| (property.key, property.why));
-    pairs.collect()
+    let pairs = properties.iter().map(|p| (p.key.clone(), p.value.clone()));
+    refused(&pairs.collect::<Vec<_>>())
 }
 
 /// Prints every mistake to standard error.

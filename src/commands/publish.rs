@@ -16,6 +16,7 @@ use crate::kafka::publish::{PublishError, Publisher};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
+use crate::service::kafka_settings;
 use records::{BadLine, Lines, Outgoing, Samples};
 use std::fmt;
 use std::io;
@@ -199,7 +200,7 @@ fn publish(cluster: &Cluster, plan: Plan) -> Result<PublishSum, PublishFault> {
         // The broker's limit decides, and its refusal is reported.
         record_bytes_max: records::LINE_BYTES_MAX,
     };
-    let settings = super::kafka_settings(cluster, &schedule);
+    let settings = kafka_settings(cluster, &schedule);
     let topic = settings.topics.name(Topic::Source);
     check_topic(&settings, &topic)?;
     let mut sending = Sending {

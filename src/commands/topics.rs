@@ -1,7 +1,7 @@
 //! `ringback topics list` and `topics create`: shows or creates the topics that
 //! the settings need. Never alters or deletes a topic. Runs on the main thread.
 
-use super::{Exit, fault, kafka_settings, print, property_mistakes, refuse};
+use super::{Exit, fault, print, property_mistakes, refuse};
 use crate::cli::{CreateArgs, Topics};
 use crate::config::mistake::Mistake;
 use crate::config::settings;
@@ -9,6 +9,7 @@ use crate::config::values;
 use crate::kafka::admin::AdminCallError;
 use crate::kafka::admin::topics::{self, NewTopicSizes, Presence, TopicPlan};
 use crate::kafka::settings::KafkaSettings;
+use crate::service::kafka_settings;
 
 /// Lists or creates the topics.
 #[must_use]

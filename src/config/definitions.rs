@@ -3,7 +3,7 @@
 //! [`super::rules`]. Never reads a file or the environment.
 
 use super::properties::KafkaProperty;
-use super::setting::{Group, Read, Row, Setting};
+use super::setting::{Group, Read, Section, Setting};
 use super::values::{self, CaFile, LogFormat, LogLevel, ProxyUrl};
 use crate::model::time::{Delay, DurationText};
 use ipnet::IpNet;
@@ -12,15 +12,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const KAFKA_SECTION: &str = "Kafka";
-const ATTEMPTS_SECTION: &str = "Attempts";
-const CALLBACKS_SECTION: &str = "Callbacks";
-const PROCESS_SECTION: &str = "Process";
-
 pub(super) static BROKERS: Setting<String> = Setting {
     flag: "brokers",
     variable: "RINGBACK_BROKERS",
-    section: KAFKA_SECTION,
     value_name: "LIST",
     default: "127.0.0.1:9092",
     help: "Kafka bootstrap servers: host:port, comma separated",
@@ -32,7 +26,6 @@ pub(super) static BROKERS: Setting<String> = Setting {
 pub(super) static TOPIC: Setting<String> = Setting {
     flag: "topic",
     variable: "RINGBACK_TOPIC",
-    section: KAFKA_SECTION,
     value_name: "NAME",
     default: "call-ended",
     help: "Source topic: letters, digits, '.', '_', '-'. Delay topics are <topic>.delay.<delay>, \
@@ -45,7 +38,6 @@ pub(super) static TOPIC: Setting<String> = Setting {
 pub(super) static KAFKA: Setting<Vec<KafkaProperty>> = Setting {
     flag: "kafka",
     variable: "RINGBACK_KAFKA",
-    section: KAFKA_SECTION,
     value_name: "KEY=VALUE",
     default: "none",
     help: "librdkafka property, repeatable (in the variable: one per line). Properties that the \
@@ -59,7 +51,6 @@ pub(super) static KAFKA: Setting<Vec<KafkaProperty>> = Setting {
 pub(super) static KAFKA_PROPERTIES: Setting<(String, String)> = Setting {
     flag: "kafka-properties",
     variable: "RINGBACK_KAFKA_PROPERTIES",
-    section: KAFKA_SECTION,
     value_name: "FILE",
     default: "none",
     help: "File of librdkafka properties: one key=value per line, # starts a comment. --kafka \
@@ -72,7 +63,6 @@ pub(super) static KAFKA_PROPERTIES: Setting<(String, String)> = Setting {
 pub(super) static GROUP: Setting<String> = Setting {
     flag: "group",
     variable: "RINGBACK_GROUP",
-    section: KAFKA_SECTION,
     value_name: "NAME",
     default: "ringback",
     help: "Consumer group: 1 to 200 ASCII characters without spaces",
@@ -84,7 +74,6 @@ pub(super) static GROUP: Setting<String> = Setting {
 pub(super) static INSTANCE: Setting<String> = Setting {
     flag: "instance",
     variable: "RINGBACK_INSTANCE",
-    section: KAFKA_SECTION,
     value_name: "NAME",
     default: "the host name",
     help: "Stable name of this replica: 1 to 200 letters, digits, '.', '_', '-'. Its \
@@ -97,7 +86,6 @@ pub(super) static INSTANCE: Setting<String> = Setting {
 pub(super) static COMMIT_INTERVAL: Setting<Duration> = Setting {
     flag: "commit-interval",
     variable: "RINGBACK_COMMIT_INTERVAL",
-    section: KAFKA_SECTION,
     value_name: "DURATION",
     default: "2ms",
     help: "Minimum interval between offset commits, 0ms to 1s. A longer one spares the group \
@@ -110,7 +98,6 @@ pub(super) static COMMIT_INTERVAL: Setting<Duration> = Setting {
 pub(super) static ATTEMPTS: Setting<u8> = Setting {
     flag: "attempts",
     variable: "RINGBACK_ATTEMPTS",
-    section: ATTEMPTS_SECTION,
     value_name: "COUNT",
     default: "10",
     help: "Maximum number of attempts for one record, 1 to 10",
@@ -130,7 +117,6 @@ pub const DELAYS_DEFAULT: &str = "10s,10s,1m,1m,10m,10m,1h,1h,6h";
 pub(super) static DELAYS: Setting<Vec<Delay>> = Setting {
     flag: "delays",
     variable: "RINGBACK_DELAYS",
-    section: ATTEMPTS_SECTION,
     value_name: "LIST",
     default: DELAYS_DEFAULT,
     help: "Delays between attempts, comma separated, each 100ms to 168h: 1 to 9 delays, and fewer \
@@ -147,7 +133,6 @@ pub(super) static DELAYS: Setting<Vec<Delay>> = Setting {
 pub(super) static RECORD_MAX_BYTES: Setting<usize> = Setting {
     flag: "record-max-bytes",
     variable: "RINGBACK_RECORD_MAX_BYTES",
-    section: ATTEMPTS_SECTION,
     value_name: "BYTES",
     default: "1MiB",
     help: "Maximum record size, 1KiB to 64MiB. Larger records become dead letters",
@@ -159,7 +144,6 @@ pub(super) static RECORD_MAX_BYTES: Setting<usize> = Setting {
 pub(super) static TIMEOUT: Setting<Duration> = Setting {
     flag: "timeout",
     variable: "RINGBACK_TIMEOUT",
-    section: ATTEMPTS_SECTION,
     value_name: "DURATION",
     default: "5s",
     help: "Maximum duration of one attempt, 100ms to 5s: DNS, connect, TLS, request and response \
@@ -172,7 +156,6 @@ pub(super) static TIMEOUT: Setting<Duration> = Setting {
 pub(super) static IN_FLIGHT_MAX: Setting<usize> = Setting {
     flag: "in-flight-max",
     variable: "RINGBACK_IN_FLIGHT_MAX",
-    section: ATTEMPTS_SECTION,
     value_name: "COUNT",
     default: "1024",
     help: "Maximum number of attempts in flight in this process, 1 to 65536. A record counts once \
@@ -185,7 +168,6 @@ pub(super) static IN_FLIGHT_MAX: Setting<usize> = Setting {
 pub(super) static TENANTS: Setting<PathBuf> = Setting {
     flag: "tenants",
     variable: "RINGBACK_TENANTS",
-    section: CALLBACKS_SECTION,
     value_name: "FILE",
     default: "tenants.json",
     help: "File of tenants: one JSON object. It is read again when it changes",
@@ -197,7 +179,6 @@ pub(super) static TENANTS: Setting<PathBuf> = Setting {
 pub(super) static ALLOW_NETWORKS: Setting<Vec<IpNet>> = Setting {
     flag: "allow-networks",
     variable: "RINGBACK_ALLOW_NETWORKS",
-    section: CALLBACKS_SECTION,
     value_name: "CIDR,..",
     default: "none",
     help: "Networks that callbacks may reach although they are not public, comma separated, for \
@@ -210,7 +191,6 @@ pub(super) static ALLOW_NETWORKS: Setting<Vec<IpNet>> = Setting {
 pub(super) static PROXY: Setting<ProxyUrl> = Setting {
     flag: "proxy",
     variable: "RINGBACK_PROXY",
-    section: CALLBACKS_SECTION,
     value_name: "URL",
     default: "none",
     help: "Egress proxy for all callbacks: an http or https URL. The proxy resolves names, so it \
@@ -224,7 +204,6 @@ pub(super) static PROXY: Setting<ProxyUrl> = Setting {
 pub(super) static CA_FILE: Setting<CaFile> = Setting {
     flag: "ca-file",
     variable: "RINGBACK_CA_FILE",
-    section: CALLBACKS_SECTION,
     value_name: "FILE",
     default: "none",
     help: "File of further trusted certificates, PEM",
@@ -236,7 +215,6 @@ pub(super) static CA_FILE: Setting<CaFile> = Setting {
 pub(super) static LISTEN: Setting<SocketAddr> = Setting {
     flag: "listen",
     variable: "RINGBACK_LISTEN",
-    section: PROCESS_SECTION,
     value_name: "ADDRESS:PORT",
     default: "0.0.0.0:9464",
     help: "Address and port of /metrics, /healthz, /readyz, /statusz and /",
@@ -248,7 +226,6 @@ pub(super) static LISTEN: Setting<SocketAddr> = Setting {
 pub(super) static DRAIN_TIMEOUT: Setting<Duration> = Setting {
     flag: "drain-timeout",
     variable: "RINGBACK_DRAIN_TIMEOUT",
-    section: PROCESS_SECTION,
     value_name: "DURATION",
     default: "10s",
     help: "Maximum duration of the drain after SIGTERM or SIGINT, 100ms to 5m",
@@ -260,7 +237,6 @@ pub(super) static DRAIN_TIMEOUT: Setting<Duration> = Setting {
 pub(super) static LOG: Setting<LogLevel> = Setting {
     flag: "log",
     variable: "RINGBACK_LOG",
-    section: PROCESS_SECTION,
     value_name: "LEVEL",
     default: "info",
     help: "Minimum log level: error, warn, info, debug or trace",
@@ -272,7 +248,6 @@ pub(super) static LOG: Setting<LogLevel> = Setting {
 pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
     flag: "log-format",
     variable: "RINGBACK_LOG_FORMAT",
-    section: PROCESS_SECTION,
     value_name: "FORMAT",
     default: "text on a terminal, else json",
     help: "Log format: text or json",
@@ -281,55 +256,42 @@ pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
     refused: &[("xml", "text, json")],
 };
 
-const CLUSTER: [&dyn Row; 4] = [&BROKERS, &TOPIC, &KAFKA, &KAFKA_PROPERTIES];
-const SCHEDULE: [&dyn Row; 3] = [&ATTEMPTS, &DELAYS, &RECORD_MAX_BYTES];
+const CLUSTER: Section = ("Kafka", &[&BROKERS, &TOPIC, &KAFKA, &KAFKA_PROPERTIES]);
+const MEMBER: Section = ("Kafka", &[&GROUP, &INSTANCE, &COMMIT_INTERVAL]);
+const SCHEDULE: Section = ("Attempts", &[&ATTEMPTS, &DELAYS, &RECORD_MAX_BYTES]);
+const ATTEMPT: Section = ("Attempts", &[&TIMEOUT, &IN_FLIGHT_MAX]);
+const CALLBACKS: Section = ("Callbacks", &[&TENANTS, &ALLOW_NETWORKS, &PROXY, &CA_FILE]);
+const PAGES: Section = ("Process", &[&LISTEN]);
+const PROCESS: Section = ("Process", &[&DRAIN_TIMEOUT, &LOG, &LOG_FORMAT]);
 
 /// The settings of `publish`.
 pub enum ClusterGroup {}
 
 impl Group for ClusterGroup {
-    fn rows() -> Vec<&'static dyn Row> {
-        CLUSTER.to_vec()
-    }
+    const SECTIONS: &[Section] = &[CLUSTER];
 }
 
 /// The settings of `topics`.
 pub enum TopicsGroup {}
 
 impl Group for TopicsGroup {
-    fn rows() -> Vec<&'static dyn Row> {
-        [&CLUSTER[..], &SCHEDULE].concat()
-    }
+    const SECTIONS: &[Section] = &[CLUSTER, SCHEDULE];
 }
 
 /// The settings of `health`.
 pub enum ListenGroup {}
 
 impl Group for ListenGroup {
-    fn rows() -> Vec<&'static dyn Row> {
-        vec![&LISTEN]
-    }
+    const SECTIONS: &[Section] = &[PAGES];
 }
 
 /// The settings of `run` and `check-config`: all of them.
 pub enum RunGroup {}
 
 impl Group for RunGroup {
-    fn rows() -> Vec<&'static dyn Row> {
-        let member: [&dyn Row; 3] = [&GROUP, &INSTANCE, &COMMIT_INTERVAL];
-        let attempt: [&dyn Row; 2] = [&TIMEOUT, &IN_FLIGHT_MAX];
-        let callbacks: [&dyn Row; 4] = [&TENANTS, &ALLOW_NETWORKS, &PROXY, &CA_FILE];
-        let process: [&dyn Row; 4] = [&LISTEN, &DRAIN_TIMEOUT, &LOG, &LOG_FORMAT];
-        [
-            &CLUSTER[..],
-            &member,
-            &SCHEDULE,
-            &attempt,
-            &callbacks,
-            &process,
-        ]
-        .concat()
-    }
+    const SECTIONS: &[Section] = &[
+        CLUSTER, MEMBER, SCHEDULE, ATTEMPT, CALLBACKS, PAGES, PROCESS,
+    ];
 }
 
 const fn ms(count: u64) -> Duration {

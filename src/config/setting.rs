@@ -16,8 +16,6 @@ pub struct Setting<T: 'static> {
     pub flag: &'static str,
     /// `RINGBACK_` and the flag in capitals.
     pub variable: &'static str,
-    /// The heading in the help.
-    pub section: &'static str,
     /// The placeholder of the value in the help.
     pub value_name: &'static str,
     /// The default as it could be typed. A description, where code finds it.
@@ -43,7 +41,6 @@ pub enum Read<T> {
 /// A setting of any type.
 pub trait Row: Sync {
     fn flag(&self) -> &'static str;
-    fn variable(&self) -> &'static str;
     fn refused(&self) -> &'static [(&'static str, &'static str)];
     /// Returns the flag for clap, which refuses no value of it.
     fn arg(&self) -> Arg;
@@ -52,10 +49,6 @@ pub trait Row: Sync {
 impl<T> Row for Setting<T> {
     fn flag(&self) -> &'static str {
         self.flag
-    }
-
-    fn variable(&self) -> &'static str {
-        self.variable
     }
 
     fn refused(&self) -> &'static [(&'static str, &'static str)] {
@@ -72,7 +65,6 @@ impl<T> Row for Setting<T> {
             .env(self.variable)
             .hide_env_values(true)
             .value_name(self.value_name)
-            .help_heading(self.section)
             .help(format!("{} [default: {}]", self.help, self.default))
             .value_parser(value_parser!(OsString))
             .allow_negative_numbers(self.value_name == "COUNT")
@@ -80,9 +72,19 @@ impl<T> Row for Setting<T> {
     }
 }
 
+/// A heading of the help, with the settings under it.
+pub type Section = (&'static str, &'static [&'static dyn Row]);
+
 /// The settings of one command.
 pub trait Group {
-    fn rows() -> Vec<&'static dyn Row>;
+    const SECTIONS: &[Section];
+
+    /// Returns all settings of the group.
+    fn rows() -> impl Iterator<Item = &'static dyn Row> {
+        Self::SECTIONS
+            .iter()
+            .flat_map(|(_, rows)| rows.iter().copied())
+    }
 }
 
 /// The settings of a command as they were typed.
@@ -101,7 +103,11 @@ impl<G> Deref for SettingArgs<G> {
 
 impl<G: Group> Args for SettingArgs<G> {
     fn augment_args(command: Command) -> Command {
-        command.args(G::rows().iter().map(|row| row.arg()))
+        G::SECTIONS
+            .iter()
+            .fold(command, |command, (heading, rows)| {
+                command.args(rows.iter().map(|row| row.arg().help_heading(*heading)))
+            })
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -111,8 +117,8 @@ impl<G: Group> Args for SettingArgs<G> {
 
 impl<G: Group> FromArgMatches for SettingArgs<G> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let flags = G::rows().into_iter().map(Row::flag);
-        let typed = flags.filter_map(|flag| {
+        let typed = G::rows().filter_map(|row| {
+            let flag = row.flag();
             let texts = matches.get_many::<OsString>(flag)?;
             Some((flag, texts.cloned().collect()))
         });
@@ -161,6 +167,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Returns a reader of these texts.
     pub fn new(typed: &'a Typed) -> Self {
         Self {
             typed,

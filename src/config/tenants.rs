@@ -1,6 +1,6 @@
-//! The tenants file: one JSON object from tenantId to its settings, read
-//! strictly and as a whole. Every mistake names its tenant and key. Never shows
-//! a secret, a header's value or a URL's query. Decides nothing about records.
+//! The tenants file: one JSON object from tenantId to its settings. It is read
+//! strictly and as a whole. Each mistake names its tenant and key. Never shows a
+//! secret, a header's value or a URL's query. Runs on the main thread.
 
 use super::environment::read_file;
 use super::mistake::Mistake;
@@ -16,22 +16,21 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
-/// The largest file that is read: 100,000 tenants of some 600 bytes.
+/// The maximum size of the file: 100,000 tenants of some 600 bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// The longest URL, in bytes.
+/// The maximum length of a URL.
 const URL_BYTES_MAX: usize = 8_192;
-/// The most secrets of one tenant: each signs every request.
+/// The maximum number of secrets of a tenant. Each secret signs every request.
 const SECRETS_MAX: usize = 8;
-/// The most headers of one tenant, and the longest value, in bytes.
+/// The maximum number of headers of a tenant, and the maximum length of a value.
 const HEADERS_MAX: usize = 32;
 const HEADER_BYTES_MAX: usize = 4_096;
-/// The largest `maxInFlight`, as for the whole process.
+/// The maximum of `maxInFlight`, as of `--in-flight-max`.
 const MAX_IN_FLIGHT: u32 = 65_536;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Names that ringback or HTTP itself sets; so are all with a prefix of
-/// [`OWN_PREFIXES`].
+/// Headers that ringback or HTTP sets itself. [`OWN_PREFIXES`] has more.
 const OWN_HEADERS: [&str; 17] = [
     "connection",
     "content-encoding",
@@ -55,27 +54,28 @@ const OWN_PREFIXES: [&str; 2] = [headers::WEBHOOK_PREFIX, headers::PREFIX];
 
 /// Reads and checks the file.
 ///
-/// Errors: every mistake in it.
+/// # Errors
+/// Every mistake in the file.
 pub fn load(path: &Path) -> Result<Tenants, Vec<Mistake>> {
     let bytes = read(path).map_err(|mistake| vec![mistake])?;
     parse(path, &bytes)
 }
 
-/// The file's bytes.
+/// Reads the bytes of the file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Mistake> {
     read_file(path, FILE_BYTES_MAX).map_err(|text| Mistake::new("--tenants", text))
 }
 
-/// Checks the file's bytes.
+/// Checks the bytes of the file.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Tenants, Vec<Mistake>> {
     let entries: Pairs = serde_json::from_slice(bytes).map_err(|why| {
         let text = match why.classify() {
             _ if bytes.trim_ascii().is_empty() => "the file is empty".to_owned(),
             _ if bytes.starts_with(BYTE_ORDER_MARK) => {
-                "begins with a byte order mark: save it as UTF-8 without one".to_owned()
+                "starts with a byte order mark: save it as UTF-8 without one".to_owned()
             }
             serde_json::error::Category::Data => "not a JSON object of tenants".to_owned(),
-            // The error's own text may quote the file, its place does not.
+            // The text of the error may quote the file. Line and column do not.
             _ => format!("not JSON at line {}, column {}", why.line(), why.column()),
         };
         vec![Mistake::new(format!("--tenants {}", path.display()), text)]
@@ -89,7 +89,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Tenants, Vec<Mistake>> 
             mistakes: &mut mistakes,
         };
         if !seen.insert(id.as_str()) {
-            reading.wrong(None, "the tenantId is there twice");
+            reading.wrong(None, "the tenantId is repeated");
         }
         tenants.extend(reading.tenant(entry));
     }
@@ -100,7 +100,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Tenants, Vec<Mistake>> 
     }
 }
 
-/// A JSON object as it is written, repeated keys included.
+/// A JSON object with all its keys, including repeated ones.
 struct Pairs(Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for Pairs {
@@ -123,7 +123,7 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// One tenant's entry while it is read.
+/// Reads the entry of one tenant.
 struct Reading<'a> {
     tenant: &'a str,
     mistakes: &'a mut Vec<Mistake>,
@@ -151,7 +151,7 @@ impl Reading<'_> {
         let mut seen = HashSet::new();
         for (key, value) in &pairs.0 {
             if !seen.insert(key.as_str()) {
-                self.wrong(Some(&shown(key)), "the key is there twice");
+                self.wrong(Some(&shown(key)), "the key is repeated");
             }
             match key.as_str() {
                 "url" => url = self.url(value),
@@ -161,12 +161,12 @@ impl Reading<'_> {
                 "enabled" => enabled = self.enabled(value),
                 _ => self.wrong(
                     Some(&shown(key)),
-                    "unknown key: known are url, secrets, headers, maxInFlight and enabled",
+                    "unknown key: allowed are url, secrets, headers, maxInFlight and enabled",
                 ),
             }
         }
         if !seen.contains("url") {
-            self.wrong(Some("url"), "missing: every tenant has one");
+            self.wrong(Some("url"), "missing: every tenant needs one");
         }
         Some(Tenant {
             id: id.ok()?,
@@ -184,7 +184,7 @@ impl Reading<'_> {
             self.wrong(key, "not a string");
             return None;
         };
-        // They would be left out, and the URL be another one.
+        // The parser would drop them silently, and change the URL.
         if text.chars().any(char::is_control) {
             self.wrong(key, "has a line break or another control character");
             return None;
@@ -211,13 +211,10 @@ impl Reading<'_> {
             self.wrong(key, "has no host");
         }
         if url.port() == Some(0) {
-            self.wrong(key, "port 0 is none");
+            self.wrong(key, "port 0 is not allowed");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            self.wrong(
-                key,
-                "has credentials, which are not allowed there: use headers",
-            );
+            self.wrong(key, "has credentials, which are not allowed: use headers");
         }
         (self.mistakes.len() == before).then(|| Secret(url.into()))
     }
@@ -258,7 +255,7 @@ impl Reading<'_> {
                 self.wrong(Some(&key), why);
             }
             if headers.iter().any(|(other, _)| *other == lower) {
-                self.wrong(Some(&key), "the header is there twice");
+                self.wrong(Some(&key), "the header is repeated");
             }
             let value = json::<String>(value);
             if let Some(why) = value_mistake(value.as_deref()) {
@@ -289,18 +286,20 @@ impl Reading<'_> {
     }
 }
 
-/// The value, where it has this type. The error is dropped on purpose: its text
-/// quotes the value, which may be a secret.
+/// Returns the value, if it has this type. The error is dropped on purpose: its
+/// text quotes the value, which may be a secret.
 fn json<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// A key or a name for a message: short, and without control characters.
+/// Returns a key or a name for a message: short, without control characters.
 fn shown(text: &str) -> String {
     let short: String = text.chars().take(64).collect();
     short.escape_debug().to_string()
 }
 
+/// Returns whether a text is a secret: `whsec_` and base64.
+///
 /// Source: Standard Webhooks, symmetric secrets.
 fn is_secret(text: &str) -> bool {
     let encoded = text.strip_prefix("whsec_");

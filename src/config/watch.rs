@@ -1,6 +1,7 @@
-//! The tenants file over time: the last good content stays in force until a
-//! better one is found. The caller decides when to look; nothing here waits or
-//! reads a clock. Looking is a stat, and a read when the stat tells of a change.
+//! Reloads of the tenants file. The last valid content stays in force until a
+//! valid change is found. A check is one stat, and a read if the stat has changed.
+//! The caller decides when to check. Never waits, and never reads a clock. Runs on
+//! the runner's thread.
 
 use super::mistake::Mistake;
 use super::tenants;
@@ -10,24 +11,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How many looks after a change read the content again although the stat is
-/// the same: a second write within one tick of the file system's clock that
-/// keeps the length leaves no other trace.
-const SETTLING_LOOKS: u8 = 3;
+/// After a change, this many checks read the content although the stat is the
+/// same. A second write within one tick of the file system's clock may change
+/// neither the times nor the length.
+const SETTLING_CHECKS: u8 = 3;
 
-/// What a look found that was not there before.
+/// The result of a check that found a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReloadResult {
     /// The new content is in force.
     Ok(Arc<Tenants>),
-    /// The new content is refused whole; what was in force stays.
+    /// The new content is refused as a whole. The old content stays in force.
     Refused(Vec<Mistake>),
 }
 
-/// The tenants file and what is in force of it.
+/// The tenants file, and the tenants in force.
 #[derive(Debug)]
 pub struct TenantsWatch {
-    /// None where the tenants come from no file.
+    /// None if the tenants are not from a file.
     path: Option<PathBuf>,
     in_force: Arc<Tenants>,
     stamp: Option<Stamp>,
@@ -35,8 +36,8 @@ pub struct TenantsWatch {
     settling: u8,
 }
 
-/// What `stat` says of the file at the end of all symbolic links, so that the
-/// swap of a link (a Kubernetes ConfigMap's way) is a change too.
+/// The `stat` of the file after following symbolic links. So a swapped link, as
+/// of a Kubernetes ConfigMap, is a change too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stamp {
     device: u64,
@@ -62,9 +63,10 @@ impl Stamp {
 impl TenantsWatch {
     /// Loads the file for the first time.
     ///
-    /// Errors: every mistake in it; a missing or empty file is one.
+    /// # Errors
+    /// Every mistake in the file. A missing or empty file is one.
     pub fn start(path: &Path) -> Result<Self, Vec<Mistake>> {
-        // The stamp first: a change between the two is then seen by the next look.
+        // The stamp comes first: the next check then sees a change after it.
         let stamp = Stamp::of(path);
         let bytes = tenants::read(path).map_err(|mistake| vec![mistake])?;
         Ok(Self {
@@ -72,11 +74,11 @@ impl TenantsWatch {
             in_force: Arc::new(tenants::parse(path, &bytes)?),
             stamp,
             content: Ok(hash(&bytes)),
-            settling: SETTLING_LOOKS,
+            settling: SETTLING_CHECKS,
         })
     }
 
-    /// Tenants that stay as they are: the demo's.
+    /// Returns tenants that never change, for the demo.
     #[must_use]
     pub fn fixed(tenants: Tenants) -> Self {
         Self {
@@ -88,20 +90,20 @@ impl TenantsWatch {
         }
     }
 
-    /// The tenants in force.
+    /// Returns the tenants in force.
     #[must_use]
     pub fn in_force(&self) -> &Arc<Tenants> {
         &self.in_force
     }
 
-    /// Looks at the file; `None` where nothing is new. To be called each
-    /// second, so that a change is in force within two.
+    /// Checks the file for a change. With a call per second, a change is in force
+    /// within two seconds.
     pub fn check(&mut self) -> Option<ReloadResult> {
         let path = self.path.clone()?;
         let stamp = Stamp::of(&path);
         if stamp != self.stamp {
             self.stamp = stamp;
-            self.settling = SETTLING_LOOKS;
+            self.settling = SETTLING_CHECKS;
         } else if self.settling == 0 {
             return None;
         } else {
@@ -115,7 +117,7 @@ impl TenantsWatch {
         self.content = content;
         let read = bytes.map_err(|mistake| vec![mistake]);
         let new = read.and_then(|bytes| tenants::parse(&path, &bytes));
-        Some(match new.and_then(|new| self.not_too_few(&path, new)) {
+        Some(match new.and_then(|new| self.check_removals(&path, new)) {
             Ok(new) => {
                 self.in_force = Arc::new(new);
                 ReloadResult::Ok(Arc::clone(&self.in_force))
@@ -124,9 +126,9 @@ impl TenantsWatch {
         })
     }
 
-    /// A file that loses more than half of the tenants at once is more likely
-    /// cut short than meant; a restart accepts it.
-    fn not_too_few(&self, path: &Path, new: Tenants) -> Result<Tenants, Vec<Mistake>> {
+    /// Refuses a file that lost more than half of the tenants: it is probably cut
+    /// short. A restart accepts it.
+    fn check_removals(&self, path: &Path, new: Tenants) -> Result<Tenants, Vec<Mistake>> {
         let old = self.in_force.len();
         let removed = self
             .in_force
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_change_is_in_force_and_a_bad_one_leaves_the_last_good() {
+    fn a_valid_change_is_in_force_and_a_wrong_one_leaves_the_last_valid_one() {
         let folder = folder("watch");
         let path = folder.join("tenants.json");
         fs::write(&path, entries(0..4)).unwrap();
@@ -186,7 +188,7 @@ mod tests {
                 None => panic!("the change was not seen"),
             }
             assert_eq!(watch.in_force().len(), count);
-            assert_eq!(watch.check(), None, "each change is told once");
+            assert_eq!(watch.check(), None, "each change is reported once");
         }
         check(&mut watch, &path, &entries(1..5), true, 4);
         check(&mut watch, &path, "{", false, 4);
@@ -213,9 +215,9 @@ mod tests {
             fs::write(folder.join(version).join("tenants.json"), entries(ids)).unwrap();
         }
         let link = |version: &str| {
-            let fresh = folder.join("fresh");
-            std::os::unix::fs::symlink(version, &fresh).unwrap();
-            fs::rename(&fresh, folder.join("..data")).unwrap();
+            let new = folder.join("new");
+            std::os::unix::fs::symlink(version, &new).unwrap();
+            fs::rename(&new, folder.join("..data")).unwrap();
         };
         link("v1");
         let path = folder.join("tenants.json");
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_empty_file_ends_the_start() {
+    fn a_missing_or_empty_file_stops_the_start() {
         let folder = folder("start");
         let path = folder.join("tenants.json");
         assert!(TenantsWatch::start(&path).is_err());

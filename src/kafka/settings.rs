@@ -80,20 +80,6 @@ impl fmt::Debug for KafkaSettings {
     }
 }
 
-/// A refused property of the user. Its value is left out: it may be a secret.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PropertyRefused {
-    pub key: String,
-    /// The reason, and what to do instead.
-    pub why: String,
-}
-
-impl fmt::Display for PropertyRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "kafka property '{}' is refused: {}", self.key, self.why)
-    }
-}
-
 /// Returns the reason why the user may not set this property, if there is one.
 #[must_use]
 pub fn refused_property(key: &str) -> Option<&'static str> {
@@ -212,40 +198,6 @@ impl KafkaSettings {
             .collect()
     }
 
-    /// Returns every refused property of the user, with its reason. Connects to
-    /// nothing.
-    #[must_use]
-    pub fn refused(&self) -> Vec<PropertyRefused> {
-        let mut refused = Vec::new();
-        for (key, value) in &self.properties {
-            let why = match refused_property(key) {
-                Some(why) => Some(why.to_owned()),
-                None => unusable(key, value),
-            };
-            refused.extend(why.map(|why| PropertyRefused {
-                key: key.clone(),
-                why,
-            }));
-        }
-        let session = self.millis("session.timeout.ms", SESSION_TIMEOUT_MS);
-        let socket = self.millis("socket.timeout.ms", SOCKET_TIMEOUT_MS);
-        if socket <= session {
-            refused.push(PropertyRefused {
-                key: "socket.timeout.ms".to_owned(),
-                why: format!(
-                    "{socket} is not above session.timeout.ms ({session}): an older offset commit \
-                     could overwrite a newer one"
-                ),
-            });
-        }
-        refused
-    }
-
-    fn millis(&self, key: &str, default: u64) -> u64 {
-        let set = self.properties.iter().rev().find(|(k, _)| k == key);
-        set.and_then(|(_, v)| v.parse().ok()).unwrap_or(default)
-    }
-
     /// Returns `group.instance.id` for a subscription. It includes a hash of the
     /// topics. Without it, a sole static member that rejoins with one more topic
     /// keeps its old assignment and never gets the new topic.
@@ -267,8 +219,8 @@ impl KafkaSettings {
     #[must_use]
     pub fn consumer_config(&self, subscribed: &[String]) -> ClientConfig {
         let mut config = self.base(CONSUMER);
-        let session = self.millis("session.timeout.ms", SESSION_TIMEOUT_MS);
-        let socket = self.millis("socket.timeout.ms", SOCKET_TIMEOUT_MS);
+        let session = millis(&self.properties, "session.timeout.ms", SESSION_TIMEOUT_MS);
+        let socket = millis(&self.properties, "socket.timeout.ms", SOCKET_TIMEOUT_MS);
         config
             .set("session.timeout.ms", session.to_string())
             .set("socket.timeout.ms", socket.to_string())
@@ -346,6 +298,34 @@ impl KafkaSettings {
     }
 }
 
+/// Returns every property that the user may not set so, with the reason. Connects
+/// to nothing. The values are left out: they may be secrets.
+#[must_use]
+pub fn refused(properties: &[(String, String)]) -> Vec<(String, String)> {
+    let mut refused: Vec<(String, String)> = properties
+        .iter()
+        .filter_map(|(key, value)| {
+            let why = refused_property(key).map(str::to_owned);
+            Some((key.clone(), why.or_else(|| unusable(key, value))?))
+        })
+        .collect();
+    let session = millis(properties, "session.timeout.ms", SESSION_TIMEOUT_MS);
+    let socket = millis(properties, "socket.timeout.ms", SOCKET_TIMEOUT_MS);
+    if socket <= session {
+        let why = format!(
+            "{socket} is not above session.timeout.ms ({session}): an older offset commit could \
+             overwrite a newer one"
+        );
+        refused.push(("socket.timeout.ms".to_owned(), why));
+    }
+    refused
+}
+
+fn millis(properties: &[(String, String)], key: &str, default: u64) -> u64 {
+    let set = properties.iter().rev().find(|(k, _)| k == key);
+    set.and_then(|(_, v)| v.parse().ok()).unwrap_or(default)
+}
+
 /// Returns the reason why librdkafka refuses this property.
 fn unusable(key: &str, value: &str) -> Option<String> {
     let mut probe = ClientConfig::new();
@@ -396,8 +376,8 @@ mod tests {
     #[test]
     fn fixed_properties_are_refused_with_their_reason() {
         for (key, why) in REFUSED {
-            let refused = settings(&[(key, "1")]).refused();
-            assert!(refused.iter().any(|r| r.key == *key && r.why == *why));
+            let refused = refused(&settings(&[(key, "1")]).properties);
+            assert!(refused.contains(&((*key).to_owned(), (*why).to_owned())));
         }
     }
 
@@ -413,8 +393,8 @@ mod tests {
     fn mistakes_are_named_without_their_values() {
         #[track_caller]
         fn check(properties: &[(&str, &str)], keys: &[&str]) {
-            let refused = settings(properties).refused();
-            let found: Vec<&str> = refused.iter().map(|r| r.key.as_str()).collect();
+            let refused = refused(&settings(properties).properties);
+            let found: Vec<&str> = refused.iter().map(|(key, _)| key.as_str()).collect();
             assert_eq!(found, keys);
             assert!(!format!("{refused:?}").contains("s3cret"));
             assert!(!format!("{:?}", settings(properties)).contains("s3cret"));

@@ -28,7 +28,7 @@ fn the_interfaces_example_is_read() {
 }
 
 #[test]
-fn a_file_that_is_no_object_is_refused_by_its_place_and_never_quoted() {
+fn a_file_that_is_no_object_is_refused_with_line_and_column_and_never_quoted() {
     for (json, part) in [
         ("", "empty"),
         (" \n ", "empty"),
@@ -61,7 +61,7 @@ fn every_kind_of_mistake_names_its_tenant_and_key() {
             let named = format!("tenant \"t\"{part}");
             assert!(
                 mistake.starts_with(&named),
-                "{mistake} does not begin {named}"
+                "{mistake} does not start with {named}"
             );
             assert!(!mistake.contains("hunter2"), "{mistake}");
         }
@@ -105,7 +105,7 @@ fn every_kind_of_mistake_names_its_tenant_and_key() {
     check(r#"{"url":null}"#, &[", url: not a string"]);
     check(
         r#"{"url":"http://h","url":"http://i"}"#,
-        &[", url: the key is there twice"],
+        &[", url: the key is repeated"],
     );
     check(&with(r#""secret":"hunter2""#), &[", secret: unknown key"]);
     check(&with(r#""URL":"hunter2""#), &[", URL: unknown key"]);
@@ -153,7 +153,7 @@ fn every_kind_of_mistake_names_its_tenant_and_key() {
     );
     check(
         &with(r#""headers":{"A":"1","a":"2"}"#),
-        &[", headers.a: the header is there twice"],
+        &[", headers.a: the header is repeated"],
     );
     check(
         &with(r#""maxInFlight":0"#),
@@ -189,7 +189,7 @@ fn all_mistakes_of_all_tenants_are_reported_at_once() {
         "tenant \"b\", url: ",
         "tenant \"b\", maxInFlight: ",
         "tenant \"b\", more: ",
-        "tenant \"a\": the tenantId is there twice",
+        "tenant \"a\": the tenantId is repeated",
         "tenant \"\": a tenant id has",
         "tenant \"xxx",
         "tenant \"t\\n\": a tenant id",
@@ -204,7 +204,7 @@ fn all_mistakes_of_all_tenants_are_reported_at_once() {
 }
 
 #[test]
-fn a_host_in_any_script_is_read_as_dns_has_it() {
+fn a_host_in_any_script_is_read_as_its_dns_name() {
     let json = r#"{"a":{"url":"https://\u4f8b\u5b50.example/\u8def"}}"#;
     let tenants = read_text(json).expect("valid");
     let id = TenantId::new("a").expect("valid");
@@ -213,8 +213,8 @@ fn a_host_in_any_script_is_read_as_dns_has_it() {
 }
 
 #[test]
-fn a_tenant_that_is_written_in_two_ways_is_there_twice() {
+fn a_tenant_id_that_is_written_in_two_ways_is_repeated() {
     let json = r#"{"a":{"url":"http://h"},"\u0061":{"url":"http://h"}}"#;
     let mistakes = read_text(json).expect_err("repeated");
-    assert_eq!(mistakes, ["tenant \"a\": the tenantId is there twice"]);
+    assert_eq!(mistakes, ["tenant \"a\": the tenantId is repeated"]);
 }

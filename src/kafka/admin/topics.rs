@@ -90,9 +90,9 @@ pub fn plan(
 /// another process has created by now counts as created.
 ///
 /// Returns when each new partition has a leader that serves it, or after
-/// [`LEADER_REQUESTS_MAX`]. An idempotent producer must not send before that:
-/// librdkafka was seen to report records as delivered that are in no log (2 of
-/// 31,500, both within 40 ms of the first).
+/// [`LEADER_REQUESTS_MAX`]. An idempotent producer must not send before that. In
+/// a measurement librdkafka reported 2 of 31,500 records as delivered that are in
+/// no log, both within 40 ms of the first.
 ///
 /// # Errors
 /// The first topic that cannot be created, with the brokers' reason.
