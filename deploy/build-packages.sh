@@ -45,18 +45,18 @@ as_root() {
 install_packages() {
     echo "installing with apt-get: $*" >&2
     if ! command -v apt-get >/dev/null; then
-        echo "there is no apt-get here: install what these Debian packages hold: $*" >&2
+        echo "apt-get is missing: install the contents of these Debian packages: $*" >&2
         return 1
     fi
     if [ "$EUID" != 0 ] && ! command -v sudo >/dev/null; then
-        echo "neither root nor sudo: have somebody run: apt-get install $*" >&2
+        echo "neither root nor sudo: as root, run: apt-get install $*" >&2
         return 1
     fi
     # Old package lists may be good enough, so go on after a failed update.
-    as_root apt-get update -qq || echo "apt-get update failed, going on" >&2
+    as_root apt-get update -qq || echo "apt-get update failed; continuing" >&2
     if ! as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "$@"; then
-        echo "apt-get could not install them: run: apt-get install $*" >&2
+        echo "apt-get could not install them. Try: apt-get install $*" >&2
         return 1
     fi
 }
@@ -64,7 +64,7 @@ install_packages() {
 fetch_packages() {
     # A new machine has no package lists; those of an old machine may be too old.
     apt-get download -qq -o APT::Sandbox::User=root "$@" 2>/dev/null || {
-        as_root apt-get update -qq || echo "apt-get update failed, going on" >&2
+        as_root apt-get update -qq || echo "apt-get update failed; continuing" >&2
         apt-get download -qq -o APT::Sandbox::User=root "$@"
     }
 }
@@ -73,7 +73,7 @@ unpack_packages() {
     local directory=$1 new
     shift
     if ! command -v apt-get >/dev/null; then
-        echo "there is no apt-get here: put what these Debian packages hold into $directory: $*" >&2
+        echo "apt-get is missing: unpack these Debian packages into $directory: $*" >&2
         return 1
     fi
     new=$(mktemp -d "$directory.XXXXXX")
@@ -81,7 +81,7 @@ unpack_packages() {
         dpkg-deb -x "$package" . || exit 1
     done && rm -- *.deb); then
         rm -rf "$new"
-        echo "these Debian packages could not be fetched: $*" >&2
+        echo "cannot fetch these Debian packages: $*" >&2
         return 1
     fi
     chmod 755 "$new"
