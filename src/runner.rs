@@ -16,19 +16,21 @@ use crate::clock;
 use crate::config::watch::ReloadResult;
 use crate::engine::Engine;
 use crate::engine::event::{Action, Event};
+use crate::engine::supervisor::{FencedClient, Supervisor, SupervisorAction};
 use crate::exit::Exit;
-use crate::kafka::{self, Job, KafkaEvent, KafkaRequest, Session, Sessions};
+use crate::kafka::{self, Job, Session, Sessions, WatchdogEvent};
 use crate::model::attempt::{AttemptResult, Outcome};
-use crate::model::message::{AttemptRequest, Isolation, SessionId};
+use crate::model::message::{
+    AttemptRequest, Isolation, KafkaEvent, KafkaRequest, SessionId, SessionStart,
+};
 use crate::model::position::Position;
 use crate::model::time::UnixMillis;
 use crate::service::Service;
 use crate::shutdown::ShutdownPhase;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 /// The most events of each kind that one turn takes.
@@ -36,15 +38,6 @@ const TURN_MAX: usize = 1_024;
 /// How often gauges are set, and the tenants file and the system's files about
 /// names are looked at.
 const TICK: Duration = Duration::from_millis(500);
-/// The least time between two lives of the Kafka side.
-const LIFE_MIN: Duration = Duration::from_millis(1_000);
-/// This many producers fenced within [`FENCED_WINDOW`] show a namesake.
-const FENCED_MAX: usize = 5;
-const FENCED_WINDOW: Duration = Duration::from_secs(60);
-/// Lives that were dropped and whose threads have not ended yet: each may keep
-/// two clients with some 15 threads. No further life begins before one ends,
-/// which the watchdog sees to.
-const LIVES_LEFT_MAX: usize = 3;
 /// "waiting for Kafka" is logged at most this often.
 const WAITING_LOG_EVERY: Duration = Duration::from_secs(30);
 /// Leaving the group takes some 0.1 s; it gets what the drain has left of its
@@ -88,17 +81,20 @@ pub fn spawn(job: Job) {
         .expect("the system gives the service its few threads");
 }
 
-/// Starts the watchdog; what it finds hung is told by the receiver.
-fn begin_watch(service: &Service, across: &Arc<Sessions>) -> oneshot::Receiver<()> {
-    let (told, hung) = oneshot::channel();
-    let tell = move || {
-        // Nobody listens once the service has ended.
-        let _ = told.send(());
+/// Starts the watchdog and returns the receiver of its events.
+fn start_watchdog(
+    service: &Service,
+    sessions: &Arc<Sessions>,
+) -> mpsc::UnboundedReceiver<WatchdogEvent> {
+    let (sender, events) = mpsc::unbounded_channel();
+    let report = move |event| {
+        // After the service has ended, the receiver is gone.
+        let _ = sender.send(event);
     };
     let settings = Arc::clone(&service.kafka);
-    let jobs = kafka::watch(settings, across, Exit::HungClient.code(), tell);
+    let jobs = kafka::watch(settings, sessions, Exit::HungClient.code(), report);
     jobs.into_iter().for_each(spawn);
-    hung
+    events
 }
 
 /// What comes back from an attempt's task.
@@ -116,17 +112,12 @@ struct Runner {
     phase: watch::Receiver<ShutdownPhase>,
     attempted: mpsc::UnboundedReceiver<Attempted>,
     attempted_in: mpsc::UnboundedSender<Attempted>,
-    reports: mpsc::UnboundedReceiver<(u64, KafkaEvent)>,
-    reports_in: mpsc::UnboundedSender<(u64, KafkaEvent)>,
-    hung: oneshot::Receiver<()>,
-    across: Arc<Sessions>,
-    life: Option<Session>,
-    /// Numbers the lives; what an earlier one still says is not heard.
-    life_number: u64,
-    life_began: UnixMillis,
-    /// When the next life begins, while there is none.
-    begin_at: Option<UnixMillis>,
-    fenced_at: VecDeque<UnixMillis>,
+    kafka_events: mpsc::UnboundedReceiver<(SessionId, KafkaEvent)>,
+    kafka_events_in: mpsc::UnboundedSender<(SessionId, KafkaEvent)>,
+    watchdog: mpsc::UnboundedReceiver<WatchdogEvent>,
+    supervisor: Supervisor,
+    sessions: Arc<Sessions>,
+    session: Option<Session>,
     /// When the drain must be over, once it has begun.
     drain_by: Option<UnixMillis>,
     leave_by: Option<UnixMillis>,
@@ -138,26 +129,23 @@ struct Runner {
 impl Runner {
     fn new(service: Service, phase: watch::Receiver<ShutdownPhase>) -> Self {
         let (attempted_in, attempted) = mpsc::unbounded_channel();
-        let (reports_in, reports) = mpsc::unbounded_channel();
-        let across = Arc::new(Sessions::new(clock::elapsed));
+        let (kafka_events_in, kafka_events) = mpsc::unbounded_channel();
+        let sessions = Arc::new(Sessions::new(clock::elapsed));
         let now = service.clock.now();
         Self {
             runtime: Handle::current(),
             apart: Apart::begin(),
-            hung: begin_watch(&service, &across),
+            watchdog: start_watchdog(&service, &sessions),
+            supervisor: Supervisor::new(now, &service.kafka.instance),
             engine: Engine::new(service.engine.clone()),
             service,
             phase,
             attempted,
             attempted_in,
-            reports,
-            reports_in,
-            across,
-            life: None,
-            life_number: 0,
-            life_began: now,
-            begin_at: None,
-            fenced_at: VecDeque::new(),
+            kafka_events,
+            kafka_events_in,
+            sessions,
+            session: None,
             drain_by: None,
             leave_by: None,
             next_tick: now,
@@ -170,7 +158,6 @@ impl Runner {
         let tenants = Arc::clone(self.service.tenants.in_force());
         self.engine
             .handle(self.service.clock.now(), Event::TenantsReplaced(tenants));
-        self.begin_life();
         loop {
             self.turn();
             if let Some(end) = self.end.take() {
@@ -189,27 +176,27 @@ impl Runner {
                 Err(_) => break,
             }
         }
+        while let Ok(event) = self.watchdog.try_recv() {
+            match event {
+                WatchdogEvent::Stopped => self.supervisor.note_broker_fault(now),
+                WatchdogEvent::HungCall => self.end = Some(End::Hung),
+            }
+        }
         let mut records = 0;
         while records < TURN_MAX {
-            match self.reports.try_recv() {
-                Ok((life, report)) if life == self.life_number => {
-                    records += self.kafka(now, life, report)
-                }
-                Ok(_) => {}
+            match self.kafka_events.try_recv() {
+                Ok((session, event)) => records += self.kafka(now, session, event),
                 Err(_) => break,
             }
         }
+        // Here, all events that a dropped session had sent are handled.
+        self.supervisor.wake(now);
+        self.perform_supervisor(now);
         let worked = self.worked();
         self.engine.handle(now, Event::Wake { worked });
         self.perform_all(now);
         if now >= self.next_tick {
             self.tick(now);
-        }
-        if self.begin_at.is_some_and(|at| now >= at) {
-            self.begin_life();
-        }
-        if self.hung.try_recv().is_ok() {
-            self.end = Some(End::Hung);
         }
         if self.leave_by.is_some_and(|at| now >= at) {
             self.end = Some(End::Cut);
@@ -225,7 +212,7 @@ impl Runner {
         let now = self.service.clock.now();
         let wakes = [
             self.engine.next_wake(),
-            self.begin_at,
+            self.supervisor.next_wake(),
             self.leave_by,
             Some(self.next_tick),
         ];
@@ -234,10 +221,8 @@ impl Runner {
         tokio::select! {
             biased;
             Some(attempted) = self.attempted.recv() => self.attempted(self.service.clock.now(), attempted),
-            Some((life, report)) = self.reports.recv() => {
-                if life == self.life_number {
-                    self.kafka(self.service.clock.now(), life, report);
-                }
+            Some((session, event)) = self.kafka_events.recv() => {
+                self.kafka(self.service.clock.now(), session, event);
             }
             Ok(()) = self.phase.changed() => self.phase_changed(),
             () = tokio::time::sleep(nap) => {}
@@ -266,9 +251,15 @@ impl Runner {
         self.engine.handle(now, event);
     }
 
-    /// Logs an event of the Kafka session, shows it on the pages and passes it
-    /// to the engine. Returns the number of records in it.
-    fn kafka(&mut self, now: UnixMillis, session: u64, event: KafkaEvent) -> usize {
+    /// Passes an event of a Kafka session to the supervisor. Logs an event of the
+    /// current session, shows it on the pages and passes it to the engine.
+    /// Returns the number of its records.
+    fn kafka(&mut self, now: UnixMillis, session: SessionId, event: KafkaEvent) -> usize {
+        self.supervisor.handle(now, session, &event);
+        self.perform_supervisor(now);
+        if !self.supervisor.is_current(session) {
+            return 0;
+        }
         self.log(&event);
         let status = &self.service.status;
         let records = match &event {
@@ -280,24 +271,43 @@ impl Runner {
             // The brokers answer, again or still.
             KafkaEvent::LogBounds(_) | KafkaEvent::Subscribed => status.answered(now),
             KafkaEvent::Waiting { why } => status.waiting(why.clone()),
-            KafkaEvent::ConsumerFenced => self.end = Some(End::Fenced),
-            KafkaEvent::ProducerFenced => {
-                self.fenced_at.push_back(now);
-                self.fenced_at.retain(|at| now.since(*at) < FENCED_WINDOW);
-                if self.fenced_at.len() > FENCED_MAX {
-                    error!(
-                        "the producer is fenced again and again: another process uses this replica's name"
-                    );
-                    self.end = Some(End::Fenced);
-                }
-            }
             KafkaEvent::WrongSettings { why } => self.end = Some(End::WrongSettings(why.clone())),
             KafkaEvent::Left if self.leave_by.is_some() => self.end = Some(End::Drained),
             _ => {}
         }
-        let session = SessionId(session);
         self.engine.handle(now, Event::Kafka { session, event });
         records
+    }
+
+    fn perform_supervisor(&mut self, now: UnixMillis) {
+        while let Some(action) = self.supervisor.next_action() {
+            match action {
+                SupervisorAction::Start(start) => self.start_session(start),
+                SupervisorAction::Request(request) => {
+                    if request == KafkaRequest::Rejoin {
+                        warn!("partitions have no member: leaving the group and joining it again");
+                    }
+                    self.request(request);
+                }
+                SupervisorAction::ConsumerFault { session, why } => {
+                    let event = KafkaEvent::ConsumerFault { why };
+                    self.log(&event);
+                    self.engine.handle(now, Event::Kafka { session, event });
+                }
+                SupervisorAction::Waiting { why } => self.service.status.waiting(why),
+                SupervisorAction::NameInUse(client) => {
+                    match client {
+                        FencedClient::Consumer => {
+                            error!("another process uses this replica's name");
+                        }
+                        FencedClient::Producer => error!(
+                            "the producer is fenced again and again: another process uses this replica's name"
+                        ),
+                    }
+                    self.end = Some(End::Fenced);
+                }
+            }
+        }
     }
 
     fn log(&mut self, event: &KafkaEvent) {
@@ -306,7 +316,7 @@ impl Runner {
             KafkaEvent::MoveUnsure { why, .. } => {
                 warn!(why, "a transaction's outcome is not known")
             }
-            KafkaEvent::MoveRefused { why, .. } => {
+            KafkaEvent::MoveRefused { why, .. } | KafkaEvent::MoveNotStarted { why, .. } => {
                 info!(why, "a transaction was aborted and is decided again");
             }
             KafkaEvent::TopicRecreated { topic } => {
@@ -314,7 +324,6 @@ impl Runner {
                 error!(topic, "the topic was deleted and made again");
             }
             KafkaEvent::ConsumerFault { why } => warn!(why, "the consumer failed"),
-            KafkaEvent::ConsumerFenced => error!("another process uses this replica's name"),
             KafkaEvent::Subscribed => info!("subscribed"),
             KafkaEvent::Waiting { why } => {
                 let now = self.service.clock.now();
@@ -335,10 +344,9 @@ impl Runner {
                 Action::StartAttempt(order) => self.attempt(order),
                 Action::Kafka(request) => self.request(request),
                 Action::Readopt { .. } => {
-                    self.life = None;
-                    self.life_number += 1;
+                    self.session = None;
+                    self.supervisor.session_dropped(now);
                     self.service.status.readopting();
-                    self.begin_at = Some(self.life_began.plus(LIFE_MIN).max(now));
                 }
                 Action::Stop => self.leave(now),
             }
@@ -346,8 +354,8 @@ impl Runner {
     }
 
     fn request(&self, request: KafkaRequest) {
-        if let Some(life) = &self.life {
-            life.request(request);
+        if let Some(session) = &self.session {
+            session.request(request);
         }
     }
 
@@ -381,36 +389,23 @@ impl Runner {
         });
     }
 
-    fn begin_life(&mut self) {
-        let now = self.service.clock.now();
-        let left = self.across.unfinished();
-        if left >= LIVES_LEFT_MAX {
-            self.begin_at = Some(now.plus(LIFE_MIN));
-            let why = format!("{left} earlier Kafka clients have not ended yet");
-            self.service.status.waiting(why);
-            return;
-        }
-        self.begin_at = None;
-        self.life_number += 1;
-        self.life_began = now;
-        let (number, reports) = (self.life_number, self.reports_in.clone());
-        let report = move |report| {
-            // Nobody listens once the service has ended.
-            let _ = reports.send((number, report));
+    fn start_session(&mut self, start: SessionStart) {
+        let (number, events) = (start.session, self.kafka_events_in.clone());
+        let report = move |event| {
+            // After the service has ended, the receiver is gone.
+            let _ = events.send((number, event));
         };
-        let (life, jobs) = kafka::start(
-            Arc::clone(&self.service.kafka),
-            Arc::clone(&self.across),
-            report,
-        );
-        self.life = Some(life);
+        let (settings, sessions) = (&self.service.kafka, &self.sessions);
+        let (session, jobs) =
+            kafka::start(Arc::clone(settings), Arc::clone(sessions), start, report);
+        self.session = Some(session);
         jobs.into_iter().for_each(spawn);
     }
 
     fn leave(&mut self, now: UnixMillis) {
-        match &self.life {
-            Some(life) => {
-                life.request(KafkaRequest::Leave);
+        match &self.session {
+            Some(session) => {
+                session.request(KafkaRequest::Leave);
                 let least = now.plus(LEAVE_MIN);
                 self.leave_by = Some(self.drain_by.map_or(least, |by| by.max(least)));
             }

@@ -22,6 +22,7 @@ mod overview;
 mod partition;
 mod reservation;
 mod snapshot;
+pub mod supervisor;
 mod verdict;
 
 use crate::model::fact::{Fact, ReadoptReason};
@@ -174,7 +175,9 @@ impl Engine {
             KafkaEvent::Committed { write, took } => self.on_committed(write, took),
             KafkaEvent::CommitRefused { write, .. } => self.on_commit_refused(write),
             KafkaEvent::Moved { write, took } => self.on_moved(write, took),
-            KafkaEvent::MoveRefused { write, .. } => self.on_move_refused(write),
+            KafkaEvent::MoveRefused { write, .. } | KafkaEvent::MoveNotStarted { write, .. } => {
+                self.on_move_refused(write);
+            }
             KafkaEvent::MoveTooLarge { write, .. } => self.on_move_too_large(write),
             KafkaEvent::CommitUnsure { write, .. } | KafkaEvent::MoveUnsure { write, .. } => {
                 self.on_write_unsure(write);
@@ -186,6 +189,7 @@ impl Engine {
             KafkaEvent::ConsumerFenced
             | KafkaEvent::ProducerFenced
             | KafkaEvent::BrokerFault
+            | KafkaEvent::OpenTransaction(_)
             | KafkaEvent::Waiting { .. }
             | KafkaEvent::TopicsAccepted
             | KafkaEvent::Subscribed

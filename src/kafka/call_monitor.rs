@@ -8,7 +8,7 @@
 //! at most [`CHECK_EVERY`]: a process that was stopped finds no hung call when
 //! it continues.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,14 +45,12 @@ struct State {
 }
 
 struct Call {
-    session: u64,
     caller: Caller,
     name: &'static str,
     started: Duration,
     limit: Duration,
     charged: Duration,
     waits_for: Answerer,
-    session_dropped: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -107,30 +105,28 @@ impl CallMonitor {
     }
 
     /// Returns the timer of a thread. Call it before the thread is spawned.
-    pub fn thread(self: &Arc<Self>, session: u64, thread: &'static str) -> CallTimer {
-        self.timer(session, Caller::Thread(thread))
+    pub fn thread(self: &Arc<Self>, thread: &'static str) -> CallTimer {
+        self.timer(Caller::Thread(thread))
     }
 
     /// Returns the timer of a client that should answer. Its calls never count
     /// as hung: the thread that uses the client asks [`CallTimer::is_overdue`].
-    pub fn client(self: &Arc<Self>, session: u64) -> CallTimer {
-        self.timer(session, Caller::Client)
+    pub fn client(self: &Arc<Self>) -> CallTimer {
+        self.timer(Caller::Client)
     }
 
-    fn timer(self: &Arc<Self>, session: u64, caller: Caller) -> CallTimer {
+    fn timer(self: &Arc<Self>, caller: Caller) -> CallTimer {
         let started = (self.now)();
         let mut state = self.lock();
         state.last_timer += 1;
         let id = state.last_timer;
         let call = Call {
-            session,
             caller,
             name: "start",
             started,
             limit: SLACK,
             charged: Duration::ZERO,
             waits_for: Answerer::AnyBroker,
-            session_dropped: false,
         };
         state.calls.insert(id, call);
         CallTimer {
@@ -149,23 +145,6 @@ impl CallMonitor {
     pub fn coordinator_answered(&self) {
         let now = (self.now)();
         self.lock().coordinator_answered = Some(now);
-    }
-
-    /// Notes that a session was dropped and that its threads should end.
-    pub fn session_dropped(&self, session: u64) {
-        let mut state = self.lock();
-        let calls = state.calls.values_mut();
-        for call in calls.filter(|call| call.session == session) {
-            call.session_dropped = true;
-        }
-    }
-
-    /// Returns the number of dropped sessions with threads that still run.
-    pub fn unfinished_sessions(&self) -> usize {
-        let state = self.lock();
-        let dropped = state.calls.values().filter(|call| call.session_dropped);
-        let sessions: BTreeSet<u64> = dropped.map(|call| call.session).collect();
-        sessions.len()
     }
 
     /// Returns whether a call is slow, so that the probe should ask the brokers.
@@ -307,8 +286,8 @@ mod tests {
     #[test]
     fn a_call_that_does_not_return_is_found_once_the_brokers_answer_others() {
         let monitor = monitor();
-        let moving = monitor.thread(1, "kafka-move");
-        let polling = monitor.thread(1, "kafka-consumer");
+        let moving = monitor.thread("kafka-move");
+        let polling = monitor.thread("kafka-consumer");
         moving.start("commit_transaction", CALL);
         polling.start("poll", HOUR);
         let (hung, after) = check_for(&monitor, HOUR).expect("hung");
@@ -323,7 +302,7 @@ mod tests {
     #[test]
     fn no_call_hangs_during_an_outage_and_a_hung_call_is_found_after_it() {
         let monitor = monitor();
-        let timer = monitor.thread(1, "kafka-move");
+        let timer = monitor.thread("kafka-move");
         timer.start("commit_transaction", CALL);
         assert!(check_for(&monitor, Duration::from_secs(10)).is_none());
         assert!(check_in_outage(&monitor, 100 * HOUR).is_none());
@@ -334,7 +313,7 @@ mod tests {
     #[test]
     fn a_call_that_waits_for_the_coordinator_is_charged_only_while_the_coordinator_answers() {
         let monitor = monitor();
-        let timer = monitor.thread(1, "kafka-move");
+        let timer = monitor.thread("kafka-move");
         timer.start_with_coordinator("send_offsets_to_transaction", CALL);
         assert!(check_for(&monitor, HOUR).is_none());
         let start = NOW.get();
@@ -354,7 +333,7 @@ mod tests {
     #[test]
     fn calls_that_return_are_never_hung() {
         let monitor = monitor();
-        let timer = monitor.thread(1, "kafka-move");
+        let timer = monitor.thread("kafka-move");
         for _ in 0..100 {
             timer.start("commit_transaction", CALL);
             assert!(check_for(&monitor, CALL + SLACK).is_none());
@@ -366,7 +345,7 @@ mod tests {
     #[test]
     fn a_process_that_was_stopped_is_not_charged_for_it() {
         let monitor = monitor();
-        let timer = monitor.thread(1, "kafka-consumer");
+        let timer = monitor.thread("kafka-consumer");
         timer.start("poll", Duration::ZERO);
         assert!(check_for(&monitor, Duration::from_secs(5)).is_none());
         NOW.set(NOW.get() + HOUR);
@@ -374,24 +353,9 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_session_is_unfinished_until_its_threads_end() {
-        let monitor = monitor();
-        let timers = [1, 1, 2, 3].map(|session| monitor.thread(session, "kafka-move"));
-        assert_eq!(monitor.unfinished_sessions(), 0);
-        monitor.session_dropped(1);
-        monitor.session_dropped(2);
-        assert_eq!(monitor.unfinished_sessions(), 2);
-        let [first, second, third, _fourth] = timers;
-        drop(first);
-        assert_eq!(monitor.unfinished_sessions(), 2);
-        drop((second, third));
-        assert_eq!(monitor.unfinished_sessions(), 0);
-    }
-
-    #[test]
     fn a_client_that_does_not_answer_is_overdue_and_never_hung() {
         let monitor = monitor();
-        let client = monitor.client(1);
+        let client = monitor.client();
         client.start("answer", CALL);
         assert!(check_for(&monitor, CALL + SLACK).is_none());
         assert!(!client.is_overdue());
@@ -404,7 +368,7 @@ mod tests {
     #[test]
     fn the_probe_asks_the_brokers_only_while_a_call_is_slow() {
         let monitor = monitor();
-        let timer = monitor.thread(1, "kafka-read");
+        let timer = monitor.thread("kafka-read");
         assert!(!monitor.has_slow_call());
         NOW.set(NOW.get() + SLOW_CALL);
         assert!(monitor.has_slow_call());

@@ -24,6 +24,6 @@ pub mod settings;
 mod transaction;
 mod watchdog;
 
-pub use crate::model::message::{KafkaEvent, KafkaRequest};
 pub use session::{Job, Session, end_process, start, watch};
 pub use sessions::Sessions;
+pub use watchdog::WatchdogEvent;

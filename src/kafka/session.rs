@@ -3,6 +3,7 @@
 //! outcome the runner drops the session and starts a new one under the same
 //! names: crash recovery inside the process.
 
+use super::call_monitor::CallTimer;
 use super::client::ffi;
 use super::group::{self, GroupShared};
 use super::requests::{
@@ -12,8 +13,8 @@ use super::session_state::SessionState;
 use super::sessions::Sessions;
 use super::settings::KafkaSettings;
 use super::transaction::{self, TransactionShared};
-use super::watchdog;
-use crate::model::message::{KafkaEvent, KafkaRequest};
+use super::watchdog::{self, WatchdogEvent};
+use crate::model::message::{KafkaEvent, KafkaRequest, SessionStart};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -81,8 +82,6 @@ impl Drop for Session {
         self.state.end();
         self.senders.end();
         self.consumer.waker.wake();
-        let calls = &self.state.sessions.calls;
-        calls.session_dropped(self.state.number);
     }
 }
 
@@ -101,12 +100,24 @@ impl fmt::Debug for Job {
     }
 }
 
+/// Reports that the session has ended, when its last thread drops this.
+struct EndReport(Arc<dyn Fn(KafkaEvent) + Send + Sync>);
+
+impl Drop for EndReport {
+    fn drop(&mut self) {
+        (self.0)(KafkaEvent::SessionEnded);
+    }
+}
+
 /// Starts a session and returns at once. The session connects in its jobs.
 pub fn start(
     settings: Arc<KafkaSettings>,
     sessions: Arc<Sessions>,
+    start: SessionStart,
     events: impl Fn(KafkaEvent) + Send + Sync + 'static,
 ) -> (Session, Vec<Job>) {
+    let events: Arc<dyn Fn(KafkaEvent) + Send + Sync> = Arc::new(events);
+    let end = Arc::new(EndReport(Arc::clone(&events)));
     let (committer, to_commit) = channel();
     let (transaction, to_move) = channel();
     let (reader, to_read) = channel();
@@ -115,7 +126,7 @@ pub fn start(
         transaction,
         reader,
     };
-    let state = Arc::new(SessionState::new(settings, sessions, Box::new(events)));
+    let state = Arc::new(SessionState::new(settings, sessions, events));
     let consumer = Arc::new(ConsumerInbox::default());
     let shared = Arc::new(GroupShared::new(
         Arc::clone(&state),
@@ -128,24 +139,34 @@ pub fn start(
         metadata: Arc::clone(&shared.metadata),
     };
     let (consuming, committing, reading) = (Arc::clone(&shared), Arc::clone(&shared), shared);
-    // A thread drops its timer after its last use of a client.
     let calls = &state.sessions.calls;
-    let timer = |thread| calls.thread(state.number, thread);
-    let timers = ["kafka-consumer", "kafka-commit", "kafka-move", "kafka-read"].map(timer);
-    let [consumes, commits, moves, reads] = timers;
+    let job = |name, run: Box<dyn FnOnce(&CallTimer) + Send>| {
+        let (timer, end) = (calls.thread(name), Arc::clone(&end));
+        job(name, move || {
+            // Drops all that the thread holds, then its timer, then its part of
+            // the session's end.
+            run(&timer);
+            drop(timer);
+            drop(end);
+        })
+    };
     let jobs = vec![
-        job("kafka-consumer", move || {
-            group::consumer::run(&consuming, &consumes);
-        }),
-        job("kafka-commit", move || {
-            group::committer::run(&committing, &to_commit, &commits);
-        }),
-        job("kafka-move", move || {
-            transaction::thread::run(&moving, &to_move, &moves);
-        }),
-        job("kafka-read", move || {
-            group::reader::run(&reading, &to_read, &reads);
-        }),
+        job(
+            "kafka-consumer",
+            Box::new(move |timer| group::consumer::run(&consuming, timer)),
+        ),
+        job(
+            "kafka-commit",
+            Box::new(move |timer| group::committer::run(&committing, &to_commit, timer)),
+        ),
+        job(
+            "kafka-move",
+            Box::new(move |timer| transaction::thread::run(&moving, start, &to_move, timer)),
+        ),
+        job(
+            "kafka-read",
+            Box::new(move |timer| group::reader::run(&reading, &to_read, timer)),
+        ),
     ];
     let session = Session {
         state,
@@ -156,18 +177,18 @@ pub fn start(
 }
 
 /// Returns the jobs of the watchdog over all sessions. They end after the last
-/// use of `sessions`. When a call hangs, the watchdog logs it and calls `tell`.
-/// The process then ends with this code within 2 s, whatever its threads do.
+/// use of `sessions`. When a call hangs, the watchdog logs and reports it. The
+/// process then ends with this code within 2 s, whatever its threads do.
 pub fn watch(
     settings: Arc<KafkaSettings>,
     sessions: &Arc<Sessions>,
     exit_code: u8,
-    tell: impl FnOnce() + Send + 'static,
+    report: impl Fn(WatchdogEvent) + Send + 'static,
 ) -> Vec<Job> {
     let (watched, probed) = (Arc::downgrade(sessions), Arc::downgrade(sessions));
     vec![
         job("kafka-watch", move || {
-            watchdog::watch(&watched, tell, exit_code);
+            watchdog::watch(&watched, report, exit_code);
         }),
         job("kafka-probe", move || watchdog::probe(&settings, &probed)),
     ]

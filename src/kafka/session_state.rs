@@ -4,7 +4,7 @@
 
 use super::sessions::Sessions;
 use super::settings::KafkaSettings;
-use crate::model::message::{KafkaEvent, OpenTransaction};
+use crate::model::message::KafkaEvent;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,7 @@ use std::time::Duration;
 pub struct SessionState {
     pub settings: Arc<KafkaSettings>,
     pub sessions: Arc<Sessions>,
-    pub number: u64,
-    events: Box<dyn Fn(KafkaEvent) + Send + Sync>,
+    events: Arc<dyn Fn(KafkaEvent) + Send + Sync>,
     alive: AtomicBool,
     leaving: AtomicBool,
     faulted: AtomicBool,
@@ -26,11 +25,10 @@ impl SessionState {
     pub fn new(
         settings: Arc<KafkaSettings>,
         sessions: Arc<Sessions>,
-        events: Box<dyn Fn(KafkaEvent) + Send + Sync>,
+        events: Arc<dyn Fn(KafkaEvent) + Send + Sync>,
     ) -> Self {
         Self {
             settings,
-            number: sessions.next_session(),
             sessions,
             events,
             alive: AtomicBool::new(true),
@@ -48,7 +46,7 @@ impl SessionState {
 
     /// Reports that the brokers do not answer.
     pub fn unreachable(&self, why: String) {
-        self.sessions.note_broker_fault();
+        self.report(KafkaEvent::BrokerFault);
         self.waiting(why);
     }
 
@@ -72,19 +70,11 @@ impl SessionState {
         }
     }
 
-    /// Reports that a member took this instance name. Only the first fault counts.
-    /// Soon after a broker fault that member may be this process itself: a
-    /// member whose session timed out still sends heartbeats under its name, but
-    /// without its member id.
+    /// Reports that a later member took this instance name. Only the first fault
+    /// counts.
     pub fn consumer_fenced(&self) {
-        if self.faulted.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        if self.sessions.name_in_use() {
+        if !self.faulted.swap(true, Ordering::AcqRel) {
             self.report(KafkaEvent::ConsumerFenced);
-        } else {
-            let why = "fenced under its own instance name after a broker fault".to_owned();
-            self.report(KafkaEvent::ConsumerFault { why });
         }
     }
 
@@ -99,7 +89,7 @@ impl SessionState {
             ) => self.unreachable(format!("brokers cannot be reached: {reason}")),
             // The other brokers may still answer.
             Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
-                self.sessions.note_broker_fault();
+                self.report(KafkaEvent::BrokerFault);
             }
             _ => {}
         }
@@ -133,19 +123,6 @@ impl SessionState {
     /// current calls return.
     pub fn end(&self) {
         self.alive.store(false, Ordering::Release);
-    }
-
-    /// Remembers what the current transaction may leave open. A session that has
-    /// ended changes nothing: the next session may run a transaction already.
-    pub fn set_open_transaction(&self, open: OpenTransaction) {
-        if self.is_alive() {
-            *self.sessions.open_transaction() = open;
-        }
-    }
-
-    /// Returns what transactions may have left open.
-    pub fn open_transaction(&self) -> OpenTransaction {
-        self.sessions.open_transaction().clone()
     }
 
     /// Returns the monotonic time.

@@ -29,30 +29,38 @@ const STOPPED: Duration = Duration::from_secs(5);
 /// The time that the process gets to end by itself.
 const END_MAX: Duration = Duration::from_secs(2);
 
+/// What the watchdog has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WatchdogEvent {
+    /// The process was stopped for a while, and runs again.
+    Stopped,
+    /// A call hangs: the process ends.
+    HungCall,
+}
+
 /// Checks the call monitor until the service has ended or a call hangs. Logs the
-/// hung call, calls `tell`, and ends the process with `exit_code` after
+/// hung call, reports it, and ends the process with `exit_code` after
 /// [`END_MAX`].
-pub fn watch(sessions: &Weak<Sessions>, tell: impl FnOnce(), exit_code: u8) {
+pub fn watch(sessions: &Weak<Sessions>, report: impl Fn(WatchdogEvent), exit_code: u8) {
     let mut last_check = None;
     let hung = loop {
         thread::sleep(CHECK_EVERY);
         let Some(sessions) = sessions.upgrade() else {
             return;
         };
-        // While the process was stopped, the group may have removed its member.
         let now = sessions.now();
         if last_check
             .replace(now)
             .is_some_and(|at| now.saturating_sub(at) > STOPPED)
         {
-            sessions.note_broker_fault();
+            report(WatchdogEvent::Stopped);
         }
         if let Some(hung) = sessions.calls.check() {
             break hung;
         }
     };
     tracing::error!("{hung}: the process ends; it is safe to start it again at once");
-    tell();
+    report(WatchdogEvent::HungCall);
     thread::sleep(END_MAX);
     ffi::end_process(exit_code);
 }

@@ -84,16 +84,11 @@ pub enum KafkaEvent {
         write: WriteId,
         took: Duration,
         why: String,
-        /// What the aborted transaction may have left open.
-        open: OpenTransaction,
     },
+    /// A transaction did not start, because the producer is not ready.
+    MoveNotStarted { write: WriteId, why: String },
     /// A transaction was aborted because a record in it is too large.
-    MoveTooLarge {
-        write: WriteId,
-        took: Duration,
-        /// What the aborted transaction may have left open.
-        open: OpenTransaction,
-    },
+    MoveTooLarge { write: WriteId, took: Duration },
     /// A transaction has no certain outcome, or its producer has failed for
     /// good. The session accepts no further moves.
     MoveUnsure {
@@ -101,6 +96,11 @@ pub enum KafkaEvent {
         took: Duration,
         why: String,
     },
+
+    /// What the session's transaction may leave open from now on. Comes before the
+    /// call that opens it, and after the call that ends it. It counts also when
+    /// the session is dropped before the event is handled.
+    OpenTransaction(OpenTransaction),
 
     /// A topic was deleted and created again.
     TopicRecreated { topic: Topic },

@@ -154,6 +154,7 @@ impl EngineChecker {
             KafkaEvent::CommitRefused { write, .. }
             | KafkaEvent::CommitUnsure { write, .. }
             | KafkaEvent::MoveRefused { write, .. }
+            | KafkaEvent::MoveNotStarted { write, .. }
             | KafkaEvent::MoveTooLarge { write, .. }
             | KafkaEvent::MoveUnsure { write, .. } => self.answered(now, *write, true),
             _ => {}

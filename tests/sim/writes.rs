@@ -11,7 +11,7 @@ use crate::replica::{Request, Tag};
 use crate::sim_event::SimEvent;
 use crate::world::World;
 use ringback::engine::event::Event;
-use ringback::model::message::{KafkaEvent, MoveRequest, OpenTransaction, Snapshot, WriteId};
+use ringback::model::message::{KafkaEvent, MoveRequest, Snapshot, WriteId};
 use ringback::model::position::{Generation, Partition};
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,16 +200,11 @@ impl World {
         let requests = &self.replicas[tag.replica].requests;
         let request = requests.iter().find(|request| request.write == write);
         let took = request.map_or(Duration::ZERO, |request| request.took(self.now_us + late));
-        let (why, open) = (String::new(), OpenTransaction::Nothing);
+        let why = String::new();
         let event = match answer {
             MoveAnswer::Moved => KafkaEvent::Moved { write, took },
-            MoveAnswer::Refused => KafkaEvent::MoveRefused {
-                write,
-                took,
-                why,
-                open,
-            },
-            MoveAnswer::TooLarge => KafkaEvent::MoveTooLarge { write, took, open },
+            MoveAnswer::Refused => KafkaEvent::MoveRefused { write, took, why },
+            MoveAnswer::TooLarge => KafkaEvent::MoveTooLarge { write, took },
             MoveAnswer::Unsure => KafkaEvent::MoveUnsure { write, took, why },
         };
         self.after(late, SimEvent::PassEvent(tag, tag.event(event)));

@@ -73,7 +73,7 @@ fn commit(shared: &GroupShared, request: &CommitRequest, timer: &CallTimer) -> K
                 // A fence is no broker fault: another process may cause it.
                 match code {
                     RDKafkaErrorCode::FencedInstanceId => state.consumer_fenced(),
-                    _ => state.sessions.note_broker_fault(),
+                    _ => state.report(KafkaEvent::BrokerFault),
                 }
                 unsure(took, code.to_string())
             }

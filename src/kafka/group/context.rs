@@ -111,9 +111,6 @@ impl GroupContext {
             true => Revocation::Lost,
             false => Revocation::Requested,
         };
-        if how == Revocation::Lost {
-            self.state.sessions.note_broker_fault();
-        }
         let generation = self.next_generation(consumer);
         let forget = ReaderRequest::Revoked(partitions.clone());
         self.state.check_sent(self.reader.send(forget));

@@ -5,10 +5,10 @@
 
 use super::context::Consumer;
 use super::shared::GroupShared;
-use super::unassigned::{self, Advice, UnassignedWatch};
+use super::unassigned;
 use crate::kafka::call_monitor::{CLIENT_MAX, CLOSE, CallTimer};
 use crate::kafka::client::{convert, ffi};
-use crate::kafka::requests::{ConsumerRequest, ReaderRequest};
+use crate::kafka::requests::ReaderRequest;
 use crate::kafka::session_state::SessionState;
 use crate::model::message::{CommittedState, KafkaEvent, LogBounds};
 use crate::model::position::{Generation, NextOffset, Partition, Topic, TopicId};
@@ -33,8 +33,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(10);
 const BOUNDS_EVERY: Duration = Duration::from_secs(1);
 /// The interval between two reads of the topic ids.
 const IDS_EVERY: Duration = Duration::from_secs(2);
-/// The limit of all requests of a look for unassigned partitions; one request
-/// for each topic.
+/// The limit of all requests that find unassigned partitions; one request for
+/// each topic.
 const LOOK_MAX: Duration = Duration::from_secs(15);
 
 type Committed = Option<(NextOffset, String)>;
@@ -43,17 +43,15 @@ type Committed = Option<(NextOffset, String)>;
 pub fn run(shared: &GroupShared, requests: &Receiver<ReaderRequest>, timer: &CallTimer) {
     let state = &*shared.state;
     let mut thread = ReaderThread {
-        shared,
         state,
         timer,
-        client: state.sessions.calls.client(state.number),
+        client: state.sessions.calls.client(),
         assigned: BTreeSet::new(),
         pending: BTreeMap::new(),
         ids: BTreeMap::new(),
         committed_limit: COMMITTED,
         next_bounds: Duration::ZERO,
         next_ids: Duration::ZERO,
-        unassigned: UnassignedWatch::new(state.now()),
         find_unassigned: false,
     };
     loop {
@@ -88,7 +86,6 @@ pub fn run(shared: &GroupShared, requests: &Receiver<ReaderRequest>, timer: &Cal
 }
 
 struct ReaderThread<'a> {
-    shared: &'a GroupShared,
     state: &'a SessionState,
     timer: &'a CallTimer,
     /// Of the consumer's client, which answers about log bounds every second.
@@ -101,7 +98,6 @@ struct ReaderThread<'a> {
     committed_limit: Duration,
     next_bounds: Duration,
     next_ids: Duration,
-    unassigned: UnassignedWatch,
     find_unassigned: bool,
 }
 
@@ -118,14 +114,10 @@ impl ReaderThread<'_> {
             return RETRY_AFTER;
         }
         let next = self.next_bounds.min(self.next_ids);
-        let next = next.min(self.unassigned.next());
         next.saturating_sub(self.state.now()).max(RETRY_AFTER)
     }
 
     fn handle(&mut self, request: ReaderRequest) {
-        if !matches!(request, ReaderRequest::FindUnassigned) {
-            self.unassigned.rebalanced(self.state.now());
-        }
         match request {
             ReaderRequest::Assigned {
                 generation,
@@ -187,15 +179,13 @@ impl ReaderThread<'_> {
             self.check_ids(consumer, &self.assigned.iter().copied().collect::<Vec<_>>());
         }
         if std::mem::take(&mut self.find_unassigned) {
-            self.timer.start("look for unassigned partitions", LOOK_MAX);
-            let found = unassigned::find(self.state, consumer);
+            self.timer.start("find unassigned partitions", LOOK_MAX);
+            // The embedded cluster does not tell members' assignments.
+            let found = match self.state.settings.is_embedded() {
+                true => BTreeSet::new(),
+                false => unassigned::find(self.state, consumer),
+            };
             self.state.report(KafkaEvent::Unassigned(found));
-        }
-        if now >= self.unassigned.next() && !self.state.settings.is_embedded() {
-            self.timer.start("look for unassigned partitions", LOOK_MAX);
-            if self.unassigned.look(self.state, consumer) == Advice::Rejoin {
-                self.shared.inbox.send(ConsumerRequest::Rejoin);
-            }
         }
     }
 

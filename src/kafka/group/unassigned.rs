@@ -1,14 +1,12 @@
-//! Notices partitions that the group has assigned to no member. In a cooperative
+//! Finds partitions that the group has assigned to no member. In a cooperative
 //! rebalance a partition changes its member in two steps: its member gives it up
 //! and joins again, and only then the group assigns it. A member that dies or is
 //! dropped between the two steps comes back under its static name with its old
-//! assignment. The group never notices that the second step is missing. Then this
-//! member leaves and joins again, which makes the whole group rebalance.
+//! assignment. The group never notices that the second step is missing.
 //!
-//! Decides when that is needed, and nothing else. Used by the reader thread.
+//! Decides nothing. Used by the reader thread.
 //!
-//! Cost: one look is one request to each broker and a few small requests. It runs
-//! some seconds after each rebalance, and then every half minute.
+//! Cost: one request to each broker and a few small requests.
 
 use super::context::Consumer;
 use crate::kafka::session_state::SessionState;
@@ -18,77 +16,8 @@ use rdkafka::error::KafkaResult;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// The first look after a rebalance: later than the next rebalance of a series.
-const AFTER_REBALANCE: Duration = Duration::from_secs(3);
-/// The interval between two looks while no partition is unassigned.
-const EVERY: Duration = Duration::from_secs(30);
-/// The least time until the look that confirms an unassigned partition. Each
-/// member waits up to twice as long, so that not all members join again.
-const CONFIRM: Duration = Duration::from_millis(1_500);
 /// The limit of each request.
 const CALL: Duration = Duration::from_secs(1);
-
-/// What a look tells the member to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Advice {
-    Stay,
-    /// Leave the group and join it again.
-    Rejoin,
-}
-
-/// The partitions of the last look, and the time of the next one.
-pub struct UnassignedWatch {
-    next: Duration,
-    seen: BTreeSet<Partition>,
-}
-
-impl UnassignedWatch {
-    /// Returns a watch that starts after the rebalance of `now`.
-    pub fn new(now: Duration) -> Self {
-        Self {
-            next: now + AFTER_REBALANCE,
-            seen: BTreeSet::new(),
-        }
-    }
-
-    /// Returns the time of the next look.
-    pub fn next(&self) -> Duration {
-        self.next
-    }
-
-    /// Starts again after a rebalance.
-    pub fn rebalanced(&mut self, now: Duration) {
-        *self = Self::new(now);
-    }
-
-    /// Looks for unassigned partitions. A partition that the last look saw too is
-    /// confirmed: this member must join again.
-    pub fn look(&mut self, state: &SessionState, consumer: &Consumer) -> Advice {
-        let found = find(state, consumer);
-        let confirmed = found.intersection(&self.seen).next().is_some();
-        let now = state.now();
-        if confirmed {
-            let partitions = found.len();
-            tracing::warn!(
-                partitions,
-                "partitions have no member: leaving the group and joining it again"
-            );
-            self.rebalanced(now);
-            return Advice::Rejoin;
-        }
-        let pause = match found.is_empty() {
-            true => EVERY,
-            false => confirm_after(&state.settings.instance),
-        };
-        self.next = now + pause;
-        self.seen = found;
-        Advice::Stay
-    }
-}
-
-fn confirm_after(instance: &str) -> Duration {
-    CONFIRM + CONFIRM * (crc32fast::hash(instance.as_bytes()) % 16) / 16
-}
 
 /// Returns the subscribed partitions that no member has; none while the group
 /// rebalances or does not answer.

@@ -37,7 +37,7 @@
 
 use super::producer::{CALL_MAX, Stop, TimedProducer};
 use crate::kafka::admin;
-use crate::model::message::OpenTransaction;
+use crate::model::message::{KafkaEvent, OpenTransaction};
 use crate::model::position::{Partition, Topic};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::BaseRecord;
@@ -60,7 +60,8 @@ pub fn clear(producer: &TimedProducer<'_>, open: &OpenTransaction) -> Result<(),
     producer.abort()?;
     filled?;
     let state = producer.state;
-    state.set_open_transaction(OpenTransaction::Nothing);
+    let nothing = OpenTransaction::Nothing;
+    state.report(KafkaEvent::OpenTransaction(nothing));
     Ok(())
 }
 

@@ -42,8 +42,8 @@ impl<'a> Move<'a> {
     /// ends. `metadata` belongs to the request's generation.
     pub fn run(&self, metadata: Option<&ConsumerGroupMetadata>) -> Option<KafkaEvent> {
         if metadata.is_none() && !self.request.snapshots.is_empty() {
-            let why = "its generation is too old".to_owned();
-            return Some(self.refused(why));
+            let (write, why) = (self.request.write, "its generation is too old".to_owned());
+            return Some(KafkaEvent::MoveNotStarted { write, why });
         }
         let filled = match self.producer.begin() {
             Ok(()) => self.fill(metadata),
@@ -57,18 +57,10 @@ impl<'a> Move<'a> {
         if let Err(stop) = self.producer.abort() {
             return self.unsure_unless_ended(stop);
         }
-        if !self.state.sessions.had_broker_fault()
-            && self.state.open_transaction() != OpenTransaction::Offsets
-        {
-            self.state.set_open_transaction(OpenTransaction::Nothing);
-        }
+        let (write, took) = (self.request.write, self.took());
         Some(match stop {
-            Stop::Refused(why) => self.refused(why),
-            _ => KafkaEvent::MoveTooLarge {
-                write: self.request.write,
-                took: self.took(),
-                open: self.state.open_transaction(),
-            },
+            Stop::Refused(why) => KafkaEvent::MoveRefused { write, took, why },
+            _ => KafkaEvent::MoveTooLarge { write, took },
         })
     }
 
@@ -76,13 +68,8 @@ impl<'a> Move<'a> {
         self.state.now().saturating_sub(self.started)
     }
 
-    fn refused(&self, why: String) -> KafkaEvent {
-        KafkaEvent::MoveRefused {
-            write: self.request.write,
-            took: self.took(),
-            why,
-            open: self.state.open_transaction(),
-        }
+    fn report_open(&self, open: OpenTransaction) {
+        self.state.report(KafkaEvent::OpenTransaction(open));
     }
 
     /// Returns the event of a transaction that cannot be aborted.
@@ -104,8 +91,7 @@ impl<'a> Move<'a> {
         {
             self.send_offsets(metadata)?;
             let topics = self.request.records.iter().map(|record| record.to);
-            let open = OpenTransaction::Records(topics.collect());
-            self.state.set_open_transaction(open);
+            self.report_open(OpenTransaction::Records(topics.collect()));
             self.producer.check_alive()?;
         }
         self.producer.produce(|| self.send_records())
@@ -133,7 +119,7 @@ impl<'a> Move<'a> {
         let until = self.state.now() + OFFSETS_MAX;
         // The broker may accept the offsets although no answer says so.
         let mut maybe_accepted = false;
-        self.state.set_open_transaction(OpenTransaction::Offsets);
+        self.report_open(OpenTransaction::Offsets);
         loop {
             self.producer.check_alive()?;
             let Err(error) = self.producer.send_offsets(&offsets, metadata) else {
@@ -145,7 +131,7 @@ impl<'a> Move<'a> {
             maybe_accepted |= answer != Some(CommitAnswer::Refused);
             if !retriable || self.state.now() >= until {
                 if !maybe_accepted {
-                    self.state.set_open_transaction(OpenTransaction::Nothing);
+                    self.report_open(OpenTransaction::Nothing);
                 }
                 return Err(error.into());
             }
@@ -160,7 +146,6 @@ impl<'a> Move<'a> {
     fn commit(&self) -> Option<KafkaEvent> {
         while self.state.is_alive() {
             let Err(answer) = self.producer.commit() else {
-                self.state.set_open_transaction(OpenTransaction::Nothing);
                 return Some(KafkaEvent::Moved {
                     write: self.request.write,
                     took: self.took(),

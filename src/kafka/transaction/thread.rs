@@ -10,7 +10,7 @@ use crate::kafka::group::metadata::GroupMetadata;
 use crate::kafka::requests::{ConsumerInbox, ConsumerRequest, TransactionRequest};
 use crate::kafka::session_state::SessionState;
 use crate::model::message::{
-    BrokerHealth, KafkaEvent, MoveRequest, OpenTransaction, ProducerStart,
+    BrokerHealth, KafkaEvent, MoveRequest, OpenTransaction, ProducerStart, SessionStart,
 };
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -31,9 +31,6 @@ const INIT_LIMIT: Duration = Duration::from_secs(1);
 const NEW_PRODUCER_AFTER: Duration = Duration::from_secs(1);
 /// While no move is requested, the producer's log lines are served this often.
 const IDLE: Duration = Duration::from_millis(100);
-/// After a slower transaction, the next one gets a new producer. Otherwise an
-/// offset commit that is delayed in the network could join the next transaction.
-const SLOW_TRANSACTION: Duration = Duration::from_secs(2);
 
 /// State that the transaction thread needs of its session.
 pub struct TransactionShared {
@@ -43,12 +40,17 @@ pub struct TransactionShared {
 }
 
 /// Connects, then runs moves until the session ends.
-pub fn run(shared: &TransactionShared, requests: &Receiver<TransactionRequest>, timer: &CallTimer) {
+pub fn run(
+    shared: &TransactionShared,
+    start: SessionStart,
+    requests: &Receiver<TransactionRequest>,
+    timer: &CallTimer,
+) {
     let state = &shared.state;
     let Some(first) = TimedProducer::make(state, timer) else {
         return;
     };
-    let Some(found) = topics::find(&first) else {
+    let Some(found) = topics::find(&first, start.topics) else {
         return;
     };
     // The consumer joins the group while the producer starts. Joining fences an
@@ -58,7 +60,7 @@ pub fn run(shared: &TransactionShared, requests: &Receiver<TransactionRequest>, 
     let subscribe = ConsumerRequest::Subscribe(found.subscription);
     shared.consumer.send(subscribe);
     drop(found.admin);
-    let Some(mut producer) = connect(first, &producer_start(state), requests) else {
+    let Some(mut producer) = connect(first, &start.producer, requests) else {
         return;
     };
     loop {
@@ -78,7 +80,6 @@ pub fn run(shared: &TransactionShared, requests: &Receiver<TransactionRequest>, 
                 continue;
             }
         };
-        let started = state.now();
         let metadata = shared.metadata.get(request.generation);
         let Some(event) = Move::new(&producer, &request).run(metadata.as_deref()) else {
             return;
@@ -90,24 +91,6 @@ pub fn run(shared: &TransactionShared, requests: &Receiver<TransactionRequest>, 
             // would fence the producer of the next session.
             return wait_for_end(requests, timer);
         }
-        let slow = state.now().saturating_sub(started) > SLOW_TRANSACTION;
-        // A new producer first clears an open transaction.
-        if slow || state.open_transaction() != OpenTransaction::Nothing {
-            match renew(producer, &producer_start(state), requests) {
-                Some(made) => producer = made,
-                None => return,
-            }
-        }
-    }
-}
-
-fn producer_start(state: &SessionState) -> ProducerStart {
-    ProducerStart {
-        clear: state.open_transaction(),
-        brokers: match state.sessions.had_broker_fault() {
-            true => BrokerHealth::RecentFault,
-            false => BrokerHealth::Good,
-        },
     }
 }
 
@@ -182,12 +165,8 @@ fn refuse_pending(state: &SessionState, requests: &Receiver<TransactionRequest>)
     for request in requests.try_iter() {
         match request {
             TransactionRequest::Move(MoveRequest { write, .. }) => {
-                state.report(KafkaEvent::MoveRefused {
-                    write,
-                    took: Duration::ZERO,
-                    why: "transactions are not initialised yet".to_owned(),
-                    open: OpenTransaction::Nothing,
-                });
+                let why = "transactions are not initialised yet".to_owned();
+                state.report(KafkaEvent::MoveNotStarted { write, why });
             }
             // The producer is new already.
             TransactionRequest::RenewProducer(_) => {}

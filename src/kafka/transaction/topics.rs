@@ -5,9 +5,8 @@ use super::producer::{CALL_MAX, TimedProducer};
 use crate::kafka::admin::check;
 use crate::kafka::admin::{self, Admin};
 use crate::kafka::call_monitor::CLIENT_MAX;
-use crate::model::message::KafkaEvent;
+use crate::model::message::{KafkaEvent, TopicCheck};
 use crate::model::position::Topic;
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -25,9 +24,9 @@ pub struct FoundTopics {
 
 /// Waits until all needed topics exist. Returns `None` when the session ends
 /// first, or must not continue.
-pub fn find(producer: &TimedProducer<'_>) -> Option<FoundTopics> {
+pub fn find(producer: &TimedProducer<'_>, check: TopicCheck) -> Option<FoundTopics> {
     let (state, settings) = (producer.state, &producer.state.settings);
-    let client = state.sessions.calls.client(state.number);
+    let client = state.sessions.calls.client();
     client.start("list topics", CLIENT_MAX);
     while state.is_alive() {
         producer.timer.start("list topics", CALL_MAX + RETRY_AFTER);
@@ -45,7 +44,7 @@ pub fn find(producer: &TimedProducer<'_>) -> Option<FoundTopics> {
                 let topics: Vec<Topic> = existing.keys().copied().collect();
                 match missing.is_empty() {
                     false => format!("topics do not exist: {}", missing.join(", ")),
-                    true => match check_settings(producer, &topics) {
+                    true => match check_settings(producer, check, &topics) {
                         Checked::Good(admin) => {
                             let read = topics.iter().filter(|topic| **topic != Topic::DeadLetter);
                             return Some(FoundTopics {
@@ -77,16 +76,15 @@ enum Checked {
     NotYet(String),
 }
 
-fn check_settings(producer: &TimedProducer<'_>, topics: &[Topic]) -> Checked {
+fn check_settings(producer: &TimedProducer<'_>, check: TopicCheck, topics: &[Topic]) -> Checked {
     let state = producer.state;
-    let accepted = &state.sessions.topics_accepted;
-    if state.settings.is_embedded() || accepted.load(Ordering::Acquire) {
+    if state.settings.is_embedded() || check == TopicCheck::Done {
         return Checked::Good(None);
     }
     producer.timer.start("read topic settings", admin::TIMEOUT);
     match check::wrong_topics(&state.settings, topics) {
         Ok((wrong, admin)) if wrong.is_empty() => {
-            accepted.store(true, Ordering::Release);
+            state.report(KafkaEvent::TopicsAccepted);
             Checked::Good(Some(admin))
         }
         Ok((wrong, _)) => {
