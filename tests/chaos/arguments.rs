@@ -21,8 +21,8 @@ pub struct Arguments {
     pub brokers: u64,
     /// Records published each second.
     pub rate: u64,
-    /// The POSTs after a success that each sudden fault may cost at 400
-    /// records/s: attempts in flight, and attempts answered while a commit or a
+    /// The POSTs after a success that each sudden fault may cost at 400 records/s.
+    /// They are attempts in flight, and attempts answered while a commit or a
     /// transaction was in progress.
     pub repeats: u64,
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The maximum number of records of one partition that an engine may hold or have
-/// requested: a full map, and as many again on their way.
+/// requested. It is a full map, and as many again on their way.
 pub const RECORDS_MAX: usize = 2_000;
 
 /// The maximum length of a commit's metadata, in UTF-16 units.

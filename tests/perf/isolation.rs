@@ -1,5 +1,5 @@
-//! The cost of hanging or flooding tenants for the healthy ones: the same load
-//! without and with them, in turn, and the ratio of the times.
+//! The cost of hanging or flooding tenants for the healthy ones. The same load runs
+//! without and with them, in turn; the result is the ratio of the times.
 
 use super::parts::{TENANTS, tenant};
 use super::support::ringback::Ringback;

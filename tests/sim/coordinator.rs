@@ -1,6 +1,6 @@
-//! The group coordinator of the classic protocol with static members: member ids,
-//! generations, the join and the sync of a rebalance, and when a member may
-//! commit. It sees only requests, never an engine.
+//! The group coordinator of the classic protocol with static members. It has member
+//! ids, generations, the join and the sync of a rebalance, and the rule on when a
+//! member may commit. It sees only requests, never an engine.
 //!
 //! Source: Kafka's `ClassicGroup` and `GroupMetadataManager`.
 

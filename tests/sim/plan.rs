@@ -311,9 +311,9 @@ impl Plan {
         self.faults.is_empty() && self.rates.commit_slow == 0
     }
 
-    /// Returns the deadline for all records after the last fault. Arithmetic:
-    /// every attempt of every record takes its 5 s and all run one after another,
-    /// as for one dead tenant, with all waits; twice that.
+    /// Returns the deadline for all records after the last fault. Arithmetic: every
+    /// attempt of every record takes its 5 s. All run one after another, as for one
+    /// dead tenant, with all waits. The deadline is twice that.
     pub fn patience(&self, records: u64) -> Duration {
         let attempts = u64::from(self.settings.attempts) * records;
         let pause = self.settings.delays.iter().min().expect("one at least");
