@@ -58,7 +58,8 @@
 //! | [`admin`] | shell for the operators' pages | `model` |
 //! | [`runner`] | the loop that connects engine and shells, and spawns all threads | everything |
 //! | [`service`] | builds the service from settings, for `run` and `demo` | everything |
-//! | [`commands`], [`demo`], [`receive`] | the commands of the program | everything |
+//! | [`commands`], [`demo`] | the commands of the program | everything |
+//! | [`receive`] | a receiver to try tenants with | `model`, `http`, `clock`, `shutdown` |
 //!
 //! `tests/tidy` checks these borders, and that no imports form a circle.
 //!
