@@ -76,7 +76,7 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    let Some(role) = Role::ALL.into_iter().find(|role| role.name() == path) else {
+    let Some(role) = Role::from_name(&path) else {
         return StatusCode::NOT_FOUND;
     };
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());

@@ -2,6 +2,7 @@
 //! values, no IO. Runs on the main thread.
 
 use crate::commands::publish::records::{Outgoing, Samples};
+use crate::model::named_enum::named_enum;
 use crate::model::tenant::{MAX_IN_FLIGHT_DEFAULT, Secret, Tenant, TenantId, Tenants};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,43 +12,24 @@ pub const SLOW_ANSWER: Duration = Duration::from_millis(150);
 /// The failing tenant answers 503 for this time, from its first POST on.
 pub const FAILING_FOR: Duration = Duration::from_secs(5);
 
-/// A tenant, named for its behaviour.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Role {
-    /// Answers 200 at once.
-    Healthy,
-    /// Answers 200 after [`SLOW_ANSWER`].
-    Slow,
-    /// Answers 503 for [`FAILING_FOR`], then 200.
-    Failing,
-    /// Accepts connections and never answers.
-    Dead,
-    /// Has no callback configured.
-    NoCallback,
+named_enum! {
+    /// A tenant of the demo, in the order of the summary. The name is also the path
+    /// of its callback.
+    pub enum Role {
+        /// Answers 200 at once.
+        Healthy = "healthy",
+        /// Answers 200 after [`SLOW_ANSWER`].
+        Slow = "slow",
+        /// Answers 503 for [`FAILING_FOR`], then 200.
+        Failing = "failing",
+        /// Accepts connections and never answers.
+        Dead = "dead",
+        /// Has no callback configured.
+        NoCallback = "no-callback",
+    }
 }
 
 impl Role {
-    /// Every role, in the order of the summary.
-    pub const ALL: [Self; 5] = [
-        Self::Healthy,
-        Self::Slow,
-        Self::Failing,
-        Self::Dead,
-        Self::NoCallback,
-    ];
-
-    /// Returns the tenant's name, which is also the path of its callback.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Slow => "slow",
-            Self::Failing => "failing",
-            Self::Dead => "dead",
-            Self::NoCallback => "no-callback",
-        }
-    }
-
     /// Returns its behaviour in a few words.
     #[must_use]
     pub const fn does(self) -> &'static str {
