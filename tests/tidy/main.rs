@@ -18,11 +18,13 @@ use std::path::{Path, PathBuf};
 
 /// Where the rules on words, lengths, documentation and circles do not hold yet.
 const NOT_YET: &[&str] = &[
-    "src/",
-    "tests/",
-    "deploy/",
-    "README.md",
-    "docker-compose.yml",
+    "deploy/RUNBOOK.md",
+    "src/engine/",
+    "src/kafka/",
+    "src/model/message.rs",
+    "src/receive/server.rs",
+    "src/runner",
+    "src/telemetry/log_limit.rs",
 ];
 
 /// Texts that are not ours, or that are data.
