@@ -31,7 +31,9 @@
 //! tenants. One held-back lane gets its 256 records. Of 5,000 dead lanes most get
 //! nothing, and their records are diverted.
 
-use super::lanes::{LANE_BYTES_MAX, LANE_RECORDS_MAX, Lane, LaneId, Lanes, WAITING_BYTES_MAX};
+use super::lanes::{
+    LANE_BYTES_MAX, LANE_RECORDS_MAX, Lane, LaneId, Lanes, Observed, WAITING_BYTES_MAX,
+};
 use super::limit::TenantStatus;
 use super::rate;
 use super::slots::SlotClass;
@@ -41,13 +43,14 @@ use std::time::Duration;
 /// A lane empties fast if its queue is empty after this many windows at its present
 /// rate.
 const FAST_WINDOWS: usize = 3;
-/// Untried tenants wait, and are not diverted, while this many windows at the present
-/// rate suffice for all waiting records to turn out answered: one second.
+/// Untried tenants wait while all waiting records would turn out answered within
+/// this many windows at the present rate: one second. Otherwise they are
+/// diverted.
 const UNTRIED_WINDOWS: usize = 10;
 /// Untried tenants that find no capacity this soon after others belong to one wave.
 pub(super) const SAME_WAVE: Duration = Duration::from_secs(1);
-/// The time that a newly held-back lane gets before its records are diverted: enough
-/// for a tenant that answers in 20 ms to show its rate.
+/// The time before records of a newly held-back lane are diverted. In this time a
+/// tenant that answers in 20 ms shows its rate.
 pub(super) const GRACE: Duration = Duration::from_millis(150);
 
 /// What happens to one more record of a lane.
@@ -80,24 +83,9 @@ pub enum Occupancy {
     High,
 }
 
-/// The first and the last time of an observation.
-#[derive(Clone, Copy)]
-pub(super) struct Observed {
-    pub(super) since: UnixMillis,
-    pub(super) last: UnixMillis,
-}
-
-impl Observed {
-    /// Returns the observation continued by one at `now`.
-    fn again(before: Option<Self>, now: UnixMillis) -> Self {
-        let since = before.map_or(now, |before| before.since);
-        Self { since, last: now }
-    }
-}
-
 impl Lanes {
-    /// Decides about one more record of the lane; the table in the file's header has
-    /// every case.
+    /// Decides about one more record of the lane, by the table in the file's
+    /// header.
     pub fn admission(&mut self, id: LaneId, occupancy: Occupancy, now: UnixMillis) -> Admission {
         if !self.is_held_back(id, now) {
             return self.admission_while_free(id);
@@ -172,10 +160,10 @@ impl Lanes {
             || self.untried_answered.recent(now) * UNTRIED_WINDOWS >= self.waiting.max(1)
     }
 
-    /// Returns whether the tenant holds its lane back: by its own limit, or because
-    /// tenants of the same status hold all slots of their share. A lane that was held
-    /// back recently still is, as long as its queue would fill its limit. One answer of
-    /// an overloaded tenant does not change that.
+    /// Returns whether the tenant holds its lane back: by its own limit or pause, or
+    /// because attempts of its class hold their whole share. A lane that was held back
+    /// recently still is, as long as its queue would fill its limit. One answer of an
+    /// overloaded tenant does not change that.
     fn is_held_back(&mut self, id: LaneId, now: UnixMillis) -> bool {
         let lane = &mut self.lanes[id.0];
         let class = lane.slot_class();

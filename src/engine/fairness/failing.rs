@@ -34,6 +34,7 @@ pub struct Failure<'a> {
     pub wait: Duration,
 }
 
+/// The failing tenants.
 #[derive(Default)]
 pub struct Failing {
     tenants: HashMap<TenantId, Entry>,

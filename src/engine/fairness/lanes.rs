@@ -9,7 +9,6 @@
 //! a record, and [`WAITING_BYTES_MAX`] at 1 MiB a record. `admission` divides
 //! this capacity among lanes that their tenants hold back.
 
-use super::admission::Observed;
 use super::limit::{Limit, Round, TenantStatus};
 use super::rate::Rate;
 use super::slots::{SlotClass, Slots, Turn, Turns};
@@ -62,6 +61,21 @@ pub(super) struct Lane {
     pub(super) failing: bool,
     /// When a record's first attempt last ended, and whether it delivered.
     first_attempt: Option<(UnixMillis, bool)>,
+}
+
+/// The first and the last time of an observation.
+#[derive(Clone, Copy)]
+pub(super) struct Observed {
+    pub(super) since: UnixMillis,
+    pub(super) last: UnixMillis,
+}
+
+impl Observed {
+    /// Returns the observation continued by one at `now`.
+    pub(super) fn again(before: Option<Self>, now: UnixMillis) -> Self {
+        let since = before.map_or(now, |before| before.since);
+        Self { since, last: now }
+    }
 }
 
 /// All lanes of this process.
@@ -134,7 +148,7 @@ impl Lanes {
         self.count_waiting(id, bytes);
     }
 
-    /// Returns a chosen record to the lane's head and releases its slots.
+    /// Puts a chosen record back at the lane's head and releases its slots.
     pub fn put_back(&mut self, id: LaneId, position: Position, bytes: usize) {
         self.lanes[id.0].waiting.push_front((position, bytes));
         self.count_waiting(id, bytes);
