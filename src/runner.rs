@@ -1,29 +1,29 @@
-//! The one loop: waits for an event, feeds the engine, performs its actions.
-//! The only spawner of threads and tasks; never decides anything about records.
-//! Runs on the main thread's runtime together with the attempts to tenants that
-//! are known to answer. Those to others run on threads of their own: one of them
-//! may send as fast as it is read, and a single connection that always has more
-//! to read keeps its thread from all others for a second (measured with `103
-//! Early Hints` without end).
+//! The main loop: waits for events, passes them to the engine and performs its
+//! actions. The only spawner of threads and tasks. Never decides anything. Runs on
+//! the main thread's runtime, together with the attempts to tenants that answer.
 //!
-//! Ends of attempts go before new records, and each turn takes a bounded batch
-//! of both, so that neither can keep the loop from the other.
+//! Attempts to other tenants are isolated on threads of their own: such a tenant may
+//! send as fast as it is read. A single connection that always has more to read
+//! keeps its thread from all others for a second (measured with `103 Early Hints`
+//! without end).
+//!
+//! Results of attempts go before events of Kafka, and each turn takes a bounded
+//! batch of both, so that neither can keep the loop from the other.
 
-mod apart;
+mod isolated;
 
-use self::apart::Apart;
+use self::isolated::IsolatedThreads;
 use crate::clock;
 use crate::config::watch::ReloadResult;
 use crate::engine::Engine;
-use crate::engine::event::{Action, Event};
-use crate::engine::supervisor::{FencedClient, Supervisor, SupervisorAction};
+pub use crate::engine::event::End;
+use crate::engine::event::{Action, Event, FencedClient};
 use crate::exit::Exit;
 use crate::kafka::{self, Job, Session, Sessions, WatchdogEvent};
 use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::message::{
     AttemptRequest, Isolation, KafkaEvent, KafkaRequest, SessionId, SessionStart,
 };
-use crate::model::position::Position;
 use crate::model::time::UnixMillis;
 use crate::service::Service;
 use crate::shutdown::ShutdownPhase;
@@ -33,33 +33,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-/// The most events of each kind that one turn takes.
+/// The maximum number of events of each kind in one turn.
 const TURN_MAX: usize = 1_024;
-/// How often gauges are set, and the tenants file and the system's files about
-/// names are looked at.
+/// The interval between two updates of gauges, and between two checks of the tenants
+/// file and the system's files about names.
 const TICK: Duration = Duration::from_millis(500);
 /// "waiting for Kafka" is logged at most this often.
 const WAITING_LOG_EVERY: Duration = Duration::from_secs(30);
-/// Leaving the group takes some 0.1 s; it gets what the drain has left of its
-/// time, and at least this.
-const LEAVE_MIN: Duration = Duration::from_millis(300);
 
-/// How the service ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum End {
-    /// Drained; offsets are written and the group was left.
-    Drained,
-    /// The second signal, or a drain that could not be finished in time.
-    Cut,
-    /// A setting that only shows with the brokers at hand.
-    WrongSettings(String),
-    /// This replica's name is in use elsewhere.
-    Fenced,
-    /// A Kafka call does not return although the brokers answer others.
-    Hung,
-}
-
-/// Runs the service until it ends; `signals` moves the phase on. To be the main
+/// Runs the service until it ends. `signals` changes the phase. Must be the main
 /// future of a current-thread runtime.
 pub async fn serve(
     service: Service,
@@ -97,30 +79,27 @@ fn start_watchdog(
     events
 }
 
-/// What comes back from an attempt's task.
-enum Attempted {
-    Finished(Position, AttemptResult),
-    Expired(Position),
+/// What [`Runner::wait`] waited for.
+enum Waited {
+    Event(Box<Event>),
+    Phase,
+    Time,
 }
 
 struct Runner {
     service: Service,
-    /// This thread's.
+    /// The main thread's runtime.
     runtime: Handle,
-    apart: Apart,
+    isolated: IsolatedThreads,
     engine: Engine,
     phase: watch::Receiver<ShutdownPhase>,
-    attempted: mpsc::UnboundedReceiver<Attempted>,
-    attempted_in: mpsc::UnboundedSender<Attempted>,
+    results: mpsc::UnboundedReceiver<Event>,
+    results_in: mpsc::UnboundedSender<Event>,
     kafka_events: mpsc::UnboundedReceiver<(SessionId, KafkaEvent)>,
     kafka_events_in: mpsc::UnboundedSender<(SessionId, KafkaEvent)>,
     watchdog: mpsc::UnboundedReceiver<WatchdogEvent>,
-    supervisor: Supervisor,
     sessions: Arc<Sessions>,
     session: Option<Session>,
-    /// When the drain must be over, once it has begun.
-    drain_by: Option<UnixMillis>,
-    leave_by: Option<UnixMillis>,
     next_tick: UnixMillis,
     waiting_logged_at: Option<UnixMillis>,
     end: Option<End>,
@@ -128,27 +107,23 @@ struct Runner {
 
 impl Runner {
     fn new(service: Service, phase: watch::Receiver<ShutdownPhase>) -> Self {
-        let (attempted_in, attempted) = mpsc::unbounded_channel();
+        let (results_in, results) = mpsc::unbounded_channel();
         let (kafka_events_in, kafka_events) = mpsc::unbounded_channel();
         let sessions = Arc::new(Sessions::new(clock::elapsed));
-        let now = service.clock.now();
         Self {
             runtime: Handle::current(),
-            apart: Apart::begin(),
+            isolated: IsolatedThreads::start(),
             watchdog: start_watchdog(&service, &sessions),
-            supervisor: Supervisor::new(now, &service.kafka.instance),
             engine: Engine::new(service.engine.clone()),
+            next_tick: service.clock.now(),
             service,
             phase,
-            attempted,
-            attempted_in,
+            results,
+            results_in,
             kafka_events,
             kafka_events_in,
             sessions,
             session: None,
-            drain_by: None,
-            leave_by: None,
-            next_tick: now,
             waiting_logged_at: None,
             end: None,
         }
@@ -158,163 +133,110 @@ impl Runner {
         let tenants = Arc::clone(self.service.tenants.in_force());
         self.engine
             .handle(self.service.clock.now(), Event::TenantsReplaced(tenants));
+        let mut waited = Waited::Time;
         loop {
-            self.turn();
+            self.turn(waited);
             if let Some(end) = self.end.take() {
                 return end;
             }
-            self.wait().await;
+            waited = self.wait().await;
         }
     }
 
-    /// Takes what is there, lets the engine decide, performs what it decided.
-    fn turn(&mut self) {
+    /// Passes the pending events to the engine and performs its actions.
+    fn turn(&mut self, waited: Waited) {
         let now = self.service.clock.now();
-        for _ in 0..TURN_MAX {
-            match self.attempted.try_recv() {
-                Ok(attempted) => self.attempted(now, attempted),
-                Err(_) => break,
-            }
-        }
         while let Ok(event) = self.watchdog.try_recv() {
             match event {
-                WatchdogEvent::Stopped => self.supervisor.note_broker_fault(now),
+                WatchdogEvent::Stopped => self.engine.handle(now, Event::ProcessStopped),
                 WatchdogEvent::HungCall => self.end = Some(End::Hung),
+            }
+        }
+        match waited {
+            Waited::Event(event) => {
+                self.handle(now, *event);
+            }
+            Waited::Phase => self.phase_changed(now),
+            Waited::Time => {}
+        }
+        for _ in 0..TURN_MAX {
+            match self.results.try_recv() {
+                Ok(result) => self.engine.handle(now, result),
+                Err(_) => break,
             }
         }
         let mut records = 0;
         while records < TURN_MAX {
             match self.kafka_events.try_recv() {
-                Ok((session, event)) => records += self.kafka(now, session, event),
+                Ok((session, event)) => {
+                    records += self.handle(now, Event::Kafka { session, event })
+                }
                 Err(_) => break,
             }
         }
-        // Here, all events that a dropped session had sent are handled.
-        self.supervisor.wake(now);
-        self.perform_supervisor(now);
-        let worked = self.worked();
+        let worked = self.runtime.metrics().worker_total_busy_duration(0);
         self.engine.handle(now, Event::Wake { worked });
         self.perform_all(now);
         if now >= self.next_tick {
             self.tick(now);
         }
-        if self.leave_by.is_some_and(|at| now >= at) {
-            self.end = Some(End::Cut);
-        }
     }
 
-    /// For how long this thread has had something to do.
-    fn worked(&self) -> Duration {
-        self.runtime.metrics().worker_total_busy_duration(0)
-    }
-
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Waited {
         let now = self.service.clock.now();
-        let wakes = [
-            self.engine.next_wake(),
-            self.supervisor.next_wake(),
-            self.leave_by,
-            Some(self.next_tick),
-        ];
-        let wake = wakes.into_iter().flatten().min().unwrap_or(now);
-        let nap = wake.since(now);
+        let wake = self.engine.next_wake();
+        let wake = wake.map_or(self.next_tick, |at| at.min(self.next_tick));
+        let event = |event| Waited::Event(Box::new(event));
         tokio::select! {
             biased;
-            Some(attempted) = self.attempted.recv() => self.attempted(self.service.clock.now(), attempted),
-            Some((session, event)) = self.kafka_events.recv() => {
-                self.kafka(self.service.clock.now(), session, event);
+            Some(result) = self.results.recv() => event(result),
+            Some((session, kafka)) = self.kafka_events.recv() => {
+                event(Event::Kafka { session, event: kafka })
             }
-            Ok(()) = self.phase.changed() => self.phase_changed(),
-            () = tokio::time::sleep(nap) => {}
+            Ok(()) = self.phase.changed() => Waited::Phase,
+            () = tokio::time::sleep(wake.since(now)) => Waited::Time,
         }
     }
 
-    fn phase_changed(&mut self) {
+    fn phase_changed(&mut self, now: UnixMillis) {
         let phase = *self.phase.borrow_and_update();
         match phase {
             ShutdownPhase::Running => {}
             ShutdownPhase::Draining => {
                 self.service.status.draining();
-                let now = self.service.clock.now();
-                self.drain_by = Some(now.plus(self.service.engine.drain_timeout));
                 self.engine.handle(now, Event::Drain);
             }
             ShutdownPhase::Closed => self.end = Some(End::Cut),
         }
     }
 
-    fn attempted(&mut self, now: UnixMillis, attempted: Attempted) {
-        let event = match attempted {
-            Attempted::Finished(position, ended) => Event::AttemptFinished { position, ended },
-            Attempted::Expired(position) => Event::AttemptExpired { position },
-        };
+    /// Passes an event to the engine. An event of Kafka is also logged and shown on
+    /// the pages. Returns the number of its records.
+    fn handle(&mut self, now: UnixMillis, event: Event) -> usize {
+        let mut records = 0;
+        if let Event::Kafka { session, event } = &event
+            && self.engine.is_current(*session)
+        {
+            self.log(now, event);
+            let status = &self.service.status;
+            match event {
+                KafkaEvent::Records(read) => records = read.len(),
+                KafkaEvent::Assigned { .. } => status.assigned(now),
+                // The brokers answer.
+                KafkaEvent::LogBounds(_) | KafkaEvent::Subscribed => status.answered(now),
+                KafkaEvent::Waiting { why } => status.waiting(why.clone()),
+                _ => {}
+            }
+        }
         self.engine.handle(now, event);
-    }
-
-    /// Passes an event of a Kafka session to the supervisor. Logs an event of the
-    /// current session, shows it on the pages and passes it to the engine.
-    /// Returns the number of its records.
-    fn kafka(&mut self, now: UnixMillis, session: SessionId, event: KafkaEvent) -> usize {
-        self.supervisor.handle(now, session, &event);
-        self.perform_supervisor(now);
-        if !self.supervisor.is_current(session) {
-            return 0;
-        }
-        self.log(&event);
-        let status = &self.service.status;
-        let records = match &event {
-            KafkaEvent::Records(records) => records.len(),
-            _ => 0,
-        };
-        match &event {
-            KafkaEvent::Assigned { .. } => status.assigned(now),
-            // The brokers answer, again or still.
-            KafkaEvent::LogBounds(_) | KafkaEvent::Subscribed => status.answered(now),
-            KafkaEvent::Waiting { why } => status.waiting(why.clone()),
-            KafkaEvent::WrongSettings { why } => self.end = Some(End::WrongSettings(why.clone())),
-            KafkaEvent::Left if self.leave_by.is_some() => self.end = Some(End::Drained),
-            _ => {}
-        }
-        self.engine.handle(now, Event::Kafka { session, event });
         records
     }
 
-    fn perform_supervisor(&mut self, now: UnixMillis) {
-        while let Some(action) = self.supervisor.next_action() {
-            match action {
-                SupervisorAction::Start(start) => self.start_session(start),
-                SupervisorAction::Request(request) => {
-                    if request == KafkaRequest::Rejoin {
-                        warn!("partitions have no member: leaving the group and joining it again");
-                    }
-                    self.request(request);
-                }
-                SupervisorAction::ConsumerFault { session, why } => {
-                    let event = KafkaEvent::ConsumerFault { why };
-                    self.log(&event);
-                    self.engine.handle(now, Event::Kafka { session, event });
-                }
-                SupervisorAction::Waiting { why } => self.service.status.waiting(why),
-                SupervisorAction::NameInUse(client) => {
-                    match client {
-                        FencedClient::Consumer => {
-                            error!("another process uses this replica's name");
-                        }
-                        FencedClient::Producer => error!(
-                            "the producer is fenced again and again: another process uses this replica's name"
-                        ),
-                    }
-                    self.end = Some(End::Fenced);
-                }
-            }
-        }
-    }
-
-    fn log(&mut self, event: &KafkaEvent) {
+    fn log(&mut self, now: UnixMillis, event: &KafkaEvent) {
         match event {
             KafkaEvent::CommitUnsure { why, .. } => warn!(why, "a commit's outcome is not known"),
             KafkaEvent::MoveUnsure { why, .. } => {
-                warn!(why, "a transaction's outcome is not known")
+                warn!(why, "a transaction's outcome is not known");
             }
             KafkaEvent::MoveRefused { why, .. } | KafkaEvent::MoveNotStarted { why, .. } => {
                 info!(why, "a transaction was aborted and is decided again");
@@ -324,9 +246,9 @@ impl Runner {
                 error!(topic, "the topic was deleted and made again");
             }
             KafkaEvent::ConsumerFault { why } => warn!(why, "the consumer failed"),
+            KafkaEvent::ConsumerFenced => warn!("the consumer was fenced by a later join"),
             KafkaEvent::Subscribed => info!("subscribed"),
             KafkaEvent::Waiting { why } => {
-                let now = self.service.clock.now();
                 let before = self.waiting_logged_at;
                 if before.is_none_or(|at| now.since(at) >= WAITING_LOG_EVERY) {
                     self.waiting_logged_at = Some(now);
@@ -340,53 +262,24 @@ impl Runner {
     fn perform_all(&mut self, now: UnixMillis) {
         while let Some(action) = self.engine.next_action() {
             match action {
-                Action::Report(fact) => self.service.telemetry.observe(now, &fact),
-                Action::StartAttempt(order) => self.attempt(order),
                 Action::Kafka(request) => self.request(request),
-                Action::Readopt { .. } => {
-                    self.session = None;
-                    self.supervisor.session_dropped(now);
-                    self.service.status.readopting();
-                }
-                Action::Stop => self.leave(now),
+                Action::StartAttempt(request) => self.start_attempt(request),
+                Action::StartSession(start) => self.start_session(start),
+                Action::DropSession => self.drop_session(now),
+                Action::ShowWaiting { why } => self.service.status.waiting(why),
+                Action::Report(fact) => self.service.telemetry.observe(now, &fact),
+                Action::Exit(end) => self.exit(end),
             }
         }
     }
 
     fn request(&self, request: KafkaRequest) {
+        if request == KafkaRequest::Rejoin {
+            warn!("partitions have no member: leaving the group and joining it again");
+        }
         if let Some(session) = &self.session {
             session.request(request);
         }
-    }
-
-    fn attempt(&self, order: AttemptRequest) {
-        let clock = Arc::clone(&self.service.clock);
-        let attempted = self.attempted_in.clone();
-        let (runtime, callbacks) = match order.isolation {
-            Isolation::Isolated => (self.apart.runtime(), &self.service.isolated_callbacks),
-            Isolation::Shared => (&self.runtime, &self.service.callbacks),
-        };
-        let callbacks = Arc::clone(callbacks);
-        runtime.spawn(async move {
-            let position = order.position;
-            let started_at = clock.now();
-            let answer = if started_at > order.start_by {
-                Attempted::Expired(position)
-            } else {
-                let outcome: Outcome = callbacks.attempt(order, started_at).await;
-                let duration = clock.now().since(started_at);
-                Attempted::Finished(
-                    position,
-                    AttemptResult {
-                        outcome,
-                        started_at,
-                        duration,
-                    },
-                )
-            };
-            // Nobody listens once the service has ended.
-            let _ = attempted.send(answer);
-        });
     }
 
     fn start_session(&mut self, start: SessionStart) {
@@ -402,18 +295,58 @@ impl Runner {
         jobs.into_iter().for_each(spawn);
     }
 
-    fn leave(&mut self, now: UnixMillis) {
-        match &self.session {
-            Some(session) => {
-                session.request(KafkaRequest::Leave);
-                let least = now.plus(LEAVE_MIN);
-                self.leave_by = Some(self.drain_by.map_or(least, |by| by.max(least)));
-            }
-            None => self.end = Some(End::Cut),
+    /// Drops the session, then passes the events on that it has still reported.
+    fn drop_session(&mut self, now: UnixMillis) {
+        self.session = None;
+        self.service.status.readopting();
+        while let Ok((session, event)) = self.kafka_events.try_recv() {
+            self.handle(now, Event::Kafka { session, event });
         }
+        self.engine.handle(now, Event::SessionDropped);
     }
 
-    /// Gauges, the pages' state and the tenants file.
+    fn exit(&mut self, end: End) {
+        match end {
+            End::NameInUse(FencedClient::Consumer) => {
+                error!("another process uses this replica's name");
+            }
+            End::NameInUse(FencedClient::Producer) => error!(
+                "the producer is fenced again and again: another process uses this replica's name"
+            ),
+            _ => {}
+        }
+        self.end.get_or_insert(end);
+    }
+
+    fn start_attempt(&self, request: AttemptRequest) {
+        let clock = Arc::clone(&self.service.clock);
+        let results = self.results_in.clone();
+        let (runtime, callbacks) = match request.isolation {
+            Isolation::Isolated => (self.isolated.runtime(), &self.service.isolated_callbacks),
+            Isolation::Shared => (&self.runtime, &self.service.callbacks),
+        };
+        let callbacks = Arc::clone(callbacks);
+        runtime.spawn(async move {
+            let position = request.position;
+            let started_at = clock.now();
+            let result = if started_at > request.start_by {
+                Event::AttemptExpired { position }
+            } else {
+                let outcome: Outcome = callbacks.attempt(request, started_at).await;
+                let duration = clock.now().since(started_at);
+                let ended = AttemptResult {
+                    outcome,
+                    started_at,
+                    duration,
+                };
+                Event::AttemptFinished { position, ended }
+            };
+            // After the service has ended, the receiver is gone.
+            let _ = results.send(result);
+        });
+    }
+
+    /// Updates gauges and pages, and loads changed files.
     fn tick(&mut self, now: UnixMillis) {
         self.next_tick = now.plus(TICK);
         match self.service.tenants.check() {

@@ -119,6 +119,7 @@ fn http_settings(settings: &Settings, kind: ClusterKind) -> HttpSettings {
 fn engine_settings(settings: &Settings) -> EngineSettings {
     EngineSettings {
         topics: settings.cluster.topics.clone(),
+        instance: settings.instance.clone(),
         attempts: settings.schedule.attempts,
         delays: settings.schedule.delays.clone(),
         in_flight_max: settings.in_flight_max,

@@ -154,7 +154,7 @@ fn exit_of(end: &End) -> Exit {
             error!(why, "topic settings are incompatible");
             Exit::WrongSettings
         }
-        End::Fenced => Exit::NameInUse,
+        End::NameInUse(_) => Exit::NameInUse,
         End::Hung => Exit::HungClient,
     }
 }

@@ -26,7 +26,6 @@ impl Engine {
     pub(super) fn on_assigned(&mut self, generation: Generation, partitions: Vec<Partition>) {
         let core = &mut self.core;
         core.generation = generation;
-        core.readopting = false;
         core.writes.resume();
         core.report(Fact::Assigned {
             partitions: partitions.len(),
@@ -111,25 +110,14 @@ impl Engine {
         }
     }
 
-    /// A fault that arrives while a `Readopt` is queued belongs to the old session
-    /// and is ignored. A later fault comes from the new session and counts, even
-    /// before its first assignment.
-    pub(super) fn on_kafka_fault(&mut self, reason: ReadoptReason) {
-        let is_readopt = |action: &Action| matches!(action, Action::Readopt { .. });
-        if !self.core.actions.iter().any(is_readopt) {
-            self.core.readopting = false;
-        }
-        self.readopt(reason);
-    }
-
     /// Handles every unclear outcome: drops all partitions and reads the committed
     /// state again in a new session. Attempts in flight continue.
     pub(super) fn readopt(&mut self, reason: ReadoptReason) {
         let core = &mut self.core;
-        if core.readopting {
+        if !core.supervisor.is_running() {
             return;
         }
-        core.readopting = true;
+        core.supervisor.drop_session();
         for state in std::mem::take(&mut self.partitions).into_values() {
             core.drop_partition(state);
         }
@@ -137,7 +125,7 @@ impl Engine {
         core.handovers.clear();
         core.writes.abandon();
         core.report(Fact::Readopting { reason });
-        core.act(Action::Readopt { reason });
+        core.act(Action::DropSession);
     }
 }
 
@@ -268,37 +256,4 @@ fn pass_deleted(ledger: &mut Ledger, log_start: NextOffset) -> u64 {
     let untouched = (log_start.0 - ledger.end().0).max(0);
     ledger.reached(log_start);
     listed + untouched.unsigned_abs()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::event::{EngineSettings, Event};
-    use crate::model::message::{KafkaEvent, SessionId};
-    use crate::model::position::TopicNames;
-
-    #[test]
-    fn a_session_that_fails_before_its_first_assignment_is_replaced_too() {
-        let mut engine = Engine::new(EngineSettings {
-            topics: TopicNames::new("call-ended"),
-            attempts: 10,
-            delays: vec!["10s".parse().expect("valid delay")],
-            in_flight_max: 1,
-            commit_interval: Duration::ZERO,
-            record_bytes_max: 1,
-            drain_timeout: Duration::from_secs(1),
-        });
-        let fault = || Event::Kafka {
-            session: SessionId(1),
-            event: KafkaEvent::ConsumerFault { why: String::new() },
-        };
-        for _ in 0..2 {
-            engine.handle(UnixMillis(1), fault());
-            // Of the same session, before the runner has replaced it.
-            engine.handle(UnixMillis(1), fault());
-            let actions = std::iter::from_fn(|| engine.next_action());
-            let readopts = actions.filter(|action| matches!(action, Action::Readopt { .. }));
-            assert_eq!(readopts.count(), 1);
-        }
-    }
 }

@@ -2,8 +2,8 @@
 //! ([`Action`]), and the settings of its decisions. Plain data, no behaviour.
 
 use crate::model::attempt::AttemptResult;
-use crate::model::fact::{Fact, ReadoptReason};
-use crate::model::message::{AttemptRequest, KafkaEvent, KafkaRequest, SessionId};
+use crate::model::fact::Fact;
+use crate::model::message::{AttemptRequest, KafkaEvent, KafkaRequest, SessionId, SessionStart};
 use crate::model::position::{Position, TopicNames};
 use crate::model::tenant::Tenants;
 use crate::model::time::Delay;
@@ -36,6 +36,12 @@ pub enum Event {
         /// Total time since the start in which the main thread was busy.
         worked: Duration,
     },
+    /// The process was stopped for seconds and continues: brokers may have taken it
+    /// for dead.
+    ProcessStopped,
+    /// The Kafka session was dropped, as [`Action::DropSession`] asked. All events
+    /// that it had reported were handled before.
+    SessionDropped,
     /// End in order, within [`EngineSettings::drain_timeout`].
     Drain,
 }
@@ -47,18 +53,46 @@ pub enum Action {
     Kafka(KafkaRequest),
     /// Start an attempt.
     StartAttempt(AttemptRequest),
-    /// Drop the Kafka session with everything in progress in it; start a new one.
-    Readopt { reason: ReadoptReason },
+    /// Start a Kafka session.
+    StartSession(SessionStart),
+    /// Drop the Kafka session with everything in progress in it.
+    DropSession,
+    /// Show operators that no session can start yet.
+    ShowWaiting { why: String },
     /// Tell operators.
     Report(Fact),
-    /// The drain is complete: leave the group and end.
-    Stop,
+    /// End the process.
+    Exit(End),
+}
+
+/// How the service ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Drained: offsets are committed and the group was left.
+    Drained,
+    /// The drain did not finish in time, or was cut short by a second signal.
+    Cut,
+    /// A setting is wrong that only the brokers can show.
+    WrongSettings(String),
+    /// Another process uses this instance name.
+    NameInUse(FencedClient),
+    /// A Kafka call does not return although the brokers answer others.
+    Hung,
+}
+
+/// The client whose fencing shows that another process uses this instance name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FencedClient {
+    Consumer,
+    Producer,
 }
 
 /// Settings of the engine, all checked by `config`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EngineSettings {
     pub topics: TopicNames,
+    /// Name of this instance; members spread their group requests by it.
+    pub instance: String,
     /// Attempts of one record in total, 1 to 10.
     pub attempts: u8,
     /// The waits between attempts, at least one; the last repeats.
@@ -69,6 +103,6 @@ pub struct EngineSettings {
     pub commit_interval: Duration,
     /// The largest record that is sent: value, key and headers together.
     pub record_bytes_max: usize,
-    /// From `Drain` to `Stop` at the latest.
+    /// The time from `Drain` until the group is left.
     pub drain_timeout: Duration,
 }

@@ -3,7 +3,6 @@
 //! longer than its deadline. Runs on the runner's task.
 
 use super::attempt::RememberedOutcome;
-use super::event::Action;
 use super::ledger::Entry;
 use super::partition::{Delivered, PartitionPhase, PartitionState};
 use super::{Core, Engine};
@@ -35,13 +34,19 @@ pub struct Handover {
 pub struct Drain {
     in_flight_until: UnixMillis,
     stop_by: UnixMillis,
-    stopped: bool,
+    end_by: UnixMillis,
+    over: bool,
 }
 
 impl Drain {
+    /// Whether the drain has ended: nothing more is written or started.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
     /// Returns when the drain continues without an event.
-    pub fn next_step(&self) -> UnixMillis {
-        self.in_flight_until.min(self.stop_by)
+    pub fn next_step(&self) -> Option<UnixMillis> {
+        (!self.over).then(|| self.in_flight_until.min(self.stop_by))
     }
 }
 
@@ -117,7 +122,8 @@ impl Engine {
         core.drain = Some(Drain {
             in_flight_until: core.now.plus(keep(DRAIN_RESERVE)),
             stop_by: core.now.plus(keep(STOP_RESERVE)),
-            stopped: false,
+            end_by: core.now.plus(timeout),
+            over: false,
         });
         core.report(Fact::Draining);
         for state in self.partitions.values_mut() {
@@ -131,13 +137,8 @@ impl Engine {
         let Some(drain) = &mut core.drain else {
             return;
         };
-        if drain.stopped {
-            drain.stop_by = UnixMillis(i64::MAX);
-            drain.in_flight_until = UnixMillis(i64::MAX);
-            return;
-        }
         let wait_for_attempts = core.now < drain.in_flight_until;
-        let over = core.now >= drain.stop_by || core.readopting;
+        let over = core.now >= drain.stop_by;
         if !wait_for_attempts {
             drain.in_flight_until = drain.stop_by;
         }
@@ -156,8 +157,9 @@ impl Engine {
             }
         }
         if written || over {
-            drain.stopped = true;
-            core.act(Action::Stop);
+            drain.over = true;
+            core.supervisor.leave(core.now, drain.end_by);
+            self.carry_out_decisions();
         }
     }
 }

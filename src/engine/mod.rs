@@ -22,11 +22,11 @@ mod overview;
 mod partition;
 mod reservation;
 mod snapshot;
-pub mod supervisor;
+mod supervisor;
 mod verdict;
 
 use crate::model::fact::{Fact, ReadoptReason};
-use crate::model::message::{KafkaEvent, KafkaRequest};
+use crate::model::message::{KafkaEvent, KafkaRequest, SessionId};
 use crate::model::position::{Generation, Partition, Position};
 use crate::model::schedule::Schedule;
 use crate::model::tenant::Tenants;
@@ -39,6 +39,7 @@ use partition::PartitionState;
 use snapshot::Writes;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use supervisor::{Decision, Supervisor};
 
 /// The assigned partitions.
 type Partitions = BTreeMap<Partition, PartitionState>;
@@ -79,7 +80,7 @@ struct Core {
     writes: Writes,
     generation: Generation,
     handovers: Vec<Handover>,
-    readopting: bool,
+    supervisor: Supervisor,
     drain: Option<Drain>,
     last_progress: UnixMillis,
 }
@@ -95,6 +96,7 @@ impl Engine {
             lanes: Lanes::new(settings.in_flight_max, schedule.shortest().duration()),
             schedule,
             writes: Writes::default(),
+            supervisor: Supervisor::new(&settings.instance),
             settings,
             tenants: Arc::default(),
             now: UnixMillis(0),
@@ -107,7 +109,6 @@ impl Engine {
             remembered: HashMap::new(),
             generation: Generation(0),
             handovers: Vec::new(),
-            readopting: false,
             drain: None,
             last_progress: UnixMillis(0),
         };
@@ -130,7 +131,7 @@ impl Engine {
         core.now = now;
         core.dirty = true;
         match event {
-            Event::Kafka { event, .. } => self.on_kafka(event),
+            Event::Kafka { session, event } => self.on_kafka(session, event),
             Event::AttemptFinished { position, ended } => {
                 let state = self.partitions.get_mut(&position.partition);
                 core.on_attempt_finished(state, position, ended);
@@ -141,11 +142,30 @@ impl Engine {
             }
             Event::TenantsReplaced(tenants) => core.on_tenants_replaced(tenants),
             Event::Wake { worked } => core.start_slots.set_worked(worked),
+            Event::ProcessStopped => core.supervisor.note_broker_fault(now),
+            Event::SessionDropped => core.supervisor.session_dropped(now),
             Event::Drain => self.on_drain(),
         }
     }
 
-    fn on_kafka(&mut self, event: KafkaEvent) {
+    /// Whether events of this session are handled.
+    #[must_use]
+    pub fn is_current(&self, session: SessionId) -> bool {
+        self.core.supervisor.is_current(session)
+    }
+
+    /// Passes an event to the supervisor first. The rest of the engine handles only
+    /// events of the current session.
+    fn on_kafka(&mut self, session: SessionId, event: KafkaEvent) {
+        let core = &mut self.core;
+        core.supervisor.handle(core.now, session, &event);
+        self.carry_out_decisions();
+        if self.core.supervisor.is_current(session) {
+            self.on_current_session(event);
+        }
+    }
+
+    fn on_current_session(&mut self, event: KafkaEvent) {
         match event {
             KafkaEvent::Assigned {
                 generation,
@@ -183,9 +203,9 @@ impl Engine {
                 self.on_write_unsure(write);
             }
             KafkaEvent::TopicRecreated { .. } => {
-                self.on_kafka_fault(ReadoptReason::TopicRecreated);
+                self.readopt(ReadoptReason::TopicRecreated);
             }
-            KafkaEvent::ConsumerFault { .. } => self.on_kafka_fault(ReadoptReason::ConsumerFault),
+            KafkaEvent::ConsumerFault { .. } => self.readopt(ReadoptReason::ConsumerFault),
             KafkaEvent::ConsumerFenced
             | KafkaEvent::ProducerFenced
             | KafkaEvent::BrokerFault
@@ -200,6 +220,18 @@ impl Engine {
         }
     }
 
+    fn carry_out_decisions(&mut self) {
+        while let Some(decision) = self.core.supervisor.next_decision() {
+            match decision {
+                Decision::Start(start) => self.core.act(Action::StartSession(start)),
+                Decision::Request(request) => self.core.request(request),
+                Decision::Readopt => self.readopt(ReadoptReason::ConsumerFault),
+                Decision::Wait { why } => self.core.act(Action::ShowWaiting { why }),
+                Decision::End(end) => self.core.act(Action::Exit(end)),
+            }
+        }
+    }
+
     /// Returns the next action, if there is one.
     pub fn next_action(&mut self) -> Option<Action> {
         if self.core.actions.is_empty() && std::mem::take(&mut self.core.dirty) {
@@ -210,6 +242,11 @@ impl Engine {
 
     /// Decides everything that the events of this turn made possible.
     fn run_decisions(&mut self) {
+        self.core.supervisor.wake(self.core.now);
+        self.carry_out_decisions();
+        if self.core.drain.as_ref().is_some_and(Drain::is_over) {
+            return;
+        }
         self.core.expire_start_slots();
         self.core.lanes.end_pauses(self.core.now);
         self.place_records();
@@ -227,10 +264,11 @@ impl Engine {
         let running = self.partitions.values().filter(|state| state.is_running());
         let due = running.filter_map(|state| state.head_due);
         let handovers = self.core.handovers.iter().map(|handover| handover.deadline);
-        let drain = self.core.drain.as_ref().map(Drain::next_step);
+        let drain = self.core.drain.as_ref().and_then(Drain::next_step);
         due.chain(handovers.filter(|at| *at > now))
             .chain(drain)
             .chain(self.next_write())
+            .chain(self.core.supervisor.next_wake())
             .min()
     }
 
@@ -265,3 +303,6 @@ impl Core {
         self.act(Action::Report(fact));
     }
 }
+
+#[cfg(test)]
+mod tests;

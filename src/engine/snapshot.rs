@@ -7,6 +7,7 @@
 //! So all partitions share one, and the minimum interval between two bounds them
 //! to 500/s at 2 ms.
 
+use super::handover::Drain;
 use super::partition::{InWrite, PartitionState};
 use super::{Core, Engine};
 use crate::model::fact::{Fact, ReadoptReason};
@@ -118,9 +119,6 @@ impl Writes {
 impl Engine {
     pub(super) fn plan_writes(&mut self) {
         let core = &self.core;
-        if core.readopting {
-            return;
-        }
         if let Some(at) = core.writes.refused_at {
             if core.now.since(at) >= REBALANCE_WAIT {
                 self.readopt(ReadoptReason::CommitUnsure);
@@ -293,7 +291,7 @@ impl Engine {
     /// Returns when the next write may be due, if no event comes before.
     pub(super) fn next_write(&self) -> Option<UnixMillis> {
         let core = &self.core;
-        if core.readopting {
+        if core.drain.as_ref().is_some_and(Drain::is_over) {
             return None;
         }
         if let Some(at) = core.writes.refused_at {

@@ -1,7 +1,8 @@
 //! The supervisor of the Kafka sessions: decides when a session starts, what its
 //! producer must clear, when the member leaves and joins again, and whether
-//! another process uses this instance name. Pure; holds no state of a partition.
-//! Runs on the main thread: it handles each Kafka event before the engine does.
+//! another process uses this instance name, and how the process ends. Pure; holds
+//! no state of a partition. Runs on the runner's task: the engine passes it each
+//! Kafka event first.
 //!
 //! | event | decision |
 //! |---|---|
@@ -10,7 +11,9 @@
 //! | the producer was fenced | the name is in use from the 6th time in 60 s on |
 //! | a move was committed or aborted | a new producer, if the move took more than 2 s or may have left a transaction open |
 //! | the same partition has no member in two looks | leave the group and join again |
+//! | the drain is complete | leave the group, and end when it was left or when the time is over |
 
+use super::event::{End, FencedClient};
 use crate::model::message::{
     BrokerHealth, KafkaEvent, KafkaRequest, OpenTransaction, ProducerStart, Revocation, SessionId,
     SessionStart, TopicCheck,
@@ -47,31 +50,23 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// member waits up to twice as long, so that not all members join again.
 const CONFIRM: Duration = Duration::from_millis(1_500);
 
-/// An action of the supervisor, to be performed before the engine's actions.
+/// Leaving the group takes some 0.1 s. It gets the rest of the drain's time, and
+/// at least this.
+const LEAVE_MIN: Duration = Duration::from_millis(300);
+
+/// A decision of the supervisor, which the engine carries out.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SupervisorAction {
+pub enum Decision {
     Start(SessionStart),
     /// Pass a request to the current session.
     Request(KafkaRequest),
-    /// The consumer was fenced by an older request of this process: the engine
-    /// must re-adopt.
-    ConsumerFault {
-        session: SessionId,
-        why: String,
-    },
+    /// The consumer was fenced by an older request of this process: re-adopt.
+    Readopt,
     /// No session can start yet.
-    Waiting {
+    Wait {
         why: String,
     },
-    /// Another process uses this instance name: end this one.
-    NameInUse(FencedClient),
-}
-
-/// The client that showed that another process uses this instance name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FencedClient {
-    Consumer,
-    Producer,
+    End(End),
 }
 
 /// Decides about the Kafka sessions of this process.
@@ -79,6 +74,8 @@ pub struct Supervisor {
     confirm_after: Duration,
     last_session: SessionId,
     state: SessionPhase,
+    /// When leaving the group must be over, once it is being left.
+    leave_by: Option<UnixMillis>,
     /// The last session's threads have ended.
     last_ended: bool,
     last_start: UnixMillis,
@@ -92,13 +89,15 @@ pub struct Supervisor {
     look: Look,
     /// Unassigned partitions of the last look.
     unassigned: BTreeSet<Partition>,
-    actions: VecDeque<SupervisorAction>,
+    decisions: VecDeque<Decision>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SessionPhase {
-    Running,
     StartAt(UnixMillis),
+    Running,
+    /// The runner is to drop the session.
+    Dropping,
 }
 
 /// A look for unassigned partitions.
@@ -129,23 +128,25 @@ impl Supervisor {
     /// Returns the supervisor of a process that starts now. An earlier process of
     /// this name may have died in the middle of a transaction.
     #[must_use]
-    pub fn new(now: UnixMillis, instance: &str) -> Self {
+    pub fn new(instance: &str) -> Self {
+        let start = UnixMillis(0);
         let spread = crc32fast::hash(instance.as_bytes()) % 16;
         Self {
             confirm_after: CONFIRM + CONFIRM * spread / 16,
             last_session: SessionId(0),
-            state: SessionPhase::StartAt(now),
+            state: SessionPhase::StartAt(start),
+            leave_by: None,
             last_ended: true,
-            last_start: now,
+            last_start: start,
             unfinished: BTreeSet::new(),
             topics: TopicCheck::Required,
             open: OpenTransaction::Offsets,
             broker_fault_at: None,
             consumer_fences: Fences::default(),
             producer_fences: Fences::default(),
-            look: Look::At(now.plus(LOOK_AFTER_REBALANCE)),
+            look: Look::At(start),
             unassigned: BTreeSet::new(),
-            actions: VecDeque::new(),
+            decisions: VecDeque::new(),
         }
     }
 
@@ -191,7 +192,8 @@ impl Supervisor {
             KafkaEvent::ProducerFenced => {
                 if self.producer_fences.add(now) > PRODUCER_FENCES_MAX {
                     let client = FencedClient::Producer;
-                    self.actions.push_back(SupervisorAction::NameInUse(client));
+                    self.decisions
+                        .push_back(Decision::End(End::NameInUse(client)));
                 }
             }
             KafkaEvent::Moved { took, .. } => {
@@ -203,6 +205,13 @@ impl Supervisor {
                 self.renew_producer_after(now, *took);
             }
             KafkaEvent::Unassigned(found) => self.on_unassigned(now, found),
+            KafkaEvent::WrongSettings { why } => {
+                let end = End::WrongSettings(why.clone());
+                self.decisions.push_back(Decision::End(end));
+            }
+            KafkaEvent::Left if self.leave_by.is_some() => {
+                self.decisions.push_back(Decision::End(End::Drained));
+            }
             _ => {}
         }
     }
@@ -213,8 +222,23 @@ impl Supervisor {
         self.broker_fault_at = Some(now);
     }
 
-    /// Notes that the runner has dropped the current session.
+    /// Whether a session runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.state == SessionPhase::Running
+    }
+
+    /// Ends the current session: from now on its events concern the engine no more.
+    pub fn drop_session(&mut self) {
+        self.state = SessionPhase::Dropping;
+    }
+
+    /// Notes that the runner has dropped the session, and that all events that the
+    /// session had reported before were handled.
     pub fn session_dropped(&mut self, now: UnixMillis) {
+        if self.state != SessionPhase::Dropping {
+            return;
+        }
         if !self.last_ended {
             self.unfinished.insert(self.last_session);
         }
@@ -222,31 +246,52 @@ impl Supervisor {
         self.state = SessionPhase::StartAt(start_at);
     }
 
-    /// Starts a session or a look that is due. Runs once in each turn, after all
-    /// waiting events of dropped sessions.
+    /// Leaves the group at the end of a drain that began with `drain_by` as its limit.
+    pub fn leave(&mut self, now: UnixMillis, drain_by: UnixMillis) {
+        if self.is_running() {
+            self.leave_by = Some(now.plus(LEAVE_MIN).max(drain_by));
+            let leave = Decision::Request(KafkaRequest::Leave);
+            self.decisions.push_back(leave);
+        } else {
+            self.decisions.push_back(Decision::End(End::Cut));
+        }
+    }
+
+    /// Starts a session or a look that is due, or ends a leave that takes too long.
     pub fn wake(&mut self, now: UnixMillis) {
+        if let Some(leave_by) = self.leave_by {
+            if now >= leave_by {
+                self.leave_by = Some(UnixMillis(i64::MAX));
+                self.decisions.push_back(Decision::End(End::Cut));
+            }
+            return;
+        }
         match (self.state, self.look) {
             (SessionPhase::StartAt(at), _) if now >= at => self.start(now),
             (SessionPhase::Running, Look::At(at)) if now >= at => {
                 self.look = Look::Pending;
-                let find = SupervisorAction::Request(KafkaRequest::FindUnassigned);
-                self.actions.push_back(find);
+                let find = Decision::Request(KafkaRequest::FindUnassigned);
+                self.decisions.push_back(find);
             }
             _ => {}
         }
     }
 
-    /// Returns the next action, if there is one.
-    pub fn next_action(&mut self) -> Option<SupervisorAction> {
-        self.actions.pop_front()
+    /// Returns the next decision, if there is one.
+    pub fn next_decision(&mut self) -> Option<Decision> {
+        self.decisions.pop_front()
     }
 
     /// Returns when [`Supervisor::wake`] must run if no event comes before.
     #[must_use]
     pub fn next_wake(&self) -> Option<UnixMillis> {
+        if self.leave_by.is_some() {
+            return self.leave_by;
+        }
         match (self.state, self.look) {
             (SessionPhase::StartAt(at), _) | (SessionPhase::Running, Look::At(at)) => Some(at),
-            (SessionPhase::Running, Look::Pending | Look::Outdated(_)) => None,
+            (SessionPhase::Running, Look::Pending | Look::Outdated(_))
+            | (SessionPhase::Dropping, _) => None,
         }
     }
 
@@ -255,7 +300,7 @@ impl Supervisor {
         if unfinished >= UNFINISHED_MAX {
             self.state = SessionPhase::StartAt(now.plus(START_EVERY));
             let why = format!("{unfinished} earlier Kafka sessions have not ended yet");
-            self.actions.push_back(SupervisorAction::Waiting { why });
+            self.decisions.push_back(Decision::Wait { why });
             return;
         }
         self.last_session = SessionId(self.last_session.0 + 1);
@@ -269,7 +314,7 @@ impl Supervisor {
             topics: self.topics,
             producer: self.producer_start(now),
         };
-        self.actions.push_back(SupervisorAction::Start(start));
+        self.decisions.push_back(Decision::Start(start));
     }
 
     fn producer_start(&self, now: UnixMillis) -> ProducerStart {
@@ -293,13 +338,10 @@ impl Supervisor {
     fn on_consumer_fenced(&mut self, now: UnixMillis) {
         let fences = self.consumer_fences.add(now);
         let action = match self.had_broker_fault(now) && fences <= OWN_CONSUMER_FENCES_MAX {
-            true => SupervisorAction::ConsumerFault {
-                session: self.last_session,
-                why: "fenced under its own instance name after a broker fault".to_owned(),
-            },
-            false => SupervisorAction::NameInUse(FencedClient::Consumer),
+            true => Decision::Readopt,
+            false => Decision::End(End::NameInUse(FencedClient::Consumer)),
         };
-        self.actions.push_back(action);
+        self.decisions.push_back(action);
     }
 
     /// An abort ends the transaction, if its markers reached all brokers. Offsets
@@ -311,9 +353,10 @@ impl Supervisor {
     }
 
     fn renew_producer_after(&mut self, now: UnixMillis, took: Duration) {
-        if took > SLOW_TRANSACTION || self.open != OpenTransaction::Nothing {
+        let leaving = self.leave_by.is_some();
+        if !leaving && (took > SLOW_TRANSACTION || self.open != OpenTransaction::Nothing) {
             let renew = KafkaRequest::RenewProducer(self.producer_start(now));
-            self.actions.push_back(SupervisorAction::Request(renew));
+            self.decisions.push_back(Decision::Request(renew));
         }
     }
 
@@ -340,8 +383,8 @@ impl Supervisor {
             Look::Pending => {
                 self.look = Look::At(now.plus(LOOK_AFTER_REBALANCE));
                 self.unassigned.clear();
-                let rejoin = SupervisorAction::Request(KafkaRequest::Rejoin);
-                self.actions.push_back(rejoin);
+                let rejoin = Decision::Request(KafkaRequest::Rejoin);
+                self.decisions.push_back(rejoin);
             }
             Look::At(_) => {}
         }
@@ -365,7 +408,7 @@ mod tests {
         /// A process whose first session runs.
         fn new() -> Self {
             let now = UnixMillis(1_000_000);
-            let supervisor = Supervisor::new(now, "a");
+            let supervisor = Supervisor::new("a");
             let mut scene = Self { supervisor, now };
             scene.start();
             scene
@@ -374,15 +417,20 @@ mod tests {
         /// Wakes the supervisor, which starts a session.
         fn start(&mut self) -> SessionStart {
             self.supervisor.wake(self.now);
-            match self.actions().as_slice() {
-                [SupervisorAction::Start(start)] => start.clone(),
+            match self.decisions().as_slice() {
+                [Decision::Start(start)] => start.clone(),
                 other => panic!("no session starts: {other:?}"),
             }
         }
 
+        fn drop_session(&mut self) {
+            self.supervisor.drop_session();
+            self.supervisor.session_dropped(self.now);
+        }
+
         fn drop_and_start(&mut self) -> SessionStart {
             let session = self.supervisor.last_session;
-            self.supervisor.session_dropped(self.now);
+            self.drop_session();
             self.from(session, KafkaEvent::SessionEnded);
             self.after(START_EVERY);
             self.start()
@@ -396,13 +444,13 @@ mod tests {
             self.supervisor.handle(self.now, session, &event);
         }
 
-        fn event(&mut self, event: KafkaEvent) -> Vec<SupervisorAction> {
+        fn event(&mut self, event: KafkaEvent) -> Vec<Decision> {
             self.from(self.supervisor.last_session, event);
-            self.actions()
+            self.decisions()
         }
 
-        fn actions(&mut self) -> Vec<SupervisorAction> {
-            std::iter::from_fn(|| self.supervisor.next_action()).collect()
+        fn decisions(&mut self) -> Vec<Decision> {
+            std::iter::from_fn(|| self.supervisor.next_decision()).collect()
         }
 
         fn open(&mut self, open: OpenTransaction) {
@@ -410,11 +458,11 @@ mod tests {
         }
 
         /// Looks for unassigned partitions and answers with this one.
-        fn look(&mut self, after: Duration, number: Option<i32>) -> Vec<SupervisorAction> {
+        fn look(&mut self, after: Duration, number: Option<i32>) -> Vec<Decision> {
             self.after(after);
             self.supervisor.wake(self.now);
-            let find = SupervisorAction::Request(KafkaRequest::FindUnassigned);
-            assert_eq!(self.actions(), [find], "a look after {after:?}");
+            let find = Decision::Request(KafkaRequest::FindUnassigned);
+            assert_eq!(self.decisions(), [find], "a look after {after:?}");
             self.event(unassigned(number))
         }
     }
@@ -444,12 +492,10 @@ mod tests {
         OpenTransaction::Records([Topic::DeadLetter].into())
     }
 
-    fn cleared(actions: &[SupervisorAction]) -> Option<OpenTransaction> {
+    fn cleared(actions: &[Decision]) -> Option<OpenTransaction> {
         match actions {
             [] => None,
-            [SupervisorAction::Request(KafkaRequest::RenewProducer(start))] => {
-                Some(start.clear.clone())
-            }
+            [Decision::Request(KafkaRequest::RenewProducer(start))] => Some(start.clear.clone()),
             other => panic!("not a new producer: {other:?}"),
         }
     }
@@ -459,7 +505,7 @@ mod tests {
         let mut scene = Scene::new();
         scene.event(KafkaEvent::BrokerFault);
         scene.after(MEMORY);
-        let in_use = SupervisorAction::NameInUse(FencedClient::Consumer);
+        let in_use = Decision::End(End::NameInUse(FencedClient::Consumer));
         assert_eq!(scene.event(KafkaEvent::ConsumerFenced), [in_use]);
     }
 
@@ -469,7 +515,7 @@ mod tests {
         scene.event(KafkaEvent::BrokerFault);
         for fence in 1..=4 {
             let actions = scene.event(KafkaEvent::ConsumerFenced);
-            let own = matches!(actions[..], [SupervisorAction::ConsumerFault { .. }]);
+            let own = matches!(actions[..], [Decision::Readopt]);
             assert_eq!(own, fence <= 3, "fence {fence}: {actions:?}");
             scene.drop_and_start();
         }
@@ -487,10 +533,7 @@ mod tests {
         };
         scene.from(dropped, lost);
         let actions = scene.event(KafkaEvent::ConsumerFenced);
-        assert!(matches!(
-            actions[..],
-            [SupervisorAction::ConsumerFault { .. }]
-        ));
+        assert!(matches!(actions[..], [Decision::Readopt]));
     }
 
     #[test]
@@ -500,7 +543,7 @@ mod tests {
             assert_eq!(scene.event(KafkaEvent::ProducerFenced), []);
             scene.drop_and_start();
         }
-        let in_use = SupervisorAction::NameInUse(FencedClient::Producer);
+        let in_use = Decision::End(End::NameInUse(FencedClient::Producer));
         assert_eq!(scene.event(KafkaEvent::ProducerFenced), [in_use]);
         scene.after(MEMORY);
         assert_eq!(scene.event(KafkaEvent::ProducerFenced), []);
@@ -509,15 +552,15 @@ mod tests {
     #[test]
     fn sessions_start_a_second_apart_and_at_once_after_a_long_one() {
         let mut scene = Scene::new();
-        scene.supervisor.session_dropped(scene.now);
+        scene.drop_session();
         let next = scene.now.plus(START_EVERY);
         assert_eq!(scene.supervisor.next_wake(), Some(next));
         scene.supervisor.wake(scene.now);
-        assert_eq!(scene.actions(), []);
+        assert_eq!(scene.decisions(), []);
         scene.after(START_EVERY);
         scene.start();
         scene.after(MEMORY);
-        scene.supervisor.session_dropped(scene.now);
+        scene.drop_session();
         scene.start();
     }
 
@@ -525,15 +568,15 @@ mod tests {
     fn no_session_starts_while_three_dropped_ones_still_run() {
         let mut scene = Scene::new();
         for _ in 0..2 {
-            scene.supervisor.session_dropped(scene.now);
+            scene.drop_session();
             scene.after(START_EVERY);
             scene.start();
         }
-        scene.supervisor.session_dropped(scene.now);
+        scene.drop_session();
         scene.after(START_EVERY);
         scene.supervisor.wake(scene.now);
-        let actions = scene.actions();
-        assert!(matches!(actions[..], [SupervisorAction::Waiting { .. }]));
+        let actions = scene.decisions();
+        assert!(matches!(actions[..], [Decision::Wait { .. }]));
         scene.from(SessionId(2), KafkaEvent::SessionEnded);
         scene.after(START_EVERY);
         assert_eq!(scene.start().session, SessionId(4));
@@ -544,7 +587,7 @@ mod tests {
         let mut scene = Scene::new();
         for _ in 0..5 {
             scene.event(KafkaEvent::SessionEnded);
-            scene.supervisor.session_dropped(scene.now);
+            scene.drop_session();
             scene.after(START_EVERY);
             scene.start();
         }
@@ -561,7 +604,7 @@ mod tests {
     #[test]
     fn a_process_starts_with_offsets_to_clear_and_clears_them_once() {
         let now = UnixMillis(1_000_000);
-        let supervisor = Supervisor::new(now, "a");
+        let supervisor = Supervisor::new("a");
         let mut scene = Scene { supervisor, now };
         assert_eq!(scene.start().producer.clear, OpenTransaction::Offsets);
         // The session ends before it has cleared them.
@@ -577,7 +620,7 @@ mod tests {
         let mut scene = Scene::new();
         scene.open(OpenTransaction::Offsets);
         let dropped = scene.supervisor.last_session;
-        scene.supervisor.session_dropped(scene.now);
+        scene.drop_session();
         scene.from(dropped, KafkaEvent::OpenTransaction(records()));
         scene.after(START_EVERY);
         assert_eq!(scene.start().producer.clear, records());
@@ -632,7 +675,7 @@ mod tests {
         assert_eq!(scene.look(confirm, Some(2)), []);
         assert_eq!(scene.look(confirm, None), []);
         assert_eq!(scene.look(LOOK_EVERY, Some(2)), []);
-        let rejoin = SupervisorAction::Request(KafkaRequest::Rejoin);
+        let rejoin = Decision::Request(KafkaRequest::Rejoin);
         assert_eq!(scene.look(confirm, Some(2)), [rejoin]);
         assert_eq!(scene.look(LOOK_AFTER_REBALANCE, Some(2)), []);
     }
@@ -644,7 +687,7 @@ mod tests {
         assert_eq!(scene.look(LOOK_AFTER_REBALANCE, Some(1)), []);
         scene.after(confirm);
         scene.supervisor.wake(scene.now);
-        scene.actions();
+        scene.decisions();
         scene.event(KafkaEvent::Assigned {
             generation: Generation(1),
             partitions: Vec::new(),

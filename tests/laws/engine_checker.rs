@@ -5,7 +5,7 @@ use super::fairness::Fairness;
 use super::map::{self, Map};
 use super::offsets::LEASE;
 use super::{Law, Verdict};
-use ringback::engine::event::{Action, EngineSettings, Event};
+use ringback::engine::event::{Action, End, EngineSettings, Event};
 use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
 use ringback::model::fact::Fact;
@@ -32,6 +32,9 @@ pub const METADATA_UNITS_MAX: usize = 4_096;
 /// partition.
 const REVOKE_MAX: Duration = Duration::from_secs(10);
 
+/// Leaving the group gets at least this.
+const LEAVE_MIN: Duration = Duration::from_millis(300);
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum CheckedPhase {
     /// The map is not read yet.
@@ -44,11 +47,20 @@ enum CheckedPhase {
 struct CheckedPartition {
     generation: Generation,
     phase: CheckedPhase,
+    /// Revoked in this turn of the runner, whose first actions were decided before.
+    revoked_in_turn: bool,
     fetching: bool,
     asked: usize,
     in_hand: HashSet<Position>,
     /// The map of the last read or write.
     map: Option<Map>,
+}
+
+impl CheckedPartition {
+    /// Whether an action may start something from this partition.
+    fn may_start(&self) -> bool {
+        self.phase == CheckedPhase::Adopted || self.revoked_in_turn
+    }
 }
 
 /// The checker of one engine.
@@ -66,7 +78,9 @@ pub struct EngineChecker {
     tenants: Arc<Tenants>,
     fairness: Fairness,
     draining_since: Option<UnixMillis>,
+    /// The group was left.
     stopped: bool,
+    exited: bool,
 }
 
 impl EngineChecker {
@@ -85,6 +99,7 @@ impl EngineChecker {
             fairness: Fairness::default(),
             draining_since: None,
             stopped: false,
+            exited: false,
         }
     }
 
@@ -101,7 +116,7 @@ impl EngineChecker {
             Event::Drain => {
                 self.draining_since.get_or_insert(now);
             }
-            Event::Wake { .. } => {}
+            Event::Wake { .. } | Event::ProcessStopped | Event::SessionDropped => {}
         }
     }
 
@@ -139,6 +154,7 @@ impl EngineChecker {
                 for partition in partitions {
                     self.fairness.revoked(*partition);
                     if let Some(state) = self.assigned.get_mut(partition) {
+                        state.revoked_in_turn = state.may_start();
                         state.phase = CheckedPhase::Revoking(*how, now);
                     }
                 }
@@ -231,18 +247,29 @@ impl EngineChecker {
             KafkaRequest::FinishRevoke { partitions, .. } => self.release(partitions),
             KafkaRequest::RenewProducer(_)
             | KafkaRequest::FindUnassigned
-            | KafkaRequest::Rejoin
-            | KafkaRequest::Leave => Ok(()),
+            | KafkaRequest::Rejoin => Ok(()),
+            KafkaRequest::Leave => {
+                self.stopped = true;
+                self.assigned.clear();
+                Law::L9.check(self.draining_since.is_some(), || {
+                    "Leave without Drain".to_owned()
+                })?;
+                self.check_deadlines(now)
+            }
         }
     }
 
     /// Checks an action that the engine requests.
     pub fn check_action(&mut self, now: UnixMillis, action: &Action) -> Verdict {
-        Law::L9.check(!self.stopped, || format!("after Stop: {action:?}"))?;
+        let starts_or_writes = matches!(action, Action::Kafka(_) | Action::StartAttempt(_));
+        Law::L9.check(!(self.stopped && starts_or_writes), || {
+            format!("after Leave: {action:?}")
+        })?;
         match action {
             Action::Kafka(request) => self.check_request(now, request),
             Action::StartAttempt(order) => self.attempt_starts(now, order),
-            Action::Readopt { .. } => {
+            Action::StartSession(_) | Action::ShowWaiting { .. } => Ok(()),
+            Action::DropSession => {
                 self.assigned.clear();
                 self.fairness.readopt();
                 self.commit = None;
@@ -258,13 +285,22 @@ impl EngineChecker {
                 }
                 Ok(())
             }
-            Action::Stop => {
+            Action::Exit(end) => {
                 self.stopped = true;
-                Law::L9.check(self.draining_since.is_some(), || {
-                    "Stop without Drain".to_owned()
+                self.exited = true;
+                let without_drain = matches!(end, End::NameInUse(_) | End::WrongSettings(_));
+                Law::L9.check(without_drain || self.draining_since.is_some(), || {
+                    format!("{end:?} without Drain")
                 })?;
                 self.check_deadlines(now)
             }
+        }
+    }
+
+    /// The runner has performed all actions of its turn.
+    pub fn end_turn(&mut self) {
+        for state in self.assigned.values_mut() {
+            state.revoked_in_turn = false;
         }
     }
 
@@ -274,6 +310,10 @@ impl EngineChecker {
             let took = now.since(since);
             Law::L9.check(took <= self.drain_timeout || self.stopped, || {
                 format!("draining for {took:?}")
+            })?;
+            let exit_max = self.drain_timeout + LEAVE_MIN;
+            Law::L9.check(took <= exit_max || self.exited, || {
+                format!("leaving, {took:?} after Drain")
             })?;
         }
         let mut outstanding = [&self.commit, &self.movement].into_iter().flatten();
@@ -324,6 +364,7 @@ impl EngineChecker {
             let state = CheckedPartition {
                 generation,
                 phase: CheckedPhase::Assigned,
+                revoked_in_turn: false,
                 fetching: false,
                 asked: 0,
                 in_hand: HashSet::new(),
@@ -362,7 +403,7 @@ impl EngineChecker {
     ) -> Result<&mut CheckedPartition, super::Breach> {
         self.assigned
             .get_mut(&partition)
-            .filter(|o| o.generation == generation && o.phase == CheckedPhase::Adopted)
+            .filter(|o| o.generation == generation && o.may_start())
             .ok_or_else(|| Law::L8.breach(format!("{what} for {partition:?}, not adopted")))
     }
 
@@ -440,7 +481,7 @@ impl EngineChecker {
             format!("attempt from {position:?} after Drain")
         })?;
         let state = self.assigned.get(&position.partition);
-        let adopted = state.is_some_and(|state| state.phase == CheckedPhase::Adopted);
+        let adopted = state.is_some_and(CheckedPartition::may_start);
         Law::L8.check(adopted, || {
             format!("attempt from {position:?}, whose partition is not assigned")
         })?;

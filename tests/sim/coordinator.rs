@@ -262,12 +262,15 @@ impl Coordinator {
         }
     }
 
-    /// Returns whether the group is stable and some of these partitions are
-    /// unassigned. This happens when a member dies between the two rounds of a
+    /// Returns which of these partitions a stable group has assigned to no member. This happens when a member dies between the two rounds of a
     /// revocation and then takes its own place again.
-    pub fn has_orphans(&self, partitions: &[Partition]) -> bool {
-        let is_orphan = |p: &Partition| !self.members.values().any(|m| m.assignment.contains(p));
-        self.state == State::Stable && partitions.iter().any(is_orphan)
+    pub fn unassigned(&self, partitions: &[Partition]) -> BTreeSet<Partition> {
+        if self.state != State::Stable {
+            return BTreeSet::new();
+        }
+        let assigned = |p: &Partition| self.members.values().any(|m| m.assignment.contains(p));
+        let unassigned = partitions.iter().filter(|p| !assigned(p));
+        unassigned.copied().collect()
     }
 
     /// Returns the assignment of this name.

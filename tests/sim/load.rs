@@ -381,7 +381,10 @@ impl Load {
                 self.results[tenant].waits_ms.push(wait.as_millis() as i64);
             }
             Action::Report(_) => {}
-            Action::Readopt { .. } | Action::Stop => panic!("{action:?} without any fault"),
+            Action::StartSession(_) => {}
+            Action::DropSession | Action::ShowWaiting { .. } | Action::Exit(_) => {
+                panic!("{action:?} without any fault")
+            }
         }
     }
 
@@ -479,6 +482,7 @@ pub fn settings(in_flight_max: usize) -> EngineSettings {
     let delays = [10, 10, 60, 60, 600, 600, 3_600, 3_600, 21_600];
     let delay = |s: u64| Delay::new(Duration::from_secs(s)).expect("in range");
     EngineSettings {
+        instance: String::new(),
         topics: ringback::model::position::TopicNames::new("call-ended"),
         attempts: 10,
         delays: delays.into_iter().map(delay).collect(),

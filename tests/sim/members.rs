@@ -10,7 +10,8 @@ use crate::reach::Way;
 use crate::replica::{Member, Reading, Tag};
 use crate::sim_event::SimEvent;
 use crate::world::World;
-use ringback::model::message::{KafkaEvent, Revocation};
+use ringback::engine::event::Event;
+use ringback::model::message::{KafkaEvent, OpenTransaction, Revocation};
 use ringback::model::position::Partition;
 use std::collections::BTreeSet;
 
@@ -19,6 +20,9 @@ pub const SESSION_TIMEOUT_US: u64 = 10 * SECOND;
 
 /// `heartbeat.interval.ms`.
 const HEARTBEAT_US: u64 = 500 * MS;
+
+/// The process notices a pause that is longer.
+const PAUSE_NOTICED_US: u64 = 5 * SECOND;
 
 /// How long a partition's new process waits before it reads the map.
 const FIND_US: u64 = 30 * MS;
@@ -83,7 +87,7 @@ impl World {
 
     /// Answers all joins once every member has joined, and releases the requests
     /// that waited behind them.
-    fn complete_join(&mut self) {
+    pub fn complete_join(&mut self) {
         let Some(answers) = self.coordinator.complete_join() else {
             return;
         };
@@ -202,7 +206,7 @@ impl World {
     }
 
     /// Runs a rebalance callback that revokes partitions.
-    fn take(&mut self, replica: usize, partitions: Vec<Partition>, how: Revocation) {
+    pub fn take(&mut self, replica: usize, partitions: Vec<Partition>, how: Revocation) {
         let this = &mut self.replicas[replica];
         for partition in &partitions {
             if let Some(reading) = this.reading.get_mut(partition) {
@@ -230,6 +234,9 @@ impl World {
         if this.is_revoking() || this.member == Member::Out || loses {
             return;
         }
+        if this.rejoining && this.reading.is_empty() {
+            return self.leave_and_join(replica);
+        }
         if let Some(added) = this.adding.take().filter(|added| !added.is_empty()) {
             self.assign(replica, added);
         }
@@ -237,7 +244,7 @@ impl World {
         self.rejoin(tag);
     }
 
-    fn rejoin(&mut self, tag: Tag) {
+    pub fn rejoin(&mut self, tag: Tag) {
         self.replicas[tag.replica].member = Member::Joining;
         let late = self.chance.between(100, 20 * MS);
         self.after(late, SimEvent::Join(tag));
@@ -307,14 +314,9 @@ impl World {
     fn fenced(&mut self, tag: Tag) {
         self.count("fenced");
         let replica = tag.replica;
-        if self.chance.permille(300) {
-            let why = String::new();
-            self.replicas[replica].credentials = None;
-            self.unblock(replica);
-            return self.pass_consumer_event(replica, KafkaEvent::ConsumerFault { why });
-        }
+        self.replicas[replica].credentials = None;
         self.unblock(replica);
-        self.end_process(replica);
+        self.pass_consumer_event(replica, KafkaEvent::ConsumerFenced);
     }
 
     /// Removes a member without heartbeats from the group.
@@ -366,6 +368,9 @@ impl World {
         this.checker
             .excuse_pause(std::time::Duration::from_micros(for_us));
         let tag = this.tag;
+        if for_us > PAUSE_NOTICED_US {
+            self.at(until, SimEvent::PassEvent(tag, Event::ProcessStopped));
+        }
         self.falls_silent(replica);
         let late = self.chance.below(HEARTBEAT_US);
         self.at(until + late, SimEvent::Heartbeat(tag));
@@ -383,7 +388,7 @@ impl World {
     }
 
     /// The open transaction may have been committed without an answer.
-    fn leave_open(&mut self, replica: usize) {
+    pub fn leave_open(&mut self, replica: usize) {
         let name = self.replicas[replica].name;
         let fate = self.chance.pick(&[Ending::Commit, Ending::Abort]);
         let left = self
@@ -406,15 +411,6 @@ impl World {
         this.in_turn = false;
         this.paused_until = 0;
         this.cut_until = 0;
-    }
-
-    /// Replaces the consumer and the producer for the engine.
-    pub fn readopt(&mut self, replica: usize) {
-        self.leave_open(replica);
-        self.falls_silent(replica);
-        self.unblock(replica);
-        self.replicas[replica].drop_consumer();
-        self.connect(replica, 1_500 * MS);
     }
 
     /// Schedules the join of a new consumer and `init_transactions` of a new
@@ -444,24 +440,7 @@ impl World {
             self.end_transaction(id, fate)?;
         }
         self.replicas[tag.replica].epoch = Some(self.broker.next_epoch(name));
+        self.set_open(tag, OpenTransaction::Nothing);
         Ok(())
-    }
-
-    /// Ends a drained process, which leaves the group properly.
-    pub fn leave(&mut self, replica: usize) {
-        let this = &self.replicas[replica];
-        let (name, id) = (this.name, this.credentials.map(|c| c.member));
-        let reachable = self.unreachable(replica, Way::Coordinator).is_none();
-        self.count("drained");
-        self.end_process(replica);
-        if reachable && id.is_some_and(|id| self.coordinator.is_member(name, id)) {
-            if self.coordinator.remove(name) {
-                self.rebalance_begins();
-            }
-            self.complete_join();
-        }
-        if let Some(down_us) = self.replicas[replica].down_us.take() {
-            self.after(down_us, SimEvent::StartProcess(replica));
-        }
     }
 }

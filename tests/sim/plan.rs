@@ -335,6 +335,7 @@ fn settings(chance: &mut Chance, flood: bool) -> EngineSettings {
         _ => &[2_000, 300],
     });
     EngineSettings {
+        instance: String::new(),
         topics: TopicNames::new("call-ended"),
         attempts: chance.pick(&[10, 10, 10, 3, 1]),
         delays,

@@ -174,6 +174,9 @@ impl Tamperer {
             return vec![action];
         };
         match action {
+            Action::Kafka(KafkaRequest::Leave) | Action::Exit(_) if planted == Planted::Stay => {
+                Vec::new()
+            }
             Action::Kafka(request) => {
                 let requests = self.tamper_with_request(planted, request);
                 requests.into_iter().map(Action::Kafka).collect()
@@ -182,7 +185,6 @@ impl Tamperer {
                 let orders = self.tamper_with_attempt(planted, order);
                 orders.into_iter().map(Action::StartAttempt).collect()
             }
-            Action::Stop if planted == Planted::Stay => Vec::new(),
             action => vec![action],
         }
     }

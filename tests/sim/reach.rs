@@ -5,6 +5,7 @@ use crate::members::SESSION_TIMEOUT_US;
 use crate::plan::{MS, SECOND};
 use crate::sim_event::SimEvent;
 use crate::world::World;
+use ringback::model::message::KafkaEvent;
 
 /// The part of Kafka that a request needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +80,8 @@ impl World {
         let tag = this.tag;
         if this.engine.is_some() {
             let late = self.chance.below(500 * MS);
+            let fault = tag.event(KafkaEvent::BrokerFault);
+            self.after(late, SimEvent::PassEvent(tag, fault));
             self.after(SESSION_TIMEOUT_US + late, SimEvent::SessionCheck(tag));
             self.at(until + late, SimEvent::Heartbeat(tag));
         }

@@ -8,7 +8,7 @@ use crate::planted::Tamperer;
 use crate::sim_event::SimEvent;
 use ringback::engine::Engine;
 use ringback::engine::event::Event;
-use ringback::model::message::{KafkaEvent, SessionId, Snapshot, WriteId};
+use ringback::model::message::{KafkaEvent, OpenTransaction, SessionId, Snapshot, WriteId};
 use ringback::model::position::{Generation, NextOffset, Partition};
 use ringback::model::record::MovedRecord;
 use ringback::model::tenant::Tenants;
@@ -23,13 +23,14 @@ use std::time::Duration;
 pub struct Tag {
     pub replica: usize,
     pub process: u32,
-    pub consumer: u32,
+    /// Zero where no session runs.
+    pub session: SessionId,
 }
 
 impl Tag {
     /// Returns an event of this consumer's session.
     pub fn event(self, event: KafkaEvent) -> Event {
-        let session = SessionId(u64::from(self.consumer));
+        let session = self.session;
         Event::Kafka { session, event }
     }
 }
@@ -115,6 +116,12 @@ pub struct Replica {
     pub queued: Vec<SimEvent>,
     /// Partitions to assign once the revoked ones are released.
     pub adding: Option<Vec<Partition>>,
+    /// It leaves the group to join it again.
+    pub rejoining: bool,
+    /// What the transactions of this process and the one before may have left open.
+    pub open: OpenTransaction,
+    /// What the session has reported of that.
+    pub reported_open: OpenTransaction,
     metadata: VecDeque<(Generation, Credentials)>,
     /// The producer's epoch after `init_transactions`.
     pub epoch: Option<u32>,
@@ -146,7 +153,7 @@ impl Replica {
             tag: Tag {
                 replica,
                 process: 0,
-                consumer: 0,
+                session: SessionId(0),
             },
             name: replica,
             engine: None,
@@ -157,6 +164,9 @@ impl Replica {
             blocked: false,
             queued: Vec::new(),
             adding: None,
+            rejoining: false,
+            open: OpenTransaction::Offsets,
+            reported_open: OpenTransaction::Offsets,
             metadata: VecDeque::new(),
             epoch: None,
             generation: 0,
@@ -182,7 +192,7 @@ impl Replica {
 
     /// Returns whether this tag belongs to the current consumer.
     pub fn is_current(&self, tag: Tag) -> bool {
-        self.engine.is_some() && self.tag == tag
+        self.engine.is_some() && self.tag == tag && tag.session != SessionId(0)
     }
 
     /// Returns the number of the next rebalance callback, and remembers the
@@ -212,7 +222,8 @@ impl Replica {
 
     /// Drops the consumer.
     pub fn drop_consumer(&mut self) {
-        self.tag.consumer += 1;
+        self.tag.session = SessionId(0);
+        self.rejoining = false;
         self.member = Member::Out;
         self.credentials = None;
         self.blocked = false;

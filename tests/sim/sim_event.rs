@@ -32,6 +32,7 @@ pub enum SimEvent {
     SessionCheck(Tag),
     Lose(Tag),
     Initialise(Tag),
+    FindUnassigned(Tag),
     /// For the engine, even if its consumer is gone.
     PassEvent(Tag, Event),
     /// From the consumer, for the engine.
@@ -80,6 +81,7 @@ impl SimEvent {
             | Self::SessionCheck(tag)
             | Self::Lose(tag)
             | Self::Initialise(tag)
+            | Self::FindUnassigned(tag)
             | Self::PassEvent(tag, _)
             | Self::PassConsumerEvent(tag, _)
             | Self::Turn(tag)

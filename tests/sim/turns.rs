@@ -11,7 +11,7 @@ use crate::world::World;
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, Event};
 use ringback::model::fact::Fact;
-use ringback::model::message::{KafkaEvent, KafkaRequest};
+use ringback::model::message::{KafkaEvent, KafkaRequest, OpenTransaction};
 use std::sync::Arc;
 
 /// More events than any run needs: the engine is in a loop.
@@ -24,9 +24,8 @@ const SLEEP_MAX_MS: u64 = 1 << 32;
 const TURN_US: u64 = 2 * MS;
 
 impl World {
-    /// Passes an event to a running engine. Performs the engine's actions at once
-    /// or at the end of the runner's turn.
-    pub fn pass_event(&mut self, replica: usize, event: Event) -> Verdict {
+    /// Passes an event to a running engine.
+    fn hand_over(&mut self, replica: usize, event: Event) -> Verdict {
         self.steps += 1;
         Law::L7.check(self.steps < STEPS_MAX, || {
             format!("{STEPS_MAX} events at {} s", self.now_us / SECOND)
@@ -44,6 +43,16 @@ impl World {
             return Ok(());
         };
         engine.handle(now, event);
+        Ok(())
+    }
+
+    /// Passes an event to a running engine. Performs the engine's actions at once
+    /// or at the end of the runner's turn.
+    pub fn pass_event(&mut self, replica: usize, event: Event) -> Verdict {
+        self.hand_over(replica, event)?;
+        if self.replicas[replica].engine.is_none() {
+            return Ok(());
+        }
         if self.chance.permille(self.rates.turn) {
             if !self.replicas[replica].in_turn {
                 self.replicas[replica].in_turn = true;
@@ -57,17 +66,9 @@ impl World {
         self.plan_wake(replica)
     }
 
-    /// Ends the turn before an event that changes the state by which the checker
-    /// judges pending actions.
+    /// Ends the turn before an event that the runner passes only at its beginning.
     pub fn end_turn_before(&mut self, replica: usize, event: &Event) -> Verdict {
-        let turning = match event {
-            Event::Kafka { event, .. } => matches!(
-                event,
-                KafkaEvent::Assigned { .. } | KafkaEvent::Revoked { .. }
-            ),
-            Event::TenantsReplaced(_) | Event::Drain => true,
-            _ => false,
-        };
+        let turning = matches!(event, Event::TenantsReplaced(_) | Event::Drain);
         match turning && self.replicas[replica].in_turn {
             true => self.perform_all(replica),
             false => Ok(()),
@@ -99,6 +100,7 @@ impl World {
         loop {
             let this = &mut self.replicas[replica];
             let Some(action) = this.engine.as_mut().and_then(Engine::next_action) else {
+                this.checker.end_turn();
                 return Ok(());
             };
             for action in this.tamperer.tamper_with_action(action) {
@@ -113,10 +115,19 @@ impl World {
         self.replicas[replica].checker.check_action(now, &action)?;
         match action {
             Action::Kafka(request) => self.perform_request(replica, request),
+            Action::StartSession(start) => return self.start_session(replica, &start),
+            Action::DropSession => {
+                let this = &self.replicas[replica];
+                let open = KafkaEvent::OpenTransaction(this.reported_open.clone());
+                let open = this.tag.event(open);
+                self.drop_session(replica);
+                self.hand_over(replica, open)?;
+                return self.hand_over(replica, Event::SessionDropped);
+            }
+            Action::ShowWaiting { .. } => self.count("session_waits"),
             Action::StartAttempt(order) => return self.order_attempt(replica, order),
-            Action::Readopt { .. } => self.readopt(replica),
             Action::Report(fact) => self.note(&fact),
-            Action::Stop => self.leave(replica),
+            Action::Exit(end) => self.exit(replica, &end),
         }
         Ok(())
     }
@@ -134,10 +145,10 @@ impl World {
             KafkaRequest::FinishRevoke { partitions, .. } => {
                 self.finish_revoke(replica, &partitions);
             }
-            KafkaRequest::RenewProducer(_)
-            | KafkaRequest::FindUnassigned
-            | KafkaRequest::Rejoin
-            | KafkaRequest::Leave => {}
+            KafkaRequest::RenewProducer(_) => self.renew_producer(replica),
+            KafkaRequest::FindUnassigned => self.find_unassigned_later(replica),
+            KafkaRequest::Rejoin => self.rejoin_group(replica),
+            KafkaRequest::Leave => self.leave(replica),
         }
     }
 
@@ -227,7 +238,8 @@ impl World {
     }
 
     fn start_process(&mut self, replica: usize) {
-        let settings = self.plan.settings.clone();
+        let mut settings = self.plan.settings.clone();
+        settings.instance = format!("replica-{}", self.replicas[replica].name);
         let this = &mut self.replicas[replica];
         this.tag.process += 1;
         this.drop_consumer();
@@ -238,10 +250,11 @@ impl World {
         this.down_us = None;
         this.requests.clear();
         this.past_events.clear();
+        this.open = OpenTransaction::Offsets;
+        this.reported_open = OpenTransaction::Offsets;
         let tag = this.tag;
         let file = Arc::new(tenants_file(&self.tenants));
         self.after(0, SimEvent::PassEvent(tag, Event::TenantsReplaced(file)));
-        self.connect(replica, 600 * MS);
     }
 
     /// Checks L5 and the deadlines of L8 and L9 for every engine.

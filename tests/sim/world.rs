@@ -32,9 +32,6 @@ const SETTLING_CHECK_US: u64 = 10 * SECOND;
 /// By then every request that waited for the brokers was repeated.
 const SETTLING_MIN_US: u64 = 200 * SECOND;
 
-/// The maximum time for unassigned partitions in a stable group.
-const ORPHANED_US: u64 = 60 * SECOND;
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum RunPhase {
     Faulty,
@@ -98,7 +95,6 @@ pub struct World {
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
     phase: RunPhase,
-    orphans_since: Option<u64>,
     seen: BTreeMap<&'static str, u64>,
 }
 
@@ -130,7 +126,6 @@ impl World {
             queue: BinaryHeap::new(),
             scheduled: 0,
             phase: RunPhase::Faulty,
-            orphans_since: None,
             seen: BTreeMap::new(),
             chance,
             plan,
@@ -237,6 +232,7 @@ impl World {
             SimEvent::SessionCheck(tag) => self.session_check(tag),
             SimEvent::Lose(tag) => self.lose(tag),
             SimEvent::Initialise(tag) => return self.initialise(tag),
+            SimEvent::FindUnassigned(tag) => self.find_unassigned(tag),
             SimEvent::PassEvent(tag, event) => {
                 if self.replicas[tag.replica].is_running(tag) {
                     return self.pass_event(tag.replica, event);
@@ -342,7 +338,6 @@ impl World {
 
     fn check(&mut self) -> Verdict {
         self.check_engines()?;
-        self.look_for_orphans();
         match self.phase {
             RunPhase::Faulty => {
                 let over = self.now_us >= self.plan.faults_end_us;
@@ -397,22 +392,6 @@ impl World {
             if replica < self.plan.replicas {
                 self.after(20 * SECOND, SimEvent::StartProcess(replica));
             }
-        }
-    }
-
-    /// Starts a rebalance if partitions stay unassigned for too long; without one
-    /// they stay so.
-    fn look_for_orphans(&mut self) {
-        let orphans = self.coordinator.has_orphans(&self.broker.consumed());
-        if !orphans {
-            self.orphans_since = None;
-            return;
-        }
-        let since = *self.orphans_since.get_or_insert(self.now_us);
-        if self.now_us >= since + ORPHANED_US {
-            self.count("orphaned");
-            self.orphans_since = None;
-            self.shuffle();
         }
     }
 

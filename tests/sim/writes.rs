@@ -11,7 +11,7 @@ use crate::replica::{Request, Tag};
 use crate::sim_event::SimEvent;
 use crate::world::World;
 use ringback::engine::event::Event;
-use ringback::model::message::{KafkaEvent, MoveRequest, Snapshot, WriteId};
+use ringback::model::message::{KafkaEvent, MoveRequest, OpenTransaction, Snapshot, WriteId};
 use ringback::model::position::{Generation, Partition};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,12 @@ const TRANSACTION_TIMEOUT_US: u64 = 10 * SECOND;
 const SOCKET_TIMEOUT_US: u64 = 11 * SECOND;
 
 /// The answer to a transaction.
+#[derive(Clone, Copy)]
 enum MoveAnswer {
     Moved,
     Refused,
     TooLarge,
+    NotStarted,
     Unsure,
 }
 
@@ -205,8 +207,17 @@ impl World {
             MoveAnswer::Moved => KafkaEvent::Moved { write, took },
             MoveAnswer::Refused => KafkaEvent::MoveRefused { write, took, why },
             MoveAnswer::TooLarge => KafkaEvent::MoveTooLarge { write, took },
+            MoveAnswer::NotStarted => KafkaEvent::MoveNotStarted { write, why },
             MoveAnswer::Unsure => KafkaEvent::MoveUnsure { write, took, why },
         };
+        match answer {
+            MoveAnswer::Moved => self.set_open(tag, OpenTransaction::Nothing),
+            // Aborted: the supervisor learns it from the answer.
+            MoveAnswer::Refused | MoveAnswer::TooLarge => {
+                self.replicas[tag.replica].open = OpenTransaction::Nothing;
+            }
+            MoveAnswer::NotStarted | MoveAnswer::Unsure => {}
+        }
         self.after(late, SimEvent::PassEvent(tag, tag.event(event)));
     }
 
@@ -221,12 +232,13 @@ impl World {
         }
         let (name, write) = (this.name, request.write);
         let Some(epoch) = this.epoch else {
-            return self.answer_move(tag, write, MoveAnswer::Refused);
+            return self.answer_move(tag, write, MoveAnswer::NotStarted);
         };
         if !self.broker.is_epoch(name, epoch) {
             self.count("producer_fenced");
             return self.answer_move(tag, write, MoveAnswer::Unsure);
         }
+        self.set_open(tag, OpenTransaction::Offsets);
         let now = self.broker_now();
         let id = self.broker.begin(name, epoch, &request, now);
         let scan = self.chance.below(self.plan.scan_us);
@@ -263,6 +275,8 @@ impl World {
             return Ok(());
         }
         self.broker.add_offsets(id);
+        let topics = request.records.iter().map(|record| record.to);
+        self.set_open(tag, OpenTransaction::Records(topics.collect()));
         let late = if self.chance.permille(self.rates.move_slow) {
             self.chance.between(50 * MS, 3 * SECOND)
         } else {
@@ -374,6 +388,7 @@ impl World {
         let (write, granted) = match event {
             KafkaEvent::Committed { write, .. } | KafkaEvent::Moved { write, .. } => (*write, true),
             KafkaEvent::CommitRefused { write, .. }
+            | KafkaEvent::MoveNotStarted { write, .. }
             | KafkaEvent::CommitUnsure { write, .. }
             | KafkaEvent::MoveRefused { write, .. }
             | KafkaEvent::MoveTooLarge { write, .. }

@@ -1,41 +1,41 @@
-//! The threads of the attempts to tenants that are not known to answer. Decides
-//! nothing: which attempts those are, the engine says.
+//! The threads of isolated attempts: those to tenants that have not answered yet.
+//! Decides nothing; the engine says which attempts are isolated.
 
 use super::spawn;
 use crate::kafka::Job;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// Twice the attempts that a tenant of whom nothing is known may have at once:
-/// each may keep a thread at work.
+/// Twice the attempts that an untried tenant may have at once: each may keep a
+/// thread busy.
 const THREADS: usize = 16;
 
-/// The threads of the attempts that are kept apart; they end when this is dropped.
-pub struct Apart {
+/// The threads of isolated attempts. They end when this is dropped.
+pub struct IsolatedThreads {
     runtime: Handle,
     _ends: oneshot::Sender<()>,
 }
 
-impl Apart {
-    /// Starts them.
+impl IsolatedThreads {
+    /// Starts the threads.
     ///
     /// Panics: where the system refuses them, as [`spawn`] does.
-    pub fn begin() -> Self {
+    pub fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
-            .thread_name("attempts apart")
+            .thread_name("isolated")
             .enable_all()
             .build()
             .expect("the system gives the service its few threads");
         let handle = runtime.handle().clone();
         let (ends, ended) = oneshot::channel::<()>();
         let run = move || {
-            // Nothing is ever sent: this waits for the other end to be dropped.
+            // The sender never sends: this waits until it is dropped.
             runtime.block_on(ended).ok();
             runtime.shutdown_background();
         };
         spawn(Job {
-            name: "apart",
+            name: "isolated",
             run: Box::new(run),
         });
         Self {
@@ -44,7 +44,7 @@ impl Apart {
         }
     }
 
-    /// Where such attempts are spawned.
+    /// Returns the runtime for isolated attempts.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
     }
