@@ -50,7 +50,7 @@
 //! | module | purpose | may use |
 //! |---|---|---|
 //! | [`model`] | plain values: positions, records, tenants, messages, facts | nothing else of the crate |
-//! | [`engine`] | all decisions, as a pure state machine: events and the time go in, actions come out | `model` |
+//! | [`engine`] | all decisions, also about Kafka sessions, as a pure state machine: events and the time go in, actions come out | `model` |
 //! | [`kafka`] | shell for librdkafka: sessions, commits, transactions, administration | `model` |
 //! | [`http`] | shell for reqwest: sends attempts, resolves names, refuses addresses, signs | `model`, `clock` |
 //! | [`config`] | shell for settings, environment and files | `model` |
