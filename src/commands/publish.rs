@@ -64,7 +64,7 @@ struct Plan {
     refused_lines: RefusedLines,
 }
 
-/// What a line that is no record does.
+/// The effect of a line that is no record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RefusedLines {
     Skip,

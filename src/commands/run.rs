@@ -87,8 +87,8 @@ fn raise_file_limit(in_flight_max: usize) {
 fn start_log(settings: &Settings) -> Result<Log, Box<dyn Error>> {
     let filter: LogFilter = settings.log.name().parse()?;
     let format = match settings.log_format {
-        Some(values::LogFormat::Text) => LogFormat::Text,
-        Some(values::LogFormat::Json) => LogFormat::Json,
+        Some(values::LogFormatSetting::Text) => LogFormat::Text,
+        Some(values::LogFormatSetting::Json) => LogFormat::Json,
         None => LogFormat::of_stderr(),
     };
     let (log, writer) = logging::start(&filter, format)?;

@@ -1,10 +1,10 @@
-//! All settings: one row each, in the order of `--help`. A row says all there
-//! is to say about its setting. What settings must have in common is in
-//! [`super::rules`]. Never reads a file or the environment.
+//! All settings: one row each. A row defines its setting completely. Rules across
+//! settings are in [`super::rules`]. Never reads a file or the environment. Used
+//! on the main thread.
 
 use super::properties::KafkaProperty;
-use super::setting::{Group, Read, Section, Setting};
-use super::values::{self, CaFile, LogFormat, LogLevel, ProxyUrl};
+use super::setting::{Group, Section, Setting, ValueReader};
+use super::values::{self, CaFile, LogFormatSetting, LogLevel, ProxyUrl};
 use crate::model::time::{Delay, DurationText};
 use ipnet::IpNet;
 use std::fmt::Display;
@@ -18,7 +18,7 @@ pub(super) static BROKERS: Setting<String> = Setting {
     value_name: "LIST",
     default: "127.0.0.1:9092",
     help: "Kafka bootstrap servers: host:port, comma separated",
-    read: Read::Text(values::brokers),
+    read: ValueReader::Text(values::brokers),
     show: String::clone,
     refused: &[("a b", "host:port"), ("", "host:port")],
 };
@@ -30,7 +30,7 @@ pub(super) static TOPIC: Setting<String> = Setting {
     default: "call-ended",
     help: "Source topic: letters, digits, '.', '_', '-'. Delay topics are <topic>.delay.<delay>, \
            dead letters <topic>.dead-letter. Each full name has at most 249 characters",
-    read: Read::Text(values::topic),
+    read: ValueReader::Text(values::topic),
     show: String::clone,
     refused: &[("a/b", "A-Z"), ("..", "'..'"), ("", "A-Z")],
 };
@@ -43,7 +43,7 @@ pub(super) static KAFKA: Setting<Vec<KafkaProperty>> = Setting {
     help: "librdkafka property, repeatable (in the variable: one per line). Properties that the \
            delivery guarantees depend on are refused with the reason. Put secrets into \
            --kafka-properties",
-    read: Read::Lines,
+    read: ValueReader::Lines,
     show: |properties| list(properties),
     refused: &[("x", "not key=value")],
 };
@@ -55,7 +55,7 @@ pub(super) static KAFKA_PROPERTIES: Setting<(String, String)> = Setting {
     default: "none",
     help: "File of librdkafka properties: one key=value per line, # starts a comment. --kafka \
            overrides it",
-    read: Read::Path(values::properties_file),
+    read: ValueReader::Path(values::properties_file),
     show: |(path, _)| path.clone(),
     refused: &[("/nonexistent", "'/nonexistent'")],
 };
@@ -66,7 +66,7 @@ pub(super) static GROUP: Setting<String> = Setting {
     value_name: "NAME",
     default: "ringback",
     help: "Consumer group: 1 to 200 ASCII characters without spaces",
-    read: Read::Text(values::group),
+    read: ValueReader::Text(values::group),
     show: String::clone,
     refused: &[("", "1 to 200"), ("a b", "1 to 200")],
 };
@@ -78,7 +78,7 @@ pub(super) static INSTANCE: Setting<String> = Setting {
     default: "the host name",
     help: "Stable name of this replica: 1 to 200 letters, digits, '.', '_', '-'. Its \
            group.instance.id and transactional.id are made from it. No other replica may use it",
-    read: Read::Text(values::instance),
+    read: ValueReader::Text(values::instance),
     show: String::clone,
     refused: &[("", "1 to 200"), ("no spaces", "A-Z")],
 };
@@ -90,7 +90,7 @@ pub(super) static COMMIT_INTERVAL: Setting<Duration> = Setting {
     default: "2ms",
     help: "Minimum interval between offset commits, 0ms to 1s. A longer one spares the group \
            coordinator when there are many replicas, and adds to the latency of every record",
-    read: Read::Text(|text| values::duration(text, ms(0)..=ms(1_000))),
+    read: ValueReader::Text(|text| values::duration(text, ms(0)..=ms(1_000))),
     show: duration_text,
     refused: &[("2s", "0ms to 1s"), ("2", "0ms to 1s")],
 };
@@ -101,7 +101,7 @@ pub(super) static ATTEMPTS: Setting<u8> = Setting {
     value_name: "COUNT",
     default: "10",
     help: "Maximum number of attempts for one record, 1 to 10",
-    read: Read::Text(|text| values::number(text, 1..=10)),
+    read: ValueReader::Text(|text| values::number(text, 1..=10)),
     show: u8::to_string,
     refused: &[
         ("11", "1 to 10"),
@@ -121,7 +121,7 @@ pub(super) static DELAYS: Setting<Vec<Delay>> = Setting {
     default: DELAYS_DEFAULT,
     help: "Delays between attempts, comma separated, each 100ms to 168h: 1 to 9 delays, and fewer \
            than --attempts. The last one repeats. The default is shortened to what --attempts needs",
-    read: Read::Text(values::delays),
+    read: ValueReader::Text(values::delays),
     show: |delays| list(delays),
     refused: &[
         ("1d,5s,99ms", "100ms to 168h"),
@@ -136,7 +136,7 @@ pub(super) static RECORD_MAX_BYTES: Setting<usize> = Setting {
     value_name: "BYTES",
     default: "1MiB",
     help: "Maximum record size, 1KiB to 64MiB. Larger records become dead letters",
-    read: Read::Text(values::bytes),
+    read: ValueReader::Text(values::bytes),
     show: usize::to_string,
     refused: &[("1MB", "1KiB to 64MiB"), ("65MiB", "1KiB to 64MiB")],
 };
@@ -148,7 +148,7 @@ pub(super) static TIMEOUT: Setting<Duration> = Setting {
     default: "5s",
     help: "Maximum duration of one attempt, 100ms to 5s: DNS, connect, TLS, request and response \
            head together",
-    read: Read::Text(|text| values::duration(text, ms(100)..=ms(5_000))),
+    read: ValueReader::Text(|text| values::duration(text, ms(100)..=ms(5_000))),
     show: duration_text,
     refused: &[("6s", "100ms to 5s"), ("5", "100ms to 5s")],
 };
@@ -160,7 +160,7 @@ pub(super) static IN_FLIGHT_MAX: Setting<usize> = Setting {
     default: "1024",
     help: "Maximum number of attempts in flight in this process, 1 to 65536. A record counts once \
            per started 64 KiB. Some 1,024 more sockets to receivers may be open",
-    read: Read::Text(|text| values::number(text, 1..=65_536)),
+    read: ValueReader::Text(|text| values::number(text, 1..=65_536)),
     show: usize::to_string,
     refused: &[("0", "1 to 65536"), ("65537", "1 to 65536")],
 };
@@ -171,7 +171,7 @@ pub(super) static TENANTS: Setting<PathBuf> = Setting {
     value_name: "FILE",
     default: "tenants.json",
     help: "File of tenants: one JSON object. It is read again when it changes",
-    read: Read::Path(|path| Ok(path.to_owned())),
+    read: ValueReader::Path(|path| Ok(path.to_owned())),
     show: |path| path.display().to_string(),
     refused: &[],
 };
@@ -183,7 +183,7 @@ pub(super) static ALLOW_NETWORKS: Setting<Vec<IpNet>> = Setting {
     default: "none",
     help: "Networks that callbacks may reach although they are not public, comma separated, for \
            example 127.0.0.0/8",
-    read: Read::Text(values::networks),
+    read: ValueReader::Text(values::networks),
     show: |networks| list(networks),
     refused: &[("10.0.0.0/8,x", "'x' is not a network: write 10.0.0.0/8")],
 };
@@ -196,7 +196,7 @@ pub(super) static PROXY: Setting<ProxyUrl> = Setting {
     help: "Egress proxy for all callbacks: an http or https URL. The proxy resolves names, so it \
            must refuse addresses that are not public. ringback itself refuses only literal \
            addresses in URLs. Proxy variables such as HTTPS_PROXY are ignored",
-    read: Read::Text(values::proxy),
+    read: ValueReader::Text(values::proxy),
     show: ProxyUrl::to_string,
     refused: &[("socks5://p:1", "'socks5'"), ("http://p/x", "no path")],
 };
@@ -207,7 +207,7 @@ pub(super) static CA_FILE: Setting<CaFile> = Setting {
     value_name: "FILE",
     default: "none",
     help: "File of further trusted certificates, PEM",
-    read: Read::Path(values::ca_file),
+    read: ValueReader::Path(values::ca_file),
     show: |file| file.path.display().to_string(),
     refused: &[("/nonexistent", "'/nonexistent'"), ("Cargo.toml", "PEM")],
 };
@@ -218,7 +218,7 @@ pub(super) static LISTEN: Setting<SocketAddr> = Setting {
     value_name: "ADDRESS:PORT",
     default: "0.0.0.0:9464",
     help: "Address and port of /metrics, /healthz, /readyz, /statusz and /",
-    read: Read::Text(values::listen),
+    read: ValueReader::Text(values::listen),
     show: SocketAddr::to_string,
     refused: &[("9464", "0.0.0.0:9464")],
 };
@@ -229,7 +229,7 @@ pub(super) static DRAIN_TIMEOUT: Setting<Duration> = Setting {
     value_name: "DURATION",
     default: "10s",
     help: "Maximum duration of the drain after SIGTERM or SIGINT, 100ms to 5m",
-    read: Read::Text(|text| values::duration(text, ms(100)..=ms(300_000))),
+    read: ValueReader::Text(|text| values::duration(text, ms(100)..=ms(300_000))),
     show: duration_text,
     refused: &[("1h", "100ms to 5m"), ("99ms", "100ms to 5m")],
 };
@@ -240,18 +240,18 @@ pub(super) static LOG: Setting<LogLevel> = Setting {
     value_name: "LEVEL",
     default: "info",
     help: "Minimum log level: error, warn, info, debug or trace",
-    read: Read::Text(values::log_level),
+    read: ValueReader::Text(values::log_level),
     show: |level| level.name().to_owned(),
     refused: &[("loud", "error, warn, info, debug, trace")],
 };
 
-pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
+pub(super) static LOG_FORMAT: Setting<LogFormatSetting> = Setting {
     flag: "log-format",
     variable: "RINGBACK_LOG_FORMAT",
     value_name: "FORMAT",
     default: "text on a terminal, else json",
     help: "Log format: text or json",
-    read: Read::Text(values::log_format),
+    read: ValueReader::Text(values::log_format),
     show: |format| format.name().to_owned(),
     refused: &[("xml", "text, json")],
 };

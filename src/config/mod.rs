@@ -22,7 +22,7 @@ use setting::Typed;
 use settings::ReadSettings;
 use watch::TenantsWatch;
 
-/// What `run` needs.
+/// The settings and the tenants of `run`.
 #[derive(Debug)]
 pub struct Configured {
     pub read: ReadSettings,

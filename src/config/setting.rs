@@ -22,7 +22,7 @@ pub struct Setting<T: 'static> {
     pub default: &'static str,
     /// With unit and allowed range.
     pub help: &'static str,
-    pub read: Read<T>,
+    pub read: ValueReader<T>,
     /// Returns the value for the log, without secrets.
     pub show: fn(&T) -> String,
     /// Wrong values, each with a part of the message that it gets.
@@ -30,7 +30,7 @@ pub struct Setting<T: 'static> {
 }
 
 /// How a setting's text is read. An error names the value and what is allowed.
-pub enum Read<T> {
+pub enum ValueReader<T> {
     Text(fn(&str) -> Result<T, String>),
     /// A path need not be UTF-8.
     Path(fn(&Path) -> Result<T, String>),
@@ -57,8 +57,8 @@ impl<T> Row for Setting<T> {
 
     fn arg(&self) -> Arg {
         let action = match self.read {
-            Read::Text(_) | Read::Path(_) => ArgAction::Set,
-            Read::Lines => ArgAction::Append,
+            ValueReader::Text(_) | ValueReader::Path(_) => ArgAction::Set,
+            ValueReader::Lines => ArgAction::Append,
         };
         Arg::new(self.flag)
             .long(self.flag)
@@ -200,9 +200,9 @@ impl<'a> Reader<'a> {
         let default = OsStr::new(setting.default);
         let text = self.typed.get(setting).unwrap_or(default);
         let read = match setting.read {
-            Read::Text(read) => text.to_str().ok_or_else(not_utf8).and_then(read),
-            Read::Path(read) => read(Path::new(text)),
-            Read::Lines => Err("is read as a list".to_owned()),
+            ValueReader::Text(read) => text.to_str().ok_or_else(not_utf8).and_then(read),
+            ValueReader::Path(read) => read(Path::new(text)),
+            ValueReader::Lines => Err("is read as a list".to_owned()),
         };
         self.mistakes.take(&name(setting), read)
     }

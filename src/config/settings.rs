@@ -12,7 +12,7 @@ use super::mistake::{Mistake, Warning};
 use super::properties::{self, KafkaProperty, PropertyRule};
 use super::rules;
 use super::setting::{Reader, Typed, not_utf8};
-use super::values::{self, CaFile, LogFormat, LogLevel, ProxyUrl};
+use super::values::{self, CaFile, LogFormatSetting, LogLevel, ProxyUrl};
 use crate::model::position::TopicNames;
 use crate::model::time::Delay;
 use ipnet::IpNet;
@@ -69,7 +69,7 @@ pub struct Settings {
     pub ca_file: Option<CaFile>,
     pub log: LogLevel,
     /// None: text on a terminal, else JSON.
-    pub log_format: Option<LogFormat>,
+    pub log_format: Option<LogFormatSetting>,
 }
 
 impl Settings {

@@ -84,14 +84,14 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Tenants, Vec<Mistake>> 
     let mut seen = HashSet::new();
     let mut tenants = Vec::new();
     for (id, entry) in &entries.0 {
-        let mut reading = Reading {
+        let mut reader = EntryReader {
             tenant: id,
             mistakes: &mut mistakes,
         };
         if !seen.insert(id.as_str()) {
-            reading.wrong(None, "the tenantId is repeated");
+            reader.wrong(None, "the tenantId is repeated");
         }
-        tenants.extend(reading.tenant(entry));
+        tenants.extend(reader.tenant(entry));
     }
     if mistakes.is_empty() {
         Ok(tenants.into_iter().collect())
@@ -124,12 +124,12 @@ impl<'de> Deserialize<'de> for Pairs {
 }
 
 /// Reads the entry of one tenant.
-struct Reading<'a> {
+struct EntryReader<'a> {
     tenant: &'a str,
     mistakes: &'a mut Vec<Mistake>,
 }
 
-impl Reading<'_> {
+impl EntryReader<'_> {
     fn wrong(&mut self, key: Option<&str>, text: impl Into<String>) {
         let tenant: String = self.tenant.chars().take(TenantId::BYTES_MAX).collect();
         let key = key.map(|key| format!(", {key}")).unwrap_or_default();

@@ -196,7 +196,7 @@ named_enum! {
 
 named_enum! {
     /// The format that `--log-format` asks for.
-    pub enum LogFormat {
+    pub enum LogFormatSetting {
         Text = "text",
         Json = "json",
     }
@@ -209,9 +209,9 @@ pub fn log_level(text: &str) -> Result<LogLevel, String> {
 }
 
 /// Reads a log format by its name.
-pub fn log_format(text: &str) -> Result<LogFormat, String> {
-    LogFormat::from_name(text.trim())
-        .ok_or_else(|| no_choice(text, &LogFormat::ALL.map(LogFormat::name)))
+pub fn log_format(text: &str) -> Result<LogFormatSetting, String> {
+    LogFormatSetting::from_name(text.trim())
+        .ok_or_else(|| no_choice(text, &LogFormatSetting::ALL.map(LogFormatSetting::name)))
 }
 
 fn no_choice(text: &str, names: &[&str]) -> String {

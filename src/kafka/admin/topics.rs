@@ -23,7 +23,7 @@ const LEADER_RETRY_AFTER: Duration = Duration::from_millis(100);
 const DELAY_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Whether a topic is on the brokers.
+/// The presence of a topic on the brokers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Presence {
     Exists,
