@@ -148,8 +148,8 @@ impl Lanes {
     }
 
     /// Returns whether an untried tenant without capacity should wait for the untried
-    /// tenants before it: for a moment, and as long as enough of them answer. After a
-    /// start all tenants are untried.
+    /// tenants before it. It should for a moment, and as long as enough of them answer.
+    /// After a start all tenants are untried.
     fn untried_answer_soon(&mut self, now: UnixMillis) -> bool {
         let wave = self
             .untried_waiting
