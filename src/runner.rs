@@ -234,9 +234,11 @@ impl Runner {
 
     fn log(&mut self, now: UnixMillis, event: &KafkaEvent) {
         match event {
-            KafkaEvent::CommitUnsure { why, .. } => warn!(why, "a commit's outcome is not known"),
+            KafkaEvent::CommitUnsure { why, .. } => {
+                warn!(why, "the outcome of a commit is unknown")
+            }
             KafkaEvent::MoveUnsure { why, .. } => {
-                warn!(why, "a transaction's outcome is not known");
+                warn!(why, "the outcome of a transaction is unknown");
             }
             KafkaEvent::MoveRefused { why, .. } | KafkaEvent::MoveNotStarted { why, .. } => {
                 info!(why, "a transaction was aborted and is decided again");
