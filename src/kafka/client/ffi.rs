@@ -1,7 +1,7 @@
-//! Calls of librdkafka that the rdkafka crate lacks or wraps unsuitably:
-//! `commit_transaction` without the crate's slow flush, commits with an answer
-//! for each partition, topic ids, and partition lists that are read without
-//! panics. Generic over the client's context. Used by all threads of a session.
+//! Calls of librdkafka that the rdkafka crate lacks or wraps unsuitably. Commits a
+//! transaction without the crate's slow flush. Commits offsets with an answer for
+//! each partition. Reads topic ids, and reads partition lists without panics.
+//! Generic over the client's context. Used by all threads of a session.
 
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};

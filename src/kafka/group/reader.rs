@@ -1,7 +1,7 @@
 //! The reader thread: reads the committed state of newly assigned partitions, log
-//! bounds and topic ids. Decides nothing. It is a thread of its own: the fetch of
-//! a committed offset waits for another replica's open transaction, and commits
-//! must not wait for that.
+//! bounds and topic ids. Decides nothing. The fetch of a committed offset waits for
+//! another replica's open transaction. Commits must not wait for that, so the
+//! reader is a thread of its own.
 
 use super::context::Consumer;
 use super::shared::GroupShared;

@@ -1,8 +1,8 @@
 //! Finds partitions that the group has assigned to no member. In a cooperative
-//! rebalance a partition changes its member in two steps: its member gives it up
-//! and joins again, and only then the group assigns it. A member that dies or is
-//! dropped between the two steps comes back under its static name with its old
-//! assignment. The group never notices that the second step is missing.
+//! rebalance a partition changes its member in two steps. Its member gives it up
+//! and joins again; only then the group assigns it. A member may die or be dropped
+//! between the two steps. It comes back under its static name with its old
+//! assignment, and the group never notices that the second step is missing.
 //!
 //! Decides nothing. Used by the reader thread.
 //!

@@ -2,9 +2,9 @@
 //! may have left open. Decides nothing. Runs on the transaction thread.
 //!
 //! Kafka takes a partition without a leader for a deleted partition, and lets a
-//! transaction end without its marker there
-//! (`TransactionMarkerChannelManager.addTxnMarkersToBrokerQueue`: "likely deleted
-//! already and hence can be skipped"). The aborted records stay open in that
+//! transaction end without its marker there. Source:
+//! `TransactionMarkerChannelManager.addTxnMarkersToBrokerQueue`, "likely deleted
+//! already and hence can be skipped". The aborted records stay open in that
 //! partition. The next commit of the same transactional id commits them: records
 //! come back that were moved again since. Measured with Kafka 4.3.0 and one
 //! broker, killed in the middle of a transaction. With a look for timed-out

@@ -29,6 +29,7 @@ pub struct Move<'a> {
 }
 
 impl<'a> Move<'a> {
+    /// Returns a move that starts now.
     pub fn new(producer: &'a TimedProducer<'a>, request: &'a MoveRequest) -> Self {
         Self {
             producer,

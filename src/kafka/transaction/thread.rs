@@ -122,8 +122,8 @@ fn wait_for_end(requests: &Receiver<TransactionRequest>, timer: &CallTimer) {
 /// coordinator refuses while it ends the earlier transaction, which takes some
 /// 100 ms. So each of the first producers gets little time: the next producer's
 /// first request comes sooner than this producer's second one. Measured with
-/// kill -9 in the middle of a transaction: the first POST comes 0.3 to 0.5 s
-/// after the restart instead of 0.6 to 1.1 s.
+/// kill -9 in the middle of a transaction: the first POST then comes 0.3 to 0.5 s
+/// after the restart. With one producer it comes after 0.6 to 1.1 s.
 fn connect<'a>(
     first: TimedProducer<'a>,
     start: &ProducerStart,
