@@ -22,7 +22,7 @@ use crate::exit::Exit;
 use crate::kafka::{self, Job, Session, Sessions, WatchdogEvent};
 use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::message::{
-    AttemptRequest, Isolation, KafkaEvent, KafkaRequest, SessionId, SessionStart,
+    AttemptRequest, ConsumerRequest, Isolation, KafkaEvent, KafkaRequest, SessionId, SessionStart,
 };
 use crate::model::time::UnixMillis;
 use crate::service::Service;
@@ -276,7 +276,7 @@ impl Runner {
     }
 
     fn request(&self, request: KafkaRequest) {
-        if request == KafkaRequest::Rejoin {
+        if request == KafkaRequest::Consumer(ConsumerRequest::Rejoin) {
             warn!("partitions have no member: leaving the group and joining it again");
         }
         if let Some(session) = &self.session {

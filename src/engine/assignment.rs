@@ -9,7 +9,7 @@ use super::map::{self, MapsSince, Mark, Unusable};
 use super::partition::{PartitionPhase, PartitionState};
 use super::{Core, Engine};
 use crate::model::fact::{Fact, ReadoptReason};
-use crate::model::message::{CommittedState, KafkaRequest, LogBounds};
+use crate::model::message::{CommittedState, ConsumerRequest, KafkaRequest, LogBounds};
 use crate::model::position::{Generation, NextOffset, Offset, Partition};
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -197,11 +197,11 @@ impl Core {
             unfinished,
             in_doubt,
         });
-        self.request(KafkaRequest::StartFetch {
+        self.request(KafkaRequest::Consumer(ConsumerRequest::StartFetch {
             generation: state.generation,
             partition,
             from,
-        });
+        }));
     }
 }
 

@@ -7,7 +7,7 @@ use super::ledger::Entry;
 use super::partition::{Delivered, PartitionPhase, PartitionState};
 use super::{Core, Engine};
 use crate::model::fact::Fact;
-use crate::model::message::{KafkaRequest, Revocation};
+use crate::model::message::{ConsumerRequest, KafkaRequest, Revocation};
 use crate::model::position::{Generation, Offset, Partition, Position};
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -103,10 +103,10 @@ impl Engine {
                     core.drop_partition(state);
                 }
             }
-            core.request(KafkaRequest::FinishRevoke {
+            core.request(KafkaRequest::Consumer(ConsumerRequest::FinishRevoke {
                 generation: handover.generation,
                 partitions: std::mem::take(&mut handover.partitions),
-            });
+            }));
             false
         });
         self.core.handovers = handovers;

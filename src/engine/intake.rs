@@ -13,7 +13,7 @@ use crate::model::call::{CallEnded, RecordId};
 use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::headers::History;
-use crate::model::message::KafkaRequest;
+use crate::model::message::{ConsumerRequest, KafkaRequest};
 use crate::model::position::{Generation, NextOffset, Partition, Position};
 use crate::model::record::Record;
 use crate::model::schedule;
@@ -102,11 +102,12 @@ impl Engine {
             };
             if records > 0 {
                 state.credit += records;
-                self.core.request(KafkaRequest::Fetch {
-                    generation: state.generation,
-                    partition: *partition,
-                    records,
-                });
+                self.core
+                    .request(KafkaRequest::Consumer(ConsumerRequest::Fetch {
+                        generation: state.generation,
+                        partition: *partition,
+                        records,
+                    }));
             }
         }
     }

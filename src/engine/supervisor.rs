@@ -15,8 +15,8 @@
 
 use super::event::{End, FencedClient};
 use crate::model::message::{
-    BrokerHealth, KafkaEvent, KafkaRequest, OpenTransaction, ProducerStart, Revocation, SessionId,
-    SessionStart, TopicCheck,
+    BrokerHealth, ConsumerRequest, KafkaEvent, KafkaRequest, OpenTransaction, ProducerStart,
+    Revocation, SessionId, SessionStart, TopicCheck,
 };
 use crate::model::position::Partition;
 use crate::model::time::UnixMillis;
@@ -250,7 +250,7 @@ impl Supervisor {
     pub fn leave(&mut self, now: UnixMillis, drain_by: UnixMillis) {
         if self.is_running() {
             self.leave_by = Some(now.plus(LEAVE_MIN).max(drain_by));
-            let leave = Decision::Request(KafkaRequest::Leave);
+            let leave = Decision::Request(KafkaRequest::Consumer(ConsumerRequest::Leave));
             self.decisions.push_back(leave);
         } else {
             self.decisions.push_back(Decision::End(End::Cut));
@@ -383,7 +383,7 @@ impl Supervisor {
             Look::Pending => {
                 self.look = Look::At(now.plus(LOOK_AFTER_REBALANCE));
                 self.unassigned.clear();
-                let rejoin = Decision::Request(KafkaRequest::Rejoin);
+                let rejoin = Decision::Request(KafkaRequest::Consumer(ConsumerRequest::Rejoin));
                 self.decisions.push_back(rejoin);
             }
             Look::At(_) => {}
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_start_a_second_apart_and_at_once_after_a_long_one() {
+    fn sessions_start_at_most_once_a_second_and_at_once_after_a_long_one() {
         let mut scene = Scene::new();
         scene.drop_session();
         let next = scene.now.plus(START_EVERY);
@@ -675,7 +675,7 @@ mod tests {
         assert_eq!(scene.look(confirm, Some(2)), []);
         assert_eq!(scene.look(confirm, None), []);
         assert_eq!(scene.look(LOOK_EVERY, Some(2)), []);
-        let rejoin = Decision::Request(KafkaRequest::Rejoin);
+        let rejoin = Decision::Request(KafkaRequest::Consumer(ConsumerRequest::Rejoin));
         assert_eq!(scene.look(confirm, Some(2)), [rejoin]);
         assert_eq!(scene.look(LOOK_AFTER_REBALANCE, Some(2)), []);
     }

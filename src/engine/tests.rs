@@ -1,7 +1,7 @@
 //! Tests of the engine across its files. The simulator in `tests/sim` does the rest.
 
 use super::*;
-use crate::model::message::{CommittedState, SessionStart};
+use crate::model::message::{CommittedState, ConsumerRequest, SessionStart};
 use crate::model::position::{NextOffset, Topic, TopicNames};
 use std::time::Duration;
 
@@ -133,7 +133,8 @@ fn a_drained_process_leaves_the_group_and_exits_when_it_has_left() {
     harness.turn(Duration::ZERO);
     harness.handle(Event::Drain);
     let actions = harness.turn(Duration::ZERO);
-    assert!(actions.contains(&Action::Kafka(KafkaRequest::Leave)));
+    let leave = KafkaRequest::Consumer(ConsumerRequest::Leave);
+    assert!(actions.contains(&Action::Kafka(leave)));
     harness.kafka(SessionId(1), KafkaEvent::Left);
     let actions = harness.turn(Duration::ZERO);
     assert_eq!(actions, [Action::Exit(event::End::Drained)]);

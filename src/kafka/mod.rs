@@ -7,7 +7,7 @@
 //! log bounds, which may wait for another replica's transaction. The watchdog
 //! times the calls of each thread.
 //!
-//! Imports go one way: `session` -> `transaction` -> `group` -> `requests` and
+//! Imports go one way: `session` -> `transaction` -> `group` -> `inbox` and
 //! `session_state` -> `sessions` -> `client` and `call_monitor`. `admin` and
 //! `publish` use `client` only.
 
@@ -15,8 +15,8 @@ pub mod admin;
 mod call_monitor;
 mod client;
 mod group;
+mod inbox;
 pub mod publish;
-mod requests;
 mod session;
 mod session_state;
 mod sessions;

@@ -6,9 +6,7 @@
 use super::call_monitor::CallTimer;
 use super::client::ffi;
 use super::group::{self, GroupShared};
-use super::requests::{
-    CommitterRequest, ConsumerInbox, ConsumerRequest, ReaderRequest, Senders, TransactionRequest,
-};
+use super::inbox::{ConsumerInbox, Senders, ToCommitter, ToConsumer, ToReader, ToTransaction};
 use super::session_state::SessionState;
 use super::sessions::Sessions;
 use super::settings::KafkaSettings;
@@ -32,48 +30,26 @@ pub struct Session {
 impl Session {
     /// Passes a request on to the thread that serves it. Never blocks.
     pub fn request(&self, request: KafkaRequest) {
-        let request = match request {
-            KafkaRequest::Commit(commit) => {
-                let commit = CommitterRequest::Commit(commit);
-                return self.state.check_sent(self.senders.committer.send(commit));
+        let (state, senders) = (&self.state, &self.senders);
+        match request {
+            KafkaRequest::Consumer(request) => self.consumer.send(ToConsumer::Request(request)),
+            KafkaRequest::Commit(request) => {
+                state.check_sent(senders.committer.send(ToCommitter::Commit(request)));
             }
-            KafkaRequest::Move(moved) => {
-                let moved = TransactionRequest::Move(moved);
-                return self.state.check_sent(self.senders.transaction.send(moved));
+            KafkaRequest::Move(request) => {
+                state.check_sent(senders.transaction.send(ToTransaction::Move(request)));
             }
             KafkaRequest::RenewProducer(start) => {
-                let renew = TransactionRequest::RenewProducer(start);
-                return self.state.check_sent(self.senders.transaction.send(renew));
+                state.check_sent(
+                    senders
+                        .transaction
+                        .send(ToTransaction::RenewProducer(start)),
+                );
             }
             KafkaRequest::FindUnassigned => {
-                let find = ReaderRequest::FindUnassigned;
-                return self.state.check_sent(self.senders.reader.send(find));
+                state.check_sent(senders.reader.send(ToReader::FindUnassigned));
             }
-            KafkaRequest::StartFetch {
-                generation,
-                partition,
-                from,
-            } => ConsumerRequest::StartFetch {
-                generation,
-                partition,
-                from,
-            },
-            KafkaRequest::Fetch {
-                generation,
-                partition,
-                records,
-            } => ConsumerRequest::Fetch {
-                generation,
-                partition,
-                records,
-            },
-            KafkaRequest::FinishRevoke { partitions, .. } => {
-                ConsumerRequest::FinishRevoke(partitions)
-            }
-            KafkaRequest::Rejoin => ConsumerRequest::Rejoin,
-            KafkaRequest::Leave => ConsumerRequest::Leave,
-        };
-        self.consumer.send(request);
+        }
     }
 }
 

@@ -40,8 +40,8 @@ pub enum KafkaEvent {
         partition: Partition,
         found: CommittedState,
     },
-    /// A rebalance callback revoked partitions. They are given back on
-    /// [`KafkaRequest::FinishRevoke`].
+    /// A rebalance callback revoked partitions. They are handed back on
+    /// [`ConsumerRequest::FinishRevoke`].
     Revoked {
         generation: Generation,
         partitions: Vec<Partition>,
@@ -52,7 +52,7 @@ pub enum KafkaEvent {
     Records(Vec<(Generation, Record)>),
     /// Reading reached the log's end: no unread record lies before `next`.
     ReachedEnd {
-        /// As in [`KafkaRequest::StartFetch`].
+        /// As in [`ConsumerRequest::StartFetch`].
         generation: Generation,
         partition: Partition,
         /// The last stable offset.
@@ -60,7 +60,7 @@ pub enum KafkaEvent {
     },
     /// The offset to read next is not in the log. No more records come.
     OutOfRange {
-        /// As in [`KafkaRequest::StartFetch`].
+        /// As in [`ConsumerRequest::StartFetch`].
         generation: Generation,
         partition: Partition,
     },
@@ -127,7 +127,7 @@ pub enum KafkaEvent {
     Unassigned(BTreeSet<Partition>),
     /// Settings with which the service must not run, each with its remedy.
     WrongSettings { why: String },
-    /// The group was left and the consumer closed, after [`KafkaRequest::Leave`].
+    /// The group was left and the consumer closed, after [`ConsumerRequest::Leave`].
     Left,
     /// All threads and clients of a dropped session have ended. This event is
     /// reported although the session was dropped.
@@ -146,6 +146,21 @@ pub enum Revocation {
 /// Request of the engine to the Kafka session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KafkaRequest {
+    Consumer(ConsumerRequest),
+    /// Commit offsets. One commit is outstanding at a time.
+    Commit(CommitRequest),
+    /// Run a transaction. One transaction is outstanding at a time.
+    Move(MoveRequest),
+    /// Replace the producer before the next move.
+    RenewProducer(ProducerStart),
+    /// Ask the group which partitions have no member. Answered by
+    /// [`KafkaEvent::Unassigned`].
+    FindUnassigned,
+}
+
+/// Request to the consumer of the session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConsumerRequest {
     /// Start to read a partition.
     StartFetch {
         /// The rebalance callback that assigned it; its records carry this generation.
@@ -155,26 +170,17 @@ pub enum KafkaRequest {
     },
     /// Hand over up to this many more records, added to earlier requests.
     Fetch {
-        /// As in [`KafkaRequest::StartFetch`].
+        /// As in [`ConsumerRequest::StartFetch`].
         generation: Generation,
         partition: Partition,
         records: usize,
     },
-    /// Commit offsets. One commit is outstanding at a time.
-    Commit(CommitRequest),
-    /// Run a transaction. One transaction is outstanding at a time.
-    Move(MoveRequest),
-    /// Replace the producer before the next move.
-    RenewProducer(ProducerStart),
-    /// Give revoked partitions back: no write for them is outstanding.
+    /// Hand back revoked partitions: no write for them is outstanding.
     FinishRevoke {
         /// As in [`KafkaEvent::Revoked`].
         generation: Generation,
         partitions: Vec<Partition>,
     },
-    /// Ask the group which partitions have no member. Answered by
-    /// [`KafkaEvent::Unassigned`].
-    FindUnassigned,
     /// Leave the group and join it again.
     Rejoin,
     /// Leave the group in order and close the consumer.

@@ -10,7 +10,7 @@ use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
 use ringback::model::fact::Fact;
 use ringback::model::message::{
-    AttemptRequest, KafkaEvent, KafkaRequest, Revocation, Snapshot, WriteId,
+    AttemptRequest, ConsumerRequest, KafkaEvent, KafkaRequest, Revocation, Snapshot, WriteId,
 };
 use ringback::model::position::{Generation, Partition, Position};
 use ringback::model::record::Record;
@@ -199,11 +199,11 @@ impl EngineChecker {
 
     fn check_request(&mut self, now: UnixMillis, request: &KafkaRequest) -> Verdict {
         match request {
-            KafkaRequest::StartFetch {
+            KafkaRequest::Consumer(ConsumerRequest::StartFetch {
                 generation,
                 partition,
                 ..
-            } => {
+            }) => {
                 let state = self.adopted(*generation, *partition, "StartFetch")?;
                 Law::L8.check(!state.fetching, || {
                     format!("StartFetch twice for {partition:?}")
@@ -211,11 +211,11 @@ impl EngineChecker {
                 state.fetching = true;
                 Ok(())
             }
-            KafkaRequest::Fetch {
+            KafkaRequest::Consumer(ConsumerRequest::Fetch {
                 generation,
                 partition,
                 records,
-            } => {
+            }) => {
                 let state = self.adopted(*generation, *partition, "Fetch")?;
                 state.asked += records;
                 let total = state.asked + state.in_hand.len();
@@ -244,11 +244,13 @@ impl EngineChecker {
                 self.movement = Some((order.write, partitions));
                 Ok(())
             }
-            KafkaRequest::FinishRevoke { partitions, .. } => self.release(partitions),
+            KafkaRequest::Consumer(ConsumerRequest::FinishRevoke { partitions, .. }) => {
+                self.release(partitions)
+            }
             KafkaRequest::RenewProducer(_)
             | KafkaRequest::FindUnassigned
-            | KafkaRequest::Rejoin => Ok(()),
-            KafkaRequest::Leave => {
+            | KafkaRequest::Consumer(ConsumerRequest::Rejoin) => Ok(()),
+            KafkaRequest::Consumer(ConsumerRequest::Leave) => {
                 self.stopped = true;
                 self.assigned.clear();
                 Law::L9.check(self.draining_since.is_some(), || {

@@ -9,7 +9,8 @@ use ringback::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use ringback::model::disposition::Disposition;
 use ringback::model::fact::Fact;
 use ringback::model::message::{
-    AttemptRequest, CommittedState, KafkaEvent, KafkaRequest, MoveRequest, SessionId,
+    AttemptRequest, CommittedState, ConsumerRequest, KafkaEvent, KafkaRequest, MoveRequest,
+    SessionId,
 };
 use ringback::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic};
 use ringback::model::record::{Header, Record};
@@ -390,10 +391,10 @@ impl Load {
 
     fn perform_request(&mut self, request: KafkaRequest) {
         match request {
-            KafkaRequest::StartFetch { .. } => {}
-            KafkaRequest::Fetch {
+            KafkaRequest::Consumer(ConsumerRequest::StartFetch { .. }) => {}
+            KafkaRequest::Consumer(ConsumerRequest::Fetch {
                 partition, records, ..
-            } => {
+            }) => {
                 self.logs
                     .get_mut(&partition)
                     .expect("a consumed topic")
@@ -409,10 +410,12 @@ impl Load {
                 );
             }
             KafkaRequest::Move(order) => self.at(self.now + MOVE_MS, LoadEvent::Moved(order)),
-            KafkaRequest::FinishRevoke { .. }
+            KafkaRequest::Consumer(ConsumerRequest::FinishRevoke { .. })
             | KafkaRequest::RenewProducer(_)
-            | KafkaRequest::Rejoin
-            | KafkaRequest::Leave => panic!("{request:?} without any fault"),
+            | KafkaRequest::Consumer(ConsumerRequest::Rejoin)
+            | KafkaRequest::Consumer(ConsumerRequest::Leave) => {
+                panic!("{request:?} without any fault")
+            }
             KafkaRequest::FindUnassigned => {}
         }
     }

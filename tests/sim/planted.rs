@@ -6,7 +6,8 @@ use ringback::engine::event::{Action, Event};
 use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
 use ringback::model::message::{
-    AttemptRequest, CommitRequest, CommittedState, KafkaEvent, KafkaRequest, Snapshot, WriteId,
+    AttemptRequest, CommitRequest, CommittedState, ConsumerRequest, KafkaEvent, KafkaRequest,
+    Snapshot, WriteId,
 };
 use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic, TopicId};
 use ringback::model::tenant::TenantId;
@@ -174,7 +175,9 @@ impl Tamperer {
             return vec![action];
         };
         match action {
-            Action::Kafka(KafkaRequest::Leave) | Action::Exit(_) if planted == Planted::Stay => {
+            Action::Kafka(KafkaRequest::Consumer(ConsumerRequest::Leave)) | Action::Exit(_)
+                if planted == Planted::Stay =>
+            {
                 Vec::new()
             }
             Action::Kafka(request) => {
@@ -223,8 +226,13 @@ impl Tamperer {
                     moved.value = Some("{}".into());
                 }
             }
-            (Planted::Greed, KafkaRequest::Fetch { records, .. }) => *records = 1_000_000,
-            (Planted::Linger, KafkaRequest::FinishRevoke { partitions, .. }) => {
+            (Planted::Greed, KafkaRequest::Consumer(ConsumerRequest::Fetch { records, .. })) => {
+                *records = 1_000_000
+            }
+            (
+                Planted::Linger,
+                KafkaRequest::Consumer(ConsumerRequest::FinishRevoke { partitions, .. }),
+            ) => {
                 let late = partitions.first().and_then(|p| self.last.get(p)).cloned();
                 let late = late.map(|snapshot| {
                     KafkaRequest::Commit(CommitRequest {

@@ -11,7 +11,7 @@ use crate::world::World;
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, Event};
 use ringback::model::fact::Fact;
-use ringback::model::message::{KafkaEvent, KafkaRequest, OpenTransaction};
+use ringback::model::message::{ConsumerRequest, KafkaEvent, KafkaRequest, OpenTransaction};
 use std::sync::Arc;
 
 /// More events than any run needs: the engine is in a loop.
@@ -134,21 +134,21 @@ impl World {
 
     fn perform_request(&mut self, replica: usize, request: KafkaRequest) {
         match request {
-            KafkaRequest::StartFetch {
+            KafkaRequest::Consumer(ConsumerRequest::StartFetch {
                 partition, from, ..
-            } => self.start_fetch(replica, partition, from),
-            KafkaRequest::Fetch {
+            }) => self.start_fetch(replica, partition, from),
+            KafkaRequest::Consumer(ConsumerRequest::Fetch {
                 partition, records, ..
-            } => self.add_credit(replica, partition, records),
+            }) => self.add_credit(replica, partition, records),
             KafkaRequest::Commit(order) => self.commit(replica, order.write, order.snapshots),
             KafkaRequest::Move(order) => self.transact(replica, order),
-            KafkaRequest::FinishRevoke { partitions, .. } => {
+            KafkaRequest::Consumer(ConsumerRequest::FinishRevoke { partitions, .. }) => {
                 self.finish_revoke(replica, &partitions);
             }
             KafkaRequest::RenewProducer(_) => self.renew_producer(replica),
             KafkaRequest::FindUnassigned => self.find_unassigned_later(replica),
-            KafkaRequest::Rejoin => self.rejoin_group(replica),
-            KafkaRequest::Leave => self.leave(replica),
+            KafkaRequest::Consumer(ConsumerRequest::Rejoin) => self.rejoin_group(replica),
+            KafkaRequest::Consumer(ConsumerRequest::Leave) => self.leave(replica),
         }
     }
 

@@ -6,7 +6,7 @@ use super::shared::GroupShared;
 use crate::kafka::call_monitor::{CLOSE, CallTimer};
 use crate::kafka::client::convert::{self, CommitAnswer};
 use crate::kafka::client::ffi;
-use crate::kafka::requests::CommitterRequest;
+use crate::kafka::inbox::ToCommitter;
 use crate::model::message::{CommitRequest, KafkaEvent};
 use rdkafka::error::RDKafkaErrorCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -20,12 +20,12 @@ const IDLE: Duration = Duration::from_secs(1);
 const ANSWER_MAX: Duration = Duration::from_secs(45);
 
 /// Commits offsets until the session ends.
-pub fn run(shared: &GroupShared, requests: &Receiver<CommitterRequest>, timer: &CallTimer) {
+pub fn run(shared: &GroupShared, requests: &Receiver<ToCommitter>, timer: &CallTimer) {
     loop {
         timer.start("wait for commits", IDLE);
         let request = match requests.recv_timeout(IDLE) {
-            Ok(CommitterRequest::Commit(request)) => request,
-            Ok(CommitterRequest::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(ToCommitter::Commit(request)) => request,
+            Ok(ToCommitter::End) | Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => continue,
         };
         if !shared.state.is_alive() {

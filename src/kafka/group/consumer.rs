@@ -8,9 +8,9 @@ use super::shared::GroupShared;
 use crate::kafka::call_monitor::{CLOSE, CallTimer};
 use crate::kafka::client::queue::{PartitionQueue, RawMessage};
 use crate::kafka::client::{convert, ffi};
-use crate::kafka::requests::ConsumerRequest;
+use crate::kafka::inbox::ToConsumer;
 use crate::kafka::session_state::SessionState;
-use crate::model::message::KafkaEvent;
+use crate::model::message::{ConsumerRequest, KafkaEvent};
 use crate::model::position::{Generation, NextOffset, Offset, Partition};
 use crate::model::record::Record;
 use rdkafka::config::FromClientConfigAndContext;
@@ -110,18 +110,16 @@ struct ConsumerThread<'a> {
 impl ConsumerThread<'_> {
     fn serve_requests(&mut self) -> Next {
         let mut starts = Vec::new();
-        for request in self.shared.inbox.take() {
-            match request {
-                ConsumerRequest::Subscribe(topics) => {
+        for message in self.shared.inbox.take() {
+            let request = match message {
+                ToConsumer::Subscribe(topics) => {
                     self.topics = topics;
                     self.subscribe();
+                    continue;
                 }
-                ConsumerRequest::Rejoin => {
-                    if let Some(consumer) = &self.consumer {
-                        consumer.unsubscribe();
-                        self.rejoin = Rejoin::Leaving;
-                    }
-                }
+                ToConsumer::Request(request) => request,
+            };
+            match request {
                 ConsumerRequest::StartFetch {
                     generation,
                     partition,
@@ -142,9 +140,15 @@ impl ConsumerThread<'_> {
                         fetch.credit += records;
                     }
                 }
-                ConsumerRequest::FinishRevoke(partitions) => {
+                ConsumerRequest::FinishRevoke { partitions, .. } => {
                     self.assign(&std::mem::take(&mut starts));
                     self.finish_revoke(&partitions);
+                }
+                ConsumerRequest::Rejoin => {
+                    if let Some(consumer) = &self.consumer {
+                        consumer.unsubscribe();
+                        self.rejoin = Rejoin::Leaving;
+                    }
                 }
                 ConsumerRequest::Leave => return Next::Leave,
             }

@@ -5,7 +5,7 @@
 
 use super::metadata::GroupMetadata;
 use crate::kafka::client::{convert, log};
-use crate::kafka::requests::ReaderRequest;
+use crate::kafka::inbox::ToReader;
 use crate::kafka::session_state::SessionState;
 use crate::model::message::{KafkaEvent, Revocation};
 use crate::model::position::{Generation, NextOffset, Partition};
@@ -26,7 +26,7 @@ pub type Consumer = BaseConsumer<GroupContext>;
 pub struct GroupContext {
     state: Arc<SessionState>,
     metadata: Arc<GroupMetadata>,
-    reader: Sender<ReaderRequest>,
+    reader: Sender<ToReader>,
     /// The partitions that librdkafka fetches.
     fetched: Mutex<BTreeSet<Partition>>,
 }
@@ -36,7 +36,7 @@ impl GroupContext {
     pub fn new(
         state: Arc<SessionState>,
         metadata: Arc<GroupMetadata>,
-        reader: Sender<ReaderRequest>,
+        reader: Sender<ToReader>,
     ) -> Self {
         Self {
             state,
@@ -91,11 +91,10 @@ impl GroupContext {
             generation,
             partitions: partitions.clone(),
         });
-        self.state
-            .check_sent(self.reader.send(ReaderRequest::Assigned {
-                generation,
-                partitions,
-            }));
+        self.state.check_sent(self.reader.send(ToReader::Assigned {
+            generation,
+            partitions,
+        }));
     }
 
     fn revoked(&self, consumer: &Consumer, partitions: Vec<Partition>) {
@@ -112,7 +111,7 @@ impl GroupContext {
             false => Revocation::Requested,
         };
         let generation = self.next_generation(consumer);
-        let forget = ReaderRequest::Revoked(partitions.clone());
+        let forget = ToReader::Revoked(partitions.clone());
         self.state.check_sent(self.reader.send(forget));
         self.state.report(KafkaEvent::Revoked {
             generation,

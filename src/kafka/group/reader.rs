@@ -8,7 +8,7 @@ use super::shared::GroupShared;
 use super::unassigned;
 use crate::kafka::call_monitor::{CLIENT_MAX, CLOSE, CallTimer};
 use crate::kafka::client::{convert, ffi};
-use crate::kafka::requests::ReaderRequest;
+use crate::kafka::inbox::ToReader;
 use crate::kafka::session_state::SessionState;
 use crate::model::message::{CommittedState, KafkaEvent, LogBounds};
 use crate::model::position::{Generation, NextOffset, Partition, Topic, TopicId};
@@ -40,7 +40,7 @@ const LOOK_MAX: Duration = Duration::from_secs(15);
 type Committed = Option<(NextOffset, String)>;
 
 /// Reads until the session ends or leaves the group.
-pub fn run(shared: &GroupShared, requests: &Receiver<ReaderRequest>, timer: &CallTimer) {
+pub fn run(shared: &GroupShared, requests: &Receiver<ToReader>, timer: &CallTimer) {
     let state = &*shared.state;
     let mut thread = ReaderThread {
         state,
@@ -58,13 +58,13 @@ pub fn run(shared: &GroupShared, requests: &Receiver<ReaderRequest>, timer: &Cal
         let pause = thread.pause();
         timer.start("wait for partitions", pause);
         match requests.recv_timeout(pause) {
-            Ok(ReaderRequest::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(ToReader::End) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(request) => thread.handle(request),
             Err(RecvTimeoutError::Timeout) => {}
         }
         // All waiting requests count before anything is read.
         for request in requests.try_iter() {
-            if matches!(request, ReaderRequest::End) {
+            if matches!(request, ToReader::End) {
                 return;
             }
             thread.handle(request);
@@ -117,9 +117,9 @@ impl ReaderThread<'_> {
         next.saturating_sub(self.state.now()).max(RETRY_AFTER)
     }
 
-    fn handle(&mut self, request: ReaderRequest) {
+    fn handle(&mut self, request: ToReader) {
         match request {
-            ReaderRequest::Assigned {
+            ToReader::Assigned {
                 generation,
                 partitions,
             } => {
@@ -129,18 +129,18 @@ impl ReaderThread<'_> {
                     self.pending.insert(partition, ask);
                 }
             }
-            ReaderRequest::Revoked(partitions) => {
+            ToReader::Revoked(partitions) => {
                 for partition in partitions {
                     self.assigned.remove(&partition);
                     self.pending.remove(&partition);
                 }
             }
-            ReaderRequest::FindUnassigned => self.find_unassigned = true,
-            ReaderRequest::End => {}
+            ToReader::FindUnassigned => self.find_unassigned = true,
+            ToReader::End => {}
         }
     }
 
-    fn turn(&mut self, consumer: &Consumer, requests: &Receiver<ReaderRequest>) {
+    fn turn(&mut self, consumer: &Consumer, requests: &Receiver<ToReader>) {
         self.read_together(consumer);
         // One by one, so that new requests are served in between.
         let alone = self.pending_with(Ask::Alone);
@@ -148,7 +148,7 @@ impl ReaderThread<'_> {
         for partition in &alone {
             self.read(consumer, &[*partition], COMMITTED_ALONE);
             if let Ok(request) = requests.try_recv() {
-                if matches!(request, ReaderRequest::End) {
+                if matches!(request, ToReader::End) {
                     return;
                 }
                 self.handle(request);

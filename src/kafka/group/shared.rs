@@ -4,7 +4,7 @@
 
 use super::context::Consumer;
 use super::metadata::GroupMetadata;
-use crate::kafka::requests::{ConsumerInbox, Senders};
+use crate::kafka::inbox::{ConsumerInbox, Senders};
 use crate::kafka::session_state::SessionState;
 use std::sync::{Arc, Mutex, PoisonError};
 

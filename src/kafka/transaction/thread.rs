@@ -7,7 +7,7 @@ use super::producer::{RETRY_AFTER, Stop, TimedProducer, transaction_error};
 use super::topics;
 use crate::kafka::call_monitor::CallTimer;
 use crate::kafka::group::metadata::GroupMetadata;
-use crate::kafka::requests::{ConsumerInbox, ConsumerRequest, TransactionRequest};
+use crate::kafka::inbox::{ConsumerInbox, ToConsumer, ToTransaction};
 use crate::kafka::session_state::SessionState;
 use crate::model::message::{
     BrokerHealth, KafkaEvent, MoveRequest, OpenTransaction, ProducerStart, SessionStart,
@@ -43,7 +43,7 @@ pub struct TransactionShared {
 pub fn run(
     shared: &TransactionShared,
     start: SessionStart,
-    requests: &Receiver<TransactionRequest>,
+    requests: &Receiver<ToTransaction>,
     timer: &CallTimer,
 ) {
     let state = &shared.state;
@@ -57,7 +57,7 @@ pub fn run(
     // earlier process of this name, which might still add to its transaction.
     // Committed offsets in that transaction cannot be read before it has ended;
     // all others can.
-    let subscribe = ConsumerRequest::Subscribe(found.subscription);
+    let subscribe = ToConsumer::Subscribe(found.subscription);
     shared.consumer.send(subscribe);
     drop(found.admin);
     let Some(mut producer) = connect(first, &start.producer, requests) else {
@@ -66,15 +66,15 @@ pub fn run(
     loop {
         timer.start("wait for moves", IDLE);
         let request = match requests.recv_timeout(IDLE) {
-            Ok(TransactionRequest::Move(request)) => request,
-            Ok(TransactionRequest::RenewProducer(start)) => {
+            Ok(ToTransaction::Move(request)) => request,
+            Ok(ToTransaction::RenewProducer(start)) => {
                 match renew(producer, &start, requests) {
                     Some(made) => producer = made,
                     None => return,
                 }
                 continue;
             }
-            Ok(TransactionRequest::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(ToTransaction::End) | Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 producer.serve();
                 continue;
@@ -98,18 +98,18 @@ pub fn run(
 fn renew<'a>(
     producer: TimedProducer<'a>,
     start: &ProducerStart,
-    requests: &Receiver<TransactionRequest>,
+    requests: &Receiver<ToTransaction>,
 ) -> Option<TimedProducer<'a>> {
     let (state, timer) = (producer.state, producer.timer);
     drop(producer);
     connect(TimedProducer::make(state, timer)?, start, requests)
 }
 
-fn wait_for_end(requests: &Receiver<TransactionRequest>, timer: &CallTimer) {
+fn wait_for_end(requests: &Receiver<ToTransaction>, timer: &CallTimer) {
     loop {
         timer.start("wait for the session's end", IDLE);
         match requests.recv_timeout(IDLE) {
-            Ok(TransactionRequest::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(ToTransaction::End) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
         }
     }
@@ -127,7 +127,7 @@ fn wait_for_end(requests: &Receiver<TransactionRequest>, timer: &CallTimer) {
 fn connect<'a>(
     first: TimedProducer<'a>,
     start: &ProducerStart,
-    requests: &Receiver<TransactionRequest>,
+    requests: &Receiver<ToTransaction>,
 ) -> Option<TimedProducer<'a>> {
     let (state, timer) = (first.state, first.timer);
     // A dropped producer may still send its request, and fence the next one.
@@ -161,16 +161,16 @@ fn connect<'a>(
 
 /// Refuses pending moves: their reservations would lose their lease while they
 /// wait. Returns whether the session continues.
-fn refuse_pending(state: &SessionState, requests: &Receiver<TransactionRequest>) -> bool {
+fn refuse_pending(state: &SessionState, requests: &Receiver<ToTransaction>) -> bool {
     for request in requests.try_iter() {
         match request {
-            TransactionRequest::Move(MoveRequest { write, .. }) => {
+            ToTransaction::Move(MoveRequest { write, .. }) => {
                 let why = "transactions are not initialised yet".to_owned();
                 state.report(KafkaEvent::MoveNotStarted { write, why });
             }
             // The producer is new already.
-            TransactionRequest::RenewProducer(_) => {}
-            TransactionRequest::End => return false,
+            ToTransaction::RenewProducer(_) => {}
+            ToTransaction::End => return false,
         }
     }
     true
@@ -189,7 +189,7 @@ enum Initialised {
 fn initialise(
     producer: &TimedProducer<'_>,
     limit: Option<Duration>,
-    requests: &Receiver<TransactionRequest>,
+    requests: &Receiver<ToTransaction>,
 ) -> Initialised {
     let state = producer.state;
     while state.is_alive() {
