@@ -1,6 +1,7 @@
 //! Checks one engine by its events and its actions alone: L2 (one write at a
 //! time), L5, L6, L8 and L9.
 
+use super::checked_partition::{CheckedPartition, CheckedPhase};
 use super::fairness::Fairness;
 use super::map::{self, Map};
 use super::offsets::LEASE;
@@ -34,34 +35,6 @@ const REVOKE_MAX: Duration = Duration::from_secs(10);
 
 /// Leaving the group gets at least this.
 const LEAVE_MIN: Duration = Duration::from_millis(300);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum CheckedPhase {
-    /// The map is not read yet.
-    Assigned,
-    Adopted,
-    Revoking(Revocation, UnixMillis),
-}
-
-#[derive(Debug)]
-struct CheckedPartition {
-    generation: Generation,
-    phase: CheckedPhase,
-    /// Revoked in this turn of the runner, whose first actions were decided before.
-    revoked_in_turn: bool,
-    fetching: bool,
-    asked: usize,
-    in_hand: HashSet<Position>,
-    /// The map of the last read or write.
-    map: Option<Map>,
-}
-
-impl CheckedPartition {
-    /// Whether an action may start something from this partition.
-    fn may_start(&self) -> bool {
-        self.phase == CheckedPhase::Adopted || self.revoked_in_turn
-    }
-}
 
 /// The checker of one engine.
 #[derive(Debug)]
@@ -363,15 +336,7 @@ impl EngineChecker {
 
     fn assigned(&mut self, generation: Generation, partitions: &[Partition]) {
         for partition in partitions {
-            let state = CheckedPartition {
-                generation,
-                phase: CheckedPhase::Assigned,
-                revoked_in_turn: false,
-                fetching: false,
-                asked: 0,
-                in_hand: HashSet::new(),
-                map: None,
-            };
+            let state = CheckedPartition::assigned(generation);
             self.assigned.insert(*partition, state);
         }
     }

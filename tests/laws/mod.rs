@@ -1,6 +1,7 @@
 //! The laws of the engine as checkers: plain functions over observed facts. The
 //! simulator uses them. They never do IO and never read a clock.
 
+mod checked_partition;
 pub mod engine_checker;
 pub mod fairness;
 pub mod map;

@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    /// The consumer has given back its partitions: it leaves and joins.
+    /// Leaves and joins: the consumer has released its partitions.
     pub fn leave_and_join(&mut self, replica: usize) {
         self.leave_group(replica);
         let this = &mut self.replicas[replica];
