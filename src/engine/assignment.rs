@@ -66,8 +66,8 @@ impl Engine {
     /// offset is committed, one of two things is true. Either no attempt was made,
     /// as in a new group: others may move records here long before this partition
     /// has an owner. Or the group was empty until Kafka dropped its offsets, and no
-    /// attempt was made for [`UNCOMMITTED`]. A topic may also get more partitions:
-    /// then those with maps all have lower numbers, and the oldest of their maps
+    /// attempt was made for [`UNCOMMITTED`]. A topic may also get more partitions.
+    /// Then all partitions with maps have lower numbers. The oldest of their maps
     /// tells since when the group commits.
     fn maps_since(&self, partition: Partition, found: &CommittedState) -> UnixMillis {
         let now = self.core.now;

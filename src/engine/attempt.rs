@@ -21,10 +21,10 @@ use crate::model::time::{Delay, UnixMillis};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long outcomes are remembered whose records were not read again, and how
-/// many for each slot: at most this many attempts end in that time with one
-/// re-adoption after another.
+/// How long outcomes of records that were not read again are remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// At most this number of attempts of a slot end in that time, with one re-adoption
+/// after another.
 const REMEMBERED_PER_SLOT: usize = 4;
 
 /// An attempt in progress.

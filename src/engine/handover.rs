@@ -20,7 +20,7 @@ const REVOKE_WRITE: Duration = Duration::from_secs(1);
 const DRAIN_RESERVE: Duration = Duration::from_millis(1_500);
 const STOP_RESERVE: Duration = Duration::from_millis(700);
 
-/// Revoked partitions that are not given back yet.
+/// Revoked partitions whose revocation is not finished yet.
 pub struct Handover {
     generation: Generation,
     partitions: Vec<Partition>,

@@ -1,6 +1,5 @@
-//! Intake of records: parses what was read, waits until a record is due, and
-//! places it: in its tenant's lane, in a move, or as finished. Requests further
-//! records. Never starts attempts and never writes. Runs on the runner's task.
+//! Intake of records: parses a record and waits until it is due. Then places it in
+//! its tenant's lane or in a move, or finishes it. Requests further records. Never starts attempts and never writes. Runs on the runner's task.
 
 use super::fairness::Admission;
 use super::ledger::{Entry, OffsetStatus, PendingMove, PendingRecord};

@@ -1,20 +1,24 @@
 //! The map in a commit's metadata: which offsets between the committed base
 //! and the end are unfinished, and which of those are reserved.
 //!
-//! Text: `rb2.` and unpadded base64url of: CRC-32 of the rest (4 bytes, little
-//! endian), base, length and text of the topic id (length 0 where it is
-//! unknown), end - base, the time of [`MapsSince`] and its end - base (0 once
-//! the base is past it), then for each unfinished offset in order its distance from the one
-//! before (the first from the base), shifted left by one with the reserved mark
-//! in the lowest bit. Numbers are LEB128 varints.
+//! The text is `rb2.` and the unpadded base64url of these fields, in order:
+//! - CRC-32 of the rest: 4 bytes, little endian
+//! - base
+//! - length and text of the topic id; length 0 where it is unknown
+//! - end - base
+//! - time of [`MapsSince`], and its end - base: 0 once the base is past it
+//! - each unfinished offset, as its distance from the one before, shifted left by
+//!   one, with the reserved mark in the lowest bit. The first is counted from the base.
+//!
+//! Numbers are LEB128 varints.
 
 use crate::model::position::{NextOffset, Offset, TopicId};
 use crate::model::time::UnixMillis;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The most bytes that the distances may take together: 4,096 units hold 3,069
-/// bytes after the prefix, less 89 for CRC, base, topic id, end and [`MapsSince`].
+/// The maximum size of all distances. 4,096 units hold 3,069 bytes after the prefix,
+/// less 89 for CRC, base, topic id, end and [`MapsSince`].
 pub const ENTRY_BYTES_MAX: usize = 2_980;
 
 /// The longest topic id that is written; Kafka's has 22 characters.

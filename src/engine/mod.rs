@@ -1,13 +1,13 @@
 //! Decisions: takes events and the time, returns actions. Never async, IO,
 //! clocks, randomness, logging or locks. Runs on the runner's task.
 //!
-//! The files follow a record's life: `intake` (read, due, tenant, lane) ->
+//! The files follow a record: `intake` (read, due, tenant, lane) ->
 //! `reservation` -> `attempt` -> `moving` (to a delay topic or the dead letters)
 //! -> `snapshot` (commits). `assignment` adopts partitions and `handover` gives
 //! them back. `supervisor` starts and drops Kafka sessions and ends the process.
 //! `partition`, `ledger`, `map` and `verdict` hold the state of one partition and
-//! one record; `fairness` holds the state of the tenants; `overview` shows the
-//! state to operators.
+//! one record. `fairness` holds the state of the tenants. `overview` shows the state
+//! to operators.
 
 mod assignment;
 mod attempt;

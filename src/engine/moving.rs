@@ -2,12 +2,12 @@
 //! the old ones. One transaction is outstanding at a time. Never decides where a
 //! record goes; `verdict` does. Runs on the runner's task.
 //!
-//! Arithmetic: a transaction takes some 11 ms and delays the healthy records of
-//! its partitions for that long, so the number of transactions per second of each
+//! Arithmetic: a transaction takes some 11 ms and delays the healthy records of its
+//! partitions for that long. So the number of transactions per second of each
 //! partition counts. Failed attempts wait [`MOVE_WAIT`] for others. Diverts come
 //! by the hundred for one overloaded tenant. They wait half of the delay they go
-//! to, up to [`DIVERT_WAIT`], and all partitions go at once: 1 of 250 healthy
-//! records meets a transaction of 20 ms, where with [`MOVE_WAIT`] it is every
+//! to, up to [`DIVERT_WAIT`], and all partitions go at once. 1 of 250 healthy
+//! records then meets a transaction of 20 ms. With [`MOVE_WAIT`] it would be every
 //! second one. 450 diverts/s are five transactions.
 
 use super::ledger::{Entry, PendingMove};
@@ -39,11 +39,11 @@ const DIVERT_WAIT: Duration = Duration::from_secs(5);
 const OVERDUE_WAITS: u32 = 2;
 /// With this many pending moves, none waits longer.
 const MOVES_PENDING_MAX: usize = 4 * MOVE_RECORDS_MAX;
-/// After a transaction, for a quarter of its time within these bounds, none
-/// starts: attempts that it reserved end meanwhile, and are committed before their
-/// partition is held by the next one. Otherwise all of them stand uncommitted for
-/// the whole of that (measured: 164 POSTs after a success for one kill -9 while
-/// transactions took 300 ms).
+/// After a transaction, for a quarter of its time within these bounds, none starts.
+/// Attempts that it reserved end meanwhile, and are committed before the next one
+/// holds their partition. Otherwise all of them stay uncommitted during the next one.
+/// Measured: 164 POSTs after a success for one kill -9 while transactions took
+/// 300 ms.
 const MOVE_GAP_MIN: Duration = Duration::from_millis(10);
 const MOVE_GAP_MAX: Duration = Duration::from_millis(250);
 /// The same after an aborted transaction.

@@ -21,8 +21,9 @@ pub const INBOX_RECORDS_MAX: usize = 64;
 /// The bytes requested ahead, estimated by the largest recent record.
 const INBOX_BYTES_AIM: usize = 512 << 10;
 
-/// The maximum records and bytes of one transaction.
+/// The maximum number of records in one transaction.
 pub const MOVE_RECORDS_MAX: usize = 500;
+/// The maximum size of one transaction's records.
 pub const MOVE_BYTES_MAX: usize = 4 << 20;
 /// From this number or size of pending moves on, a partition's moves are due at once.
 const MOVES_MANY: usize = 200;
@@ -172,6 +173,7 @@ impl PartitionState {
         Position { partition, offset }
     }
 
+    /// Returns whether the partition is adopted and new work on it may start.
     pub fn is_running(&self) -> bool {
         self.phase == PartitionPhase::Running
     }

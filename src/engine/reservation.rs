@@ -12,9 +12,8 @@ use crate::model::time::UnixMillis;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A reservation is valid for this long from the moment its write was sent: a
-/// process that was stopped and continues must not send records that others have
-/// moved.
+/// A reservation is valid for this long from the moment its write was sent. A process
+/// that was stopped and continues must not send records that others have moved.
 pub const LEASE: Duration = Duration::from_secs(2);
 
 impl Engine {

@@ -1,6 +1,6 @@
 //! Snapshots: the offset and map of each partition, written in plain commits and
 //! with moves. One commit and one transaction are outstanding at a time, and a
-//! partition is in one of them (L2): the older write could otherwise overwrite the
+//! partition is in one of them (L2). Otherwise the older write could overwrite the
 //! newer one's map. Runs on the runner's task.
 //!
 //! Arithmetic: a commit costs the broker some 0.5 ms of CPU whatever it carries.
@@ -35,10 +35,9 @@ const SLOW_UNCOMMITTED_MAX: usize = 64;
 /// Kafka is slow where the last transaction or commit took longer.
 const MOVE_SLOW: Duration = Duration::from_millis(100);
 const COMMIT_SLOW: Duration = Duration::from_millis(20);
-/// Partitions pause before a slow transaction where all uncommitted deliveries and
-/// attempts that have just started would be uncommitted for this long in total if
-/// it took as long as the last one: 10 attempts for 300 ms. Fewer cost less when
-/// the process dies than healthy records would wait.
+/// Partitions pause before a slow transaction from this time on. It is the sum of the
+/// times that deliveries and started attempts would stay uncommitted: 10 attempts for
+/// 300 ms. With fewer, a crash costs less than healthy records would wait.
 const PAUSE_FROM: Duration = Duration::from_secs(3);
 
 /// The outstanding writes and the rules of the next ones.
@@ -84,6 +83,7 @@ impl Writes {
         self.move_not_before = UnixMillis(0);
     }
 
+    /// Returns the id of the next write.
     pub fn next_id(&mut self) -> WriteId {
         self.last = WriteId(self.last.0 + 1);
         self.last

@@ -271,6 +271,7 @@ impl Receiver {
         }
     }
 
+    /// Calls a function with the history of callbacks.
     pub fn with_history<T>(&self, f: impl FnOnce(&mut CallbackHistory) -> T) -> T {
         f(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner))
     }
