@@ -7,8 +7,8 @@
 //! keeps its thread from all others for a second (measured with `103 Early Hints`
 //! without end).
 //!
-//! Results of attempts go before events of Kafka, and each turn takes a bounded
-//! batch of both, so that neither can keep the loop from the other.
+//! Results of attempts go before events of Kafka. Each turn takes a bounded batch of
+//! both, so that neither can keep the loop from the other.
 
 mod isolated;
 
