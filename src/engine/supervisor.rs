@@ -1,8 +1,8 @@
-//! The supervisor of the Kafka sessions: decides when a session starts, what its
-//! producer must clear, when the member leaves and joins again, and whether
-//! another process uses this instance name, and how the process ends. Pure; holds
-//! no state of a partition. Runs on the runner's task: the engine passes it each
-//! Kafka event first.
+//! The supervisor of the Kafka sessions. Decides when a session starts, what its
+//! producer must clear, and when the member leaves and joins again. Decides whether
+//! another process uses this instance name, and how the process ends. Pure; holds no
+//! state of a partition. Runs on the runner's task: the engine passes it each Kafka
+//! event first.
 //!
 //! | event | decision |
 //! |---|---|
@@ -246,7 +246,7 @@ impl Supervisor {
         self.state = SessionPhase::StartAt(start_at);
     }
 
-    /// Leaves the group at the end of a drain that began with `drain_by` as its limit.
+    /// Leaves the group at the end of a drain whose limit is `drain_by`.
     pub fn leave(&mut self, now: UnixMillis, drain_by: UnixMillis) {
         if self.is_running() {
             self.leave_by = Some(now.plus(LEAVE_MIN).max(drain_by));

@@ -1,5 +1,5 @@
-//! The messages between the engine and the Kafka shell, each defined once:
-//! [`KafkaEvent`] tells the engine what happened in a Kafka session,
+//! The messages between the engine and the Kafka shell, each defined once.
+//! [`KafkaEvent`] tells the engine what happened in a Kafka session.
 //! [`KafkaRequest`] tells the session what to do. Plain data, no behaviour and
 //! no decisions. The runner passes both on unchanged.
 
