@@ -85,8 +85,8 @@ fn failing() -> FailingTenant {
 fn waiting() -> TopicOverview {
     TopicOverview {
         lag: 4_711,
-        oldest_unfinished_age: Duration::ZERO,
         next_due: Some(UnixMillis(70_001)),
+        ..TopicOverview::default()
     }
 }
 

@@ -125,7 +125,7 @@ impl Core {
         self.count_outcome(&running, &result);
         self.report_end(&running, position, &result);
         let Some((state, pending)) = self.take_in_flight(state, position) else {
-            self.note_failure(&running.tenant, position, &result.outcome, Duration::ZERO);
+            self.note_failure(&running, position, &result.outcome, Duration::ZERO);
             let remembered = RememberedOutcome {
                 record: running.record,
                 result,
@@ -150,7 +150,7 @@ impl Core {
         );
         let delay = verdict.topic().delay();
         let wait = delay.map_or(Duration::ZERO, Delay::duration);
-        self.note_failure(&pending.call.tenant, position, &result.outcome, wait);
+        self.note_failure(&running, position, &result.outcome, wait);
         let moving = PendingMove {
             record: pending.record,
             id: Some(pending.call.id),
@@ -168,7 +168,7 @@ impl Core {
         let delivered = match &result.outcome {
             Outcome::Delivered { .. } => {
                 self.lanes.delivered(running.lane, running.round, now);
-                self.failing.delivered(&running.tenant);
+                self.failing.delivered(&running.tenant, running.first, now);
                 true
             }
             Outcome::Failed { class, .. } => {
@@ -200,7 +200,7 @@ impl Core {
     /// Notes a failed attempt for operators; its record waits this long next.
     fn note_failure(
         &mut self,
-        tenant: &TenantId,
+        running: &Running,
         position: Position,
         outcome: &Outcome,
         wait: Duration,
@@ -217,9 +217,10 @@ impl Core {
                 status: *status,
                 detail,
                 partition: position.partition,
+                first: running.first,
                 wait,
             };
-            self.failing.failed(tenant, self.now, failure);
+            self.failing.failed(&running.tenant, self.now, failure);
         }
     }
 

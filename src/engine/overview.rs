@@ -2,6 +2,7 @@
 //! Runs on the runner's task.
 
 use super::Engine;
+use super::fairness::Lanes;
 use super::ledger::Entry;
 use super::partition::{PartitionPhase, PartitionState};
 use crate::model::overview::{Overview, PartitionOverview, PartitionStatus, TopicOverview};
@@ -46,10 +47,13 @@ impl Engine {
             topic.lag += shown.lag;
             topic.oldest_unfinished_age =
                 topic.oldest_unfinished_age.max(shown.oldest_unfinished_age);
+            let waiting_age = oldest_waiting_age(*partition, state, &self.core.lanes, now);
+            topic.oldest_waiting_age = topic.oldest_waiting_age.max(waiting_age);
             topic.next_due = topic.next_due.into_iter().chain(next_due(state)).min();
             overview.partitions.push(shown);
         }
         (overview.tenants_failing, overview.failing) = self.core.failing.worst(NAMED_MAX, now);
+        overview.delivering = self.core.failing.delivering(NAMED_MAX, now);
         overview.limited = self.core.lanes.limited();
         overview.tenants_limited = overview.limited.len();
         overview.limited.truncate(NAMED_MAX);
@@ -91,13 +95,48 @@ fn lag(state: &PartitionState) -> u64 {
     state.ledger.len() as u64 + unread.unsigned_abs()
 }
 
+/// Returns the start of a record's age: its publication, in a delay topic its due
+/// time.
+fn age_from(partition: Partition, published: UnixMillis, due: Option<UnixMillis>) -> UnixMillis {
+    match partition.topic {
+        Topic::Delay(_) => due.unwrap_or(published),
+        Topic::Source | Topic::DeadLetter => published,
+    }
+}
+
+/// Returns the age of the first record that waits although its tenant could have
+/// one more attempt. The record at the inbox's head holds back all behind it, so it
+/// waits for its tenant only if all of them are this tenant's.
+fn oldest_waiting_age(
+    partition: Partition,
+    state: &PartitionState,
+    lanes: &Lanes,
+    now: UnixMillis,
+) -> Duration {
+    let in_hand = state.ledger.entries().find_map(|(_, entry)| match entry {
+        Entry::Waiting(pending) if !lanes.waits_for_tenant(pending.lane) => Some(pending),
+        Entry::Reserving(pending) => Some(pending),
+        _ => None,
+    });
+    let in_hand = in_hand.map(|pending| (pending.history.published_at, pending.due));
+    let head = state.inbox.front().filter(|read| {
+        let call = read.call.as_ref();
+        let waits_for_tenant = |tenant| lanes.is_waited_for(tenant) && state.only_waits_for(tenant);
+        !call.is_ok_and(|call| waits_for_tenant(&call.tenant))
+    });
+    let head = head.map(|read| (read.history.published_at, read.due));
+    let started = in_hand
+        .into_iter()
+        .chain(head)
+        .map(|(published, due)| age_from(partition, published, due))
+        .min();
+    started.map_or(Duration::ZERO, |at| now.since(at))
+}
+
 /// Returns the age of the first record in hand: since its publication, in a delay
 /// topic since it was due.
 fn oldest_age(partition: Partition, state: &PartitionState, now: UnixMillis) -> Duration {
-    let from = |published: UnixMillis, due: Option<UnixMillis>| match partition.topic {
-        Topic::Delay(_) => due.unwrap_or(published),
-        Topic::Source | Topic::DeadLetter => published,
-    };
+    let from = |published, due| age_from(partition, published, due);
     let in_hand = state.ledger.entries().find_map(|(_, entry)| match entry {
         Entry::Waiting(pending) | Entry::Reserving(pending) | Entry::InFlight(pending) => {
             Some(from(pending.history.published_at, pending.due))

@@ -16,6 +16,9 @@ pub struct TopicOverview {
     /// Age of the oldest unfinished record, from its publication; in a delay topic,
     /// from its due time.
     pub oldest_unfinished_age: Duration,
+    /// Age of the oldest record that waits although its tenant could have one more
+    /// attempt, from the same time.
+    pub oldest_waiting_age: Duration,
     /// The earliest due time of the records that wait in a delay topic.
     pub next_due: Option<UnixMillis>,
 }
@@ -30,6 +33,9 @@ pub struct FailingTenant {
     pub last_at: UnixMillis,
     /// Failed attempts since the last success.
     pub failures: u64,
+    /// Failed first attempts since the last success, as long as the last of them is
+    /// recent. Retries do not count: one record that a tenant never accepts has nine.
+    pub first_failures: u64,
     /// The class of the last failed attempt.
     pub class: ErrorClass,
     /// The status of the last failed attempt, if the receiver answered.
@@ -49,6 +55,7 @@ impl FailingTenant {
             since: now,
             last_at: now,
             failures: 1,
+            first_failures: 0,
             class,
             status: None,
             detail: detail.to_owned(),
@@ -124,9 +131,12 @@ pub struct Overview {
     /// The number of all tenants whose lane is at its limit.
     pub tenants_limited: usize,
     pub attempted: FirstAttempts,
-    /// Tenants whose last attempt failed, at most 50. Those that fail longest come
-    /// first.
+    /// Tenants whose last attempt failed, at most 50. Those with failed first attempts
+    /// come first, and of these the tenants that fail longest.
     pub failing: Vec<FailingTenant>,
+    /// Tenants with a recent failure of which a first attempt was delivered just now,
+    /// at most 50. They are not down, whatever their retries show.
+    pub delivering: Vec<TenantId>,
     /// The number of all tenants whose last attempt failed.
     pub tenants_failing: usize,
 }

@@ -43,7 +43,10 @@ impl LabelValues {
 pub(super) struct ShownSeries {
     lag: LabelValues,
     oldest_unfinished_age: LabelValues,
+    oldest_waiting_age: LabelValues,
     failing: LabelValues,
+    first_failures: LabelValues,
+    delivering: LabelValues,
     failing_since: LabelValues,
     limited: LabelValues,
 }
@@ -94,6 +97,10 @@ impl ShownSeries {
         let lag = |lag: u64| i64::try_from(lag).unwrap_or(i64::MAX);
         let lags = topics.clone().map(|(name, state)| (name, lag(state.lag)));
         self.lag.show(&to.lag, lags);
+        let ages = topics
+            .clone()
+            .map(|(name, state)| (name, state.oldest_waiting_age.as_secs_f64()));
+        self.oldest_waiting_age.show(&to.oldest_waiting_age, ages);
         let ages = topics.map(|(name, state)| (name, state.oldest_unfinished_age.as_secs_f64()));
         self.oldest_unfinished_age
             .show(&to.oldest_unfinished_age, ages);
@@ -106,6 +113,14 @@ impl ShownSeries {
             .clone()
             .map(|failing| (vec![failing.tenant.to_string()], 1));
         self.failing.show(&to.tenant_failing, each);
+        let first = failing.clone().map(|failing| {
+            let failures = i64::try_from(failing.first_failures).unwrap_or(i64::MAX);
+            (vec![failing.tenant.to_string()], failures)
+        });
+        self.first_failures.show(&to.tenant_first_failures, first);
+        let delivering = overview.delivering.iter().take(TENANT_SERIES_MAX);
+        let each = delivering.map(|tenant| (vec![tenant.to_string()], 1));
+        self.delivering.show(&to.tenant_delivering, each);
         let since = failing.map(|failing| {
             let labels = vec![failing.tenant.to_string(), failing.class.name().to_owned()];
             (labels, seconds(failing.since.0))
@@ -148,6 +163,7 @@ mod tests {
         let lag = TopicOverview {
             lag: 7,
             oldest_unfinished_age: Duration::from_millis(2_500),
+            oldest_waiting_age: Duration::from_millis(1_500),
             next_due: None,
         };
         Overview {
@@ -158,6 +174,7 @@ mod tests {
             tenants_failing: 60,
             failing: (0..60).map(|n| failing(n, ErrorClass::Timeout)).collect(),
             limited: vec![tenant(3), tenant(4)],
+            delivering: vec![tenant(5)],
             attempted: FirstAttempts {
                 delivered: 30,
                 failed: 60,
@@ -185,6 +202,9 @@ mod tests {
             "ringback_last_progress_timestamp_seconds 1.5",
             "ringback_lag_records{topic=\"call-ended\"} 7",
             "ringback_oldest_unfinished_age_seconds{topic=\"call-ended\"} 2.5",
+            "ringback_oldest_waiting_age_seconds{topic=\"call-ended\"} 1.5",
+            "ringback_tenant_first_attempts_failed{tenant=\"t-0\"} 0",
+            "ringback_tenant_delivering{tenant=\"t-5\"} 1",
             "ringback_tenants{state=\"healthy\"} 38",
             "ringback_tenants{state=\"limited\"} 2",
             "ringback_tenants{state=\"failing\"} 60",

@@ -147,6 +147,8 @@ families! {
         "Records without a disposition; in a delay topic, records that wait.";
     oldest_unfinished_age: GaugeVec = "ringback_oldest_unfinished_age_seconds", &["topic"], TOPICS_MAX,
         "Age of the oldest unfinished record, from its publication; in a delay topic, from its due time.";
+    oldest_waiting_age: GaugeVec = "ringback_oldest_waiting_age_seconds", &["topic"], TOPICS_MAX,
+        "Age of the oldest record that waits although its tenant could have one more attempt, from the same time.";
     last_progress: Gauge = "ringback_last_progress_timestamp_seconds", &[], 1,
         "Unix time of the last disposition, or of the last check that found no unfinished record.";
     unfinished: IntGauge = "ringback_unfinished_records", &[], 1,
@@ -165,6 +167,10 @@ families! {
     tenant_failing_since: GaugeVec = "ringback_tenant_failing_since_timestamp_seconds", &["tenant", "class"],
         TENANT_SERIES_MAX,
         "Unix time since which the tenant fails, with the class of its last failure.";
+    tenant_first_failures: IntGaugeVec = "ringback_tenant_first_attempts_failed", &["tenant"], TENANT_SERIES_MAX,
+        "First attempts of a failing tenant that failed since its last success here, if the last of them is recent.";
+    tenant_delivering: IntGaugeVec = "ringback_tenant_delivering", &["tenant"], TENANT_SERIES_MAX,
+        "1 for each tenant with a recent failure of which a first attempt was delivered in the last 2 min; at most 50.";
     tenant_limited: IntGaugeVec = "ringback_tenant_limited", &["tenant"], TENANT_SERIES_MAX,
         "1 for each tenant at its limit with records waiting; at most 50.";
     tenants_reloads: IntCounterVec = "ringback_tenants_reloads_total", &["result"], TenantsReload::ALL.len(),

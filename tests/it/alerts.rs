@@ -129,6 +129,8 @@ impl Busy {
             scene.tenant(tenant, Behaviour::Ok);
         }
         scene.tenant("dead", Behaviour::Always(503));
+        let (permille, seed) = (300, 1);
+        scene.tenant("shaky", Behaviour::FailShare { permille, seed });
         let one = json!({ "maxInFlight": 1 });
         let slow = Behaviour::Slow(Duration::from_millis(400));
         scene.tenant_with("slow", slow, &one);
@@ -145,7 +147,9 @@ impl Busy {
             return None;
         }
         self.next = Instant::now() + Self::STEP;
-        for tenant in ["good-1", "good-2", "good-3", "good-4", "dead", "off"] {
+        for tenant in [
+            "good-1", "good-2", "good-3", "good-4", "shaky", "dead", "off",
+        ] {
             self.scene.publish(tenant, 1);
         }
         self.scene.publish("slow", 3);

@@ -34,3 +34,4 @@ mod scaling;
 mod settings;
 mod signatures;
 mod tenants;
+mod waiting;

@@ -381,6 +381,22 @@ impl Lanes {
         limited.iter().map(|lane| lane.tenant.clone()).collect()
     }
 
+    /// Returns whether the lane's records wait for their own tenant: it hangs, it
+    /// pauses, or it has as many attempts in progress as it may have.
+    #[must_use]
+    pub fn waits_for_tenant(&self, id: LaneId) -> bool {
+        let lane = &self.lanes[id.0];
+        lane.limit.status() == TenantStatus::Hanging || !lane.may_start_more()
+    }
+
+    /// Returns whether the records of this tenant wait for it, as
+    /// [`Lanes::waits_for_tenant`]. A tenant without a lane makes no record wait.
+    #[must_use]
+    pub fn is_waited_for(&self, tenant: &TenantId) -> bool {
+        let lane = self.by_tenant.get(tenant);
+        lane.is_some_and(|id| self.waits_for_tenant(*id))
+    }
+
     /// Returns how many tenants had a record's first attempt in the last 5
     /// minutes.
     #[must_use]

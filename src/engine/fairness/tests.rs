@@ -145,6 +145,24 @@ fn limited_and_recently_attempted_tenants_are_reported() {
     assert_eq!(lanes.limited(), [tenant("b"), tenant("a")]);
 }
 
+#[test]
+fn records_wait_for_a_tenant_at_its_limit_or_that_hangs_but_not_for_a_full_process() {
+    let mut lanes = Lanes::new(2, PAUSE_MAX);
+    let [a, b] = ["a", "b"].map(|name| lanes.lane(&tenant(name), 1));
+    for (id, offset) in [(a, 1), (a, 2), (b, 3)] {
+        lanes.push(id, position(offset), 1);
+    }
+    assert!(!lanes.waits_for_tenant(a), "none started yet");
+    lanes.choose(|_| true).expect("a's turn");
+    assert!(lanes.waits_for_tenant(a), "its limit is 1");
+    assert!(!lanes.waits_for_tenant(b), "the process delays it");
+    assert!(lanes.is_waited_for(&tenant("a")));
+    assert!(!lanes.is_waited_for(&tenant("c")), "it has no lane");
+    lanes.choose(|_| true).expect("b's turn");
+    time_out(&mut lanes, b);
+    assert!(lanes.waits_for_tenant(b), "it hangs");
+}
+
 /// Returns a lane with this many records, all started that may start.
 fn hanging(lanes: &mut Lanes, name: &str, attempts: i64) -> LaneId {
     let id = lanes.lane(&tenant(name), 64);
