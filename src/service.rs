@@ -47,7 +47,13 @@ impl Service {
         let names = settings.cluster.topics.clone();
         let delays = settings.schedule.distinct_delays();
         let librdkafka = rdkafka::util::get_rdkafka_version().1;
-        let metrics = Metrics::new(names.clone(), &delays, VERSION, &librdkafka);
+        let metrics = Metrics::new(
+            names.clone(),
+            &delays,
+            settings.timeout,
+            VERSION,
+            &librdkafka,
+        );
         let metrics = Arc::new(metrics);
         let status = Status::new(About {
             names: names.clone(),

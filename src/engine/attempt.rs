@@ -12,7 +12,7 @@ use super::verdict;
 use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::call::RecordId;
 use crate::model::disposition::Disposition;
-use crate::model::fact::Fact;
+use crate::model::fact::{Fact, Latency};
 use crate::model::headers::traceparent;
 use crate::model::message::{AttemptRequest, Isolation};
 use crate::model::position::Position;
@@ -185,14 +185,14 @@ impl Core {
     fn report_end(&mut self, running: &Running, position: Position, result: &AttemptResult) {
         let delivered = matches!(result.outcome, Outcome::Delivered { .. });
         let ended_at = result.started_at.plus(result.duration);
-        let first_wait = result.started_at.since(running.published_at);
+        let first_wait = Latency::between(running.published_at, result.started_at);
         self.report(Fact::AttemptEnded {
             tenant: running.tenant.clone(),
             record: running.record.clone(),
             position,
             attempt: running.attempt,
             first_attempt_latency: running.first.then_some(first_wait),
-            delivery_latency: delivered.then(|| ended_at.since(running.published_at)),
+            delivery_latency: delivered.then(|| Latency::between(running.published_at, ended_at)),
             ended: result.clone(),
         });
     }

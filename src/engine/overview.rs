@@ -95,6 +95,14 @@ fn lag(state: &PartitionState) -> u64 {
     state.ledger.len() as u64 + unread.unsigned_abs()
 }
 
+/// Returns the age since this time; none since a timestamp that is no time.
+fn age(at: UnixMillis, now: UnixMillis) -> Duration {
+    match at.0 > 0 {
+        true => now.since(at),
+        false => Duration::ZERO,
+    }
+}
+
 /// Returns the start of a record's age: its publication, in a delay topic its due
 /// time.
 fn age_from(partition: Partition, published: UnixMillis, due: Option<UnixMillis>) -> UnixMillis {
@@ -130,7 +138,7 @@ fn oldest_waiting_age(
         .chain(head)
         .map(|(published, due)| age_from(partition, published, due))
         .min();
-    started.map_or(Duration::ZERO, |at| now.since(at))
+    started.map_or(Duration::ZERO, |at| age(at, now))
 }
 
 /// Returns the age of the first record in hand: since its publication, in a delay
@@ -150,5 +158,5 @@ fn oldest_age(partition: Partition, state: &PartitionState, now: UnixMillis) -> 
         .map(|a| from(a.history.published_at, a.due));
     in_hand
         .or(first_read)
-        .map_or(Duration::ZERO, |at| now.since(at))
+        .map_or(Duration::ZERO, |at| age(at, now))
 }

@@ -7,7 +7,7 @@ use super::disposition::{DeadLetterReason, Disposition};
 use super::named_enum::named_enum;
 use super::position::{Partition, Position};
 use super::tenant::TenantId;
-use super::time::Delay;
+use super::time::{Delay, UnixMillis};
 use std::time::Duration;
 
 named_enum! {
@@ -28,6 +28,44 @@ named_enum! {
     }
 }
 
+named_enum! {
+    /// Why a record's timestamp does not say when it was published.
+    pub enum OddTimestamp {
+        /// The record has none: -1, as in the protocol of Kafka.
+        Missing = "missing",
+        /// 0 or before: publishers that do not set the time.
+        Zero = "zero",
+        /// Later than the attempt by more than clocks differ.
+        Future = "future",
+    }
+}
+
+/// The time from a record's publication to an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Latency {
+    Measured(Duration),
+    Unknown(OddTimestamp),
+}
+
+impl Latency {
+    /// A timestamp that is this much later than the event is a difference of clocks.
+    const AHEAD_MAX: Duration = Duration::from_secs(1);
+
+    /// Returns the time from `published_at`, the record's timestamp, to `event`.
+    #[must_use]
+    pub fn between(published_at: UnixMillis, event: UnixMillis) -> Self {
+        if published_at.0 == -1 {
+            Self::Unknown(OddTimestamp::Missing)
+        } else if published_at.0 <= 0 {
+            Self::Unknown(OddTimestamp::Zero)
+        } else if published_at > event.plus(Self::AHEAD_MAX) {
+            Self::Unknown(OddTimestamp::Future)
+        } else {
+            Self::Measured(event.since(published_at))
+        }
+    }
+}
+
 /// An event that operators see in metrics and logs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fact {
@@ -39,9 +77,9 @@ pub enum Fact {
         attempt: u8,
         ended: AttemptResult,
         /// From publication to the start; only of a first attempt.
-        first_attempt_latency: Option<Duration>,
+        first_attempt_latency: Option<Latency>,
         /// From publication to the end; only of an attempt that delivered the record.
-        delivery_latency: Option<Duration>,
+        delivery_latency: Option<Latency>,
     },
     /// An attempt from a delay topic starts.
     DelayedAttemptStarted {
@@ -122,4 +160,28 @@ pub enum Fact {
         ms: i64,
     },
     Draining,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_that_is_no_time_of_publication_gives_no_latency() {
+        let event = UnixMillis(5_000_000);
+        let latency = |published_at| Latency::between(UnixMillis(published_at), event);
+        let measured = |ms| Latency::Measured(Duration::from_millis(ms));
+        assert_eq!(latency(4_999_990), measured(10));
+        assert_eq!(latency(1), measured(4_999_999));
+        assert_eq!(latency(5_001_000), measured(0), "clocks differ");
+        for (published_at, expected) in [
+            (-1, OddTimestamp::Missing),
+            (0, OddTimestamp::Zero),
+            (-2, OddTimestamp::Zero),
+            (5_001_001, OddTimestamp::Future),
+            (i64::MAX, OddTimestamp::Future),
+        ] {
+            assert_eq!(latency(published_at), Latency::Unknown(expected));
+        }
+    }
 }

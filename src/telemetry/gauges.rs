@@ -186,7 +186,13 @@ mod tests {
 
     #[test]
     fn an_overview_becomes_gauges_and_ended_states_disappear() {
-        let metrics = Metrics::new(TopicNames::new("call-ended"), &[], "9.9.9", "2.12.1");
+        let metrics = Metrics::new(
+            TopicNames::new("call-ended"),
+            &[],
+            Duration::from_secs(5),
+            "9.9.9",
+            "2.12.1",
+        );
         let text = || String::from_utf8(metrics.render()).expect("text");
         let series = |family: &str| text().matches(&format!("\n{family}{{")).count();
         let mut shown = ShownSeries::default();

@@ -9,7 +9,7 @@
 use super::registry::{Family, MetricDefinition};
 use crate::model::attempt::{ATTEMPTS_MAX, ErrorClass, Outcome};
 use crate::model::disposition::{DeadLetterReason, Disposition};
-use crate::model::fact::ReadoptReason;
+use crate::model::fact::{Latency, OddTimestamp, ReadoptReason};
 use crate::model::named_enum::named_enum;
 use crate::model::position::TopicNames;
 use crate::model::time::Delay;
@@ -27,10 +27,15 @@ const LATENCY_BUCKETS: &[f64] = &[
     5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0,
 ];
 /// Durations of calls that end within the deadline of an attempt or a Kafka timeout.
+/// An attempt that times out after 5 s ends a little later, so 5.25 is a bound.
 const CALL_BUCKETS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0,
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 5.25, 10.0,
 ];
 const NO_BUCKETS: &[f64] = &[];
+/// The family whose bounds depend on the settings.
+const ATTEMPT_DURATION: &str = "ringback_attempt_duration_seconds";
+/// An attempt that times out ends within this share of its limit after it.
+const TIMEOUT_SLACK: f64 = 1.05;
 
 /// `delivered` and every error class.
 const OUTCOMES: usize = 1 + ErrorClass::ALL.len();
@@ -95,10 +100,17 @@ macro_rules! families {
         ];
 
         impl Families {
-            fn register(registry: &Registry) -> Self {
+            fn register(registry: &Registry, attempt_bounds: &[f64]) -> Self {
                 let mut rows = DEFINITIONS.iter();
                 let mut next = || rows.next().expect("one definition for each field");
-                Self { $($field: <$Type as Family>::register(registry, next()),)+ }
+                Self {
+                    $($field: {
+                        let row = next();
+                        let is_attempts = row.name == ATTEMPT_DURATION;
+                        let more = if is_attempts { attempt_bounds } else { NO_BUCKETS };
+                        <$Type as Family>::register(registry, row, more)
+                    },)+
+                }
             }
         }
     };
@@ -117,6 +129,8 @@ families! {
         "Time from the publication of a record to the start of its first attempt.", LATENCY_BUCKETS;
     delivery_latency: Histogram = "ringback_delivery_latency_seconds", &[], 1,
         "Time from the publication of a record to its 2xx answer.", LATENCY_BUCKETS;
+    latencies_unknown: IntCounterVec = "ringback_latencies_unknown_total", &["timestamp"], OddTimestamp::ALL.len(),
+        "Latencies that are not in the histograms, because the record's timestamp is no time of publication.";
     delay_lateness: HistogramVec = "ringback_delay_lateness_seconds", &["delay"], DELAYS_MAX,
         "Start of a delayed attempt minus its due time.", LATENCY_BUCKETS;
 
@@ -193,14 +207,22 @@ pub struct Metrics {
     dead_letters: [IntCounter; DeadLetterReason::ALL.len()],
     readoptions: [IntCounter; ReadoptReason::ALL.len()],
     reloads: [IntCounter; TenantsReload::ALL.len()],
+    latencies_unknown: [IntCounter; OddTimestamp::ALL.len()],
     lateness: BTreeMap<Delay, Histogram>,
 }
 
 impl Metrics {
     /// Returns all metrics at zero. `delays` are those of the schedule. The delay
     /// of a topic of earlier settings gets its series at its first attempt.
+    /// `timeout` is that of attempts: their histogram gets bounds around it.
     #[must_use]
-    pub fn new(names: TopicNames, delays: &[Delay], version: &str, librdkafka: &str) -> Self {
+    pub fn new(
+        names: TopicNames,
+        delays: &[Delay],
+        timeout: Duration,
+        version: &str,
+        librdkafka: &str,
+    ) -> Self {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
         registry
@@ -208,7 +230,7 @@ impl Metrics {
                 prometheus::process_collector::ProcessCollector::for_self(),
             ))
             .expect("it is registered once");
-        let of = Families::register(&registry);
+        let of = Families::register(&registry, &around(timeout));
         of.build_info
             .with_label_values(&[version, librdkafka])
             .set(1);
@@ -225,6 +247,8 @@ impl Metrics {
                 .map(|r| of.dead_letters.with_label_values(&[r.name()])),
             readoptions: ReadoptReason::ALL.map(|r| of.readoptions.with_label_values(&[r.name()])),
             reloads: TenantsReload::ALL.map(|r| of.tenants_reloads.with_label_values(&[r.name()])),
+            latencies_unknown: OddTimestamp::ALL
+                .map(|t| of.latencies_unknown.with_label_values(&[t.name()])),
             lateness: delays.iter().map(lateness).collect(),
             families: of,
             names,
@@ -244,17 +268,20 @@ impl Metrics {
     }
 
     /// Records the time from publication to the start of a first attempt.
-    pub fn first_attempt(&self, latency: Duration) {
-        self.families
-            .first_attempt_latency
-            .observe(latency.as_secs_f64());
+    pub fn first_attempt(&self, latency: Latency) {
+        self.latency(&self.families.first_attempt_latency, latency);
     }
 
     /// Records the time from publication to the 2xx answer.
-    pub fn delivered(&self, latency: Duration) {
-        self.families
-            .delivery_latency
-            .observe(latency.as_secs_f64());
+    pub fn delivered(&self, latency: Latency) {
+        self.latency(&self.families.delivery_latency, latency);
+    }
+
+    fn latency(&self, of: &Histogram, latency: Latency) {
+        match latency {
+            Latency::Measured(latency) => of.observe(latency.as_secs_f64()),
+            Latency::Unknown(timestamp) => self.latencies_unknown[timestamp as usize].inc(),
+        }
     }
 
     /// Records how long after its due time a delayed attempt started.
@@ -344,6 +371,14 @@ impl Metrics {
             .expect("writing to memory does not fail, and families are not empty");
         text
     }
+}
+
+/// Returns bounds between which attempts end that time out, in seconds.
+fn around(timeout: Duration) -> [f64; 2] {
+    let seconds = timeout.as_secs_f64();
+    // Rounded, so that a bound is printed without the noise of the multiplication.
+    let rounded = |seconds: f64| (seconds * 10_000.0).round() / 10_000.0;
+    [rounded(seconds), rounded(seconds * TIMEOUT_SLACK)]
 }
 
 /// Returns the series of all outcomes and attempt numbers; `delivered` is first.

@@ -35,8 +35,12 @@ impl MetricDefinition {
         Opts::new(self.name, self.help)
     }
 
-    fn histogram_opts(&self) -> HistogramOpts {
-        HistogramOpts::new(self.name, self.help).buckets(self.buckets.to_vec())
+    /// Returns the options of a histogram with these further bounds.
+    fn histogram_opts(&self, more: &[f64]) -> HistogramOpts {
+        let mut bounds = [self.buckets, more].concat();
+        bounds.sort_unstable_by(f64::total_cmp);
+        bounds.dedup();
+        HistogramOpts::new(self.name, self.help).buckets(bounds)
     }
 }
 
@@ -44,23 +48,23 @@ impl MetricDefinition {
 pub(super) trait Family: Collector + Clone + 'static {
     const KIND: MetricKind;
 
-    fn new(definition: &MetricDefinition) -> Result<Self>;
+    fn new(definition: &MetricDefinition, more: &[f64]) -> Result<Self>;
 
-    /// Makes the family and registers it.
-    fn register(registry: &Registry, definition: &MetricDefinition) -> Self {
+    /// Makes the family and registers it. A histogram gets `more` bounds.
+    fn register(registry: &Registry, definition: &MetricDefinition, more: &[f64]) -> Self {
         const ONCE: &str = "each name and each label is valid and registered once";
-        let family = Self::new(definition).expect(ONCE);
+        let family = <Self as Family>::new(definition, more).expect(ONCE);
         registry.register(Box::new(family.clone())).expect(ONCE);
         family
     }
 }
 
 macro_rules! family {
-    ($($Type:ident is $kind:ident: |$definition:ident| $new:expr;)+) => {
+    ($($Type:ident is $kind:ident: |$definition:ident, $more:pat_param| $new:expr;)+) => {
         $(impl Family for $Type {
             const KIND: MetricKind = MetricKind::$kind;
 
-            fn new($definition: &MetricDefinition) -> Result<Self> {
+            fn new($definition: &MetricDefinition, $more: &[f64]) -> Result<Self> {
                 $new
             }
         })+
@@ -68,12 +72,12 @@ macro_rules! family {
 }
 
 family! {
-    IntCounter is Counter: |of| Self::with_opts(of.opts());
-    IntCounterVec is Counter: |of| Self::new(of.opts(), of.labels);
-    IntGauge is Gauge: |of| Self::with_opts(of.opts());
-    IntGaugeVec is Gauge: |of| Self::new(of.opts(), of.labels);
-    Gauge is Gauge: |of| Self::with_opts(of.opts());
-    GaugeVec is Gauge: |of| Self::new(of.opts(), of.labels);
-    Histogram is Histogram: |of| Self::with_opts(of.histogram_opts());
-    HistogramVec is Histogram: |of| Self::new(of.histogram_opts(), of.labels);
+    IntCounter is Counter: |of, _| Self::with_opts(of.opts());
+    IntCounterVec is Counter: |of, _| Self::new(of.opts(), of.labels);
+    IntGauge is Gauge: |of, _| Self::with_opts(of.opts());
+    IntGaugeVec is Gauge: |of, _| Self::new(of.opts(), of.labels);
+    Gauge is Gauge: |of, _| Self::with_opts(of.opts());
+    GaugeVec is Gauge: |of, _| Self::new(of.opts(), of.labels);
+    Histogram is Histogram: |of, more| Self::with_opts(of.histogram_opts(more));
+    HistogramVec is Histogram: |of, more| Self::new(of.histogram_opts(more), of.labels);
 }

@@ -3,9 +3,17 @@
 use super::super::registry::MetricKind;
 use super::*;
 
+const TIMEOUT: Duration = Duration::from_millis(700);
+
 fn metrics() -> Metrics {
     let delays = ["10s", "1m"].map(|text| text.parse().expect("valid"));
-    Metrics::new(TopicNames::new("call-ended"), &delays, "9.9.9", "2.12.1")
+    Metrics::new(
+        TopicNames::new("call-ended"),
+        &delays,
+        TIMEOUT,
+        "9.9.9",
+        "2.12.1",
+    )
 }
 
 #[track_caller]
@@ -69,6 +77,47 @@ fn every_variant_has_its_own_series() {
             &format!("ringback_readoptions_total{{reason=\"{name}\"}} 1"),
         );
     }
+}
+
+#[test]
+fn an_attempt_that_times_out_is_within_narrow_bounds() {
+    let metrics = metrics();
+    let timeout = |duration| {
+        let outcome = Outcome::Failed {
+            class: ErrorClass::Timeout,
+            status: None,
+            retry_after: None,
+            detail: String::new(),
+        };
+        metrics.attempt_ended(1, &outcome, duration);
+    };
+    timeout(TIMEOUT + Duration::from_millis(3));
+    timeout(Duration::from_millis(5_003));
+    for (bound, count) in [("0.7", 0), ("0.735", 1), ("5", 1), ("5.25", 2)] {
+        says(
+            &metrics,
+            &format!(
+                "ringback_attempt_duration_seconds_bucket{{outcome=\"failed\",le=\"{bound}\"}} {count}"
+            ),
+        );
+    }
+}
+
+#[test]
+fn latencies_of_odd_timestamps_have_series_of_their_own() {
+    let metrics = metrics();
+    for timestamp in OddTimestamp::ALL {
+        metrics.first_attempt(Latency::Unknown(timestamp));
+        metrics.delivered(Latency::Unknown(timestamp));
+        let name = timestamp.name();
+        says(
+            &metrics,
+            &format!("ringback_latencies_unknown_total{{timestamp=\"{name}\"}} 2"),
+        );
+    }
+    metrics.delivered(Latency::Measured(Duration::from_millis(3)));
+    says(&metrics, "ringback_first_attempt_latency_seconds_count 0");
+    says(&metrics, "ringback_delivery_latency_seconds_count 1");
 }
 
 #[test]
