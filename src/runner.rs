@@ -14,6 +14,7 @@ mod isolated;
 
 use self::isolated::IsolatedThreads;
 use crate::clock;
+use crate::config::name_files::NameFiles;
 use crate::config::watch::ReloadResult;
 use crate::engine::Engine;
 pub use crate::engine::event::End;
@@ -41,15 +42,17 @@ const TICK: Duration = Duration::from_millis(500);
 /// "waiting for Kafka" is logged at most this often.
 const WAITING_LOG_EVERY: Duration = Duration::from_secs(30);
 
-/// Runs the service until it ends. `signals` changes the phase. Must be the main
-/// future of a current-thread runtime.
+/// Runs the service until it ends. `signals` changes the phase and `reloads`. Each
+/// change of `reloads` makes it read the tenants file and the name files again. Must
+/// be the main future of a current-thread runtime.
 pub async fn serve(
     service: Service,
     phase: watch::Receiver<ShutdownPhase>,
+    reloads: watch::Receiver<u64>,
     signals: impl Future<Output = ()> + Send + 'static,
 ) -> End {
     tokio::spawn(signals);
-    Runner::new(service, phase).run().await
+    Runner::new(service, phase, reloads).run().await
 }
 
 /// Spawns a thread for a job of a shell.
@@ -83,6 +86,7 @@ fn start_watchdog(
 enum Waited {
     Event(Box<Event>),
     Phase,
+    Reload,
     Time,
 }
 
@@ -93,6 +97,7 @@ struct Runner {
     isolated: IsolatedThreads,
     engine: Engine,
     phase: watch::Receiver<ShutdownPhase>,
+    reloads: watch::Receiver<u64>,
     results: mpsc::UnboundedReceiver<Event>,
     results_in: mpsc::UnboundedSender<Event>,
     kafka_events: mpsc::UnboundedReceiver<(SessionId, KafkaEvent)>,
@@ -106,7 +111,11 @@ struct Runner {
 }
 
 impl Runner {
-    fn new(service: Service, phase: watch::Receiver<ShutdownPhase>) -> Self {
+    fn new(
+        service: Service,
+        phase: watch::Receiver<ShutdownPhase>,
+        reloads: watch::Receiver<u64>,
+    ) -> Self {
         let (results_in, results) = mpsc::unbounded_channel();
         let (kafka_events_in, kafka_events) = mpsc::unbounded_channel();
         let sessions = Arc::new(Sessions::new(clock::elapsed));
@@ -118,6 +127,7 @@ impl Runner {
             next_tick: service.clock.now(),
             service,
             phase,
+            reloads,
             results,
             results_in,
             kafka_events,
@@ -157,6 +167,7 @@ impl Runner {
                 self.handle(now, *event);
             }
             Waited::Phase => self.phase_changed(now),
+            Waited::Reload => self.reload(now),
             Waited::Time => {}
         }
         for _ in 0..TURN_MAX {
@@ -194,8 +205,17 @@ impl Runner {
                 event(Event::Kafka { session, event: kafka })
             }
             Ok(()) = self.phase.changed() => Waited::Phase,
+            Ok(()) = self.reloads.changed() => Waited::Reload,
             () = tokio::time::sleep(wake.since(now)) => Waited::Time,
         }
+    }
+
+    /// Makes the next tick read the files again. It comes at once.
+    fn reload(&mut self, now: UnixMillis) {
+        info!("SIGHUP: the tenants file and the name files are read again");
+        self.service.tenants.read_again();
+        self.service.name_files = NameFiles::default();
+        self.next_tick = now;
     }
 
     fn phase_changed(&mut self, now: UnixMillis) {

@@ -1,10 +1,14 @@
-//! Turns signals into a [`ShutdownPhase`]. The runner spawns the future and watches
-//! the phase. Never ends anything itself. Runs as a task on the runner's runtime.
+//! Turns signals into a [`ShutdownPhase`] and into orders to reload. The runner spawns
+//! the futures, watches the phase and the orders. Never ends or reloads anything
+//! itself. Runs as tasks on the runner's runtime.
 
 use std::fmt;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tracing::info;
+
+const NEVER_ENDS: &str = "a listener's stream never ends";
 
 /// The requested state of the process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -33,7 +37,7 @@ pub struct SignalError(io::Error);
 
 impl fmt::Display for SignalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cannot listen for SIGTERM and SIGINT")
+        f.write_str("cannot listen for signals")
     }
 }
 
@@ -43,7 +47,7 @@ impl std::error::Error for SignalError {
     }
 }
 
-/// Installs handlers for SIGTERM and SIGINT. Returns the phase, and the future that
+/// Installs handlers for SIGTERM, SIGINT and SIGQUIT. Returns the phase, and the future that
 /// changes it. The future ends with the second signal, or without a receiver of the
 /// phase. Must be called within the runtime. From then on, the signals do not end
 /// the process by themselves.
@@ -59,17 +63,55 @@ pub fn listen() -> Result<
     let terminate = signal(SignalKind::terminate()).map_err(SignalError)?;
     let interrupt = signal(SignalKind::interrupt()).map_err(SignalError)?;
     let (sender, receiver) = watch::channel(ShutdownPhase::Running);
-    Ok((receiver, follow(terminate, interrupt, sender)))
+    let quit = signal(SignalKind::quit()).map_err(SignalError)?;
+    Ok((receiver, follow([terminate, interrupt, quit], sender)))
 }
 
-async fn follow(mut terminate: Signal, mut interrupt: Signal, phase: watch::Sender<ShutdownPhase>) {
+async fn follow(signals: [Signal; 3], phase: watch::Sender<ShutdownPhase>) {
+    let [mut terminate, mut interrupt, mut quit] = signals;
     while *phase.borrow() != ShutdownPhase::Closed {
         tokio::select! {
-            received = terminate.recv() => received.expect("a listener's stream never ends"),
-            received = interrupt.recv() => received.expect("a listener's stream never ends"),
+            received = terminate.recv() => received.expect(NEVER_ENDS),
+            received = interrupt.recv() => received.expect(NEVER_ENDS),
+            received = quit.recv() => received.expect(NEVER_ENDS),
             () = phase.closed() => return,
         }
         phase.send_modify(|phase| *phase = phase.after_signal());
+    }
+}
+
+/// Installs handlers for SIGHUP, which orders a reload, and for SIGUSR1 and SIGUSR2,
+/// which have no effect but a log line. Returns the number of orders, and the future
+/// that counts them. Otherwise as [`listen`].
+///
+/// Errors: the handlers cannot be installed.
+pub fn listen_for_reloads()
+-> Result<(watch::Receiver<u64>, impl Future<Output = ()> + Send), SignalError> {
+    let kinds = [
+        SignalKind::hangup(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ];
+    let [hangup, user1, user2] = kinds.map(|kind| signal(kind).map_err(SignalError));
+    let (sender, receiver) = watch::channel(0);
+    Ok((receiver, count(hangup?, [user1?, user2?], sender)))
+}
+
+async fn count(mut hangup: Signal, users: [Signal; 2], orders: watch::Sender<u64>) {
+    let [mut user1, mut user2] = users;
+    loop {
+        let without_effect = tokio::select! {
+            received = hangup.recv() => {
+                received.expect(NEVER_ENDS);
+                orders.send_modify(|orders| *orders += 1);
+                continue;
+            }
+            received = user1.recv() => received.map(|()| "SIGUSR1"),
+            received = user2.recv() => received.map(|()| "SIGUSR2"),
+            () = orders.closed() => return,
+        };
+        let signal = without_effect.expect(NEVER_ENDS);
+        info!(signal, "this signal has no effect");
     }
 }
 
@@ -79,7 +121,7 @@ mod tests {
     use std::process::{Command, id};
 
     #[test]
-    fn the_first_signal_drains_and_the_second_closes() {
+    fn the_first_signal_drains_the_second_closes_and_others_do_neither() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -87,9 +129,19 @@ mod tests {
         runtime.block_on(async {
             let (mut phase, follow) = listen().unwrap();
             let follow = tokio::spawn(follow);
+            let (mut orders, count) = listen_for_reloads().unwrap();
+            tokio::spawn(count);
+            for name in ["-USR1", "-USR2", "-HUP"] {
+                let kill = Command::new("kill")
+                    .args([name, &id().to_string()])
+                    .status();
+                assert!(kill.unwrap().success());
+            }
+            orders.changed().await.unwrap();
+            assert_eq!(*orders.borrow(), 1, "only SIGHUP orders a reload");
             assert_eq!(*phase.borrow(), ShutdownPhase::Running);
             for (name, expected) in [
-                ("-TERM", ShutdownPhase::Draining),
+                ("-QUIT", ShutdownPhase::Draining),
                 ("-INT", ShutdownPhase::Closed),
             ] {
                 let kill = Command::new("kill")

@@ -106,8 +106,12 @@ fn serve(settings: &Settings, tenants: TenantsWatch) -> Result<End, Box<dyn Erro
         .enable_all()
         .build()?;
     let end = runtime.block_on(async {
-        let (phase, signals) = shutdown::listen()?;
-        Ok::<End, Box<dyn Error>>(runner::serve(service, phase, signals).await)
+        let (phase, endings) = shutdown::listen()?;
+        let (reloads, orders) = shutdown::listen_for_reloads()?;
+        let signals = async {
+            tokio::join!(endings, orders);
+        };
+        Ok::<End, Box<dyn Error>>(runner::serve(service, phase, reloads, signals).await)
     })?;
     drop(stop_pages);
     // Does not wait for attempts that a second signal has cut off.

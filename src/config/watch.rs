@@ -34,6 +34,14 @@ pub struct TenantsWatch {
     stamp: Option<Stamp>,
     content: Result<u64, Mistake>,
     settling: u8,
+    reading: Reading,
+}
+
+/// When the next check reports the content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reading {
+    IfChanged,
+    Always,
 }
 
 /// The `stat` of the file after following symbolic links. So a swapped link, as
@@ -75,6 +83,7 @@ impl TenantsWatch {
             stamp,
             content: Ok(hash(&bytes)),
             settling: SETTLING_CHECKS,
+            reading: Reading::IfChanged,
         })
     }
 
@@ -87,7 +96,14 @@ impl TenantsWatch {
             stamp: None,
             content: Ok(0),
             settling: 0,
+            reading: Reading::IfChanged,
         }
+    }
+
+    /// Makes the next check read the file and report its content, changed or not.
+    pub fn read_again(&mut self) {
+        self.stamp = None;
+        self.reading = Reading::Always;
     }
 
     /// Returns the tenants in force.
@@ -111,7 +127,8 @@ impl TenantsWatch {
         }
         let bytes = tenants::read(&path);
         let content = bytes.as_ref().map(|b| hash(b)).map_err(Clone::clone);
-        if content == self.content {
+        let reading = std::mem::replace(&mut self.reading, Reading::IfChanged);
+        if reading == Reading::IfChanged && content == self.content {
             return None;
         }
         self.content = content;
@@ -191,7 +208,12 @@ mod tests {
             assert_eq!(watch.check(), None, "each change is reported once");
         }
         check(&mut watch, &path, &entries(1..5), true, 4);
+        watch.read_again();
+        assert!(matches!(watch.check(), Some(ReloadResult::Ok(same)) if same.len() == 4));
+        assert_eq!(watch.check(), None, "only once");
         check(&mut watch, &path, "{", false, 4);
+        watch.read_again();
+        assert!(matches!(watch.check(), Some(ReloadResult::Refused(_))));
         check(&mut watch, &path, "", false, 4);
         check(&mut watch, &path, r#"{"t1":{"url":"ftp://h"}}"#, false, 4);
         check(&mut watch, &path, &entries(1..2), false, 4);

@@ -104,7 +104,12 @@ async fn demo() -> Result<bool, Error> {
     };
     let receivers = Receivers::new(witness, clock);
     let (phase, phases) = watch::channel(ShutdownPhase::Running);
-    let mut running = std::pin::pin!(runner::serve(service, phases, std::future::ready(())));
+    let mut running = std::pin::pin!(runner::serve(
+        service,
+        phases,
+        watch::channel(0).1,
+        std::future::ready(())
+    ));
     let right = tokio::select! {
         end = &mut running => return Err(Error::ServiceEnded(end)),
         served = receivers.serve(listener) => return Err(served.err().map_or(Error::ReceiverEnded, Error::Io)),

@@ -106,3 +106,27 @@ fn two_replicas_share_the_work() {
         replica.drain();
     }
 }
+
+#[test]
+fn signals_reload_drain_or_do_nothing_but_never_kill() {
+    let mut scene = Scene::new("signals", Plan::default());
+    scene.tenant("t", Behaviour::Slow(Duration::from_millis(300)));
+    let ringback = scene.run("a");
+    let until = |line: &str| wait::until(line, || ringback.log().contains(line));
+    for signal in [Signal::USR1, Signal::USR2] {
+        ringback.signal(signal);
+    }
+    until("SIGUSR2");
+    ringback.signal(Signal::HUP);
+    until("SIGHUP: the tenants file and the name files are read again");
+    until("the tenants file was reloaded");
+    scene.publish("t", 5);
+    wait::until("attempts", || scene.receiver.count() > 0);
+    ringback.signal(Signal::QUIT);
+    let (code, log) = ringback.ended();
+    assert_eq!(code, 0, "{log}");
+    let next = scene.run("a");
+    scene.until_delivered();
+    scene.account().assert_exact();
+    next.drain();
+}

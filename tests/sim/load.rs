@@ -7,7 +7,7 @@ use ringback::engine::event::{Action, EngineSettings, Event};
 use ringback::engine::map::{MapsSince, Mark, encode};
 use ringback::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use ringback::model::disposition::Disposition;
-use ringback::model::fact::Fact;
+use ringback::model::fact::{Fact, Latency};
 use ringback::model::message::{
     AttemptRequest, CommittedState, ConsumerRequest, KafkaEvent, KafkaRequest, MoveRequest,
     SessionId,
@@ -375,7 +375,7 @@ impl Load {
             }) => self.disposed(disposition, position),
             Action::Report(Fact::AttemptEnded {
                 position,
-                first_attempt_latency: Some(wait),
+                first_attempt_latency: Some(Latency::Measured(wait)),
                 ..
             }) => {
                 let tenant = self.tenant_of[&position];
