@@ -96,3 +96,35 @@ fn a_delay_topic_with_the_wrong_timestamp_type_ends_the_start() {
         assert!(told.contains(named), "{named} is not named in:\n{told}");
     }
 }
+
+#[test]
+fn topics_that_lose_records_end_the_start_and_the_check() {
+    let broker = Broker::shared();
+    let mut scene = Scene::bare(broker, "losing-topics", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    // `topics create` adds ringback's headers to this limit, the largest of Kafka.
+    let largest = [("max.message.bytes", "2147483647")];
+    broker.create_topic(&scene.topic, 4, &largest);
+    let delay = scene.delay_topic("200ms");
+    let losing = [
+        ("message.timestamp.type", "LogAppendTime"),
+        ("cleanup.policy", "compact"),
+        ("retention.ms", "60000"),
+        ("retention.bytes", "4096"),
+    ];
+    broker.create_topic(&delay, 4, &losing);
+    scene.create_topics();
+    let all = scene.arguments("a");
+    let mut arguments: Vec<&str> = all.iter().map(String::as_str).collect();
+    arguments[0] = "check-config";
+    arguments.push("--connect");
+    let checked = ringback::output(&arguments);
+    let (code, told) = scene.start("a", &[]).ended();
+    assert_eq!((code, checked.status.code()), (2, Some(2)), "{told}");
+    for told in [text(&checked), told] {
+        let named = ["cleanup.policy=compact", "retention.ms=60000", "=4096"];
+        for named in [named.as_slice(), &[&delay]].concat() {
+            assert!(told.contains(named), "{named} is not named in:\n{told}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 
 use super::{
     Admin, AdminCallError, ConfigEntries, ExistingTopic, MESSAGE_BYTES_DEFAULT, REPLICATION_SAFE,
-    number,
+    number, retention,
 };
 use crate::kafka::settings::{HEADER_BYTES_MAX, KafkaSettings};
 use crate::model::message::METADATA_UNITS_MAX;
@@ -72,6 +72,10 @@ fn check_connected(settings: &KafkaSettings) -> Result<Vec<Finding>, AdminCallEr
     let wrong = wrong_topic_settings(settings, &configs).into_iter();
     let wrong = wrong.chain(wrong_broker_setting(&admin.broker_settings()?));
     lines.extend(wrong.map(|t| Finding::new(CheckVerdict::Wrong, t)));
+    for (topic, config) in &configs {
+        let warning = retention::warning(&settings.topics.name(*topic), *topic, config);
+        lines.extend(warning.map(|t| Finding::new(CheckVerdict::Warning, t)));
+    }
     let names: Vec<String> = present
         .iter()
         .map(|topic| settings.topics.name(*topic))
@@ -120,6 +124,7 @@ fn wrong_topic_settings(
                 max.unwrap_or_default()
             ));
         }
+        wrong.extend(retention::wrong(&name, *topic, config));
     }
     wrong
 }

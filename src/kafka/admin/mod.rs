@@ -3,6 +3,7 @@
 //! Blocking: runs on the thread of a command, or on `kafka-move`.
 
 pub mod check;
+mod retention;
 pub mod topics;
 
 use super::client::log::QueryContext;

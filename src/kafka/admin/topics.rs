@@ -22,6 +22,8 @@ const LEADER_RETRY_AFTER: Duration = Duration::from_millis(100);
 /// long weekend loses nothing.
 const DELAY_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The maximum of `max.message.bytes`. Kafka refuses a topic with more.
+const MESSAGE_BYTES_LIMIT: usize = i32::MAX as usize;
 
 /// The presence of a topic on the brokers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,7 +219,7 @@ fn new_topic_settings(
     if let Some(retention) = retention {
         set("cleanup.policy", "delete".to_owned());
         set("retention.ms", retention.as_millis().to_string());
-        let max = source_max + HEADER_BYTES_MAX;
+        let max = (source_max + HEADER_BYTES_MAX).min(MESSAGE_BYTES_LIMIT);
         set("max.message.bytes", max.to_string());
     }
     if topic.delay().is_some() {
@@ -291,6 +293,18 @@ mod tests {
                 .iter()
                 .any(|(k, _)| k.contains("timestamp"))
         );
+    }
+
+    #[test]
+    fn a_new_topic_takes_no_larger_records_than_kafka_allows() {
+        let max_of = |source_max| {
+            let settings = new_topic_settings(Topic::DeadLetter, source_max, 1);
+            let max = settings.into_iter().find(|(k, _)| k == "max.message.bytes");
+            max.expect("a limit").1
+        };
+        assert_eq!(max_of(2_147_418_111), "2147483647");
+        assert_eq!(max_of(2_147_418_112), "2147483647");
+        assert_eq!(max_of(2_147_483_647), "2147483647");
     }
 
     #[test]
