@@ -13,7 +13,7 @@ pub mod topics;
 use crate::config::mistake::{Mistake, Warning};
 use crate::config::properties::KafkaProperty;
 use crate::exit::Exit;
-use crate::kafka::settings::refused;
+use crate::kafka::client_check::refused;
 use std::error::Error;
 use std::fmt::{Display, Write as _};
 use std::io;

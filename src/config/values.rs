@@ -8,6 +8,9 @@ use crate::model::named_enum::named_enum;
 use crate::model::time::{Delay, DurationText, parse_duration};
 use ipnet::IpNet;
 use reqwest::Url;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -275,6 +278,15 @@ pub fn ca_file(path: &Path) -> Result<CaFile, String> {
     if certificates.is_empty() {
         return Err(format!("'{}' has no certificate in PEM", path.display()));
     }
+    for (number, certificate) in (1..).zip(CertificateDer::pem_slice_iter(&pem)) {
+        let is_good = certificate.is_ok_and(|der| RootCertStore::empty().add(der).is_ok());
+        if !is_good {
+            let path = path.display();
+            return Err(format!(
+                "certificate {number} of '{path}' is broken: each must be X.509 in PEM"
+            ));
+        }
+    }
     let path = path.to_owned();
     Ok(CaFile { path, pem })
 }
@@ -289,6 +301,26 @@ pub fn properties_file(path: &Path) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_certificate_of_a_file_must_be_good() {
+        let name = format!("ringback-ca-{}.pem", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let read = |pem: &str| {
+            std::fs::write(&path, pem).expect("the folder is writable");
+            let read = ca_file(&path);
+            std::fs::remove_file(&path).expect("the file was written");
+            read
+        };
+        let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]);
+        let good = made.expect("a certificate can be made").cert.pem();
+        let broken = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+        assert!(read(&format!("{good}{good}")).is_ok());
+        let refused = read(&format!("{good}{broken}")).expect_err("it is refused");
+        assert!(refused.starts_with("certificate 2 of '"), "{refused}");
+        let refused = read(&format!("{broken}{good}")).expect_err("it is refused");
+        assert!(refused.starts_with("certificate 1 of '"), "{refused}");
+    }
 
     #[test]
     fn brokers_are_hosts_with_ports() {

@@ -9,11 +9,12 @@
 //!
 //! Imports go one way: `session` -> `transaction` -> `group` -> `inbox` and
 //! `session_state` -> `sessions` -> `client` and `call_monitor`. `admin` and
-//! `publish` use `client` only.
+//! `publish` use `client` only. `client_check` uses no other part.
 
 pub mod admin;
 mod call_monitor;
 mod client;
+pub mod client_check;
 mod group;
 mod inbox;
 pub mod publish;

@@ -128,3 +128,19 @@ fn topics_that_lose_records_end_the_start_and_the_check() {
         }
     }
 }
+
+#[test]
+fn properties_that_no_client_can_use_are_refused_without_a_connection() {
+    for (property, named) in [
+        ("sasl.mechanism=GSSAPI", "SCRAM-SHA-512"),
+        ("sasl.mechanism=OAUTHBEARER", "SCRAM-SHA-512"),
+        ("max.poll.interval.ms=6000", "session.timeout.ms"),
+        ("fetch.max.bytes=1000", "131072"),
+    ] {
+        let done = ringback::output(&["check-config", "--kafka", property]);
+        let told = text(&done);
+        assert_eq!(done.status.code(), Some(2), "{told}");
+        let key = property.split('=').next().expect("a key");
+        assert!(told.contains(key) && told.contains(named), "{told}");
+    }
+}
