@@ -44,11 +44,17 @@ impl Keys {
             .map(Self)
     }
 
+    /// Whether there is no key.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the value of `webhook-signature`, or `None` without a key.
     /// `timestamp` is the value of `webhook-timestamp`, in seconds since the epoch.
     #[must_use]
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> Option<HeaderValue> {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return None;
         }
         let timestamp = timestamp.to_string();
@@ -75,26 +81,29 @@ impl Keys {
         body: &[u8],
         now: UnixMillis,
     ) -> Result<(), Unverified> {
-        let seconds: i64 = signed
-            .timestamp
-            .parse()
-            .map_err(|_| Unverified::MalformedTimestamp)?;
-        let away = now.0.div_euclid(1_000).abs_diff(seconds);
+        let signature = signed.signature.ok_or(Unverified::NotSigned)?;
+        if self.is_empty() {
+            return Err(Unverified::NoSecret);
+        }
+        let id = signed.id.ok_or(Unverified::Malformed)?;
+        let timestamp = signed.timestamp.ok_or(Unverified::Malformed)?;
+        let seconds: i64 = timestamp.parse().map_err(|_| Unverified::Malformed)?;
+        let clock = now.0.div_euclid(1_000);
+        let away = clock.abs_diff(seconds);
         if away > TOLERANCE.as_secs() {
-            return Err(Unverified::Stale {
-                away: Duration::from_secs(away),
+            return Err(if seconds > clock {
+                Unverified::TooNew { ahead: away }
+            } else {
+                Unverified::TooOld { age: away }
             });
         }
-        let mut received = signed.signature.split(' ').filter_map(|signature| {
+        let mut received = signature.split(' ').filter_map(|signature| {
             let (version, encoded) = signature.split_once(',')?;
             (version == VERSION).then(|| STANDARD.decode(encoded).unwrap_or_default())
         });
         // The signed text counts, not the number that was parsed from it.
-        let tags: Vec<hmac::Tag> = self
-            .0
-            .iter()
-            .map(|key| tag(key, signed.id, signed.timestamp, body))
-            .collect();
+        let tags = self.0.iter().map(|key| tag(key, id, timestamp, body));
+        let tags: Vec<hmac::Tag> = tags.collect();
         let matches = |received: Vec<u8>| {
             tags.iter()
                 .any(|tag| bool::from(tag.as_ref().ct_eq(&received)))
@@ -102,7 +111,7 @@ impl Keys {
         if received.any(matches) {
             Ok(())
         } else {
-            Err(Unverified::NoMatch)
+            Err(Unverified::WrongSecret)
         }
     }
 }
@@ -123,41 +132,76 @@ fn tag(key: &hmac::Key, id: &str, timestamp: &str, body: &[u8]) -> hmac::Tag {
     hmac.sign()
 }
 
-/// The headers of a request that the signature covers, and the signature.
+/// The headers of a request that the signature covers, and the signature. A header
+/// may be missing.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'a> {
     /// `webhook-id`.
-    pub id: &'a str,
+    pub id: Option<&'a str>,
     /// `webhook-timestamp`.
-    pub timestamp: &'a str,
+    pub timestamp: Option<&'a str>,
     /// `webhook-signature`.
-    pub signature: &'a str,
+    pub signature: Option<&'a str>,
 }
 
-/// A request does not verify.
+/// A request does not verify. Times are in seconds, more than [`TOLERANCE`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unverified {
-    /// `webhook-timestamp` is not a whole number of seconds.
-    MalformedTimestamp,
-    /// `webhook-timestamp` differs from the receiver's clock by more than
-    /// [`TOLERANCE`]: the clock is wrong, or the request is an old one.
-    Stale { away: Duration },
-    /// No `v1` signature matches a key: the secret is another one, or the body was
-    /// changed.
-    NoMatch,
+    NotSigned,
+    /// Signed, and there is no key to verify it with.
+    NoSecret,
+    /// No `v1` signature matches a key.
+    WrongSecret,
+    TooOld {
+        age: u64,
+    },
+    TooNew {
+        ahead: u64,
+    },
+    /// The id or the timestamp is missing, or the timestamp is not a whole number.
+    Malformed,
 }
 
+impl Unverified {
+    /// Returns its name for programs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotSigned => "not_signed",
+            Self::NoSecret => "no_secret",
+            Self::WrongSecret => "wrong_secret",
+            Self::TooOld { .. } => "too_old",
+            Self::TooNew { .. } => "too_new",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// Explains it to the tenant, with a hint where there is one.
 impl fmt::Display for Unverified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit = TOLERANCE.as_secs();
         match self {
-            Self::MalformedTimestamp => f.write_str("webhook-timestamp is not a whole number"),
-            Self::Stale { away } => write!(
+            Self::NotSigned => write!(f, "not signed: the tenant has no secrets at the sender"),
+            Self::NoSecret => write!(f, "signed, not verified: give --secret"),
+            Self::WrongSecret => write!(
                 f,
-                "webhook-timestamp is {} s from this clock, more than {} s",
-                away.as_secs(),
-                TOLERANCE.as_secs()
+                "NOT VERIFIED: wrong secret, or the body is not byte for byte what was sent"
             ),
-            Self::NoMatch => f.write_str("no v1 signature matches a secret and this body"),
+            Self::TooOld { age } => write!(
+                f,
+                "NOT VERIFIED: timestamp too old: {age} s, at most {limit} are allowed; \
+                 somebody has sent it again, or this clock is wrong"
+            ),
+            Self::TooNew { ahead } => write!(
+                f,
+                "NOT VERIFIED: timestamp too new: {ahead} s ahead of this clock, \
+                 at most {limit} are allowed"
+            ),
+            Self::Malformed => write!(
+                f,
+                "NOT VERIFIED: webhook-id or webhook-timestamp is missing or malformed"
+            ),
         }
     }
 }
@@ -214,11 +258,10 @@ mod tests {
         assert_eq!(keys(&[]).sign(ID, AT, BODY), None);
     }
 
-    const AT_TEXT: &str = "1614265330";
     const SIGNED: Signed<'_> = Signed {
-        id: ID,
-        timestamp: AT_TEXT,
-        signature: EXAMPLE,
+        id: Some(ID),
+        timestamp: Some("1614265330"),
+        signature: Some(EXAMPLE),
     };
 
     #[track_caller]
@@ -231,55 +274,53 @@ mod tests {
     fn only_the_signed_content_verifies() {
         let both = signature(&keys(&[NEW, OLD]));
         let signed = Signed {
-            signature: &both,
+            signature: Some(&both),
             ..SIGNED
         };
         let now = UnixMillis(AT * 1_000);
-        let no_match = Err(Unverified::NoMatch);
+        let no_match = Err(Unverified::WrongSecret);
         for (secrets, body, expected) in [
             (&[OLD][..], BODY, Ok(())),
             (&[NEW], BODY, Ok(())),
             (&["whsec_b3RoZXI="], BODY, no_match),
-            (&[], BODY, no_match),
+            (&[], BODY, Err(Unverified::NoSecret)),
             (&[OLD], b"{\"test\":2432232314}", no_match),
         ] {
             assert_eq!(keys(secrets).verify(&signed, body, now), expected);
         }
-        let (id, timestamp) = ("msg_2", "1614265331");
-        check(Signed { id, ..signed }, AT, no_match);
-        check(
-            Signed {
-                timestamp,
-                ..signed
-            },
-            AT,
-            no_match,
-        );
+        let mut other = signed;
+        other.id = Some("msg_2");
+        check(other, AT, no_match);
+        other = signed;
+        other.timestamp = Some("1614265331");
+        check(other, AT, no_match);
     }
 
     #[test]
     fn a_timestamp_verifies_within_five_minutes() {
-        let stale = |seconds| {
-            let away = Duration::from_secs(seconds);
-            Err(Unverified::Stale { away })
-        };
         check(SIGNED, AT + 300, Ok(()));
         check(SIGNED, AT - 300, Ok(()));
-        check(SIGNED, AT + 301, stale(301));
-        check(SIGNED, AT - 301, stale(301));
+        check(SIGNED, AT + 301, Err(Unverified::TooOld { age: 301 }));
+        check(SIGNED, AT - 301, Err(Unverified::TooNew { ahead: 301 }));
+        let mut other = SIGNED;
         for timestamp in ["", "x", "1.5", "99999999999999999999"] {
-            let bad = Signed {
-                timestamp,
-                ..SIGNED
-            };
-            check(bad, AT, Err(Unverified::MalformedTimestamp));
+            other.timestamp = Some(timestamp);
+            check(other, AT, Err(Unverified::Malformed));
         }
-        let timestamp = "-9223372036854775808";
-        let far = Signed {
-            timestamp,
-            ..SIGNED
-        };
-        check(far, 0, stale(1 << 63));
+        other.timestamp = Some("-9223372036854775808");
+        check(other, 0, Err(Unverified::TooOld { age: 1 << 63 }));
+    }
+
+    #[test]
+    fn a_request_without_one_of_the_headers_does_not_verify() {
+        let mut without = SIGNED;
+        without.id = None;
+        check(without, AT, Err(Unverified::Malformed));
+        without = SIGNED;
+        without.timestamp = None;
+        check(without, AT, Err(Unverified::Malformed));
+        without.signature = None;
+        check(without, AT, Err(Unverified::NotSigned));
     }
 
     #[test]
@@ -288,23 +329,14 @@ mod tests {
         let cut = &EXAMPLE[..EXAMPLE.len() - 4];
         let without_version = &EXAMPLE[3..];
         let forms = ["", " ", "v1", "v1,", "v1,?", cut, &other_version];
+        let mut other = SIGNED;
         for signature in forms.into_iter().chain([without_version]) {
-            let bad = Signed {
-                signature,
-                ..SIGNED
-            };
-            check(bad, AT, Err(Unverified::NoMatch));
+            other.signature = Some(signature);
+            check(other, AT, Err(Unverified::WrongSecret));
         }
         let among_others = format!("v2,x v1,?  {EXAMPLE} v1a,y");
-        let signature = &*among_others;
-        check(
-            Signed {
-                signature,
-                ..SIGNED
-            },
-            AT,
-            Ok(()),
-        );
+        other.signature = Some(&among_others);
+        check(other, AT, Ok(()));
     }
 
     #[test]

@@ -6,8 +6,7 @@
 
 use super::contract::{CONTRACT, JsonType};
 use super::terminal::safe;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +14,7 @@ use std::fmt;
 const KEYS_MAX: usize = 1_000;
 
 /// What a body is.
-#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(serde::Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum BodyKind {
     Callback,
@@ -32,6 +31,8 @@ pub enum BodyKind {
 #[derive(Default)]
 pub struct Callback<'a> {
     pub data: Object<'a>,
+    /// Names of the contract's fields that `data` lacks.
+    pub absent: Vec<&'static str>,
     /// Keys beside `data`; ringback sends none.
     pub beside: Vec<String>,
 }
@@ -53,31 +54,28 @@ impl<'a> Callback<'a> {
             let what = format!("not JSON: {}", safe(&error.to_string()));
             (BodyKind::NotJson, what)
         })?;
-        Self::read_json(body).map_err(|what| {
-            let right = "a callback is {\"data\":{…}}";
-            let what = format!("JSON, but not a callback: {what}; {right}");
+        Self::read_json(body.get()).map_err(|what| {
+            let what =
+                format!("JSON, but not a callback: {what}; a callback is {{\"data\":{{…}}}}");
             (BodyKind::NotCallback, what)
         })
     }
 
-    fn read_json(body: &'a RawValue) -> Result<Self, String> {
-        let outer = Object::read(body.get()).ok_or_else(|| JsonType::of(body.get()).name())?;
+    fn read_json(body: &'a str) -> Result<Self, String> {
+        let outer: Object<'_> =
+            serde_json::from_str(body).map_err(|_| JsonType::of(body).name())?;
         let (data, beside): (Vec<_>, Vec<_>) =
             outer.members.into_iter().partition(|m| m.name == "data");
         let data = data.first().ok_or("an object without data")?.raw.get();
-        let not_object = || format!("an object whose data is {}", JsonType::of(data).name());
+        let not_object = |_| format!("an object whose data is {}", JsonType::of(data).name());
+        let data: Object<'_> = serde_json::from_str(data).map_err(not_object)?;
+        let has = |name: &str| data.members.iter().any(|member| member.name == name);
+        let absent = CONTRACT.data.iter().map(|field| field.name);
         Ok(Self {
-            data: Object::read(data).ok_or_else(not_object)?,
+            absent: absent.filter(|name| !has(name)).collect(),
             beside: beside.into_iter().map(|member| member.name).collect(),
+            data,
         })
-    }
-
-    /// Returns the names of the contract's fields that this callback lacks.
-    #[must_use]
-    pub fn absent(&self) -> Vec<&'static str> {
-        let has = |name: &str| self.data.members.iter().any(|member| member.name == name);
-        let absent = CONTRACT.data.iter().filter(|field| !has(field.name));
-        absent.map(|field| field.name).collect()
     }
 }
 
@@ -99,48 +97,34 @@ pub struct Member<'a> {
     pub times: usize,
 }
 
-impl<'a> Object<'a> {
-    /// Reads an object. Returns none where the text is anything else.
-    #[must_use]
-    pub fn read(text: &'a str) -> Option<Self> {
-        serde_json::from_str(text).ok()
-    }
-}
-
 impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor)
+        deserializer.deserialize_map(Self::default())
     }
 }
 
-struct ObjectVisitor;
-
-impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Object<'de>;
+impl<'de> Visitor<'de> for Object<'de> {
+    type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-        let mut object = Object::default();
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
         let mut places = HashMap::new();
         while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
             if let Some(place) = places.get(&name) {
-                let member: &mut Member<'_> = &mut object.members[*place];
+                let member: &mut Member<'_> = &mut self.members[*place];
                 (member.raw, member.times) = (raw, member.times + 1);
             } else if places.len() < KEYS_MAX {
                 places.insert(name.clone(), places.len());
-                object.members.push(Member {
-                    name,
-                    raw,
-                    times: 1,
-                });
+                let times = 1;
+                self.members.push(Member { name, raw, times });
             } else {
-                object.left_out += 1;
+                self.left_out += 1;
             }
         }
-        Ok(object)
+        Ok(self)
     }
 }
 
@@ -174,7 +158,7 @@ mod tests {
             ("expansionFields", 2)
         );
         assert!(repeated[0].raw.get().starts_with(r#""[{\"id\":121"#));
-        assert_eq!(example.absent().len(), 7);
+        assert_eq!(example.absent.len(), 7);
     }
 
     #[test]

@@ -16,16 +16,12 @@ pub static CONTRACT: LazyLock<Contract> =
 
 /// The members of the three kinds of objects in a callback.
 #[derive(Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'static")
-)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(bound(deserialize = "'de: 'static"))]
 pub struct Contract {
     /// Members of `data`: the table in its order, then the keys that only the
     /// example has.
     pub data: Vec<Field>,
-    /// Members of an item of `expansionFields`.
     pub expansion_fields: Vec<Field>,
     pub other_rules: Vec<Field>,
 }

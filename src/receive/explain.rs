@@ -27,10 +27,8 @@ pub struct Explained {
     /// The value as it arrived, to the digit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Box<RawValue>>,
-    /// The field's meaning in Chinese.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zh: Option<&'static str>,
-    /// The field's meaning in English.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub en: Option<&'static str>,
     /// The meaning of this value.
@@ -41,12 +39,6 @@ pub struct Explained {
     /// The parts of a string that holds JSON.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inside: Vec<Explained>,
-}
-
-/// Explains the members of `data`.
-#[must_use]
-pub fn explain(data: &Object<'_>) -> Vec<Explained> {
-    explain_members(data, &CONTRACT.data, None)
 }
 
 /// Returns a moment in UTC, to the millisecond, and in local time where that
@@ -62,9 +54,10 @@ pub fn moment(ms: i64) -> Option<String> {
     Some(format!("{at:.3} = {local}"))
 }
 
-/// Explains the members of an object. `item_type` is the type of the custom
-/// field that they belong to.
-fn explain_members(
+/// Explains the members of an object by the list of its fields. `item_type` is the
+/// type of the custom field that they belong to.
+#[must_use]
+pub fn explain(
     object: &Object<'_>,
     list: &'static [Field],
     item_type: Option<&str>,
@@ -84,10 +77,8 @@ fn explain_members(
             None => explained.note("not in the contract"),
             Some(field) => explained.explain_value(field, raw, item_type),
         }
-        if raw
-            .parse()
-            .is_ok_and(|n: i128| n.unsigned_abs() > EXACT_MAX)
-        {
+        let number: Option<i128> = raw.parse().ok();
+        if number.is_some_and(|n| n.unsigned_abs() > EXACT_MAX) {
             let how = "read it as a 64-bit number or as text, a double rounds it";
             explained.note(format!("beyond 2^53: {how}"));
         }
@@ -131,8 +122,8 @@ impl Explained {
             }
             ValueForm::CustomFields => self.explain_custom_fields(&text),
             ValueForm::Rules => {
-                let rules = Object::read(&text).unwrap_or_default();
-                self.inside = explain_members(&rules, &CONTRACT.other_rules, item_type);
+                let rules: Object<'_> = serde_json::from_str(&text).unwrap_or_default();
+                self.inside = explain(&rules, &CONTRACT.other_rules, item_type);
             }
         }
     }
@@ -154,18 +145,9 @@ impl Explained {
     }
 
     fn explain_custom_fields(&mut self, text: &str) {
-        let items = match serde_json::from_str::<Vec<&RawValue>>(text) {
+        let items: Vec<&RawValue> = match serde_json::from_str(text) {
             Ok(items) => items,
-            Err(error) => {
-                match Object::read(text) {
-                    Some(object) if object.members.is_empty() => {
-                        self.means = Some("无扩展字段 no custom fields".to_owned());
-                    }
-                    Some(_) => self.note("an object, expected {} or an array"),
-                    None => self.note(format!("what it holds is not an array of JSON: {error}")),
-                }
-                return;
-            }
+            Err(error) => return self.explain_other_than_array(text, &error),
         };
         self.means = Some(match items.len() {
             1 => "1 个扩展字段 1 custom field".to_owned(),
@@ -176,11 +158,11 @@ impl Explained {
                 name: format!("[{at}]"),
                 ..Explained::default()
             };
-            if let Some(object) = Object::read(item.get()) {
+            if let Ok(object) = serde_json::from_str::<Object<'_>>(item.get()) {
                 let item_type = object.members.iter().find(|member| member.name == "type");
                 let item_type = item_type.map(|member| plain(member.raw.get()));
                 let list = &CONTRACT.expansion_fields;
-                explained.inside = explain_members(&object, list, item_type.as_deref());
+                explained.inside = explain(&object, list, item_type.as_deref());
             } else {
                 explained.value = Some((*item).to_owned());
                 let json_type = JsonType::of(item.get()).name();
@@ -190,6 +172,16 @@ impl Explained {
         }
         if items.len() > ITEMS_MAX {
             self.note(format!("the first {ITEMS_MAX} are explained"));
+        }
+    }
+
+    fn explain_other_than_array(&mut self, text: &str, error: &serde_json::Error) {
+        match serde_json::from_str::<Object<'_>>(text) {
+            Ok(object) if object.members.is_empty() => {
+                self.means = Some("无扩展字段 no custom fields".to_owned());
+            }
+            Ok(_) => self.note("an object, expected {} or an array"),
+            Err(_) => self.note(format!("what it holds is not an array of JSON: {error}")),
         }
     }
 }
@@ -223,7 +215,7 @@ mod tests {
         let Ok(callback) = Callback::read(body) else {
             panic!("no callback");
         };
-        explain(&callback.data)
+        explain(&callback.data, &CONTRACT.data, None)
     }
 
     /// One member alone: what it means, and its notes.

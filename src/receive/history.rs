@@ -4,9 +4,7 @@
 //! Limit: the last 100,000 records. Their ids have at most 256 bytes, so they
 //! take some 60 MB. An older record counts as new.
 
-use super::verify::SignatureVerdict;
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 
 const RECORDS_MAX: usize = 100_000;
 
@@ -31,18 +29,18 @@ pub struct Sightings {
 
 impl CallbackHistory {
     /// Counts a callback. Returns the callbacks of its record, if it has an id.
-    pub fn arrive(&mut self, id: Option<&str>, verdict: SignatureVerdict) -> Option<Sightings> {
+    pub fn arrive(&mut self, id: Option<&str>, is_verified: bool) -> Option<Sightings> {
         self.callbacks += 1;
-        self.verified += u64::from(verdict == SignatureVerdict::Verified);
-        let id = id?;
-        if self.records.contains_key(id) {
-            self.repeats += 1;
-        } else {
-            self.order.push_back(id.to_owned());
-        }
-        let sightings = self.records.entry(id.to_owned()).or_default();
+        self.verified += u64::from(is_verified);
+        let id = id?.to_owned();
+        let sightings = self.records.entry(id.clone()).or_default();
         sightings.times += 1;
         let sightings = *sightings;
+        if sightings.times > 1 {
+            self.repeats += 1;
+        } else {
+            self.order.push_back(id);
+        }
         if self.order.len() > RECORDS_MAX
             && let Some(oldest) = self.order.pop_front()
         {
@@ -57,16 +55,12 @@ impl CallbackHistory {
             sightings.answered = true;
         }
     }
-}
 
-/// The closing line.
-impl fmt::Display for CallbackHistory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Returns the closing line.
+    #[must_use]
+    pub fn closing(&self) -> String {
         let (callbacks, repeats, verified) = (self.callbacks, self.repeats, self.verified);
-        write!(
-            f,
-            "{callbacks} callbacks, {repeats} of them seen before, {verified} verified"
-        )
+        format!("{callbacks} callbacks, {repeats} of them seen before, {verified} verified")
     }
 }
 
@@ -79,7 +73,7 @@ mod tests {
         let mut history = CallbackHistory::default();
         let mut arrive = |id: Option<&str>, answered: Option<&str>| {
             answered.into_iter().for_each(|id| history.answered(id));
-            let found = history.arrive(id, SignatureVerdict::Verified);
+            let found = history.arrive(id, true);
             found.map(|sightings| (sightings.times, sightings.answered))
         };
         assert_eq!(arrive(Some("a"), None), Some((1, false)));
@@ -88,22 +82,18 @@ mod tests {
         assert_eq!(arrive(None, None), None);
         assert_eq!(arrive(Some("a"), Some("a")), Some((3, true)));
         let closing = "5 callbacks, 2 of them seen before, 5 verified";
-        assert_eq!(history.to_string(), closing);
+        assert_eq!(history.closing(), closing);
     }
 
     #[test]
     fn the_oldest_is_forgotten_at_the_limit() {
         let mut history = CallbackHistory::default();
         for n in 0..=RECORDS_MAX {
-            history.arrive(Some(&n.to_string()), SignatureVerdict::NoSecret);
+            history.arrive(Some(&n.to_string()), false);
         }
         let sizes = (history.records.len(), history.order.len());
         assert_eq!(sizes, (RECORDS_MAX, RECORDS_MAX));
-        let mut times = |id| {
-            history
-                .arrive(Some(id), SignatureVerdict::NoSecret)
-                .map(|found| found.times)
-        };
+        let mut times = |id| history.arrive(Some(id), false).map(|found| found.times);
         assert_eq!((times("0"), times("100000")), (Some(1), Some(2)));
     }
 }

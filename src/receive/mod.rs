@@ -10,9 +10,9 @@ mod history;
 mod server;
 mod show;
 mod terminal;
-mod verify;
 
 use crate::http::signature::Keys;
+use crate::model::named_enum::named_enum;
 use crate::model::time::DurationText;
 use crate::shutdown;
 use axum::http::StatusCode;
@@ -28,8 +28,8 @@ use tokio::net::TcpListener;
 /// What the receiver does.
 pub struct ReceivePlan {
     pub listen: SocketAddr,
-    /// None: signatures are not verified.
-    pub keys: Option<Keys>,
+    /// Without a key, signatures are not verified.
+    pub keys: Keys,
     pub answer: PlannedAnswer,
     pub format: OutputFormat,
 }
@@ -43,11 +43,12 @@ pub struct PlannedAnswer {
     pub retry_after: Option<Duration>,
 }
 
-/// How the receiver shows a callback.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OutputFormat {
-    Text,
-    Json,
+named_enum! {
+    /// How the receiver shows a callback.
+    pub enum OutputFormat {
+        Text = "text",
+        Json = "json",
+    }
 }
 
 impl fmt::Display for PlannedAnswer {
@@ -83,11 +84,12 @@ async fn receive(plan: ReceivePlan) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot listen on '{listen}': {error}"))?;
     let address = listener.local_addr()?;
     let (mut phase, signals) = shutdown::listen()?;
-    let verifies = match &plan.keys {
-        Some(_) => "signatures are verified",
-        None => "signatures are not verified without --secret",
+    let verifies = if plan.keys.is_empty() {
+        "signatures are not verified without --secret"
+    } else {
+        "signatures are verified"
     };
-    tell(&format!(
+    tell(format_args!(
         "listening on http://{address}/, any path; {verifies}"
     ));
     let receiver = Arc::new(Receiver::new(plan));
@@ -96,12 +98,12 @@ async fn receive(plan: ReceivePlan) -> Result<(), Box<dyn Error>> {
         changed = phase.changed() => changed.expect("its sender is polled beside it"),
         () = signals => {}
     }
-    tell(&receiver.close());
+    tell(receiver.close());
     Ok(())
 }
 
 /// Prints on standard error: standard output is for callbacks.
-fn tell(text: &str) {
+fn tell(text: impl fmt::Display) {
     // Without a reader the message is lost, and nothing else.
     let _ = writeln!(io::stderr(), "ringback receive: {text}");
 }

@@ -7,30 +7,15 @@
 use super::body::BodyKind;
 use super::explain::{Explained, moment};
 use super::terminal::{cut, json_line, padded, safe};
-use super::verify::SignatureVerdict;
 use crate::model::attempt::ATTEMPTS_MAX;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 const VALUE_CHARS_MAX: usize = 2_000;
-const EXCERPT_CHARS_MAX: usize = 200;
+/// Of a body that is no callback.
+pub const EXCERPT_CHARS_MAX: usize = 200;
 const NAME_COLUMNS: usize = 22;
 const VALUE_COLUMNS: usize = 26;
-
-/// Headers without a line of their own in the text: those of the transport, and
-/// those that the text explains.
-const UNLISTED_HEADERS: [&str; 9] = [
-    "host",
-    "content-length",
-    "accept",
-    "connection",
-    "transfer-encoding",
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-    "ringback-attempt",
-];
 
 /// A request, with everything that is shown of it. Its fields in their order
 /// are the JSON line.
@@ -46,9 +31,10 @@ pub struct Shown {
     /// Number of callbacks of this record, this one included.
     pub seen: Option<u64>,
     pub answered_before: Option<bool>,
-    pub signature: SignatureVerdict,
+    pub signature: &'static str,
     /// Status of the answer; none where the receiver never answers.
     pub answer: Option<u16>,
+    /// The values of a repeated header are joined by commas.
     pub headers: BTreeMap<String, String>,
     /// Length of the body, as far as it arrived.
     pub bytes: usize,
@@ -84,10 +70,9 @@ impl Shown {
     /// Returns the text, with an empty line at its end.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
         let at = moment(self.at).unwrap_or_default();
         let (path, peer) = (cut(&self.path, EXCERPT_CHARS_MAX), &self.peer);
-        writeln!(text, "── {at}  POST {path}  from {peer}").expect("a String takes any text");
+        let mut text = format!("── {at}  POST {path}  from {peer}\n");
         self.header_lines(&mut text);
         let bytes = self.bytes;
         if self.body == BodyKind::Callback {
@@ -104,36 +89,38 @@ impl Shown {
         text + "\n"
     }
 
+    /// Writes the headers, without those of the transport.
     fn header_lines(&self, text: &mut String) {
-        let id = self
-            .id
-            .as_ref()
-            .map_or("none".to_owned(), |id| cut(id, 300));
-        let history = match (self.seen, self.answered_before) {
+        if self.id.is_none() {
+            line(text, "webhook-id", "none");
+        }
+        for (name, value) in &self.headers {
+            let explained = match name.as_str() {
+                "host" | "content-length" | "accept" | "connection" | "transfer-encoding"
+                | "webhook-signature" => continue,
+                "webhook-id" => self.repeats(),
+                "ringback-attempt" => format!(" of at most {ATTEMPTS_MAX}"),
+                "webhook-timestamp" => {
+                    let ms = value.parse().map(|s: i64| s.saturating_mul(1_000));
+                    let at = ms.ok().and_then(moment);
+                    at.map(|at| format!(" = {at}")).unwrap_or_default()
+                }
+                _ => String::new(),
+            };
+            let value = cut(value, 300);
+            line(text, name, &format!("{value}{explained}"));
+        }
+        line(text, "webhook-signature", &self.signature_words);
+    }
+
+    fn repeats(&self) -> String {
+        match (self.seen, self.answered_before) {
             (None, _) => String::new(),
             (Some(1), _) => "  (new)".to_owned(),
             (Some(times), Some(true)) => {
                 format!("  (SEEN BEFORE: time {times}, and answered 2xx before: drop it)")
             }
             (Some(times), _) => format!("  (SEEN BEFORE: time {times}, never answered 2xx yet)"),
-        };
-        line(text, "webhook-id", &format!("{id}{history}"));
-        if let Some(attempt) = self.headers.get("ringback-attempt") {
-            let attempt = format!("{} of at most {ATTEMPTS_MAX}", cut(attempt, 20));
-            line(text, "ringback-attempt", &attempt);
-        }
-        if let Some(timestamp) = self.headers.get("webhook-timestamp") {
-            let ms = timestamp.parse().map(|s: i64| s.saturating_mul(1_000));
-            let at = ms.ok().and_then(moment);
-            let at = at.map(|at| format!(" = {at}")).unwrap_or_default();
-            let timestamp = cut(timestamp, 40);
-            line(text, "webhook-timestamp", &format!("{timestamp}{at}"));
-        }
-        line(text, "webhook-signature", &self.signature_words);
-        for (name, value) in &self.headers {
-            if !UNLISTED_HEADERS.contains(&name.as_str()) {
-                line(text, name, &cut(value, EXCERPT_CHARS_MAX));
-            }
         }
     }
 
@@ -143,8 +130,7 @@ impl Shown {
             field_lines(text, field, 3);
         }
         if self.left_out > 0 {
-            let left_out = self.left_out;
-            writeln!(text, "   … and {left_out} members more").expect("a String takes any text");
+            line(text, "…", &format!("and {} members more", self.left_out));
         }
         if !self.beside.is_empty() {
             let keys: Vec<String> = self.beside.iter().map(|key| cut(key, 60)).collect();
@@ -155,15 +141,6 @@ impl Shown {
             line(text, "not in it", &self.absent.join(", "));
         }
     }
-}
-
-/// Returns the first characters of a body that is no callback.
-#[must_use]
-pub fn excerpt(bytes: &[u8]) -> String {
-    // A character has at most four bytes.
-    let head = &bytes[..bytes.len().min(4 * EXCERPT_CHARS_MAX)];
-    let more = if head.len() < bytes.len() { "…" } else { "" };
-    cut(&String::from_utf8_lossy(head), EXCERPT_CHARS_MAX) + more
 }
 
 /// Writes `name  value = its meaning  Chinese · English`, then the notes and the
@@ -184,10 +161,10 @@ fn field_lines(text: &mut String, field: &Explained, indent: usize) {
         shown = padded(&shown, indent + NAME_COLUMNS + 1 + VALUE_COLUMNS);
         shown += &format!("  {zh} · {en}");
     }
-    writeln!(text, "{}", shown.trim_end()).expect("a String takes any text");
+    *text += &format!("{}\n", shown.trim_end());
     for note in &field.notes {
         let margin = indent + NAME_COLUMNS;
-        writeln!(text, "{:margin$} ! {}", "", safe(note)).expect("a String takes any text");
+        *text += &format!("{:margin$} ! {}\n", "", safe(note));
     }
     for inner in &field.inside {
         field_lines(text, inner, indent + 3);
@@ -196,14 +173,15 @@ fn field_lines(text: &mut String, field: &Explained, indent: usize) {
 
 fn line(text: &mut String, name: &str, value: &str) {
     let name = padded(name, NAME_COLUMNS);
-    writeln!(text, "   {name} {value}").expect("a String takes any text");
+    *text += &format!("   {name} {value}\n");
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::server::{CutShort, Ending, Receiver};
+    use super::super::server::{Ending, Receiver};
     use super::super::{OutputFormat, PlannedAnswer, ReceivePlan};
     use super::*;
+    use crate::http::signature::Keys;
     use axum::http::StatusCode;
     use serde_json::Value;
     use std::time::Duration;
@@ -220,6 +198,7 @@ mod tests {
             .header("ringback-attempt", "3")
             .header("host", "localhost:8080")
             .header("x-team", "blue\u{9b}[31m")
+            .header("x-team", "red")
             .body(())
             .expect("a valid request")
             .into_parts();
@@ -230,7 +209,7 @@ mod tests {
         };
         let receiver = Receiver::new(ReceivePlan {
             listen: ([127, 0, 0, 1], 0).into(),
-            keys: None,
+            keys: Keys::read(&[]).expect("no secret is malformed"),
             answer,
             format: OutputFormat::Text,
         });
@@ -263,7 +242,7 @@ mod tests {
                 &["1606188575 = 2020-11-24T03:29:35.000Z"],
             ),
             ("webhook-signature", &["signed, not verified"]),
-            ("x-team", &["blue\\u009b[31m"]),
+            ("x-team", &["blue\\u009b[31m, red"]),
             ("body", &["2340 bytes"]),
             (
                 "acw",
@@ -347,10 +326,7 @@ mod tests {
         let large = vec![b'x'; 10_000_000];
         check(&large, WHOLE, "not_json", "10000000 bytes: not JSON");
         assert!(shown(&large, WHOLE).text().len() < 3_000);
-        let cut = Err(CutShort {
-            why: "no end".to_owned(),
-            status: None,
-        });
+        let cut = Err((None, "no end".to_owned()));
         check(b"{\"da", cut, "incomplete", "4 bytes: no end");
     }
 }
