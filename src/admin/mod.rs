@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -36,7 +36,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Pause after a failed accept; most likely no file descriptor was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Binds the address.
+/// Binds the address. `[::]` stands for all addresses of both families, and for those
+/// of IPv4 on a host without IPv6.
 ///
 /// Errors: it is not `host:port`, or the port cannot be bound.
 pub fn bind(listen: &str) -> Result<TcpListener, AdminError> {
@@ -45,9 +46,33 @@ pub fn bind(listen: &str) -> Result<TcpListener, AdminError> {
         source,
     };
     let addresses: Vec<SocketAddr> = listen.to_socket_addrs().map_err(wrong)?.collect();
-    let listener = TcpListener::bind(addresses.as_slice()).map_err(wrong)?;
+    let bound = TcpListener::bind(addresses.as_slice());
+    let listener = match bound {
+        Err(error) if lacks_ipv6(&error) => {
+            let ipv4 = addresses.iter().copied().filter_map(of_ipv4);
+            let ipv4: Vec<SocketAddr> = ipv4.collect();
+            match ipv4.is_empty() {
+                true => Err(error),
+                false => TcpListener::bind(ipv4.as_slice()),
+            }
+        }
+        bound => bound,
+    }
+    .map_err(wrong)?;
     listener.set_nonblocking(true).map_err(wrong)?;
     Ok(listener)
+}
+
+/// Returns whether this is the error of a host without IPv6.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    let code = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(code)
+}
+
+/// Returns the address of IPv4 that stands for all addresses, if this is that of IPv6.
+fn of_ipv4(address: SocketAddr) -> Option<SocketAddr> {
+    let all = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    all.then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
 
 /// Returns the function that serves the pages until `shutdown` is sent or

@@ -280,3 +280,16 @@ fn a_port_in_use_is_named() {
     assert!(error.to_string().contains(&listen));
     assert!(bind("nonsense").is_err());
 }
+
+#[test]
+fn all_addresses_of_ipv6_answer_ipv4_too_and_need_no_ipv6() {
+    let all: SocketAddr = "[::]:9464".parse().expect("valid");
+    let ipv4: SocketAddr = "0.0.0.0:9464".parse().expect("valid");
+    assert_eq!(of_ipv4(all), Some(ipv4));
+    assert_eq!(of_ipv4("[::1]:9464".parse().expect("valid")), None);
+    assert!(lacks_ipv6(&io::ErrorKind::AddrNotAvailable.into()));
+    assert!(!lacks_ipv6(&io::ErrorKind::AddrInUse.into()));
+    let listener = bind("[::]:0").expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    TcpStream::connect(("127.0.0.1", port)).expect("IPv4 is answered");
+}

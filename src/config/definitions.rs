@@ -216,11 +216,11 @@ pub(super) static LISTEN: Setting<SocketAddr> = Setting {
     flag: "listen",
     variable: "RINGBACK_LISTEN",
     value_name: "ADDRESS:PORT",
-    default: "0.0.0.0:9464",
-    help: "Address and port of /metrics, /healthz, /readyz, /statusz and /",
+    default: "[::]:9464",
+    help: "Address and port of /metrics, /healthz, /readyz, /statusz and /; [::] is IPv6 and IPv4",
     read: ValueReader::Text(values::listen),
     show: SocketAddr::to_string,
-    refused: &[("9464", "0.0.0.0:9464")],
+    refused: &[("9464", "[::]:9464")],
 };
 
 pub(super) static DRAIN_TIMEOUT: Setting<Duration> = Setting {

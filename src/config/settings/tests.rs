@@ -65,7 +65,7 @@ fn the_defaults_are_the_interfaces() {
             "allow-networks=none",
             "proxy=none",
             "ca-file=none",
-            "listen=0.0.0.0:9464",
+            "listen=[::]:9464",
             "drain-timeout=10s",
             "log=info",
             "log-format=text on a terminal, else json",

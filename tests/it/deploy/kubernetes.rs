@@ -8,6 +8,7 @@ use crate::support::scene::{Plan, Scene};
 use crate::support::{ringback, workspace};
 use ::ringback::cli;
 use ::ringback::model::time::parse_duration;
+use ::ringback::telemetry::metrics::DEFINITIONS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,7 +59,7 @@ fn every_resource_is_valid_by_kubernetes_own_schemas() {
         fs::write(&file, document.to_string()).expect("the build directory is writable");
         files.push(file);
     }
-    assert_eq!(files.len(), 8);
+    assert_eq!(files.len(), 9);
     for version in VERSIONS {
         let mut validate = tool("kubernetes-validate");
         validate.args(["--strict", "-k", version]).args(&files);
@@ -112,7 +113,7 @@ fn the_linter_for_security_finds_nothing() {
     checkov.env("PYTHONPATH", tools().join("python"));
     let report = stdout_of(&mut checkov, "");
     assert!(
-        report.contains("Failed checks: 0, Skipped checks: 4"),
+        report.contains("Failed checks: 0, Skipped checks: 8"),
         "{report}"
     );
 }
@@ -133,12 +134,20 @@ fn names_ports_and_labels_fit_together() {
             "StatefulSet",
             "/spec/template/spec/topologySpreadConstraints/0/labelSelector/matchLabels",
         ),
+        (
+            "StatefulSet",
+            "/spec/template/spec/topologySpreadConstraints/1/labelSelector/matchLabels",
+        ),
         ("Service", "/spec/selector"),
         ("PodDisruptionBudget", "/spec/selector/matchLabels"),
-        ("NetworkPolicy", "/spec/podSelector/matchLabels"),
     ] {
         assert_eq!(at(resource(kind), selector), labels, "{kind}");
     }
+    let of_job = at(resource("Job"), "/spec/template/metadata/labels");
+    let name = "app.kubernetes.io/name";
+    let policy = at(resource("NetworkPolicy"), "/spec/podSelector");
+    let names = serde_json::json!([labels[name], of_job[name]]);
+    assert_eq!(*at(policy, "/matchExpressions/0/values"), names);
     let monitored = at(resource("ServiceMonitor"), "/spec/selector/matchLabels");
     assert_eq!(monitored, at(resource("Service"), "/metadata/labels"));
     let port = at(container(), "/ports/0/name");
@@ -159,6 +168,61 @@ fn names_ports_and_labels_fit_together() {
     assert_eq!(volume, at(resource("Secret"), "/metadata/name"));
     let user = at(set, "/spec/template/spec/securityContext/runAsUser");
     assert!(read("deploy/Dockerfile").contains(&format!("USER {user}:{user}")));
+}
+
+/// Admission by the profile `restricted` of Pod Security, which the namespace
+/// enforces, asks for these values.
+#[test]
+fn all_pods_fit_the_restricted_profile_and_no_apply_resets_the_replicas() {
+    for kind in ["StatefulSet", "Job"] {
+        let pod = at(resource(kind), "/spec/template/spec");
+        assert_eq!(at(pod, "/securityContext/runAsNonRoot"), true, "{kind}");
+        let seccomp = at(pod, "/securityContext/seccompProfile/type");
+        assert_eq!(seccomp, "RuntimeDefault", "{kind}");
+        let container = at(pod, "/containers/0/securityContext");
+        assert_eq!(at(container, "/allowPrivilegeEscalation"), false, "{kind}");
+        assert_eq!(texts(at(container, "/capabilities/drop")), ["ALL"]);
+    }
+    assert_eq!(
+        texts(at(resource("Job"), "/spec/template/spec/containers/0/args")),
+        ["topics", "create"]
+    );
+    let of_job = at(resource("Job"), "/spec/template/metadata/labels");
+    let of_replicas = at(resource("StatefulSet"), "/spec/selector/matchLabels");
+    assert_ne!(of_job, of_replicas, "no Service selects the job");
+    assert!(
+        at(resource("StatefulSet"), "/spec")
+            .get("replicas")
+            .is_none()
+    );
+    let options = at(
+        resource("StatefulSet"),
+        "/spec/template/spec/dnsConfig/options/0",
+    );
+    assert_eq!(
+        *options,
+        serde_json::json!({ "name": "ndots", "value": "1" })
+    );
+}
+
+#[test]
+fn the_autoscaler_names_the_replicas_and_an_existing_metric() {
+    let text = read("deploy/kubernetes/autoscaling/horizontalpodautoscaler.yaml");
+    let scaler = documents(&text).remove(0);
+    let directory = workspace::directory("kubernetes-autoscaling");
+    let file = directory.join("scaler.json");
+    fs::write(&file, scaler.to_string()).expect("the build directory is writable");
+    for version in VERSIONS {
+        let mut validate = tool("kubernetes-validate");
+        validate.args(["--strict", "-k", version]).arg(&file);
+        stdout_of(&mut validate, "");
+    }
+    let target = at(&scaler, "/spec/scaleTargetRef/name");
+    assert_eq!(target, at(resource("StatefulSet"), "/metadata/name"));
+    let metric = at(&scaler, "/spec/metrics/0/external/metric/name");
+    let mut metrics = DEFINITIONS.iter();
+    let exists = metrics.any(|row| metric.as_str() == Some(row.name));
+    assert!(exists, "{metric}");
 }
 
 /// Returns all variables of a pod. A field reference has the pod's name as value.
