@@ -381,7 +381,7 @@ impl Lanes {
         limited.iter().map(|lane| lane.tenant.clone()).collect()
     }
 
-    /// Returns whether the lane's records wait for their own tenant: it hangs, it
+    /// Returns whether the lane's records wait for their own tenant. It hangs, it
     /// pauses, or it has as many attempts in progress as it may have.
     #[must_use]
     pub fn waits_for_tenant(&self, id: LaneId) -> bool {
