@@ -11,11 +11,13 @@
 //! both, so that neither can keep the loop from the other.
 
 mod isolated;
+mod tenants;
 
 use self::isolated::IsolatedThreads;
+use self::tenants::TenantsReloads;
 use crate::clock;
 use crate::config::name_files::NameFiles;
-use crate::config::watch::ReloadResult;
+use crate::config::watch::{ReloadResult, TenantsWatch};
 use crate::engine::Engine;
 pub use crate::engine::event::End;
 use crate::engine::event::{Action, Event, FencedClient};
@@ -36,8 +38,8 @@ use tracing::{error, info, warn};
 
 /// The maximum number of events of each kind in one turn.
 const TURN_MAX: usize = 1_024;
-/// The interval between two updates of gauges, and between two checks of the tenants
-/// file and the system's files about names.
+/// The interval between two updates of gauges, and between two checks of the
+/// system's files about names.
 const TICK: Duration = Duration::from_millis(500);
 /// "waiting for Kafka" is logged at most this often.
 const WAITING_LOG_EVERY: Duration = Duration::from_secs(30);
@@ -47,12 +49,13 @@ const WAITING_LOG_EVERY: Duration = Duration::from_secs(30);
 /// be the main future of a current-thread runtime.
 pub async fn serve(
     service: Service,
+    tenants: TenantsWatch,
     phase: watch::Receiver<ShutdownPhase>,
     reloads: watch::Receiver<u64>,
     signals: impl Future<Output = ()> + Send + 'static,
 ) -> End {
     tokio::spawn(signals);
-    Runner::new(service, phase, reloads).run().await
+    Runner::new(service, tenants, phase, reloads).run().await
 }
 
 /// Spawns a thread for a job of a shell.
@@ -95,6 +98,7 @@ struct Runner {
     /// The main thread's runtime.
     runtime: Handle,
     isolated: IsolatedThreads,
+    tenants: TenantsReloads,
     engine: Engine,
     phase: watch::Receiver<ShutdownPhase>,
     reloads: watch::Receiver<u64>,
@@ -113,6 +117,7 @@ struct Runner {
 impl Runner {
     fn new(
         service: Service,
+        tenants: TenantsWatch,
         phase: watch::Receiver<ShutdownPhase>,
         reloads: watch::Receiver<u64>,
     ) -> Self {
@@ -122,6 +127,7 @@ impl Runner {
         Self {
             runtime: Handle::current(),
             isolated: IsolatedThreads::start(),
+            tenants: TenantsReloads::start(tenants),
             watchdog: start_watchdog(&service, &sessions),
             engine: Engine::new(service.engine.clone()),
             next_tick: service.clock.now(),
@@ -140,7 +146,7 @@ impl Runner {
     }
 
     async fn run(mut self) -> End {
-        let tenants = Arc::clone(self.service.tenants.in_force());
+        let tenants = Arc::clone(self.tenants.in_force());
         self.engine
             .handle(self.service.clock.now(), Event::TenantsReplaced(tenants));
         let mut waited = Waited::Time;
@@ -213,7 +219,7 @@ impl Runner {
     /// Makes the next tick read the files again. It comes at once.
     fn reload(&mut self, now: UnixMillis) {
         info!("SIGHUP: the tenants file and the name files are read again");
-        self.service.tenants.read_again();
+        self.tenants.read_again();
         self.service.name_files = NameFiles::default();
         self.next_tick = now;
     }
@@ -371,7 +377,7 @@ impl Runner {
     /// Updates gauges and pages, and loads changed files.
     fn tick(&mut self, now: UnixMillis) {
         self.next_tick = now.plus(TICK);
-        match self.service.tenants.check() {
+        match self.tenants.next() {
             None => {}
             Some(ReloadResult::Ok(tenants)) => {
                 self.service.telemetry.tenants_reloaded(tenants.len());
@@ -390,7 +396,7 @@ impl Runner {
         let overview = self.engine.overview(now);
         self.service
             .telemetry
-            .overview(&overview, self.service.tenants.in_force());
+            .overview(now, &overview, self.tenants.in_force());
         self.service.status.turned(now, overview);
         self.perform_all(now);
     }

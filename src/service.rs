@@ -6,7 +6,6 @@ use crate::admin::{About, Status};
 use crate::clock::Clock;
 use crate::config::name_files::NameFiles;
 use crate::config::settings::{Cluster, Schedule, Settings};
-use crate::config::watch::TenantsWatch;
 use crate::engine::event::EngineSettings;
 use crate::http::callback::{Callbacks, ConnectionReuse, HttpError, HttpSettings, Trust};
 use crate::kafka::settings::{ClusterKind, KafkaSettings};
@@ -24,7 +23,6 @@ pub struct Service {
     /// Sends isolated attempts, on threads of their own. Shares neither
     /// connections nor lookups with `callbacks`: both stay on their thread.
     pub isolated_callbacks: Arc<Callbacks>,
-    pub tenants: TenantsWatch,
     /// The system's files about host names, for the callbacks' lookups.
     pub name_files: NameFiles,
     pub metrics: Arc<Metrics>,
@@ -38,11 +36,7 @@ impl Service {
     ///
     /// # Errors
     /// The HTTP client cannot be made, for example for a wrong certificate.
-    pub fn new(
-        settings: &Settings,
-        tenants: TenantsWatch,
-        kind: ClusterKind,
-    ) -> Result<Self, HttpError> {
+    pub fn new(settings: &Settings, kind: ClusterKind) -> Result<Self, HttpError> {
         let clock = Arc::new(Clock::start());
         let names = settings.cluster.topics.clone();
         let delays = settings.schedule.distinct_delays();
@@ -77,7 +71,6 @@ impl Service {
             engine: engine_settings(settings),
             callbacks: Arc::new(Callbacks::new(http)?),
             isolated_callbacks: Arc::new(Callbacks::new(isolated)?),
-            tenants,
             name_files: NameFiles::default(),
             telemetry: Arc::new(Telemetry::new(Arc::clone(&metrics), names)),
             metrics,

@@ -100,7 +100,7 @@ fn start_log(settings: &Settings) -> Result<Log, Box<dyn Error>> {
 }
 
 fn serve(settings: &Settings, tenants: TenantsWatch) -> Result<End, Box<dyn Error>> {
-    let service = Service::new(settings, tenants, ClusterKind::Brokers)?;
+    let service = Service::new(settings, ClusterKind::Brokers)?;
     let stop_pages = serve_pages(settings.listen, &service)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -111,7 +111,7 @@ fn serve(settings: &Settings, tenants: TenantsWatch) -> Result<End, Box<dyn Erro
         let signals = async {
             tokio::join!(endings, orders);
         };
-        Ok::<End, Box<dyn Error>>(runner::serve(service, phase, reloads, signals).await)
+        Ok::<End, Box<dyn Error>>(runner::serve(service, tenants, phase, reloads, signals).await)
     })?;
     drop(stop_pages);
     // Does not wait for attempts that a second signal has cut off.

@@ -4,7 +4,7 @@
 
 use super::properties::KafkaProperty;
 use super::setting::{Group, Section, Setting, ValueReader};
-use super::values::{self, CaFile, LogFormatSetting, LogLevel, ProxyUrl};
+use super::values::{self, CaFile, LogFormatSetting, LogLevel, NoTenants, ProxyUrl};
 use crate::model::time::{Delay, DurationText};
 use ipnet::IpNet;
 use std::fmt::Display;
@@ -176,6 +176,17 @@ pub(super) static TENANTS: Setting<PathBuf> = Setting {
     refused: &[],
 };
 
+pub(super) static ALLOW_NO_TENANTS: Setting<NoTenants> = Setting {
+    flag: "allow-no-tenants",
+    variable: "RINGBACK_ALLOW_NO_TENANTS",
+    value_name: "CHOICE",
+    default: "off",
+    help: "on or off: start although no tenant is enabled. Every record is then skipped for good",
+    read: ValueReader::Switch(values::no_tenants),
+    show: |choice| choice.name().to_owned(),
+    refused: &[("yes", "on, off"), ("", "on, off")],
+};
+
 pub(super) static ALLOW_NETWORKS: Setting<Vec<IpNet>> = Setting {
     flag: "allow-networks",
     variable: "RINGBACK_ALLOW_NETWORKS",
@@ -260,7 +271,16 @@ const CLUSTER: Section = ("Kafka", &[&BROKERS, &TOPIC, &KAFKA, &KAFKA_PROPERTIES
 const MEMBER: Section = ("Kafka", &[&GROUP, &INSTANCE, &COMMIT_INTERVAL]);
 const SCHEDULE: Section = ("Attempts", &[&ATTEMPTS, &DELAYS, &RECORD_MAX_BYTES]);
 const ATTEMPT: Section = ("Attempts", &[&TIMEOUT, &IN_FLIGHT_MAX]);
-const CALLBACKS: Section = ("Callbacks", &[&TENANTS, &ALLOW_NETWORKS, &PROXY, &CA_FILE]);
+const CALLBACKS: Section = (
+    "Callbacks",
+    &[
+        &TENANTS,
+        &ALLOW_NO_TENANTS,
+        &ALLOW_NETWORKS,
+        &PROXY,
+        &CA_FILE,
+    ],
+);
 const PAGES: Section = ("Process", &[&LISTEN]);
 const PROCESS: Section = ("Process", &[&DRAIN_TIMEOUT, &LOG, &LOG_FORMAT]);
 

@@ -1,8 +1,7 @@
 //! The shell for settings and the tenants file: the only reader of environment
 //! and files. Everything is parsed before anything is opened, and all mistakes
 //! are reported together. Never opens a socket or decides about a record. Runs
-//! on the main thread at start. The runner calls [`watch::TenantsWatch`] on its
-//! own thread.
+//! on the main thread at start. The thread `tenants` calls [`watch::TenantsWatch`].
 
 pub mod definitions;
 pub mod environment;
@@ -16,10 +15,12 @@ pub mod tenants;
 pub mod values;
 pub mod watch;
 
+use definitions::{ALLOW_NO_TENANTS, TENANTS};
 use mistake::Mistake;
 use properties::PropertyRule;
 use setting::Typed;
 use settings::ReadSettings;
+use values::NoTenants;
 use watch::TenantsWatch;
 
 /// The settings and the tenants of `run`.
@@ -36,7 +37,20 @@ pub struct Configured {
 pub fn load(typed: &Typed, rule: PropertyRule) -> Result<Configured, Vec<Mistake>> {
     let tenants = TenantsWatch::start(settings::tenants_path(typed));
     match (settings::read(typed, rule), tenants) {
-        (Ok(read), Ok(tenants)) => Ok(Configured { read, tenants }),
+        (Ok(read), Ok(tenants)) => {
+            if read.settings.no_tenants == NoTenants::Refused
+                && !tenants.in_force().iter().any(|tenant| tenant.enabled)
+            {
+                let text = format!(
+                    "no tenant of '{}' is enabled, so every record would be skipped for good: \
+                     enable one, or set {}",
+                    settings::tenants_path(typed).display(),
+                    setting::name(&ALLOW_NO_TENANTS)
+                );
+                return Err(vec![Mistake::new(setting::name(&TENANTS), text)]);
+            }
+            Ok(Configured { read, tenants })
+        }
         (read, tenants) => {
             let mut mistakes = read.err().unwrap_or_default();
             mistakes.extend(tenants.err().unwrap_or_default());

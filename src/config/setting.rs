@@ -32,6 +32,8 @@ pub struct Setting<T: 'static> {
 /// How a setting's text is read. An error names the value and what is allowed.
 pub enum ValueReader<T> {
     Text(fn(&str) -> Result<T, String>),
+    /// The flag alone means `on`.
+    Switch(fn(&str) -> Result<T, String>),
     /// A path need not be UTF-8.
     Path(fn(&Path) -> Result<T, String>),
     /// Repeatable: all texts are read together, by a function of its own.
@@ -57,10 +59,10 @@ impl<T> Row for Setting<T> {
 
     fn arg(&self) -> Arg {
         let action = match self.read {
-            ValueReader::Text(_) | ValueReader::Path(_) => ArgAction::Set,
             ValueReader::Lines => ArgAction::Append,
+            _ => ArgAction::Set,
         };
-        Arg::new(self.flag)
+        let arg = Arg::new(self.flag)
             .long(self.flag)
             .env(self.variable)
             .hide_env_values(true)
@@ -68,7 +70,14 @@ impl<T> Row for Setting<T> {
             .help(format!("{} [default: {}]", self.help, self.default))
             .value_parser(value_parser!(OsString))
             .allow_negative_numbers(self.value_name == "COUNT")
-            .action(action)
+            .action(action);
+        match self.read {
+            ValueReader::Switch(_) => arg
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("on"),
+            _ => arg,
+        }
     }
 }
 
@@ -200,7 +209,9 @@ impl<'a> Reader<'a> {
         let default = OsStr::new(setting.default);
         let text = self.typed.get(setting).unwrap_or(default);
         let read = match setting.read {
-            ValueReader::Text(read) => text.to_str().ok_or_else(not_utf8).and_then(read),
+            ValueReader::Text(read) | ValueReader::Switch(read) => {
+                text.to_str().ok_or_else(not_utf8).and_then(read)
+            }
             ValueReader::Path(read) => read(Path::new(text)),
             ValueReader::Lines => Err("is read as a list".to_owned()),
         };

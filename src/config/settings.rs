@@ -3,16 +3,16 @@
 //! Runs on the main thread.
 
 use super::definitions::{
-    ALLOW_NETWORKS, ATTEMPTS, BROKERS, CA_FILE, COMMIT_INTERVAL, DELAYS, DRAIN_TIMEOUT, GROUP,
-    IN_FLIGHT_MAX, INSTANCE, KAFKA, KAFKA_PROPERTIES, LISTEN, LOG, LOG_FORMAT, PROXY,
-    RECORD_MAX_BYTES, TENANTS, TIMEOUT, TOPIC,
+    ALLOW_NETWORKS, ALLOW_NO_TENANTS, ATTEMPTS, BROKERS, CA_FILE, COMMIT_INTERVAL, DELAYS,
+    DRAIN_TIMEOUT, GROUP, IN_FLIGHT_MAX, INSTANCE, KAFKA, KAFKA_PROPERTIES, LISTEN, LOG,
+    LOG_FORMAT, PROXY, RECORD_MAX_BYTES, TENANTS, TIMEOUT, TOPIC,
 };
 use super::environment::host_name;
 use super::mistake::{Mistake, Warning};
 use super::properties::{self, KafkaProperty, PropertyRule};
 use super::rules;
 use super::setting::{Reader, Typed, not_utf8};
-use super::values::{self, CaFile, LogFormatSetting, LogLevel, ProxyUrl};
+use super::values::{self, CaFile, LogFormatSetting, LogLevel, NoTenants, ProxyUrl};
 use crate::model::position::TopicNames;
 use crate::model::time::Delay;
 use ipnet::IpNet;
@@ -64,6 +64,7 @@ pub struct Settings {
     pub in_flight_max: usize,
     pub commit_interval: Duration,
     pub drain_timeout: Duration,
+    pub no_tenants: NoTenants,
     pub allow_networks: Vec<IpNet>,
     pub proxy: Option<ProxyUrl>,
     pub ca_file: Option<CaFile>,
@@ -105,6 +106,7 @@ pub fn read(typed: &Typed, rule: PropertyRule) -> Result<ReadSettings, Vec<Mista
     let timeout = r.take(&TIMEOUT);
     let in_flight_max = r.take(&IN_FLIGHT_MAX);
     r.take(&TENANTS);
+    let no_tenants = r.take(&ALLOW_NO_TENANTS);
     let allow_networks = r.take_optional(&ALLOW_NETWORKS);
     let proxy = r.take_optional(&PROXY);
     let ca_file = r.take_optional(&CA_FILE);
@@ -123,6 +125,7 @@ pub fn read(typed: &Typed, rule: PropertyRule) -> Result<ReadSettings, Vec<Mista
             in_flight_max: in_flight_max?,
             commit_interval: commit_interval?,
             drain_timeout: drain_timeout?,
+            no_tenants: no_tenants?,
             allow_networks: allow_networks.unwrap_or_default(),
             proxy,
             ca_file,

@@ -226,6 +226,7 @@ impl EntryReader<'_> {
         };
         if texts.len() > SECRETS_MAX {
             self.wrong(Some("secrets"), format!("more than {SECRETS_MAX}"));
+            return None;
         }
         for (at, text) in texts.iter().enumerate() {
             if !is_secret(text) {
@@ -243,8 +244,10 @@ impl EntryReader<'_> {
             self.wrong(Some("headers"), "not an object of strings");
             return None;
         };
+        // The checks below compare each header with each other one.
         if pairs.0.len() > HEADERS_MAX {
             self.wrong(Some("headers"), format!("more than {HEADERS_MAX}"));
+            return None;
         }
         let mut headers: Vec<(String, Secret)> = Vec::new();
         for (name, value) in &pairs.0 {

@@ -205,6 +205,19 @@ named_enum! {
     }
 }
 
+named_enum! {
+    /// The choice of `--allow-no-tenants`.
+    pub enum NoTenants {
+        Refused = "off",
+        Allowed = "on",
+    }
+}
+
+/// Reads the choice of `--allow-no-tenants`.
+pub fn no_tenants(text: &str) -> Result<NoTenants, String> {
+    NoTenants::from_name(text.trim()).ok_or_else(|| no_choice(text, &["on", "off"]))
+}
+
 /// Reads a log level by its name.
 pub fn log_level(text: &str) -> Result<LogLevel, String> {
     LogLevel::from_name(text.trim())

@@ -1,7 +1,7 @@
 //! Reloads of the tenants file. The last valid content stays in force until a
 //! valid change is found. A check is one stat, and a read if the stat has changed.
 //! The caller decides when to check. Never waits, and never reads a clock. Runs on
-//! the runner's thread.
+//! the thread `tenants`: 100,000 tenants take a second to parse.
 
 use super::mistake::Mistake;
 use super::tenants;
@@ -143,24 +143,31 @@ impl TenantsWatch {
         })
     }
 
-    /// Refuses a file that lost more than half of the tenants: it is probably cut
-    /// short. A restart accepts it.
+    /// Refuses a file that removes or disables more than half of the tenants: it is
+    /// probably cut short or a mistake. A restart accepts it.
     fn check_removals(&self, path: &Path, new: Tenants) -> Result<Tenants, Vec<Mistake>> {
-        let old = self.in_force.len();
-        let removed = self
-            .in_force
+        let old = &self.in_force;
+        let removed = old.iter().filter(|t| !new.contains(&t.id)).count();
+        let enabled = old.iter().filter(|t| t.enabled).count();
+        let stopped = old
             .iter()
-            .filter(|t| !new.contains(&t.id))
+            .filter(|t| t.enabled && new.callback(&t.id).is_none())
             .count();
-        if removed * 2 <= old {
-            return Ok(new);
-        }
-        Err(vec![Mistake::new(
-            format!("--tenants {}", path.display()),
+        let text = if removed * 2 > old.len() {
             format!(
-                "removes {removed} of {old} tenants: a reload removes at most half; restart to accept it"
-            ),
-        )])
+                "removes {removed} of {} tenants: a reload removes at most half; restart to accept it",
+                old.len()
+            )
+        } else if stopped * 2 > enabled {
+            format!(
+                "removes or disables {stopped} of {enabled} enabled tenants: a reload stops at \
+                 most half; restart to accept it"
+            )
+        } else {
+            return Ok(new);
+        };
+        let name = format!("--tenants {}", path.display());
+        Err(vec![Mistake::new(name, text)])
     }
 }
 
@@ -226,6 +233,35 @@ mod tests {
             assert_eq!(watch.check(), None);
         }
         check(&mut watch, &path, &entries(1..3), true, 2);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_reload_that_disables_more_than_half_is_refused() {
+        let folder = folder("disabled");
+        let path = folder.join("tenants.json");
+        let file = |disabled: u32| {
+            let entries: Vec<String> = (0..4)
+                .map(|id| {
+                    let enabled = id >= disabled;
+                    format!(r#""t{id}":{{"url":"http://h/{id}","enabled":{enabled}}}"#)
+                })
+                .collect();
+            format!("{{{}}}", entries.join(","))
+        };
+        fs::write(&path, file(0)).unwrap();
+        let mut watch = TenantsWatch::start(&path).unwrap();
+        fs::write(&path, file(3)).unwrap();
+        let Some(ReloadResult::Refused(mistakes)) = watch.check() else {
+            panic!("disabling 3 of 4 must be refused");
+        };
+        let text = mistakes[0].to_string();
+        assert!(text.contains("disables 3 of 4 enabled tenants"), "{text}");
+        fs::write(&path, file(2)).unwrap();
+        assert!(matches!(watch.check(), Some(ReloadResult::Ok(_))));
+        // Disabled tenants may be removed.
+        fs::write(&path, entries(2..4)).unwrap();
+        assert!(matches!(watch.check(), Some(ReloadResult::Ok(new)) if new.len() == 2));
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -90,7 +90,7 @@ async fn demo() -> Result<bool, Error> {
     let settings = settings(cluster.bootstrap_servers(), receiver.ip());
     create_topics(&cluster, &settings).map_err(Error::Cluster)?;
     let tenants = TenantsWatch::fixed(tenants::configured(receiver));
-    let service = Service::new(&settings, tenants, ClusterKind::Embedded).map_err(Error::Http)?;
+    let service = Service::new(&settings, ClusterKind::Embedded).map_err(Error::Http)?;
     let clock = Arc::clone(&service.clock);
     let witness = Arc::new(Mutex::new(Witness::default()));
     let demo = Demo {
@@ -106,6 +106,7 @@ async fn demo() -> Result<bool, Error> {
     let (phase, phases) = watch::channel(ShutdownPhase::Running);
     let mut running = std::pin::pin!(runner::serve(
         service,
+        tenants,
         phases,
         watch::channel(0).1,
         std::future::ready(())

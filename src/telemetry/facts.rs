@@ -4,8 +4,10 @@
 use super::gauges::{ShownSeries, TenantCounts};
 use super::log_limit::LogLimit;
 use super::metrics::{Metrics, TenantsReload};
+use super::skips::SkipCounts;
 use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use crate::model::call::RecordId;
+use crate::model::disposition::Disposition;
 use crate::model::fact::Fact;
 use crate::model::overview::Overview;
 use crate::model::position::{Partition, Position, TopicNames};
@@ -25,6 +27,7 @@ pub struct Telemetry {
     names: TopicNames,
     limit: Mutex<LogLimit>,
     shown: Mutex<ShownSeries>,
+    skips: Mutex<SkipCounts>,
 }
 
 impl Telemetry {
@@ -36,12 +39,20 @@ impl Telemetry {
             names,
             limit: Mutex::default(),
             shown: Mutex::default(),
+            skips: Mutex::default(),
         }
     }
 
     /// Counts and logs a fact.
     pub fn observe(&self, now: UnixMillis, fact: &Fact) {
         self.count(fact);
+        if let Fact::Disposed { disposition, .. } = fact {
+            let mut skips = self.skips();
+            match disposition {
+                Disposition::Skipped => skips.skipped(now),
+                _ => skips.disposed(),
+            }
+        }
         self.log(now, fact);
     }
 
@@ -157,8 +168,9 @@ impl Telemetry {
     }
 
     /// Shows the state of the engine in gauges, and logs how many lines were left
-    /// out. The runner calls it about once a second.
-    pub fn overview(&self, overview: &Overview, tenants: &Tenants) {
+    /// out and which share of the records was skipped. The runner calls it about once a
+    /// second.
+    pub fn overview(&self, now: UnixMillis, overview: &Overview, tenants: &Tenants) {
         let enabled = tenants.iter().filter(|tenant| tenant.enabled).count();
         let counts = TenantCounts {
             enabled,
@@ -169,6 +181,15 @@ impl Telemetry {
         let left_out = self.limit().take_left_out();
         if left_out > 0 {
             info!(lines = left_out, "log lines were left out");
+        }
+        if let Some(share) = self.skips().line(now) {
+            warn!(
+                skipped = share.skipped,
+                percent = share.percent(),
+                tenants = tenants.len(),
+                enabled,
+                "records were skipped for good: their tenants are not listed or not enabled"
+            );
         }
     }
 
@@ -188,6 +209,10 @@ impl Telemetry {
         if more > 0 {
             error!(more, "the tenants file was refused for further mistakes");
         }
+    }
+
+    fn skips(&self) -> std::sync::MutexGuard<'_, SkipCounts> {
+        self.skips.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn limit(&self) -> std::sync::MutexGuard<'_, LogLimit> {

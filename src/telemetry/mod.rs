@@ -8,6 +8,7 @@ mod log_limit;
 pub mod logging;
 pub mod metrics;
 mod registry;
+mod skips;
 
 pub use facts::Telemetry;
 pub use gauges::TenantCounts;

@@ -144,3 +144,41 @@ fn properties_that_no_client_can_use_are_refused_without_a_connection() {
         assert!(told.contains(key) && told.contains(named), "{told}");
     }
 }
+
+#[test]
+fn a_start_without_enabled_tenants_must_be_asked_for() {
+    let scene = Scene::bare(Broker::shared(), "no-tenants", Plan::default());
+    let file = scene.tenants_file();
+    let file = file.to_str().expect("the build directory is UTF-8");
+    for tenants in ["{}", r#"{"t":{"url":"http://h/","enabled":false}}"#] {
+        scene.write_tenants_text(tenants);
+        for command in ["check-config", "run"] {
+            let done = ringback::output(&[command, "--tenants", file]);
+            let told = text(&done);
+            assert_eq!(done.status.code(), Some(2), "{told}");
+            assert!(told.contains(file), "{told}");
+            assert!(told.contains("--allow-no-tenants"), "{told}");
+        }
+        let arguments = ["check-config", "--allow-no-tenants", "--tenants", file];
+        let done = ringback::output(&arguments);
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    }
+}
+
+#[test]
+fn skipped_records_are_logged_with_their_share() {
+    let mut scene = Scene::new("skip-line", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    let ringback = scene.run("a");
+    scene.publish_record("unlisted-1", "unlisted");
+    scene.publish("t", 1);
+    ringback.until("both records to end", |metrics| {
+        metrics.disposed("skipped") == 1 && metrics.disposed("delivered") == 1
+    });
+    crate::support::wait::until("the line about the skip", || {
+        let log = ringback.log();
+        let line = log.lines().find(|line| line.contains("skipped for good"));
+        line.is_some_and(|line| line.contains("50") && line.contains("enabled"))
+    });
+    ringback.drain();
+}

@@ -62,6 +62,7 @@ fn the_defaults_are_the_interfaces() {
             "timeout=5s",
             "in-flight-max=1024",
             "tenants=tenants.json",
+            "allow-no-tenants=off",
             "allow-networks=none",
             "proxy=none",
             "ca-file=none",
@@ -86,6 +87,18 @@ fn every_wrong_value_is_named_with_its_setting_and_what_is_allowed() {
         }
         assert!(!row.refused().is_empty() || row.flag() == "tenants");
     }
+}
+
+#[test]
+fn a_switch_may_stand_without_a_value() {
+    let choice = |args: &[&str]| {
+        let read = read_line(args).expect("allowed");
+        read.settings.no_tenants
+    };
+    assert_eq!(choice(&["--allow-no-tenants"]), NoTenants::Allowed);
+    assert_eq!(choice(&["--allow-no-tenants=on"]), NoTenants::Allowed);
+    assert_eq!(choice(&["--allow-no-tenants=off"]), NoTenants::Refused);
+    assert_eq!(choice(&[]), NoTenants::Refused);
 }
 
 #[test]

@@ -218,3 +218,17 @@ fn a_tenant_id_that_is_written_in_two_ways_is_repeated() {
     let mistakes = read_text(json).expect_err("repeated");
     assert_eq!(mistakes, ["tenant \"a\": the tenantId is repeated"]);
 }
+
+#[test]
+fn an_entry_with_very_many_headers_is_refused_without_comparing_them() {
+    use std::fmt::Write as _;
+    let mut text = r#"{"t":{"url":"http://h/","headers":{"#.to_owned();
+    for number in 0..100_000 {
+        write!(text, r#""h{number}":"v","#).expect("a String takes any text");
+    }
+    text.pop();
+    text.push_str("}}}");
+    let refused = parse(Path::new("f"), text.as_bytes()).expect_err("too many headers");
+    let texts: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, [r#"tenant "t", headers: more than 32"#]);
+}

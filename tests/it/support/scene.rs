@@ -178,6 +178,7 @@ impl<'b> Scene<'b> {
             tenants,
             "--allow-networks",
             self.allow_networks,
+            "--allow-no-tenants",
         ]
         .map(str::to_owned)
         .to_vec()
