@@ -15,6 +15,15 @@
 //! delay topic, or among the dead letters. A *move* is one transaction that writes
 //! the record to its next residence and completes the old one.
 //!
+//! | word | meaning |
+//! |---|---|
+//! | listed | an offset that the committed map names, and whose record was not read again yet |
+//! | marker | the record with which Kafka ends a transaction in a partition: commit or abort |
+//! | held back | of a lane: its tenant's limit or pause, or its share of the slots, allows no further start |
+//! | log bounds | where a partition's log starts and ends |
+//! | fenced | refused by Kafka, because a later client has taken the same name |
+//! | generation | the number of a rebalance callback of this process |
+//!
 //! # How the promises are kept
 //! - Each offset write is a snapshot of its partition. It holds the offset to read
 //!   from, and in its metadata the map of unfinished and reserved offsets

@@ -267,7 +267,7 @@ impl Runner {
                 warn!(why, "the outcome of a transaction is unknown");
             }
             KafkaEvent::MoveRefused { why, .. } | KafkaEvent::MoveNotStarted { why, .. } => {
-                info!(why, "a transaction was aborted and is decided again");
+                info!(why, "a transaction was not committed and is decided again");
             }
             KafkaEvent::TopicRecreated { topic } => {
                 let topic = self.service.engine.topics.name(*topic);

@@ -1,7 +1,8 @@
 //! Intake of records: parses a record and waits until it is due. Then places it in
-//! its tenant's lane or in a move, or finishes it. Requests further records. Never starts attempts and never writes. Runs on the runner's task.
+//! its tenant's lane or in a move, or finishes it. Requests further records. Never
+//! starts attempts and never writes. Runs on the runner's thread.
 
-use super::fairness::Admission;
+use super::fairness::{Admission, LaneId};
 use super::ledger::{Entry, OffsetStatus, PendingMove, PendingRecord};
 use super::map::{MapsSince, Mark};
 use super::partition::{PartitionState, ReadRecord};
@@ -19,14 +20,15 @@ use crate::model::schedule;
 use crate::model::time::UnixMillis;
 use std::time::Duration;
 
-/// After this many consecutive records for full lanes, further records are not
-/// expected to find a free lane.
-const FULL_STREAK: usize = 64;
+/// After this many diverts in a row, reading further finds no record that can
+/// start. So a record whose lane empties fast waits and is not diverted.
+const DIVERTS_IN_A_ROW: usize = 64;
 
 /// When a record that waits for its lane is placed again.
 const PLACE_AGAIN: Duration = Duration::from_millis(10);
 
-/// A delayed record shows the clock's skew if it was appended this recently.
+/// In a record that was appended this recently, its two times show the difference
+/// between the clocks of this process and of the broker.
 const SKEW_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// What became of the record at the inbox's head.
@@ -47,6 +49,8 @@ impl Engine {
             if state.generation != generation || !state.is_running() {
                 continue;
             }
+            // An offset that was passed already: the log is another one. The reason's
+            // label says "base" for `expected`.
             if state.expected.is_past(position.offset) {
                 self.readopt(ReadoptReason::RecordBelowBase);
                 return;
@@ -70,7 +74,7 @@ impl Engine {
         state.progress();
         state.log_end = state.log_end.max(next);
         state.expected = state.expected.max(next);
-        state.pass_to_end(now);
+        state.pass_gaps(now);
     }
 
     /// Places the records that were read, one partition after the other.
@@ -94,11 +98,9 @@ impl Engine {
 
     /// Requests more records where the inbox has capacity.
     pub(super) fn request_records(&mut self) {
-        for (partition, state) in &mut self.partitions {
-            let records = match state.is_running() {
-                true => state.wanted(),
-                false => 0,
-            };
+        let running = self.partitions.iter_mut();
+        for (partition, state) in running.filter(|(_, state)| state.is_running()) {
+            let records = state.wanted();
             if records > 0 {
                 state.credit += records;
                 self.core
@@ -118,10 +120,8 @@ impl Core {
         let Position { partition, offset } = record.position;
         let here = || {
             let topic = self.settings.topics.name(partition.topic);
-            History::new(
-                format!("{topic}/{}/{offset}", partition.number),
-                record.timestamp,
-            )
+            let origin = format!("{topic}/{}/{offset}", partition.number);
+            History::new(origin, record.timestamp)
         };
         let read = match partition.topic.delay() {
             None => Ok(here()),
@@ -138,10 +138,8 @@ impl Core {
             Ok(history) => (history, call),
             Err(reason) => (here(), Err(reason)),
         };
-        let due = partition
-            .topic
-            .delay()
-            .map(|delay| schedule::due(delay, record.timestamp, history.last_at));
+        let due = |delay| schedule::due(delay, record.timestamp, history.last_at);
+        let due = partition.topic.delay().map(due);
         ReadRecord {
             history,
             call,
@@ -174,12 +172,13 @@ impl Core {
                 }
             }
         }
-        state.pass_to_end(self.now);
+        state.pass_gaps(self.now);
     }
 
     fn place(&mut self, state: &mut PartitionState, read: ReadRecord) -> Placed {
         let now = self.now;
         let offset = read.record.position.offset;
+        // Offsets that the committed map lists and that reading skips are deleted.
         let lost = state.ledger.forget_listed_before(offset);
         if lost > 0 {
             state.touch(now);
@@ -192,21 +191,20 @@ impl Core {
             Some(OffsetStatus::Untried) => {}
             Some(OffsetStatus::Reserved) => return self.place_reserved(state, read),
             Some(OffsetStatus::Finished) => return Placed::Done,
-            None => unreachable!("L1: reading never brings a record twice within one generation"),
+            // `on_records` re-adopts when Kafka repeats an offset. So only a mistake
+            // in the engine leads here.
+            None => unreachable!("L1: each offset is placed once in a generation"),
         }
         if let Some(due) = read.due.filter(|due| *due > now) {
             return Placed::Waits(Box::new(read), Some(due));
         }
-        // An attempt from an earlier assignment still runs from this residence.
-        if self.attempts.contains_key(&read.record.position) {
+        // An earlier attempt still runs from this position, although no map says so:
+        // the topic was recreated, or its committed offset was lost or reset.
+        let runs = self.attempts.contains_key(&read.record.position);
+        if runs || !state.ledger.fits(offset) {
             return Placed::Waits(Box::new(read), None);
         }
-        if !state.ledger.fits(offset) {
-            return Placed::Waits(Box::new(read), None);
-        }
-        let MapsSince { at, end } = state.maps_since;
-        let too_old = end.is_past(offset) && read.due.is_some_and(|due| due <= at);
-        match self.deliverable(&read, too_old) {
+        match self.accept(&read, state.maps_since) {
             Ok(call) => self.place_in_lane(state, read, call),
             Err(reason) => {
                 self.dead_letter(state, read, reason);
@@ -216,9 +214,11 @@ impl Core {
     }
 
     /// Returns the record's call, or why the record is a dead letter.
-    fn deliverable(&self, read: &ReadRecord, too_old: bool) -> Result<CallEnded, DeadLetterReason> {
+    fn accept(&self, read: &ReadRecord, since: MapsSince) -> Result<CallEnded, DeadLetterReason> {
         let call = read.call.clone()?;
-        if too_old {
+        let may_predate_maps = since.end.is_past(read.record.position.offset)
+            && read.due.is_some_and(|due| due <= since.at);
+        if may_predate_maps {
             return Err(DeadLetterReason::TooOld);
         }
         verdict::may_try(&self.schedule, &read.history)?;
@@ -244,7 +244,7 @@ impl Core {
         match admission {
             Admission::Admit => {
                 if under_half_full {
-                    state.full_streak = 0;
+                    state.diverts_in_a_row = 0;
                 }
                 let bytes = read.record.size();
                 let pending = PendingRecord {
@@ -261,25 +261,27 @@ impl Core {
             }
             Admission::StopReading => Placed::Waits(Box::new(read), None),
             Admission::WaitBriefly => Placed::Waits(Box::new(read), again),
+            // If all other records in the inbox are of this tenant, it blocks no other.
             Admission::WaitUnlessBlocking
-                if state.full_streak >= FULL_STREAK || state.only_waits_for(&call.tenant) =>
+                if state.diverts_in_a_row >= DIVERTS_IN_A_ROW
+                    || state.only_waits_for(&call.tenant) =>
             {
                 Placed::Waits(Box::new(read), again)
             }
+            // Diverts come by the hundred, so they wait here. Other moves are few.
             Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried
                 if state.is_full_of_moves() =>
             {
                 Placed::Waits(Box::new(read), None)
             }
             Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried => {
-                state.full_streak = state.full_streak.saturating_add(1);
+                state.diverts_in_a_row = state.diverts_in_a_row.saturating_add(1);
                 let mut history = read.history;
-                let verdict = match admission {
-                    Admission::DivertUntried => {
-                        verdict::divert_shortly(&self.schedule, &mut history, now)
-                    }
-                    _ => verdict::divert(&self.schedule, &mut history, now),
+                let divert = match admission {
+                    Admission::DivertUntried => verdict::divert_to_shortest,
+                    _ => verdict::divert,
                 };
+                let verdict = divert(&self.schedule, &mut history, now);
                 let moving = PendingMove {
                     record: read.record,
                     id: Some(call.id),
@@ -299,12 +301,13 @@ impl Core {
     fn place_reserved(&mut self, state: &mut PartitionState, read: ReadRecord) -> Placed {
         let now = self.now;
         let position = read.record.position;
-        let is_this = |record: &RecordId| read.call.as_ref().is_ok_and(|c| c.id == *record);
+        // In a recreated topic, another record may have this position.
+        let is_same_record = |id: &RecordId| read.call.as_ref().is_ok_and(|c| c.id == *id);
         let remembered = self.remembered.remove(&position);
-        let remembered = remembered.filter(|remembered| is_this(&remembered.record));
+        let remembered = remembered.filter(|remembered| is_same_record(&remembered.record));
         let runs = self.attempts.get(&position);
         if remembered.is_none()
-            && let Some(running) = runs.filter(|running| is_this(&running.record))
+            && let Some(running) = runs.filter(|running| is_same_record(&running.record))
         {
             let lane = running.lane;
             return Self::rejoin(state, read, lane);
@@ -348,11 +351,7 @@ impl Core {
 
     /// Connects a record that was read again with the attempt of this process that
     /// still runs for it.
-    fn rejoin(
-        state: &mut PartitionState,
-        read: ReadRecord,
-        lane: super::fairness::LaneId,
-    ) -> Placed {
+    fn rejoin(state: &mut PartitionState, read: ReadRecord, lane: LaneId) -> Placed {
         let offset = read.record.position.offset;
         let pending = PendingRecord {
             record: read.record,

@@ -35,9 +35,8 @@ pub enum Mark {
     Reserved,
 }
 
-/// Since when offset maps of a partition exist: no map was committed or found
-/// before. In a delay topic, a record before `end` that was due by then may have
-/// been sent earlier; no map tells.
+/// Since when offset maps of a partition exist. Before `at` there was none. So a
+/// delayed record before `end` that was due by `at` may have been sent already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MapsSince {
     pub at: UnixMillis,

@@ -57,11 +57,8 @@ impl Engine {
         if !self.core.may_move() || self.is_overdue_in_commit() {
             return;
         }
-        let pending: usize = self
-            .partitions
-            .values()
-            .map(|state| state.moves.len())
-            .sum();
+        let moves = self.partitions.values().map(|state| state.moves.len());
+        let pending: usize = moves.sum();
         let free = self.partitions.values().filter(|state| state.may_write());
         let mut due: Vec<(UnixMillis, Partition)> = free
             .filter_map(|state| Some((state.move_due_at()?, state.id)))
@@ -76,7 +73,7 @@ impl Engine {
         let records = self.take_moves(&due);
         let taken: BTreeSet<Partition> = records.iter().map(|r| r.from.partition).collect();
         self.reserve(&taken);
-        let (snapshots, _) = self.snapshots(&taken);
+        let (snapshots, _) = self.take_snapshots(&taken);
         let write = self.core.writes.next_id();
         self.core.writes.moving = Some(OutstandingWrite {
             write,
@@ -97,10 +94,9 @@ impl Engine {
     /// Takes the records of one transaction from these partitions' queues.
     fn take_moves(&mut self, due: &[(UnixMillis, Partition)]) -> Vec<MovedRecord> {
         let Self { partitions, core } = self;
-        let records_max = if core.writes.alone > 0 {
-            1
-        } else {
-            MOVE_RECORDS_MAX
+        let records_max = match core.writes.alone {
+            0 => MOVE_RECORDS_MAX,
+            _ => 1,
         };
         core.writes.alone = core.writes.alone.saturating_sub(1);
         let (mut records, mut bytes) = (Vec::new(), 0);

@@ -102,8 +102,8 @@ pub struct PartitionState {
     pub expected: NextOffset,
     /// When the record at the inbox's head becomes due.
     pub head_due: Option<UnixMillis>,
-    /// Consecutive records that were diverted for full lanes.
-    pub full_streak: usize,
+    /// Diverts since a record was admitted to a lane that is less than half full.
+    pub diverts_in_a_row: usize,
     /// Failed, diverted or unreadable records to be moved. In no write.
     pub moves: VecDeque<Offset>,
     /// When the first of them is to be moved.
@@ -146,7 +146,7 @@ impl PartitionState {
             largest_bytes: 4_096,
             expected: NextOffset(0),
             head_due: None,
-            full_streak: usize::MAX,
+            diverts_in_a_row: usize::MAX,
             moves: VecDeque::new(),
             moves_by: None,
             moves_bytes: 0,
@@ -250,9 +250,9 @@ impl PartitionState {
         if ahead * 2 <= aim { aim - ahead } else { 0 }
     }
 
-    /// Passes gaps left by transaction markers: once all read records are placed,
-    /// no unread record lies before the offset that reading expects next.
-    pub fn pass_to_end(&mut self, now: UnixMillis) {
+    /// Passes offsets without a record, such as transaction markers. Once the inbox
+    /// is empty, no unread record lies before the offset that reading expects next.
+    pub fn pass_gaps(&mut self, now: UnixMillis) {
         if self.inbox.is_empty() && self.ledger.reached(self.expected) {
             self.touch(now);
         }

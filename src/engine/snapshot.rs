@@ -1,11 +1,11 @@
 //! Snapshots: the offset and map of each partition, written in plain commits and
 //! with moves. One commit and one transaction are outstanding at a time, and a
 //! partition is in one of them (L2). Otherwise the older write could overwrite the
-//! newer one's map. Runs on the runner's task.
+//! newer one's map. Runs on the runner's thread.
 //!
 //! Arithmetic: a commit costs the broker some 0.5 ms of CPU whatever it carries.
-//! So all partitions share one, and the minimum interval between two bounds them
-//! to 500/s at 2 ms.
+//! So all partitions share one. The interval between two commits
+//! (`commit_interval`, 2 ms) limits them to 500/s.
 
 use super::handover::Drain;
 use super::partition::{InWrite, PartitionState};
@@ -19,15 +19,15 @@ use std::time::Duration;
 
 /// Completions are committed within this time.
 const COMPLETION_WAIT: Duration = Duration::from_millis(50);
-/// A commit that took longer may have been sent twice, and the older request may
-/// be written after a newer one.
+/// librdkafka may have repeated the request of a commit that took longer. The older
+/// request may then reach the broker after a later commit, and undo it.
 const COMMIT_SURE: Duration = Duration::from_secs(1);
 /// The rebalance that caused a refused commit must show within this time: the
 /// session timeout, and some more.
 const REBALANCE_WAIT: Duration = Duration::from_secs(12);
 /// No further record is reserved while this many deliveries are uncommitted: each
-/// is repeated if the process dies now. 25,000/s, more than one core can do, have
-/// some 100 uncommitted while commits take 2 ms.
+/// is repeated if the process dies now. At 25,000/s, more than one core can do,
+/// commits of 2 ms leave 50 deliveries in the write and 50 that wait for the next.
 const UNCOMMITTED_MAX: usize = 128;
 /// The same, together with attempts that have just started, while Kafka is slow:
 /// 64 in a commit of 60 ms are 1,000/s.
@@ -35,10 +35,11 @@ const SLOW_UNCOMMITTED_MAX: usize = 64;
 /// Kafka is slow where the last transaction or commit took longer.
 const MOVE_SLOW: Duration = Duration::from_millis(100);
 const COMMIT_SLOW: Duration = Duration::from_millis(20);
-/// Partitions pause before a slow transaction from this time on. It is the sum of the
-/// times that deliveries and started attempts would stay uncommitted: 10 attempts for
-/// 300 ms. With fewer, a crash costs less than healthy records would wait.
-const PAUSE_FROM: Duration = Duration::from_secs(3);
+/// Partitions are quiesced before a slow transaction from this product on: its time,
+/// multiplied by the deliveries and started attempts that it would leave uncommitted.
+/// 10 times 300 ms are enough. Below it, the wait of healthy records would cost more
+/// than the repeated POSTs that it avoids.
+const QUIESCE_FROM: Duration = Duration::from_secs(3);
 
 /// The outstanding writes and the rules of the next ones.
 #[derive(Default)]
@@ -56,7 +57,7 @@ pub struct Writes {
     /// The number of records to be moved alone, because one of them is too large.
     pub alone: usize,
     /// No waiting record can be reserved until something changes.
-    idle: bool,
+    nothing_to_reserve: bool,
 }
 
 /// A write that was sent and not answered.
@@ -110,7 +111,7 @@ impl Writes {
     /// deliveries.
     pub fn starts_max(&self, uncommitted: usize) -> usize {
         match self.are_slow() {
-            true => SLOW_UNCOMMITTED_MAX - uncommitted,
+            true => SLOW_UNCOMMITTED_MAX.saturating_sub(uncommitted),
             false => usize::MAX,
         }
     }
@@ -120,6 +121,7 @@ impl Engine {
     pub(super) fn plan_writes(&mut self) {
         let core = &self.core;
         if let Some(at) = core.writes.refused_at {
+            // A refusal without a rebalance is as unclear as no answer.
             if core.now.since(at) >= REBALANCE_WAIT {
                 self.readopt(ReadoptReason::CommitUnsure);
             }
@@ -131,24 +133,26 @@ impl Engine {
 
     fn plan_commit(&mut self) {
         let now = self.core.now;
-        self.core.writes.idle = false;
-        if self.core.writes.commit.is_some() || now < self.core.next_commit() {
+        self.core.writes.nothing_to_reserve = false;
+        if self.core.writes.commit.is_some() || now < self.core.commit_not_before() {
             return;
         }
+        // `OVERDUE_WAITS` in `moving` says why overdue partitions are left out.
         let may_move = self.core.may_move();
         let is_free =
             |state: &&PartitionState| state.may_write() && !(may_move && state.is_overdue(now));
         let free = self.partitions.values().filter(is_free);
         let free: BTreeSet<Partition> = free.map(|state| state.id).collect();
-        let pausing = self.pausing();
-        let mut chosen = match pausing.is_empty() {
+        let quiesced = self.quiesced();
+        let mut chosen = match quiesced.is_empty() {
             true => self.reserve(&free),
-            false => self.reserve(&(&free - &pausing)),
+            false => self.reserve(&(&free - &quiesced)),
         };
-        self.core.writes.idle = true;
+        self.core.writes.nothing_to_reserve = true;
         let free = self.partitions.values().filter(|s| free.contains(&s.id));
+        // What a quiesced partition does not commit now waits for the transaction.
         let is_urgent = |state: &PartitionState| {
-            let wait = match pausing.contains(&state.id) {
+            let wait = match quiesced.contains(&state.id) {
                 true => Duration::ZERO,
                 false => COMPLETION_WAIT,
             };
@@ -163,7 +167,7 @@ impl Engine {
         if chosen.is_empty() {
             return;
         }
-        let (snapshots, metadata_permille) = self.snapshots(&chosen);
+        let (snapshots, metadata_permille) = self.take_snapshots(&chosen);
         let core = &mut self.core;
         let write = core.writes.next_id();
         core.writes.last_commit_at = now;
@@ -177,14 +181,14 @@ impl Engine {
         core.request(KafkaRequest::Commit(CommitRequest { write, snapshots }));
     }
 
-    /// Returns the partitions that pause before the next transaction, so that few
-    /// of their deliveries are uncommitted while it runs.
-    fn pausing(&self) -> BTreeSet<Partition> {
+    /// Returns the partitions that reserve nothing before the next transaction, so
+    /// that few of their deliveries are uncommitted while it runs.
+    fn quiesced(&self) -> BTreeSet<Partition> {
         let writes = &self.core.writes;
         let gap = writes.moving.is_none() && self.core.now < writes.move_not_before;
         let outstanding = (self.uncommitted() + self.core.start_slots.taken()) as u32;
         let took = writes.move_took;
-        if !gap || took < MOVE_SLOW || took * outstanding < PAUSE_FROM {
+        if !gap || took < MOVE_SLOW || took * outstanding < QUIESCE_FROM {
             return BTreeSet::new();
         }
         let is_due = |state: &&PartitionState| {
@@ -197,20 +201,18 @@ impl Engine {
 
     /// Returns the number of deliveries that are repeated if the process dies now.
     pub(super) fn uncommitted(&self) -> usize {
-        self.partitions
-            .values()
-            .map(PartitionState::uncommitted)
-            .sum()
+        let states = self.partitions.values();
+        states.map(PartitionState::uncommitted).sum()
     }
 
-    /// Returns the snapshots of these partitions, and how much of the allowed
-    /// metadata the largest one uses.
-    pub(super) fn snapshots(&mut self, partitions: &BTreeSet<Partition>) -> (Vec<Snapshot>, u16) {
+    /// Takes the snapshots of these partitions into their writes. Returns them, and
+    /// how much of the allowed metadata the largest one uses, in permille.
+    pub(super) fn take_snapshots(&mut self, of: &BTreeSet<Partition>) -> (Vec<Snapshot>, u16) {
         let mut largest = 0;
         let states = self.partitions.values_mut();
-        let states = states.filter(|state| partitions.contains(&state.id));
+        let states = states.filter(|state| of.contains(&state.id));
         let snapshots = states.map(|state| {
-            let snapshot = state.snapshot();
+            let snapshot = state.take_snapshot();
             largest = largest.max(snapshot.metadata.len());
             snapshot
         });
@@ -224,6 +226,7 @@ impl Engine {
         let Some(done) = core.writes.commit.take_if(|o| o.write == write) else {
             return;
         };
+        // A new session under the same name fences requests that are still on the way.
         if took > COMMIT_SURE {
             self.readopt(ReadoptReason::CommitUnsure);
             return;
@@ -244,13 +247,12 @@ impl Engine {
                 continue;
             };
             state.progress();
-            let InWrite {
-                moving, reserving, ..
-            } = state.in_write.take().unwrap_or_default();
-            for offset in moving {
+            // Its deliveries are committed: they are forgotten.
+            let written = state.in_write.take().unwrap_or_default();
+            for offset in written.moving {
                 core.finish_move(state, offset);
             }
-            for offset in reserving {
+            for offset in written.reserving {
                 core.on_reserved(state, offset, done.sent_at);
             }
         }
@@ -301,7 +303,7 @@ impl Engine {
         let free = self.partitions.values().filter(|state| state.may_write());
         let mut next: Option<UnixMillis> = None;
         if core.writes.commit.is_none() {
-            next = self.next_commit();
+            next = self.commit_due_at();
         }
         if core.writes.moving.is_none() && !self.is_overdue_in_commit() {
             let moves = free.filter_map(PartitionState::move_due_at);
@@ -311,13 +313,13 @@ impl Engine {
         next.map(|at| at.max(soon))
     }
 
-    fn next_commit(&self) -> Option<UnixMillis> {
+    fn commit_due_at(&self) -> Option<UnixMillis> {
         let core = &self.core;
-        let not_before = core.next_commit();
+        let not_before = core.commit_not_before();
         let has_turns = core.lanes.has_turns();
         let mut next: Option<UnixMillis> = None;
         let mut consider = |at: UnixMillis| next = Some(next.map_or(at, |n| n.min(at)));
-        if has_turns && !core.writes.idle && core.drain.is_none() {
+        if has_turns && !core.writes.nothing_to_reserve && core.drain.is_none() {
             consider(not_before);
         }
         if let Some(at) = core.lanes.next_pause_end() {
@@ -344,10 +346,9 @@ impl Engine {
 
 impl Core {
     /// Returns the earliest time of the next commit.
-    fn next_commit(&self) -> UnixMillis {
-        self.writes
-            .last_commit_at
-            .plus(self.settings.commit_interval)
+    fn commit_not_before(&self) -> UnixMillis {
+        let last = self.writes.last_commit_at;
+        last.plus(self.settings.commit_interval)
     }
 
     fn undo_in(&mut self, state: &mut PartitionState) {
@@ -371,9 +372,9 @@ impl Core {
 }
 
 impl PartitionState {
-    /// Returns the state to commit; the partition is clean once the commit is
-    /// acknowledged.
-    fn snapshot(&mut self) -> Snapshot {
+    /// Moves `delivered` into the outstanding write, clears the dirty flags, and
+    /// returns the state to commit.
+    fn take_snapshot(&mut self) -> Snapshot {
         let in_write = self.in_write.get_or_insert_default();
         in_write.delivered = std::mem::take(&mut self.delivered);
         self.dirty_since = None;

@@ -105,7 +105,7 @@ pub fn divert(schedule: &Schedule, history: &mut History, now: UnixMillis) -> Ve
 
 /// Returns the verdict on a record that cannot be tried yet because of other
 /// tenants: it waits for the shortest delay.
-pub fn divert_shortly(schedule: &Schedule, history: &mut History, now: UnixMillis) -> Verdict {
+pub fn divert_to_shortest(schedule: &Schedule, history: &mut History, now: UnixMillis) -> Verdict {
     divert_to(schedule.shortest(), history, now)
 }
 

@@ -1,6 +1,9 @@
 //! Measures how long each call of a Kafka thread takes, so that the watchdog
 //! finds a call that never returns. It never ends anything. The threads of all
-//! sessions write it, and the watchdog reads it.
+//! sessions report to it, and the watchdog reads it.
+//!
+//! A call is any step of a thread, also a wait or its own work. Each thread must start
+//! its next call within the limit of this one and [`SLACK`], 15 s.
 //!
 //! Time is charged to a call only while the brokers answer other calls, so an
 //! outage of any length charges nothing. A call that waits for the group
@@ -15,16 +18,16 @@ use std::time::Duration;
 
 /// The interval between two checks.
 pub const CHECK_EVERY: Duration = Duration::from_millis(500);
-/// Time that each call gets beyond its own limit, also a call that never waits.
+/// Each call may exceed its own limit by this, even one with limit zero.
 pub const SLACK: Duration = Duration::from_secs(15);
 /// The limit for closing a client. librdkafka waits for network operations,
 /// which end with the socket timeout, and for name lookups.
 pub const CLOSE: Duration = Duration::from_secs(30);
-/// The limit for a client that should answer every second. After this time and
-/// [`SLACK`], in which the brokers answer others, the client is unusable.
+/// The limit for a client that should answer every second. Its "call" is the time
+/// since its last answer. Beyond this and [`SLACK`], the client is unusable.
 pub const CLIENT_MAX: Duration = Duration::from_secs(30);
-/// How long one answer proves that the brokers answer. Log bounds and the
-/// probe's answers come every second.
+/// How long one answer proves that the brokers answer. Answers come every second:
+/// about log bounds (where each log starts and ends), and to the probe.
 const ANSWER_VALID: Duration = Duration::from_secs(3);
 /// A call that takes longer is slow: the probe then asks the brokers.
 const SLOW_CALL: Duration = Duration::from_secs(4);
@@ -38,7 +41,7 @@ pub struct CallMonitor {
 #[derive(Default)]
 struct State {
     calls: BTreeMap<u64, Call>,
-    last_timer: u64,
+    last_id: u64,
     brokers_answered: Option<Duration>,
     coordinator_answered: Option<Duration>,
     checked: Duration,
@@ -57,7 +60,7 @@ struct Call {
 enum Caller {
     /// A thread, which can hang.
     Thread(&'static str),
-    /// A client that should answer. It can be overdue but never hangs.
+    /// A client that should answer. It can be overdue, but is no hung call.
     Client,
 }
 
@@ -100,11 +103,13 @@ impl CallMonitor {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is consistent between any two statements.
+        // The state is consistent between any two statements, so a poisoned lock is
+        // usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the timer of a thread. Call it before the thread is spawned.
+    /// Returns the timer of a thread. Call it before the thread is spawned: then a
+    /// thread that never starts is found too.
     pub fn thread(self: &Arc<Self>, thread: &'static str) -> CallTimer {
         self.timer(Caller::Thread(thread))
     }
@@ -118,8 +123,8 @@ impl CallMonitor {
     fn timer(self: &Arc<Self>, caller: Caller) -> CallTimer {
         let started = (self.now)();
         let mut state = self.lock();
-        state.last_timer += 1;
-        let id = state.last_timer;
+        state.last_id += 1;
+        let id = state.last_id;
         let call = Call {
             caller,
             name: "start",

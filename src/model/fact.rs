@@ -21,7 +21,7 @@ named_enum! {
         OffsetOutOfRange = "offset_out_of_range",
         /// A topic was deleted and created again.
         TopicRecreated = "topic_recreated",
-        /// A record arrived below the finished offsets.
+        /// A record arrived whose offset had been passed before.
         RecordBelowBase = "record_below_base",
         /// The consumer has a fatal error, and no other process uses this instance name.
         ConsumerFault = "consumer_fault",

@@ -85,7 +85,8 @@ pub enum KafkaEvent {
         took: Duration,
         why: String,
     },
-    /// A transaction did not start, because the producer is not ready.
+    /// A transaction did not start: the producer is not ready, or the session no
+    /// longer has the group metadata of the move's generation.
     MoveNotStarted { write: WriteId, why: String },
     /// A transaction was aborted because a record in it is too large.
     MoveTooLarge { write: WriteId, took: Duration },

@@ -73,7 +73,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
     }
 
     /// Notes that the queue still holds messages.
-    pub fn leave_nonempty(&self) {
+    pub fn mark_nonempty(&self) {
         self.signal.nonempty.store(true, Ordering::Release);
     }
 

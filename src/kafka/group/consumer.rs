@@ -1,7 +1,7 @@
 //! The consumer thread: polls the consumer, joins and leaves the group, and hands
 //! over records. It fetches and gives back partitions as requested, and hands
-//! over only as many records as were requested. Decides nothing, and never waits
-//! for another thread. librdkafka and new requests wake it.
+//! over only as many records as were requested. Decides nothing. Waits for other
+//! threads only when it leaves. librdkafka and new requests wake it.
 
 use super::context::{Consumer, GroupContext};
 use super::shared::GroupShared;
@@ -141,6 +141,8 @@ impl ConsumerThread<'_> {
                     }
                 }
                 ConsumerRequest::FinishRevoke { partitions, .. } => {
+                    // These starts came first: one may be of a partition that is
+                    // revoked now.
                     self.assign(&std::mem::take(&mut starts));
                     self.finish_revoke(&partitions);
                 }
@@ -150,6 +152,7 @@ impl ConsumerThread<'_> {
                         self.rejoin = Rejoin::Leaving;
                     }
                 }
+                // No further record is read: the collected starts are dropped.
                 ConsumerRequest::Leave => return Next::Leave,
             }
         }
@@ -248,8 +251,8 @@ impl ConsumerThread<'_> {
         }
     }
 
-    /// Gives all partitions back. Also completes a revocation that the runner
-    /// will not finish any more: closing the consumer would wait for it forever.
+    /// Gives all partitions back, which answers an open revocation. librdkafka's
+    /// close waits for that answer, and the runner sends none any more.
     fn give_all_back(&mut self) {
         self.fetches.clear();
         let Some(consumer) = &self.consumer else {
@@ -267,9 +270,10 @@ impl ConsumerThread<'_> {
         };
         for _ in 0..EVENTS_MAX {
             match consumer.poll(Duration::ZERO) {
+                // A callback was served.
                 None => {}
                 Some(Ok(_)) => {
-                    // A record that is skipped here would count as finished.
+                    // Never skip it: later records would let the ledger pass it (L1).
                     let why = "a record came outside its partition's queue".to_owned();
                     self.state.consumer_fault(why);
                 }
@@ -318,7 +322,7 @@ impl ConsumerThread<'_> {
             });
             fetch.credit -= batch.records.len() - before;
             if taken == max {
-                fetch.queue.leave_nonempty();
+                fetch.queue.mark_nonempty();
                 if fetch.credit > 0 {
                     next = Next::Continue;
                 }
@@ -375,7 +379,7 @@ impl ConsumerThread<'_> {
             }
             if self.state.now() >= until {
                 // The brokers do not answer: the session timeout ends the
-                // membership.
+                // membership. To drop the consumer would wait for its close.
                 std::mem::forget(consumer);
             } else {
                 self.timer.start("close", CLOSE);

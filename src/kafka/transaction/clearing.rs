@@ -1,39 +1,35 @@
 //! Clears an open transaction: ends what an earlier transaction of the same name
 //! may have left open. Decides nothing. Runs on the transaction thread.
 //!
-//! Kafka takes a partition without a leader for a deleted partition, and lets a
-//! transaction end without its marker there. Source:
+//! Kafka treats a partition without a leader as deleted, and lets a transaction end
+//! there without its marker. Source:
 //! `TransactionMarkerChannelManager.addTxnMarkersToBrokerQueue`, "likely deleted
 //! already and hence can be skipped". The aborted records stay open in that
 //! partition. The next commit of the same transactional id commits them: records
-//! come back that were moved again since. Measured with Kafka 4.3.0 and one
-//! broker, killed in the middle of a transaction. With a look for timed-out
-//! transactions every second, this happened after 8 of 13 restarts. With Kafka's
-//! default of 10 s, it happened after none of 9.
+//! come back that were moved again since. Measured with Kafka 4.3.0 and one broker,
+//! killed in the middle of a transaction. With a
+//! `transaction.abort.timed.out.transaction.cleanup.interval.ms` of 1 s, this happened
+//! after 8 of 13 restarts. With Kafka's default of 10 s, it happened after none of 9.
 //!
-//! So a new producer first runs a transaction and aborts it, wherever an earlier
-//! transaction may be open. The abort's markers end the open transaction. Its
-//! content depends on [`OpenTransaction`].
+//! So a new producer first runs a clearing transaction and aborts it. The markers of
+//! the abort also end the open transaction.
 //!
-//! - `Records`: the offsets were accepted, and the transaction was not committed.
-//!   Records may be open in its target topics. A record goes to each partition of
-//!   these topics. The group's offsets are added, because the next commit would
-//!   also commit pending offsets. The same holds when the commit was requested
-//!   without an answer: offsets and records then lack their markers together,
-//!   because all brokers were down. One case loses the records of that move: the
-//!   marker of the offsets was written, and a marker of a record was not. For
-//!   this, all brokers of the record's partition must die in the milliseconds
-//!   between the two, while the other brokers stay up.
-//! - `Offsets`: no answer says whether the offsets were accepted. The transaction
-//!   has written no record. But the next commit could complete offsets whose
-//!   records were never written. So the group's offsets alone are added. The same
-//!   holds at the start of a process: the earlier process may have died at any
-//!   point of a transaction. Its records must not be aborted, because the records
-//!   of a committed transaction can lack their markers in the same way. An abort
-//!   would lose those.
+//! | [`OpenTransaction`] | what may be open | the clearing transaction adds | what can be lost |
+//! |---|---|---|---|
+//! | `Nothing` | nothing | it does not run | nothing |
+//! | `Offsets` | the group's offsets: no answer says whether Kafka accepted them | the group's offsets | nothing |
+//! | `Offsets`, at the start of a process | offsets and records of an earlier process | the group's offsets | nothing |
+//! | `Records` | accepted offsets, and records; the commit was not requested or not answered | the group's offsets, and a record to each partition of the records' topics | see below |
 //!
-//! To abort offsets loses nothing. If they belong to a committed move without
-//! markers, its records are moved once more, and may exist twice.
+//! - Offsets are always added: the next commit could commit them, although their
+//!   records were never written. To abort offsets loses nothing. If their move was
+//!   committed, its records are moved once more, and may exist twice.
+//! - Records of an earlier process stay as they are. This process cannot know whether
+//!   their transaction was committed, and an abort would then lose them.
+//! - `Records` can lose the records of a committed move in one case: its marker was
+//!   written for the offsets, and not for a record. All brokers of that record's
+//!   partition must die in the milliseconds between the two, and others stay up.
+//!   When all brokers die, offsets and records lack their markers together.
 
 use super::producer::{CALL_MAX, Stop, TimedProducer};
 use crate::kafka::admin;
@@ -57,6 +53,7 @@ pub fn clear(producer: &TimedProducer<'_>, open: &OpenTransaction) -> Result<(),
     };
     producer.begin()?;
     let filled = fill(producer, &targets);
+    // Also after a failed fill, so that its part does not stay open.
     producer.abort()?;
     filled?;
     let state = producer.state;

@@ -3,8 +3,9 @@
 //! transaction thread.
 //!
 //! After the first call of `commit_transaction`, only that call is repeated until
-//! it answers. The marker may be written although the answer was lost. An abort
-//! or a second transaction would then split the record into two budgets.
+//! it answers. Kafka ends a transaction in each partition by a marker: commit or
+//! abort. The commit marker may be written although the answer was lost. To move the
+//! record once more would make two copies of it, each with its own ten attempts.
 
 use super::producer::{RETRY_AFTER, Stop, TimedProducer, transaction_error};
 use crate::kafka::client::convert::{self, CommitAnswer};
@@ -40,29 +41,29 @@ impl<'a> Move<'a> {
     }
 
     /// Runs the transaction and returns its event, or `None` when the session
-    /// ends. `metadata` belongs to the request's generation.
-    pub fn run(&self, metadata: Option<&ConsumerGroupMetadata>) -> Option<KafkaEvent> {
-        if metadata.is_none() && !self.request.snapshots.is_empty() {
-            let (write, why) = (self.request.write, "its generation is too old".to_owned());
+    /// ends. `member` is the group metadata of the request's generation.
+    pub fn run(&self, member: Option<&ConsumerGroupMetadata>) -> Option<KafkaEvent> {
+        let write = self.request.write;
+        let Some(member) = member else {
+            let why = "its generation is too old".to_owned();
             return Some(KafkaEvent::MoveNotStarted { write, why });
-        }
-        let filled = match self.producer.begin() {
-            Ok(()) => self.fill(metadata),
-            Err(stop) => return self.unsure_unless_ended(stop),
         };
-        let stop = match filled {
+        let mut stop = match self.producer.begin().and_then(|()| self.fill(member)) {
             Ok(()) => return self.commit(),
-            Err(stop @ (Stop::Refused(_) | Stop::TooLarge)) => stop,
-            Err(stop) => return self.unsure_unless_ended(stop),
+            Err(stop) => stop,
         };
-        if let Err(stop) = self.producer.abort() {
-            return self.unsure_unless_ended(stop);
+        if let Stop::Refused(_) | Stop::TooLarge = stop
+            && let Err(failed) = self.producer.abort()
+        {
+            stop = failed;
         }
-        let (write, took) = (self.request.write, self.took());
-        Some(match stop {
-            Stop::Refused(why) => KafkaEvent::MoveRefused { write, took, why },
-            _ => KafkaEvent::MoveTooLarge { write, took },
-        })
+        let took = self.took();
+        match stop {
+            Stop::Refused(why) => Some(KafkaEvent::MoveRefused { write, took, why }),
+            Stop::TooLarge => Some(KafkaEvent::MoveTooLarge { write, took }),
+            Stop::Fatal(why, code) => Some(self.unsure(why, code)),
+            Stop::SessionEnded => None,
+        }
     }
 
     fn took(&self) -> Duration {
@@ -73,28 +74,13 @@ impl<'a> Move<'a> {
         self.state.report(KafkaEvent::OpenTransaction(open));
     }
 
-    /// Returns the event of a transaction that cannot be aborted.
-    fn unsure_unless_ended(&self, stop: Stop) -> Option<KafkaEvent> {
-        match stop {
-            Stop::Fatal(why, code) => Some(self.unsure(why, code)),
-            Stop::Refused(why) => Some(self.unsure(why, None)),
-            Stop::TooLarge => Some(self.unsure("too large".to_owned(), None)),
-            Stop::SessionEnded => None,
-        }
-    }
-
-    /// Adds the offsets first, then the records. The broker accepts offsets only
-    /// once the transaction before has all its markers. So a transaction that is
-    /// left open from here on is this one, and not one that was committed.
-    fn fill(&self, metadata: Option<&ConsumerGroupMetadata>) -> Result<(), Stop> {
-        if let Some(metadata) = metadata
-            && !self.request.snapshots.is_empty()
-        {
-            self.send_offsets(metadata)?;
-            let topics = self.request.records.iter().map(|record| record.to);
-            self.report_open(OpenTransaction::Records(topics.collect()));
-            self.producer.check_alive()?;
-        }
+    /// Adds the offsets first, then the records. Kafka accepts offsets only after
+    /// the transaction before is complete. So from then on only this one can be open.
+    fn fill(&self, member: &ConsumerGroupMetadata) -> Result<(), Stop> {
+        self.send_offsets(member)?;
+        let topics = self.request.records.iter().map(|record| record.to);
+        self.report_open(OpenTransaction::Records(topics.collect()));
+        self.producer.check_alive()?;
         self.producer.produce(|| self.send_records())
     }
 
@@ -114,7 +100,7 @@ impl<'a> Move<'a> {
         Ok(())
     }
 
-    fn send_offsets(&self, metadata: &ConsumerGroupMetadata) -> Result<(), Stop> {
+    fn send_offsets(&self, member: &ConsumerGroupMetadata) -> Result<(), Stop> {
         let offsets = convert::snapshots(&self.state.settings.topics, &self.request.snapshots)
             .map_err(|error| Stop::Refused(error.to_string()))?;
         let until = self.state.now() + OFFSETS_MAX;
@@ -123,7 +109,7 @@ impl<'a> Move<'a> {
         self.report_open(OpenTransaction::Offsets);
         loop {
             self.producer.check_alive()?;
-            let Err(error) = self.producer.send_offsets(&offsets, metadata) else {
+            let Err(error) = self.producer.send_offsets(&offsets, member) else {
                 return Ok(());
             };
             let retriable = transaction_error(&error)
@@ -141,9 +127,10 @@ impl<'a> Move<'a> {
     }
 
     /// Commits, and repeats only the commit until it answers. An answer that asks
-    /// for an abort proves nothing. librdkafka also gives it when the transaction
-    /// failed locally while the request to commit was in progress. An abort that
-    /// only bumps the epoch succeeds after a commit too.
+    /// for an abort proves nothing: librdkafka also gives it when the transaction
+    /// failed locally while the request to commit was in progress. An abort would prove
+    /// nothing either. librdkafka may only request a new producer epoch for it, and
+    /// Kafka grants one after a commit too.
     fn commit(&self) -> Option<KafkaEvent> {
         while self.state.is_alive() {
             let Err(answer) = self.producer.commit() else {
