@@ -1,8 +1,8 @@
 //! The supervisor of the Kafka sessions. Decides when a session starts, what its
 //! producer must clear, and when the member leaves and joins again. Decides whether
-//! another process uses this instance name, and how the process ends. Pure; holds no
-//! state of a partition. Runs on the runner's task: the engine passes it each Kafka
-//! event first.
+//! another process uses this instance name, and how the process ends. Pure. Of the
+//! partitions it only remembers which had no member. Runs on the runner's thread: the
+//! engine passes it each Kafka event first.
 //!
 //! | event | decision |
 //! |---|---|
@@ -33,21 +33,21 @@ const UNFINISHED_MAX: usize = 3;
 /// member joined again under its name.
 const MEMORY: Duration = Duration::from_secs(60);
 /// The most consumer fences within [`MEMORY`] that a broker fault explains. Two
-/// processes of one name fence each other every second or two. One session starts
-/// each second, so at most 60 fences are remembered.
+/// processes of one name fence each other every second or two.
 const OWN_CONSUMER_FENCES_MAX: usize = 3;
-/// The most producer fences within [`MEMORY`] of a name that is used once.
+/// The most producer fences within [`MEMORY`] of a name that one process uses.
 const PRODUCER_FENCES_MAX: usize = 5;
 /// After a slower transaction, the next one gets a new producer. Otherwise an
 /// offset commit that is delayed in the network could join the next transaction.
 const SLOW_TRANSACTION: Duration = Duration::from_secs(2);
-/// The first look for unassigned partitions after a rebalance: later than the
-/// next rebalance of a series.
+/// The first look for unassigned partitions after a rebalance. One join causes
+/// several rebalances, and this is later than the next one.
 const LOOK_AFTER_REBALANCE: Duration = Duration::from_secs(3);
 /// The interval between two looks while no partition is unassigned.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// The least time until the look that confirms an unassigned partition. Each
-/// member waits up to twice as long, so that not all members join again.
+/// The least time until the look that confirms an unassigned partition. Each member
+/// waits for up to twice as long. The first one that joins again causes a rebalance,
+/// which starts the looks of the others over. So not all members join again.
 const CONFIRM: Duration = Duration::from_millis(1_500);
 
 /// Leaving the group takes some 0.1 s. It gets the rest of the drain's time, and
@@ -77,12 +77,13 @@ pub struct Supervisor {
     /// When leaving the group must be over, once it is being left.
     leave_by: Option<UnixMillis>,
     /// The last session's threads have ended.
-    last_ended: bool,
+    last_session_ended: bool,
     last_start: UnixMillis,
     /// Dropped sessions whose threads still run.
     unfinished: BTreeSet<SessionId>,
     topics: TopicCheck,
-    open: OpenTransaction,
+    /// What earlier transactions may have left open.
+    maybe_open: OpenTransaction,
     broker_fault_at: Option<UnixMillis>,
     consumer_fences: Fences,
     producer_fences: Fences,
@@ -111,7 +112,7 @@ enum Look {
     Outdated(UnixMillis),
 }
 
-/// Fences within [`MEMORY`].
+/// Fences within [`MEMORY`]: at most 60, because one session starts each second.
 #[derive(Default)]
 struct Fences(VecDeque<UnixMillis>);
 
@@ -136,11 +137,11 @@ impl Supervisor {
             last_session: SessionId(0),
             state: SessionPhase::StartAt(start),
             leave_by: None,
-            last_ended: true,
+            last_session_ended: true,
             last_start: start,
             unfinished: BTreeSet::new(),
             topics: TopicCheck::Required,
-            open: OpenTransaction::Offsets,
+            maybe_open: OpenTransaction::Offsets,
             broker_fault_at: None,
             consumer_fences: Fences::default(),
             producer_fences: Fences::default(),
@@ -156,9 +157,9 @@ impl Supervisor {
         self.state == SessionPhase::Running && session == self.last_session
     }
 
-    /// Handles an event of any session. Events that a dropped session had sent
-    /// before must come before the next [`Supervisor::wake`]: they tell what its
-    /// transaction may have left open.
+    /// Handles an event of any session. All events of a dropped session must come
+    /// before the [`Supervisor::wake`] that starts the next one: they tell what its
+    /// producer must clear.
     pub fn handle(&mut self, now: UnixMillis, session: SessionId, event: &KafkaEvent) {
         // A fault that a dropped session saw can still explain a fence.
         if let KafkaEvent::BrokerFault
@@ -172,10 +173,10 @@ impl Supervisor {
         match event {
             KafkaEvent::SessionEnded => {
                 self.unfinished.remove(&session);
-                self.last_ended |= session == self.last_session;
+                self.last_session_ended |= session == self.last_session;
             }
             KafkaEvent::OpenTransaction(open) if session == self.last_session => {
-                self.open = open.clone();
+                self.maybe_open = open.clone();
             }
             _ if self.is_current(session) => self.handle_current(now, event),
             _ => {}
@@ -197,7 +198,7 @@ impl Supervisor {
                 }
             }
             KafkaEvent::Moved { took, .. } => {
-                self.open = OpenTransaction::Nothing;
+                self.maybe_open = OpenTransaction::Nothing;
                 self.renew_producer_after(now, *took);
             }
             KafkaEvent::MoveRefused { took, .. } | KafkaEvent::MoveTooLarge { took, .. } => {
@@ -239,7 +240,7 @@ impl Supervisor {
         if self.state != SessionPhase::Dropping {
             return;
         }
-        if !self.last_ended {
+        if !self.last_session_ended {
             self.unfinished.insert(self.last_session);
         }
         let start_at = self.last_start.plus(START_EVERY).max(now);
@@ -253,6 +254,7 @@ impl Supervisor {
             let leave = Decision::Request(KafkaRequest::Consumer(ConsumerRequest::Leave));
             self.decisions.push_back(leave);
         } else {
+            // Without a session, the last state is not written and the group not left.
             self.decisions.push_back(Decision::End(End::Cut));
         }
     }
@@ -305,7 +307,7 @@ impl Supervisor {
         }
         self.last_session = SessionId(self.last_session.0 + 1);
         self.state = SessionPhase::Running;
-        self.last_ended = false;
+        self.last_session_ended = false;
         self.last_start = now;
         self.unassigned.clear();
         self.look = Look::At(now.plus(LOOK_AFTER_REBALANCE));
@@ -319,7 +321,7 @@ impl Supervisor {
 
     fn producer_start(&self, now: UnixMillis) -> ProducerStart {
         ProducerStart {
-            clear: self.open.clone(),
+            clear: self.maybe_open.clone(),
             brokers: match self.had_broker_fault(now) {
                 true => BrokerHealth::RecentFault,
                 false => BrokerHealth::Good,
@@ -344,17 +346,17 @@ impl Supervisor {
         self.decisions.push_back(action);
     }
 
-    /// An abort ends the transaction, if its markers reached all brokers. Offsets
-    /// without a clear answer may still arrive.
+    /// An abort leaves nothing open, with two exceptions. After a broker fault its
+    /// markers may be missing. Offsets without an answer may still arrive.
     fn on_aborted(&mut self, now: UnixMillis) {
-        if !self.had_broker_fault(now) && self.open != OpenTransaction::Offsets {
-            self.open = OpenTransaction::Nothing;
+        if !self.had_broker_fault(now) && self.maybe_open != OpenTransaction::Offsets {
+            self.maybe_open = OpenTransaction::Nothing;
         }
     }
 
     fn renew_producer_after(&mut self, now: UnixMillis, took: Duration) {
         let leaving = self.leave_by.is_some();
-        if !leaving && (took > SLOW_TRANSACTION || self.open != OpenTransaction::Nothing) {
+        if !leaving && (took > SLOW_TRANSACTION || self.maybe_open != OpenTransaction::Nothing) {
             let renew = KafkaRequest::RenewProducer(self.producer_start(now));
             self.decisions.push_back(Decision::Request(renew));
         }
@@ -372,6 +374,7 @@ impl Supervisor {
     fn on_unassigned(&mut self, now: UnixMillis, found: &BTreeSet<Partition>) {
         match self.look {
             Look::Outdated(at) => self.look = Look::At(at),
+            // No partition is unassigned for the second time.
             Look::Pending if found.is_disjoint(&self.unassigned) => {
                 let pause = match found.is_empty() {
                     true => LOOK_EVERY,
