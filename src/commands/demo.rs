@@ -9,6 +9,6 @@ pub fn run() -> Exit {
     match demo::run() {
         Ok(true) => Exit::Done,
         Ok(false) => Exit::Fault,
-        Err(error) => fault(&error),
+        Err(error) => fault(error.as_ref()),
     }
 }

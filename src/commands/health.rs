@@ -4,15 +4,16 @@
 
 use super::{Exit, fault, print, refuse};
 use crate::cli::HealthArgs;
-use crate::config::mistake::Mistake;
+use crate::config::mistake::{Mistake, both};
 use crate::config::{settings, values};
 use crate::model::time::DurationText;
-use std::fmt;
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// The maximum size of an answer, in bytes. The rest is not read.
 const ANSWER_BYTES_MAX: u64 = 4_096;
@@ -20,24 +21,11 @@ const ANSWER_BYTES_MAX: u64 = 4_096;
 /// Sends the request, and prints the first line of the answer.
 #[must_use]
 pub fn run(args: &HealthArgs) -> Exit {
-    let (target, timeout) = match target(args) {
+    let (timeout, target) = match target(args) {
         Ok(read) => read,
         Err(mistakes) => return refuse(&mistakes),
     };
-    let answer = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(HealthError::Socket)
-        .and_then(|runtime| {
-            let answer = runtime.block_on(async {
-                let answer = tokio::time::timeout(timeout, request(&target)).await;
-                answer.unwrap_or(Err(HealthError::Timeout(timeout)))
-            });
-            // A slow name lookup must not delay the end.
-            runtime.shutdown_background();
-            answer
-        });
-    match answer {
+    match answer(&target, timeout) {
         Ok(Answer {
             status: 200..=299,
             text,
@@ -45,9 +33,13 @@ pub fn run(args: &HealthArgs) -> Exit {
             print(format_args!("healthy: {text}"));
             Exit::Done
         }
-        Ok(answer) => fault(&HealthError::Unhealthy(answer)),
-        Err(error) => fault(&error),
+        Ok(Answer { status, text }) => failed(format!("unhealthy: {status} {text}")),
+        Err(why) => failed(why),
     }
+}
+
+fn failed(why: String) -> Exit {
+    fault(Box::<dyn Error>::from(why).as_ref())
 }
 
 /// The request: where to send it, and the path.
@@ -65,52 +57,15 @@ struct Answer {
     text: String,
 }
 
-/// A check that failed.
-#[derive(Debug)]
-enum HealthError {
-    Socket(io::Error),
-    Timeout(Duration),
-    NotHttp,
-    Unhealthy(Answer),
-}
-
-impl fmt::Display for HealthError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Socket(_) => f.write_str("cannot reach the service"),
-            Self::Timeout(after) => write!(f, "no answer within {}", DurationText(*after)),
-            Self::NotHttp => f.write_str("the answer is not HTTP"),
-            Self::Unhealthy(answer) => write!(f, "unhealthy: {} {}", answer.status, answer.text),
-        }
-    }
-}
-
-impl std::error::Error for HealthError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Socket(error) => Some(error),
-            Self::Timeout(_) | Self::NotHttp | Self::Unhealthy(_) => None,
-        }
-    }
-}
-
-fn target(args: &HealthArgs) -> Result<(Target, Duration), Vec<Mistake>> {
-    let mut mistakes = Vec::new();
+fn target(args: &HealthArgs) -> Result<(Duration, Target), Vec<Mistake>> {
     let allowed = Duration::from_millis(100)..=Duration::from_secs(60);
     let timeout = values::duration(&args.timeout, allowed)
-        .map_err(|text| mistakes.push(Mistake::new("--timeout", text)))
-        .ok();
+        .map_err(|text| vec![Mistake::new("--timeout", text)]);
     let target = match &args.url {
         Some(url) => of_url(url).map_err(|text| vec![Mistake::new("--url", text)]),
         None => settings::read_listen(&args.settings).map(of_listen),
     };
-    match (target, timeout) {
-        (Ok(target), Some(timeout)) => Ok((target, timeout)),
-        (target, _) => {
-            mistakes.extend(target.err().unwrap_or_default());
-            Err(mistakes)
-        }
-    }
+    both(timeout, target)
 }
 
 fn of_url(text: &str) -> Result<Target, String> {
@@ -142,11 +97,25 @@ fn of_listen(listen: SocketAddr) -> Target {
     }
 }
 
-async fn request(target: &Target) -> Result<Answer, HealthError> {
-    let address = (target.host.as_str(), target.port);
-    let mut stream = TcpStream::connect(address)
-        .await
-        .map_err(HealthError::Socket)?;
+/// Sends the request.
+///
+/// Errors: why there is no answer.
+fn answer(target: &Target, limit: Duration) -> Result<Answer, String> {
+    let cannot = |error| format!("cannot reach the service: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(cannot)?;
+    let answer = runtime.block_on(async { timeout(limit, request(target)).await });
+    // A slow name lookup must not delay the end.
+    runtime.shutdown_background();
+    let late = |_| format!("no answer within {}", DurationText(limit));
+    let answer = answer.map_err(late)?.map_err(cannot)?;
+    parse(&answer).ok_or_else(|| "the answer is not HTTP".to_owned())
+}
+
+async fn request(target: &Target) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
     let host = if target.host.contains(':') {
         format!("[{}]", target.host)
     } else {
@@ -158,17 +127,13 @@ async fn request(target: &Target) -> Result<Answer, HealthError> {
         target.port,
         env!("CARGO_PKG_VERSION")
     );
-    stream
-        .write_all(head.as_bytes())
-        .await
-        .map_err(HealthError::Socket)?;
+    stream.write_all(head.as_bytes()).await?;
     let mut answer = Vec::new();
-    let mut limited = stream.take(ANSWER_BYTES_MAX);
-    limited
+    stream
+        .take(ANSWER_BYTES_MAX)
         .read_to_end(&mut answer)
-        .await
-        .map_err(HealthError::Socket)?;
-    parse(&answer).ok_or(HealthError::NotHttp)
+        .await?;
+    Ok(answer)
 }
 
 fn parse(answer: &[u8]) -> Option<Answer> {

@@ -7,10 +7,9 @@ pub mod records;
 
 use super::{Exit, fault, print, property_mistakes, refuse, say};
 use crate::cli::PublishArgs;
-use crate::config::mistake::Mistake;
+use crate::config::mistake::{Mistake, Mistakes, both};
 use crate::config::settings::{self, Cluster, Schedule};
 use crate::config::values;
-use crate::kafka::admin::AdminCallError;
 use crate::kafka::admin::topics::{self, NewTopicSizes, Presence};
 use crate::kafka::publish::{PublishError, Publisher};
 use crate::kafka::settings::KafkaSettings;
@@ -18,6 +17,7 @@ use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
 use crate::service::kafka_settings;
 use records::{BadLine, Lines, Outgoing, Samples};
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -32,16 +32,10 @@ const STEPS_PER_SECOND: u64 = 1_000;
 /// Publishes, and prints the number of acknowledged records.
 #[must_use]
 pub fn run(args: &PublishArgs) -> Exit {
-    let (cluster, plan) = match (
-        settings::read_cluster(&args.settings, property_mistakes),
-        plan(args),
-    ) {
-        (Ok(cluster), Ok(plan)) => (cluster, plan),
-        (cluster, plan) => {
-            let mut mistakes = cluster.err().unwrap_or_default();
-            mistakes.extend(plan.err().unwrap_or_default());
-            return refuse(&mistakes);
-        }
+    let cluster = settings::read_cluster(&args.settings, property_mistakes);
+    let (cluster, plan) = match both(cluster, plan(args)) {
+        Ok(read) => read,
+        Err(mistakes) => return refuse(&mistakes),
     };
     match publish(&cluster, plan) {
         Ok(sum) => {
@@ -52,7 +46,7 @@ pub fn run(args: &PublishArgs) -> Exit {
                 Exit::Fault
             }
         }
-        Err(error) => fault(&error),
+        Err(error) => fault(error.as_ref()),
     }
 }
 
@@ -77,40 +71,30 @@ enum Source {
 }
 
 fn plan(args: &PublishArgs) -> Result<Plan, Vec<Mistake>> {
-    let mut mistakes = Vec::new();
+    let mut mistakes = Mistakes::default();
     let mut number = |name: &str, text: &str, max: u64| {
         let number = values::number(text, 1..=max);
-        number
-            .map_err(|text| mistakes.push(Mistake::new(name, text)))
-            .ok()
+        mistakes.take(name, number)
     };
     let rate = args.rate.as_deref().map(|r| number("--rate", r, 1_000_000));
     let count = number("--count", &args.count, 1_000_000_000);
-    let tenants = tenants(&args.tenants);
-    let source = if args.stdin || args.dash.is_some() {
-        Some(Source::StandardInput)
-    } else {
-        match (count, &tenants) {
-            (Some(count), Ok(tenants)) => Some(Source::Samples {
-                count,
-                tenants: tenants.clone(),
-            }),
-            _ => None,
-        }
+    let tenants = mistakes.take("--tenants", tenants(&args.tenants));
+    let refused_lines = match args.strict {
+        true => RefusedLines::Stop,
+        false => RefusedLines::Skip,
     };
-    mistakes.extend(tenants.err().map(|text| Mistake::new("--tenants", text)));
-    match source {
-        Some(source) if mistakes.is_empty() => Ok(Plan {
-            source,
-            rate: rate.flatten(),
-            refused_lines: if args.strict {
-                RefusedLines::Stop
+    mistakes.unless_any(|| {
+        Some(Plan {
+            source: if args.stdin || args.dash.is_some() {
+                Source::StandardInput
             } else {
-                RefusedLines::Skip
+                let (count, tenants) = (count?, tenants?);
+                Source::Samples { count, tenants }
             },
-        }),
-        _ => Err(mistakes),
-    }
+            rate: rate.flatten(),
+            refused_lines,
+        })
+    })
 }
 
 /// Reads the tenants. `3` is tenant-1 to tenant-3. A number of more than 5 digits
@@ -129,44 +113,6 @@ fn tenants(text: &str) -> Result<Vec<TenantId>, String> {
     let read = names.iter().map(|name| TenantId::new(name));
     read.collect::<Result<_, _>>()
         .map_err(|why| format!("'{text}' is not allowed: {why}"))
-}
-
-/// A fault that stops publishing.
-#[derive(Debug)]
-enum PublishFault {
-    Admin(AdminCallError),
-    Producer(PublishError),
-    NoTopic(String),
-    Input(io::Error),
-    Timer(io::Error),
-}
-
-impl fmt::Display for PublishFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Admin(error) => error.fmt(f),
-            Self::Producer(error) => error.fmt(f),
-            Self::NoTopic(name) => {
-                write!(
-                    f,
-                    "the topic '{name}' does not exist: run `ringback topics create`"
-                )
-            }
-            Self::Input(_) => f.write_str("cannot read standard input"),
-            Self::Timer(_) => f.write_str("cannot create a timer for --rate"),
-        }
-    }
-}
-
-impl std::error::Error for PublishFault {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Admin(error) => error.source(),
-            Self::Producer(error) => error.source(),
-            Self::Input(error) | Self::Timer(error) => Some(error),
-            Self::NoTopic(_) => None,
-        }
-    }
 }
 
 /// The counts at the end.
@@ -193,7 +139,7 @@ impl fmt::Display for PublishSum {
     }
 }
 
-fn publish(cluster: &Cluster, plan: Plan) -> Result<PublishSum, PublishFault> {
+fn publish(cluster: &Cluster, plan: Plan) -> Result<PublishSum, Box<dyn Error>> {
     let schedule = Schedule {
         attempts: 1,
         delays: Vec::new(),
@@ -204,7 +150,7 @@ fn publish(cluster: &Cluster, plan: Plan) -> Result<PublishSum, PublishFault> {
     let topic = settings.topics.name(Topic::Source);
     check_topic(&settings, &topic)?;
     let mut sending = Sending {
-        publisher: Publisher::new(&settings).map_err(PublishFault::Producer)?,
+        publisher: Publisher::new(&settings)?,
         sent: 0,
         refused: 0,
         failure: None,
@@ -238,14 +184,15 @@ fn publish(cluster: &Cluster, plan: Plan) -> Result<PublishSum, PublishFault> {
 /// Checks that the source topic exists. The producer would report a missing topic
 /// only after its message timeout. A user who may publish need not be allowed to
 /// read topic settings.
-fn check_topic(settings: &KafkaSettings, topic: &str) -> Result<(), PublishFault> {
+fn check_topic(settings: &KafkaSettings, topic: &str) -> Result<(), Box<dyn Error>> {
     match topics::plan(settings, NewTopicSizes::default()) {
         Err(error) if error.is_denied() => Ok(()),
-        Err(error) => Err(PublishFault::Admin(error)),
+        Err(error) => Err(error.into()),
         Ok(plan) => {
             let mut missing = plan.iter().filter(|t| t.presence == Presence::Missing);
             if missing.any(|t| t.topic == Topic::Source) {
-                return Err(PublishFault::NoTopic(topic.to_owned()));
+                let hint = "run `ringback topics create`";
+                return Err(format!("the topic '{topic}' does not exist: {hint}").into());
             }
             Ok(())
         }
@@ -266,14 +213,14 @@ impl Sending {
         &mut self,
         rate: Option<u64>,
         mut records: impl Iterator<Item = Result<Outgoing, BadLine>>,
-    ) -> Result<(), PublishFault> {
+    ) -> Result<(), Box<dyn Error>> {
         let Some(rate) = rate else {
             return records.try_for_each(|record| self.one(record));
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
-            .map_err(PublishFault::Timer)?;
+            .map_err(|error| format!("cannot create a timer for --rate: {error}"))?;
         runtime.block_on(async {
             let mut steps = interval(STEP);
             steps.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -291,11 +238,13 @@ impl Sending {
         })
     }
 
-    fn one(&mut self, record: Result<Outgoing, BadLine>) -> Result<(), PublishFault> {
+    fn one(&mut self, record: Result<Outgoing, BadLine>) -> Result<(), Box<dyn Error>> {
         let outgoing = match record {
             Ok(outgoing) => outgoing,
             Err(BadLine::Refused { .. }) => return Ok(()),
-            Err(BadLine::Input(error)) => return Err(PublishFault::Input(error)),
+            Err(BadLine::Input(error)) => {
+                return Err(format!("cannot read standard input: {error}").into());
+            }
         };
         let key = outgoing.key.as_bytes();
         match self.publisher.send(Some(key), Some(&outgoing.value), &[]) {

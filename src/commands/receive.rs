@@ -4,7 +4,7 @@
 
 use super::{Exit, fault, refuse};
 use crate::cli::ReceiveArgs;
-use crate::config::mistake::Mistake;
+use crate::config::mistake::{Mistake, Mistakes};
 use crate::http::signature::Keys;
 use crate::model::tenant::Secret;
 use crate::model::time::{DurationText, parse_duration};
@@ -26,60 +26,40 @@ pub fn run(args: &ReceiveArgs) -> Exit {
 }
 
 fn plan(args: &ReceiveArgs) -> Result<ReceivePlan, Vec<Mistake>> {
-    let mut mistakes = Vec::new();
-    let mut wrong = |name: &str, text: String| mistakes.push(Mistake::new(name, text));
-    let listen = args.listen.parse();
-    if listen.is_err() {
-        let text = format!(
-            "'{}' is not an address and port: write 127.0.0.1:8080",
-            args.listen
-        );
-        wrong("--listen", text);
-    }
+    let mut mistakes = Mistakes::default();
+    let listen = &args.listen;
+    let wrong = |_| format!("'{listen}' is not an address and port: write 127.0.0.1:8080");
+    let listen = mistakes.take("--listen", listen.parse().map_err(wrong));
     let secrets: Vec<Secret> = args.secret.iter().cloned().map(Secret).collect();
-    let keys = Keys::read(&secrets);
-    if let Err(error) = &keys {
-        wrong("--secret", error.to_string());
-    }
+    let keys = Keys::read(&secrets).map_err(|error| error.to_string());
+    let keys = mistakes.take("--secret", keys);
     let status = args.answer.parse().ok().filter(|s| (200..=599).contains(s));
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-    if status.is_none() {
-        wrong(
-            "--answer",
-            format!("'{}' is not a status from 200 to 599", args.answer),
-        );
-    }
+    let wrong = || format!("'{}' is not a status from 200 to 599", args.answer);
+    let status = mistakes.take("--answer", status.ok_or_else(wrong));
     let mut duration = |name: &str, text: &str, max: Duration| {
         let read = parse_duration(text).ok().filter(|read| *read <= max);
-        if read.is_none() {
-            let text = format!("'{text}' is not allowed: 0s to {}", DurationText(max));
-            wrong(name, text);
-        }
-        read
+        let wrong = || format!("'{text}' is not allowed: 0s to {}", DurationText(max));
+        mistakes.take(name, read.ok_or_else(wrong))
     };
     let delay = duration("--delay", &args.delay, DELAY_MAX);
     let retry_after = args.retry_after.as_ref();
     let retry_after = retry_after.map(|text| duration("--retry-after", text, RETRY_AFTER_MAX));
-    let format = OutputFormat::from_name(&args.format);
-    if format.is_none() {
-        let text = format!("'{}' is not one of text, json", args.format);
-        wrong("--format", text);
-    }
-    match (listen, keys, status, delay, format) {
-        (Ok(listen), Ok(keys), Some(status), Some(delay), Some(format)) if mistakes.is_empty() => {
-            Ok(ReceivePlan {
-                listen,
-                keys,
-                answer: PlannedAnswer {
-                    status: (!args.silent).then_some(status),
-                    delay,
-                    retry_after: retry_after.flatten(),
-                },
-                format,
-            })
-        }
-        _ => Err(mistakes),
-    }
+    let wrong = || format!("'{}' is not one of text, json", args.format);
+    let format = OutputFormat::from_name(&args.format).ok_or_else(wrong);
+    let format = mistakes.take("--format", format);
+    mistakes.unless_any(|| {
+        Some(ReceivePlan {
+            listen: listen?,
+            keys: keys?,
+            answer: PlannedAnswer {
+                status: status.filter(|_| !args.silent),
+                delay: delay?,
+                retry_after: retry_after.flatten(),
+            },
+            format: format?,
+        })
+    })
 }
 
 #[cfg(test)]

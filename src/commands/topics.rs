@@ -3,7 +3,7 @@
 
 use super::{Exit, fault, print, property_mistakes, refuse};
 use crate::cli::{CreateArgs, Topics};
-use crate::config::mistake::Mistake;
+use crate::config::mistake::{Mistake, Mistakes, both};
 use crate::config::settings;
 use crate::config::values;
 use crate::kafka::admin::AdminCallError;
@@ -20,13 +20,9 @@ pub fn run(args: &Topics) -> Exit {
     };
     let read = settings::read_topics(shared, property_mistakes);
     let sizes = create.map_or(Ok(NewTopicSizes::default()), sizes);
-    let (cluster, schedule, sizes) = match (read, sizes) {
-        (Ok((cluster, schedule)), Ok(sizes)) => (cluster, schedule, sizes),
-        (read, sizes) => {
-            let mut mistakes = read.err().unwrap_or_default();
-            mistakes.extend(sizes.err().unwrap_or_default());
-            return refuse(&mistakes);
-        }
+    let ((cluster, schedule), sizes) = match both(read, sizes) {
+        Ok(read) => read,
+        Err(mistakes) => return refuse(&mistakes),
     };
     let settings = kafka_settings(&cluster, &schedule);
     let done = match create {
@@ -37,27 +33,16 @@ pub fn run(args: &Topics) -> Exit {
 }
 
 fn sizes(args: &CreateArgs) -> Result<NewTopicSizes, Vec<Mistake>> {
-    let mut mistakes = Vec::new();
-    let mut number = |name: &str, text: Option<&str>, max: usize| {
-        let number = text.map(|text| values::number(text, 1..=max)).transpose();
-        number.unwrap_or_else(|text| {
-            mistakes.push(Mistake::new(name, text));
-            None
-        })
+    let mut mistakes = Mistakes::default();
+    let mut number = |name: &str, text: &Option<String>, max: usize| {
+        let number = text.as_ref().map(|text| values::number(text, 1..=max));
+        mistakes.take(name, number.transpose()).flatten()
     };
     let sizes = NewTopicSizes {
-        partitions: number("--partitions", args.partitions.as_deref(), 10_000),
-        replication: number(
-            "--replication-factor",
-            args.replication_factor.as_deref(),
-            100,
-        ),
+        partitions: number("--partitions", &args.partitions, 10_000),
+        replication: number("--replication-factor", &args.replication_factor, 100),
     };
-    if mistakes.is_empty() {
-        Ok(sizes)
-    } else {
-        Err(mistakes)
-    }
+    mistakes.unless_any(|| Some(sizes))
 }
 
 fn list(settings: &KafkaSettings) -> Result<Exit, AdminCallError> {

@@ -41,7 +41,7 @@ impl fmt::Display for Warning {
 
 /// Collects mistakes while reading goes on.
 #[derive(Default)]
-pub(super) struct Mistakes(pub Vec<Mistake>);
+pub struct Mistakes(pub Vec<Mistake>);
 
 impl Mistakes {
     /// Returns the value. Adds the mistake where there is none.
@@ -50,11 +50,28 @@ impl Mistakes {
             .ok()
     }
 
-    /// Returns the value if there are no mistakes, else the mistakes.
+    /// Returns the value if there are no mistakes.
+    ///
+    /// # Errors
+    /// Every mistake.
     pub fn unless_any<T>(self, value: impl FnOnce() -> Option<T>) -> Result<T, Vec<Mistake>> {
         match value() {
             Some(value) if self.0.is_empty() => Ok(value),
             _ => Err(self.0),
         }
+    }
+}
+
+/// Returns both values.
+///
+/// # Errors
+/// The mistakes of both.
+pub fn both<A, B>(
+    a: Result<A, Vec<Mistake>>,
+    b: Result<B, Vec<Mistake>>,
+) -> Result<(A, B), Vec<Mistake>> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (a, b) => Err([a.err(), b.err()].into_iter().flatten().flatten().collect()),
     }
 }

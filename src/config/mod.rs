@@ -16,7 +16,7 @@ pub mod values;
 pub mod watch;
 
 use definitions::{ALLOW_NO_TENANTS, TENANTS};
-use mistake::Mistake;
+use mistake::{Mistake, both};
 use properties::PropertyRule;
 use setting::Typed;
 use settings::ReadSettings;
@@ -36,25 +36,17 @@ pub struct Configured {
 /// Every mistake in both.
 pub fn load(typed: &Typed, rule: PropertyRule) -> Result<Configured, Vec<Mistake>> {
     let tenants = TenantsWatch::start(settings::tenants_path(typed));
-    match (settings::read(typed, rule), tenants) {
-        (Ok(read), Ok(tenants)) => {
-            if read.settings.no_tenants == NoTenants::Refused
-                && !tenants.in_force().iter().any(|tenant| tenant.enabled)
-            {
-                let text = format!(
-                    "no tenant of '{}' is enabled, so every record would be skipped for good: \
-                     enable one, or set {}",
-                    settings::tenants_path(typed).display(),
-                    setting::name(&ALLOW_NO_TENANTS)
-                );
-                return Err(vec![Mistake::new(setting::name(&TENANTS), text)]);
-            }
-            Ok(Configured { read, tenants })
-        }
-        (read, tenants) => {
-            let mut mistakes = read.err().unwrap_or_default();
-            mistakes.extend(tenants.err().unwrap_or_default());
-            Err(mistakes)
-        }
+    let (read, tenants) = both(settings::read(typed, rule), tenants)?;
+    if read.settings.no_tenants == NoTenants::Refused
+        && !tenants.in_force().iter().any(|tenant| tenant.enabled)
+    {
+        let text = format!(
+            "no tenant of '{}' is enabled, so every record would be skipped for good: \
+             enable one, or set {}",
+            settings::tenants_path(typed).display(),
+            setting::name(&ALLOW_NO_TENANTS)
+        );
+        return Err(vec![Mistake::new(setting::name(&TENANTS), text)]);
     }
+    Ok(Configured { read, tenants })
 }

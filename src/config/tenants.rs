@@ -52,15 +52,6 @@ const OWN_HEADERS: [&str; 17] = [
 ];
 const OWN_PREFIXES: [&str; 2] = [headers::WEBHOOK_PREFIX, headers::PREFIX];
 
-/// Reads and checks the file.
-///
-/// # Errors
-/// Every mistake in the file.
-pub fn load(path: &Path) -> Result<Tenants, Vec<Mistake>> {
-    let bytes = read(path).map_err(|mistake| vec![mistake])?;
-    parse(path, &bytes)
-}
-
 /// Reads the bytes of the file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Mistake> {
     read_file(path, FILE_BYTES_MAX).map_err(|text| Mistake::new("--tenants", text))

@@ -18,7 +18,6 @@ use crate::clock::Clock;
 use crate::commands::publish::records::Outgoing;
 use crate::config::settings::Settings;
 use crate::config::watch::TenantsWatch;
-use crate::http::callback::HttpError;
 use crate::kafka::settings::ClusterKind;
 use crate::model::call::CallEnded;
 use crate::model::disposition::Disposition;
@@ -38,7 +37,7 @@ use rdkafka::producer::{
     BaseProducer, BaseRecord, DefaultProducerContext, DeliveryResult, Producer, ProducerContext,
 };
 use receiver::Receivers;
-use std::fmt;
+use std::error::Error;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,11 +67,11 @@ const PUBLISH_TIMEOUT_MS: &str = "20000";
 /// Runs the demo to its end. Returns whether its numbers add up.
 ///
 /// Errors: the demo could not run to its end.
-pub fn run() -> Result<bool, Error> {
+pub fn run() -> Result<bool, Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Error::Io)?;
+        .map_err(no_network)?;
     let outcome = runtime.block_on(demo());
     runtime.shutdown_background();
     outcome
@@ -81,16 +80,16 @@ pub fn run() -> Result<bool, Error> {
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
 /// Runs the whole demo. Returns whether its numbers add up.
-async fn demo() -> Result<bool, Error> {
+async fn demo() -> Result<bool, Box<dyn Error>> {
     // Dropped at the end of this function, which ends the cluster.
-    let cluster = Cluster::new(1).map_err(Error::Cluster)?;
-    let producer = producer(&cluster.bootstrap_servers()).map_err(Error::Cluster)?;
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Io)?;
-    let receiver = listener.local_addr().map_err(Error::Io)?;
+    let cluster = Cluster::new(1).map_err(cluster_failed)?;
+    let producer = producer(&cluster.bootstrap_servers()).map_err(cluster_failed)?;
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(no_network)?;
+    let receiver = listener.local_addr().map_err(no_network)?;
     let settings = settings(cluster.bootstrap_servers(), receiver.ip());
-    create_topics(&cluster, &settings).map_err(Error::Cluster)?;
+    create_topics(&cluster, &settings).map_err(cluster_failed)?;
     let tenants = TenantsWatch::fixed(tenants::configured(receiver));
-    let service = Service::new(&settings, ClusterKind::Embedded).map_err(Error::Http)?;
+    let service = Service::new(&settings, ClusterKind::Embedded)?;
     let clock = Arc::clone(&service.clock);
     let witness = Arc::new(Mutex::new(Witness::default()));
     let demo = Demo {
@@ -112,8 +111,11 @@ async fn demo() -> Result<bool, Error> {
         std::future::ready(())
     ));
     let right = tokio::select! {
-        end = &mut running => return Err(Error::ServiceEnded(end)),
-        served = receivers.serve(listener) => return Err(served.err().map_or(Error::ReceiverEnded, Error::Io)),
+        end = &mut running => return Err(format!("the service ended before the demo: {end:?}").into()),
+        served = receivers.serve(listener) => {
+            served.map_err(no_network)?;
+            return Err("the receivers ended before the demo".into());
+        }
         right = demo.run() => right?,
     };
     phase.send_replace(ShutdownPhase::Draining);
@@ -190,7 +192,7 @@ struct Demo {
 impl Demo {
     /// Publishes, and shows progress until every record is finished or the time
     /// is over. Prints the summary, and returns whether its numbers add up.
-    async fn run(self) -> Result<bool, Error> {
+    async fn run(self) -> Result<bool, Box<dyn Error>> {
         let mut records = tenants::records().into_iter();
         let total: u64 = Role::ALL.into_iter().map(Role::records).sum();
         print(&format!(
@@ -232,14 +234,14 @@ impl Demo {
         }
     }
 
-    fn publish(&self, role: Role, outgoing: &Outgoing) -> Result<(), Error> {
+    fn publish(&self, role: Role, outgoing: &Outgoing) -> Result<(), String> {
         let call = CallEnded::read(&outgoing.value).expect("the samples are valid");
         self.with_witness(|witness| witness.publish(role, call.id.as_str(), &outgoing.value));
         let record = BaseRecord::to(&self.topic)
             .key(outgoing.key.as_str())
             .payload(&outgoing.value);
         let sent = self.producer.send(record);
-        sent.map_err(|(error, _)| Error::Cluster(error))
+        sent.map_err(|(error, _)| cluster_failed(error))
     }
 
     fn counts(&self) -> Counts {
@@ -263,35 +265,10 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Why the demo could not run to its end.
-#[derive(Debug)]
-pub enum Error {
-    Io(io::Error),
-    Cluster(KafkaError),
-    Http(HttpError),
-    ServiceEnded(End),
-    ReceiverEnded,
+fn no_network(error: io::Error) -> String {
+    format!("the demo cannot use the loopback network: {error}")
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(_) => f.write_str("the demo cannot use the loopback network"),
-            Self::Cluster(_) => f.write_str("the embedded kafka cluster failed"),
-            Self::Http(_) => f.write_str("the service cannot be built"),
-            Self::ServiceEnded(end) => write!(f, "the service ended before the demo: {end:?}"),
-            Self::ReceiverEnded => f.write_str("the receivers ended before the demo"),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            Self::Cluster(error) => Some(error),
-            Self::Http(error) => Some(error),
-            Self::ServiceEnded(_) | Self::ReceiverEnded => None,
-        }
-    }
+fn cluster_failed(error: KafkaError) -> String {
+    format!("the embedded kafka cluster failed: {error}")
 }

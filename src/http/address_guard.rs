@@ -84,7 +84,7 @@ impl AddressGuard {
     ///
     /// Errors: [`DnsError`] where the name has no address, [`RefusedAddress`] where
     /// none of its addresses is permitted.
-    async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, GuardError> {
+    async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
         let found = match self.look_up(name).await {
             Ok(found) if found.is_empty() => Err(Unresolved::NoAddress),
             looked_up => looked_up,
@@ -125,30 +125,9 @@ impl Resolve for AddressGuard {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = self.clone();
         Box::pin(async move {
-            match guard.addresses(name.as_str()).await {
-                Ok(addresses) => Ok(Box::new(addresses.into_iter()) as Addrs),
-                Err(GuardError::Dns(error)) => Err(error.into()),
-                Err(GuardError::Refused(error)) => Err(error.into()),
-            }
+            let addresses = guard.addresses(name.as_str()).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
         })
-    }
-}
-
-/// A name has no permitted address.
-enum GuardError {
-    Dns(DnsError),
-    Refused(RefusedAddress),
-}
-
-impl From<DnsError> for GuardError {
-    fn from(error: DnsError) -> Self {
-        Self::Dns(error)
-    }
-}
-
-impl From<RefusedAddress> for GuardError {
-    fn from(error: RefusedAddress) -> Self {
-        Self::Refused(error)
     }
 }
 
@@ -253,13 +232,13 @@ mod tests {
         assert_eq!(found, ["8.8.8.8", "10.0.0.1"]);
 
         let inside = guard("", &["192.168.0.1", "fd00:ec2::254"]);
-        let Err(GuardError::Refused(refused)) = inside.addresses("inside").await else {
-            panic!("a private address was permitted");
-        };
+        let refused = inside.addresses("inside").await;
+        let refused = refused.expect_err("a private address was permitted");
+        assert!(refused.is::<RefusedAddress>());
         let text = refused.to_string();
         assert!(text.contains("inside") && !text.contains("192"), "{text}");
         let nothing = guard("", &[]).addresses("nothing").await;
-        assert!(matches!(nothing, Err(GuardError::Dns(_))));
+        assert!(nothing.is_err_and(|error| error.is::<DnsError>()));
     }
 
     #[tokio::test]

@@ -123,32 +123,14 @@ fn depth(value: &[u8]) -> usize {
 }
 
 /// A key of an object, by its decoded text.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
 enum MemberKey {
     Id,
     TenantId,
     Data,
+    #[serde(other)]
     Other,
-}
-
-impl<'de> Deserialize<'de> for MemberKey {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MemberKeyVisitor;
-        impl Visitor<'_> for MemberKeyVisitor {
-            type Value = MemberKey;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-            fn visit_str<E>(self, key: &str) -> Result<MemberKey, E> {
-                Ok(match key {
-                    "id" => MemberKey::Id,
-                    "tenantId" => MemberKey::TenantId,
-                    "data" => MemberKey::Data,
-                    _ => MemberKey::Other,
-                })
-            }
-        }
-        deserializer.deserialize_str(MemberKeyVisitor)
-    }
 }
 
 /// The raw text of the value of a key.
