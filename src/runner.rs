@@ -162,12 +162,7 @@ impl Runner {
     /// Passes the pending events to the engine and performs its actions.
     fn turn(&mut self, waited: Waited) {
         let now = self.service.clock.now();
-        while let Ok(event) = self.watchdog.try_recv() {
-            match event {
-                WatchdogEvent::Stopped => self.engine.handle(now, Event::ProcessStopped),
-                WatchdogEvent::HungCall => self.end = Some(End::Hung),
-            }
-        }
+        self.handle_watchdog(now);
         match waited {
             Waited::Event(event) => {
                 self.handle(now, *event);
@@ -232,13 +227,24 @@ impl Runner {
                 self.service.status.draining();
                 self.engine.handle(now, Event::Drain);
             }
-            ShutdownPhase::Closed => self.end = Some(End::Cut),
+            ShutdownPhase::Closed => self.exit(End::Cut),
         }
     }
 
-    /// Passes an event to the engine. An event of Kafka is also logged and shown on
-    /// the pages. Returns the number of its records.
+    fn handle_watchdog(&mut self, now: UnixMillis) {
+        while let Ok(event) = self.watchdog.try_recv() {
+            match event {
+                WatchdogEvent::Stopped => self.engine.handle(now, Event::ProcessStopped),
+                WatchdogEvent::HungCall => self.exit(End::Hung),
+            }
+        }
+    }
+
+    /// Passes an event to the engine, after the watchdog's: a stopped process explains
+    /// a fence that was received with it. An event of Kafka is also logged and shown
+    /// on the pages. Returns the number of its records.
     fn handle(&mut self, now: UnixMillis, event: Event) -> usize {
+        self.handle_watchdog(now);
         let mut records = 0;
         if let Event::Kafka { session, event } = &event
             && self.engine.is_current(*session)
@@ -333,6 +339,7 @@ impl Runner {
         self.engine.handle(now, Event::SessionDropped);
     }
 
+    /// Ends the process after this turn. The first end counts.
     fn exit(&mut self, end: End) {
         match end {
             End::NameInUse(FencedClient::Consumer) => {
@@ -399,5 +406,77 @@ impl Runner {
             .overview(now, &overview, self.tenants.in_force());
         self.service.status.turned(now, overview);
         self.perform_all(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::Settings;
+    use crate::config::watch::TenantsWatch;
+    use crate::kafka::settings::ClusterKind;
+    use crate::model::tenant::Tenants;
+
+    struct Scene {
+        runner: Runner,
+        now: UnixMillis,
+        watchdog: mpsc::UnboundedSender<WatchdogEvent>,
+        phase: watch::Sender<ShutdownPhase>,
+    }
+
+    /// Returns a runner whose engine has asked for a session. No client runs.
+    fn scene() -> Scene {
+        let tenants = TenantsWatch::fixed(Tenants::default());
+        let settings = Settings::defaults("a");
+        let service = Service::new(&settings, tenants, ClusterKind::Brokers).expect("a service");
+        let now = service.clock.now();
+        let (phase, phases) = watch::channel(ShutdownPhase::Running);
+        let mut runner = Runner::new(service, phases, watch::channel(0).1);
+        let (watchdog, events) = mpsc::unbounded_channel();
+        runner.watchdog = events;
+        let worked = Duration::ZERO;
+        runner.engine.handle(now, Event::Wake { worked });
+        assert!(std::iter::from_fn(|| runner.engine.next_action()).count() > 0);
+        Scene {
+            runner,
+            now,
+            watchdog,
+            phase,
+        }
+    }
+
+    fn fence() -> (SessionId, KafkaEvent) {
+        (SessionId(1), KafkaEvent::ConsumerFenced)
+    }
+
+    #[tokio::test]
+    async fn a_stop_that_was_found_before_a_fence_was_received_explains_it() {
+        let mut scene = scene();
+        scene.watchdog.send(WatchdogEvent::Stopped).expect("open");
+        let (session, event) = fence();
+        scene
+            .runner
+            .handle(scene.now, Event::Kafka { session, event });
+        assert_eq!(scene.runner.engine.next_action().map(is_exit), Some(false));
+
+        let mut scene = self::scene();
+        scene.watchdog.send(WatchdogEvent::Stopped).expect("open");
+        scene.runner.kafka_events_in.send(fence()).expect("open");
+        scene.runner.drop_session(scene.now);
+        let actions = std::iter::from_fn(|| scene.runner.engine.next_action());
+        assert!(!actions.into_iter().any(is_exit));
+    }
+
+    fn is_exit(action: Action) -> bool {
+        matches!(action, Action::Exit(_))
+    }
+
+    #[tokio::test]
+    async fn the_first_end_of_a_turn_counts() {
+        let mut scene = scene();
+        scene.watchdog.send(WatchdogEvent::HungCall).expect("open");
+        scene.phase.send_replace(ShutdownPhase::Closed);
+        scene.runner.turn(Waited::Phase);
+        assert_eq!(scene.runner.end, Some(End::Hung));
     }
 }

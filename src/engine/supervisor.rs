@@ -74,7 +74,8 @@ pub struct Supervisor {
     confirm_after: Duration,
     last_session: SessionId,
     state: SessionPhase,
-    /// When leaving the group must be over, once it is being left.
+    /// When leaving the group must be over, once it is being left. Without end once
+    /// the process ends.
     leave_by: Option<UnixMillis>,
     /// The last session's threads have ended.
     last_session_ended: bool,
@@ -175,10 +176,32 @@ impl Supervisor {
                 self.unfinished.remove(&session);
                 self.last_session_ended |= session == self.last_session;
             }
-            KafkaEvent::OpenTransaction(open) if session == self.last_session => {
-                self.maybe_open = open.clone();
+            _ if session == self.last_session => self.handle_last(now, event),
+            _ => {}
+        }
+    }
+
+    /// Handles an event of the last session, also after it was dropped. Fences count
+    /// then too, and a transaction's end: the next session must not abort a
+    /// committed move.
+    fn handle_last(&mut self, now: UnixMillis, event: &KafkaEvent) {
+        match event {
+            KafkaEvent::OpenTransaction(open) => self.maybe_open = open.clone(),
+            KafkaEvent::Moved { took, .. } => {
+                self.maybe_open = OpenTransaction::Nothing;
+                self.renew_producer_after(now, *took);
             }
-            _ if self.is_current(session) => self.handle_current(now, event),
+            KafkaEvent::MoveRefused { took, .. } | KafkaEvent::MoveTooLarge { took, .. } => {
+                self.on_aborted(now);
+                self.renew_producer_after(now, *took);
+            }
+            KafkaEvent::ConsumerFenced => self.on_consumer_fenced(now),
+            KafkaEvent::ProducerFenced => {
+                if self.producer_fences.add(now) > PRODUCER_FENCES_MAX {
+                    self.end(End::NameInUse(FencedClient::Producer));
+                }
+            }
+            _ if self.is_running() => self.handle_current(now, event),
             _ => {}
         }
     }
@@ -189,27 +212,8 @@ impl Supervisor {
                 self.look_after_rebalance(now);
             }
             KafkaEvent::TopicsAccepted => self.topics = TopicCheck::Done,
-            KafkaEvent::ConsumerFenced => self.on_consumer_fenced(now),
-            KafkaEvent::ProducerFenced => {
-                if self.producer_fences.add(now) > PRODUCER_FENCES_MAX {
-                    let client = FencedClient::Producer;
-                    self.decisions
-                        .push_back(Decision::End(End::NameInUse(client)));
-                }
-            }
-            KafkaEvent::Moved { took, .. } => {
-                self.maybe_open = OpenTransaction::Nothing;
-                self.renew_producer_after(now, *took);
-            }
-            KafkaEvent::MoveRefused { took, .. } | KafkaEvent::MoveTooLarge { took, .. } => {
-                self.on_aborted(now);
-                self.renew_producer_after(now, *took);
-            }
             KafkaEvent::Unassigned(found) => self.on_unassigned(now, found),
-            KafkaEvent::WrongSettings { why } => {
-                let end = End::WrongSettings(why.clone());
-                self.decisions.push_back(Decision::End(end));
-            }
+            KafkaEvent::WrongSettings { why } => self.end(End::WrongSettings(why.clone())),
             KafkaEvent::Left if self.leave_by.is_some() => {
                 self.decisions.push_back(Decision::End(End::Drained));
             }
@@ -263,8 +267,7 @@ impl Supervisor {
     pub fn wake(&mut self, now: UnixMillis) {
         if let Some(leave_by) = self.leave_by {
             if now >= leave_by {
-                self.leave_by = Some(UnixMillis(i64::MAX));
-                self.decisions.push_back(Decision::End(End::Cut));
+                self.end(End::Cut);
             }
             return;
         }
@@ -339,11 +342,18 @@ impl Supervisor {
     /// this process itself, but not again and again.
     fn on_consumer_fenced(&mut self, now: UnixMillis) {
         let fences = self.consumer_fences.add(now);
-        let action = match self.had_broker_fault(now) && fences <= OWN_CONSUMER_FENCES_MAX {
-            true => Decision::Readopt,
-            false => Decision::End(End::NameInUse(FencedClient::Consumer)),
-        };
-        self.decisions.push_back(action);
+        if !self.had_broker_fault(now) || fences > OWN_CONSUMER_FENCES_MAX {
+            self.end(End::NameInUse(FencedClient::Consumer));
+        } else if self.is_running() {
+            self.decisions.push_back(Decision::Readopt);
+        }
+    }
+
+    /// Ends the process. No session starts any more: it would fence the other
+    /// process that uses the name.
+    fn end(&mut self, end: End) {
+        self.leave_by = Some(UnixMillis(i64::MAX));
+        self.decisions.push_back(Decision::End(end));
     }
 
     /// An abort leaves nothing open, with two exceptions. After a broker fault its
@@ -355,8 +365,8 @@ impl Supervisor {
     }
 
     fn renew_producer_after(&mut self, now: UnixMillis, took: Duration) {
-        let leaving = self.leave_by.is_some();
-        if !leaving && (took > SLOW_TRANSACTION || self.maybe_open != OpenTransaction::Nothing) {
+        let stays = self.is_running() && self.leave_by.is_none();
+        if stays && (took > SLOW_TRANSACTION || self.maybe_open != OpenTransaction::Nothing) {
             let renew = KafkaRequest::RenewProducer(self.producer_start(now));
             self.decisions.push_back(Decision::Request(renew));
         }
@@ -520,8 +530,35 @@ mod tests {
             let actions = scene.event(KafkaEvent::ConsumerFenced);
             let own = matches!(actions[..], [Decision::Readopt]);
             assert_eq!(own, fence <= 3, "fence {fence}: {actions:?}");
-            scene.drop_and_start();
+            if own {
+                scene.drop_and_start();
+            }
         }
+    }
+
+    #[test]
+    fn fences_count_also_while_their_session_is_dropped() {
+        let mut scene = Scene::new();
+        scene.supervisor.drop_session();
+        let in_use = |client| Decision::End(End::NameInUse(client));
+        let unexplained = scene.event(KafkaEvent::ConsumerFenced);
+        assert_eq!(unexplained, [in_use(FencedClient::Consumer)]);
+
+        let mut scene = Scene::new();
+        scene.event(KafkaEvent::BrokerFault);
+        for fence in 1..=6 {
+            let consumer = [in_use(FencedClient::Consumer)];
+            let producer = [in_use(FencedClient::Producer)];
+            scene.supervisor.drop_session();
+            let decisions = scene.event(KafkaEvent::ConsumerFenced);
+            assert_eq!(decisions, consumer[..usize::from(fence > 3)]);
+            let decisions = scene.event(KafkaEvent::ProducerFenced);
+            assert_eq!(decisions, producer[..usize::from(fence > 5)]);
+        }
+        scene.drop_session();
+        scene.after(START_EVERY);
+        scene.supervisor.wake(scene.now);
+        assert_eq!(scene.decisions(), [], "the process ends");
     }
 
     #[test]
@@ -630,6 +667,22 @@ mod tests {
         // The new session counts from here on.
         let late = KafkaEvent::OpenTransaction(OpenTransaction::Nothing);
         scene.from(dropped, late);
+        assert_eq!(scene.drop_and_start().producer.clear, records());
+    }
+
+    #[test]
+    fn a_dropped_sessions_move_counts_until_the_next_start_and_gets_no_producer() {
+        let mut scene = Scene::new();
+        scene.open(records());
+        let dropped = scene.supervisor.last_session;
+        scene.supervisor.drop_session();
+        let slow = moved(SLOW_TRANSACTION + FAST);
+        assert_eq!(scene.event(slow), []);
+        scene.drop_session();
+        scene.after(START_EVERY);
+        assert_eq!(scene.start().producer.clear, OpenTransaction::Nothing);
+        scene.open(records());
+        scene.from(dropped, moved(FAST));
         assert_eq!(scene.drop_and_start().producer.clear, records());
     }
 

@@ -20,7 +20,7 @@ use std::sync::mpsc::channel;
 pub use ffi::end_process;
 
 /// One consumer with one producer. Dropping it ends the session without leaving
-/// the group and without waiting. It then reports no further events.
+/// the group and without waiting. It then reports only broker faults and its end.
 pub struct Session {
     state: Arc<SessionState>,
     consumer: Arc<ConsumerInbox>,

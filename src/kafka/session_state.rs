@@ -18,6 +18,7 @@ pub struct SessionState {
     alive: AtomicBool,
     leaving: AtomicBool,
     faulted: AtomicBool,
+    had_broker_fault: AtomicBool,
 }
 
 impl SessionState {
@@ -34,6 +35,7 @@ impl SessionState {
             alive: AtomicBool::new(true),
             leaving: AtomicBool::new(false),
             faulted: AtomicBool::new(false),
+            had_broker_fault: AtomicBool::new(false),
         }
     }
 
@@ -44,9 +46,21 @@ impl SessionState {
         }
     }
 
+    /// Reports a broker fault, also after the session has ended: it can still
+    /// explain a fence.
+    pub fn broker_fault(&self) {
+        self.had_broker_fault.store(true, Ordering::Release);
+        (self.events)(KafkaEvent::BrokerFault);
+    }
+
+    /// Returns whether a client of this session has met a broker fault.
+    pub fn had_broker_fault(&self) -> bool {
+        self.had_broker_fault.load(Ordering::Acquire)
+    }
+
     /// Reports that the brokers do not answer.
     pub fn unreachable(&self, why: String) {
-        self.report(KafkaEvent::BrokerFault);
+        self.broker_fault();
         self.waiting(why);
     }
 
@@ -89,7 +103,7 @@ impl SessionState {
             ) => self.unreachable(format!("brokers cannot be reached: {reason}")),
             // The other brokers may still answer.
             Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
-                self.report(KafkaEvent::BrokerFault);
+                self.broker_fault();
             }
             _ => {}
         }
@@ -119,7 +133,7 @@ impl SessionState {
         self.leaving.store(true, Ordering::Release);
     }
 
-    /// Ends the session: it reports no further events. Its threads end when their
+    /// Ends the session: it reports no further events but broker faults. Its threads end when their
     /// current calls return.
     pub fn end(&self) {
         self.alive.store(false, Ordering::Release);
@@ -128,5 +142,26 @@ impl SessionState {
     /// Returns the monotonic time.
     pub fn now(&self) -> Duration {
         self.sessions.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_broker_fault_is_remembered_and_reported_also_after_the_end() {
+        let (sender, events) = channel();
+        let settings = Arc::new(KafkaSettings::of_a_test(&["10s"]));
+        let sessions = Arc::new(Sessions::new(|| Duration::ZERO));
+        let report = Arc::new(move |event| sender.send(event).expect("a receiver"));
+        let state = SessionState::new(settings, sessions, report);
+        assert!(!state.had_broker_fault());
+        state.end();
+        state.unreachable("no broker answers".to_owned());
+        assert!(state.had_broker_fault());
+        let events: Vec<KafkaEvent> = events.try_iter().collect();
+        assert_eq!(events, [KafkaEvent::BrokerFault]);
     }
 }

@@ -99,8 +99,10 @@ pub enum KafkaEvent {
     },
 
     /// What the session's transaction may leave open from now on. Comes before the
-    /// call that opens it, and after the call that ends it. It counts also when
-    /// the session is dropped before the event is handled.
+    /// call that opens it. Comes with `Nothing` when an open transaction was cleared
+    /// or its offsets were refused. After a commit or another abort, the move's event
+    /// tells its end. All these count also when the session is dropped before they
+    /// are handled.
     OpenTransaction(OpenTransaction),
 
     /// A topic was deleted and created again.

@@ -120,8 +120,11 @@ pub struct Replica {
     pub rejoining: bool,
     /// What the transactions of this process and the one before may have left open.
     pub open: OpenTransaction,
-    /// What the session has reported of that.
-    pub reported_open: OpenTransaction,
+    /// Events about a transaction that the session has reported, and the engine has
+    /// not handled yet.
+    pub reported: Vec<KafkaEvent>,
+    /// What the last session has told the engine.
+    pub told_open: (SessionId, OpenTransaction),
     metadata: VecDeque<(Generation, Credentials)>,
     /// The producer's epoch after `init_transactions`.
     pub epoch: Option<u32>,
@@ -166,7 +169,8 @@ impl Replica {
             adding: None,
             rejoining: false,
             open: OpenTransaction::Offsets,
-            reported_open: OpenTransaction::Offsets,
+            reported: Vec::new(),
+            told_open: (SessionId(0), OpenTransaction::Offsets),
             metadata: VecDeque::new(),
             epoch: None,
             generation: 0,
@@ -218,6 +222,19 @@ impl Replica {
     /// Returns whether some revoked partitions are not released yet.
     pub fn is_revoking(&self) -> bool {
         self.reading.values().any(|reading| reading.revoking)
+    }
+
+    /// Notes what an event tells the engine about an open transaction.
+    pub fn note_told(&mut self, session: SessionId, event: &KafkaEvent) {
+        self.reported.retain(|reported| reported != event);
+        let open = match event {
+            KafkaEvent::OpenTransaction(open) => open.clone(),
+            KafkaEvent::Moved { .. } => OpenTransaction::Nothing,
+            _ => return,
+        };
+        if session == self.told_open.0 {
+            self.told_open.1 = open;
+        }
     }
 
     /// Drops the consumer.

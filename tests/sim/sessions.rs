@@ -27,6 +27,12 @@ impl World {
                 this.open
             )
         })?;
+        let ended = this.told_open.1 == OpenTransaction::Nothing;
+        Law::L1.check(
+            !ended || start.producer.clear == OpenTransaction::Nothing,
+            || format!("{start:?} aborts records of a committed move"),
+        )?;
+        this.told_open = (start.session, start.producer.clear.clone());
         let running = this.tag.session != SessionId(0);
         Law::L8.check(!running, || format!("{start:?} while a session runs"))?;
         this.tag.session = start.session;
@@ -54,9 +60,9 @@ impl World {
     pub fn set_open(&mut self, tag: Tag, open: OpenTransaction) {
         let this = &mut self.replicas[tag.replica];
         this.open = open.clone();
-        this.reported_open = open.clone();
-        let event = tag.event(KafkaEvent::OpenTransaction(open));
-        self.after(0, SimEvent::PassEvent(tag, event));
+        let event = KafkaEvent::OpenTransaction(open);
+        this.reported.push(event.clone());
+        self.after(0, SimEvent::PassEvent(tag, tag.event(event)));
     }
 
     /// Replaces the producer.

@@ -11,7 +11,9 @@ use crate::world::World;
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, Event};
 use ringback::model::fact::Fact;
-use ringback::model::message::{ConsumerRequest, KafkaEvent, KafkaRequest, OpenTransaction};
+use ringback::model::message::{
+    ConsumerRequest, KafkaEvent, KafkaRequest, OpenTransaction, SessionId,
+};
 use std::sync::Arc;
 
 /// More events than any run needs: the engine is in a loop.
@@ -118,10 +120,11 @@ impl World {
             Action::StartSession(start) => return self.start_session(replica, &start),
             Action::DropSession => {
                 let this = &self.replicas[replica];
-                let open = KafkaEvent::OpenTransaction(this.reported_open.clone());
-                let open = this.tag.event(open);
+                let (tag, reported) = (this.tag, this.reported.clone());
                 self.drop_session(replica);
-                self.hand_over(replica, open)?;
+                for event in reported {
+                    self.hand_over(replica, tag.event(event))?;
+                }
                 return self.hand_over(replica, Event::SessionDropped);
             }
             Action::ShowWaiting { .. } => self.count("session_waits"),
@@ -251,7 +254,8 @@ impl World {
         this.requests.clear();
         this.past_events.clear();
         this.open = OpenTransaction::Offsets;
-        this.reported_open = OpenTransaction::Offsets;
+        this.reported.clear();
+        this.told_open = (SessionId(0), OpenTransaction::Offsets);
         let tag = this.tag;
         let file = Arc::new(tenants_file(&self.tenants));
         self.after(0, SimEvent::PassEvent(tag, Event::TenantsReplaced(file)));

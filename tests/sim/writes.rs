@@ -211,12 +211,16 @@ impl World {
             MoveAnswer::Unsure => KafkaEvent::MoveUnsure { write, took, why },
         };
         match answer {
-            MoveAnswer::Moved => self.set_open(tag, OpenTransaction::Nothing),
-            // Aborted: the supervisor learns it from the answer.
-            MoveAnswer::Refused | MoveAnswer::TooLarge => {
+            // The supervisor learns the transaction's end from the answer.
+            MoveAnswer::Moved | MoveAnswer::Refused | MoveAnswer::TooLarge => {
                 self.replicas[tag.replica].open = OpenTransaction::Nothing;
             }
             MoveAnswer::NotStarted | MoveAnswer::Unsure => {}
+        }
+        // If the session is dropped now, the engine handles the answer before its end
+        // or not at all.
+        if self.chance.permille(500) {
+            self.replicas[tag.replica].reported.push(event.clone());
         }
         self.after(late, SimEvent::PassEvent(tag, tag.event(event)));
     }
@@ -382,9 +386,10 @@ impl World {
 
     /// Grants the reservations of an acknowledged write.
     pub fn acknowledge(&mut self, replica: usize, event: &Event) {
-        let Event::Kafka { event, .. } = event else {
+        let Event::Kafka { session, event } = event else {
             return;
         };
+        self.replicas[replica].note_told(*session, event);
         let (write, granted) = match event {
             KafkaEvent::Committed { write, .. } | KafkaEvent::Moved { write, .. } => (*write, true),
             KafkaEvent::CommitRefused { write, .. }

@@ -73,7 +73,7 @@ fn commit(shared: &GroupShared, request: &CommitRequest, timer: &CallTimer) -> K
                 // A fence is no broker fault: another process may cause it.
                 match code {
                     RDKafkaErrorCode::FencedInstanceId => state.consumer_fenced(),
-                    _ => state.report(KafkaEvent::BrokerFault),
+                    _ => state.broker_fault(),
                 }
                 unsure(took, code.to_string())
             }

@@ -60,7 +60,12 @@ pub fn run(
     let subscribe = ToConsumer::Subscribe(found.subscription);
     shared.consumer.send(subscribe);
     drop(found.admin);
-    let Some(mut producer) = connect(first, &start.producer, requests) else {
+    let mut start = start.producer;
+    if state.had_broker_fault() {
+        // It came after the start was decided, while the topics were looked for.
+        start.brokers = BrokerHealth::RecentFault;
+    }
+    let Some(mut producer) = connect(first, &start, requests) else {
         return;
     };
     loop {
