@@ -223,10 +223,7 @@ impl Runner {
         let phase = *self.phase.borrow_and_update();
         match phase {
             ShutdownPhase::Running => {}
-            ShutdownPhase::Draining => {
-                self.service.status.draining();
-                self.engine.handle(now, Event::Drain);
-            }
+            ShutdownPhase::Draining => self.engine.handle(now, Event::Drain),
             ShutdownPhase::Closed => self.exit(End::Cut),
         }
     }
@@ -241,8 +238,8 @@ impl Runner {
     }
 
     /// Passes an event to the engine, after the watchdog's: a stopped process explains
-    /// a fence that was received with it. An event of Kafka is also logged and shown
-    /// on the pages. Returns the number of its records.
+    /// a fence that was received with it. An event of Kafka is also logged. Returns the
+    /// number of its records.
     fn handle(&mut self, now: UnixMillis, event: Event) -> usize {
         self.handle_watchdog(now);
         let mut records = 0;
@@ -250,14 +247,8 @@ impl Runner {
             && self.engine.is_current(*session)
         {
             self.log(now, event);
-            let status = &self.service.status;
-            match event {
-                KafkaEvent::Records(read) => records = read.len(),
-                KafkaEvent::Assigned { .. } => status.assigned(now),
-                // The brokers answer.
-                KafkaEvent::LogBounds(_) | KafkaEvent::Subscribed => status.answered(now),
-                KafkaEvent::Waiting { why } => status.waiting(why.clone()),
-                _ => {}
+            if let KafkaEvent::Records(read) = event {
+                records = read.len();
             }
         }
         self.engine.handle(now, event);
@@ -300,7 +291,7 @@ impl Runner {
                 Action::StartAttempt(request) => self.start_attempt(request),
                 Action::StartSession(start) => self.start_session(start),
                 Action::DropSession => self.drop_session(now),
-                Action::ShowWaiting { why } => self.service.status.waiting(why),
+                Action::ShowOverview => self.next_tick = now,
                 Action::Report(fact) => self.service.telemetry.observe(now, &fact),
                 Action::Exit(end) => self.exit(end),
             }
@@ -332,7 +323,6 @@ impl Runner {
     /// Drops the session, then passes the events on that it has still reported.
     fn drop_session(&mut self, now: UnixMillis) {
         self.session = None;
-        self.service.status.readopting();
         while let Ok((session, event)) = self.kafka_events.try_recv() {
             self.handle(now, Event::Kafka { session, event });
         }
@@ -404,7 +394,7 @@ impl Runner {
         self.service
             .telemetry
             .overview(now, &overview, self.tenants.in_force());
-        self.service.status.turned(now, overview);
+        self.service.status.show(overview);
         self.perform_all(now);
     }
 }

@@ -53,8 +53,7 @@ impl Pages {
     /// Passes the present content of the pages to `show`.
     fn view<T>(&self, show: impl FnOnce(&View<'_>, UnixMillis) -> T) -> T {
         let now = (self.now)();
-        let snapshot = self.status.snapshot();
-        show(&View::new(&self.status, &snapshot, now), now)
+        show(&View::new(&self.status, &self.status.overview(), now), now)
     }
 
     fn metrics(&self) -> Bytes {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::attempt::ErrorClass;
 use crate::model::overview::{
-    FailingTenant, Overview, PartitionOverview, PartitionStatus, TopicOverview,
+    FailingTenant, Overview, PartitionOverview, PartitionStatus, ServiceState, TopicOverview,
 };
 use crate::model::position::{NextOffset, Partition, Topic, TopicNames};
 use crate::model::tenant::TenantId;
@@ -68,6 +68,15 @@ impl Served {
         let body = text.split_once("\r\n\r\n").expect("a body").1.to_owned();
         (status.expect("a status"), body)
     }
+
+    /// Shows a healthy service at this time, with this readiness fault.
+    fn show(&self, at: i64, fault: Option<&str>) {
+        self.status.show(Overview {
+            at: UnixMillis(at),
+            readiness: fault.map(str::to_owned),
+            ..Overview::default()
+        });
+    }
 }
 
 const HOSTILE: &str = "<script>alert(\"1\")</script>";
@@ -120,20 +129,15 @@ fn the_pages_show_what_the_runner_wrote() {
     assert_eq!(served.get("/readyz"), (503, starting.to_owned()));
 
     let away = "no broker of 127.0.0.1:9092 answers";
-    served.status.waiting(away.to_owned());
+    served.show(0, Some(away));
     assert_eq!(
         served.get("/healthz").0,
         200,
         "an outage of the brokers is no fault of the service"
     );
     assert_eq!(served.get("/readyz"), (503, format!("{away}\n")));
-    served.status.answered(UnixMillis(0));
-    assert_eq!(served.get("/readyz"), (503, starting.to_owned()));
-    served.status.assigned(UnixMillis(0));
+    served.show(0, None);
     assert_eq!(served.get("/readyz"), (200, "ok\n".to_owned()));
-    served.status.waiting(away.to_owned());
-    served.status.answered(UnixMillis(0));
-    assert_eq!(served.get("/readyz").0, 200, "no new assignment is needed");
 
     served.now.store(10_001, Ordering::Relaxed);
     let (status, reason) = served.get("/healthz");
@@ -141,34 +145,36 @@ fn the_pages_show_what_the_runner_wrote() {
         (status, reason.as_str()),
         (503, "the loop has not turned for 10 s\n")
     );
-    served
-        .status
-        .turned(UnixMillis(10_000), Overview::default());
+    served.show(10_000, None);
     assert_eq!(served.get("/healthz").0, 200);
 
     let partition = Partition {
         topic: Topic::Source,
         number: 3,
     };
-    let overview = Overview {
+    let why = "call-ended/3: the committed offset is beyond the log";
+    served.status.show(Overview {
+        at: UnixMillis(10_000),
+        state: ServiceState::Running,
+        health: Some(why.to_owned()),
         stopped: vec![(partition, "the committed offset is beyond the log")],
         partitions: partitions(partition),
         topics: [(Topic::Delay("1m".parse().expect("valid")), waiting())].into(),
         failing: vec![failing()],
         tenants_failing: 1,
         ..Overview::default()
-    };
-    served.status.turned(UnixMillis(10_000), overview);
-    let (status, reason) = served.get("/healthz");
-    assert_eq!(status, 503);
-    assert!(
-        reason.contains("call-ended/3: the committed offset"),
-        "{reason}"
-    );
+    });
+    for page in ["/healthz", "/readyz"] {
+        assert_eq!(served.get(page), (503, format!("{why}\n")));
+    }
 
     let (status, text) = served.get("/statusz");
     let json: serde_json::Value = serde_json::from_str(&text).expect("json");
     assert_eq!((status, &json["instance"]), (200, &"i-1".into()));
+    assert_eq!(
+        (&json["phase"], &json["reason"]),
+        (&"running".into(), &why.into())
+    );
     assert_eq!(json["tenants"]["worst"][0]["tenant"], HOSTILE);
     assert_eq!(json["tenants"]["worst"][0]["class"], "tls");
     assert_eq!(json["partitions"]["each"][0]["partition"], 3);
@@ -191,58 +197,12 @@ fn the_pages_show_what_the_runner_wrote() {
     );
     assert_eq!(served.get("/other").0, 404);
 
-    served
-        .status
-        .turned(UnixMillis(10_000), Overview::default());
-    served.status.draining();
+    served.show(10_000, Some("draining"));
     assert_eq!(served.get("/readyz"), (503, "draining\n".to_owned()));
     assert_eq!(served.get("/healthz").0, 200);
     served.shutdown.send(()).expect("it waits");
     let ended = served.thread.join().expect("no panic");
     assert!(ended.is_ok());
-}
-
-#[test]
-fn a_partition_without_progress_is_named_and_silent_brokers_are_no_fault() {
-    let about = About {
-        names: TopicNames::new("call-ended"),
-        instance: "i-1".to_owned(),
-        group: "g".to_owned(),
-        version: "1",
-        started_at: UnixMillis(0),
-    };
-    let status = Status::new(about);
-    status.assigned(UnixMillis(0));
-    let partition = Partition {
-        topic: Topic::Delay("10s".parse().expect("valid")),
-        number: 7,
-    };
-    let now = UnixMillis(6_000);
-    let mut overview = Overview {
-        assigned: 1,
-        ..Overview::default()
-    };
-    status.turned(now, overview.clone());
-    assert_eq!(status.health(now), Ok(()));
-    let silent = "the brokers have not answered for 6 s".to_owned();
-    assert_eq!(status.readiness(now), Err(silent));
-    status.answered(now);
-    assert_eq!(status.readiness(now), Ok(()));
-
-    let owed = "a write of its offsets is not answered";
-    overview.stalled = vec![(partition, owed, Duration::from_secs(31))];
-    status.turned(now, overview);
-    let red = "partitions without progress: 1; call-ended.delay.10s/7: a write of its offsets is \
-               not answered, for 31 s while the brokers answered";
-    assert_eq!(status.health(now), Err(red.to_owned()));
-
-    status.turned(now, Overview::default());
-    status.readopting();
-    let again = "restarting the Kafka session: not in the consumer group yet".to_owned();
-    assert_eq!(status.readiness(now), Err(again));
-    assert_eq!(status.health(now), Ok(()));
-    status.assigned(now);
-    assert_eq!(status.readiness(now), Ok(()));
 }
 
 #[test]

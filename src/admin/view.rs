@@ -3,7 +3,7 @@
 //! durations are milliseconds. Decides nothing. Runs on the thread of the
 //! operators' pages.
 
-use super::status::{Status, StatusSnapshot};
+use super::status::Status;
 use crate::model::overview::{
     FailingTenant, Overview, PartitionOverview, PartitionStatus, TopicOverview,
 };
@@ -62,9 +62,7 @@ pub struct PartitionView {
     pub topic: String,
     pub partition: i32,
     pub state: &'static str,
-    /// The smallest unfinished offset: the next offset to commit.
     pub base: i64,
-    /// The next offset to read.
     pub next: i64,
     pub log_end: i64,
     pub lag: u64,
@@ -111,9 +109,8 @@ pub struct FailingView<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(status: &'a Status, snapshot: &'a StatusSnapshot, now: UnixMillis) -> Self {
+    pub(super) fn new(status: &'a Status, overview: &'a Overview, now: UnixMillis) -> Self {
         let (health, readiness) = (status.health(now), status.readiness(now));
-        let overview: &Overview = &snapshot.overview;
         let about = &status.about;
         let names = &about.names;
         Self {
@@ -122,11 +119,11 @@ impl<'a> View<'a> {
             group: &about.group,
             started_at: about.started_at.0,
             uptime_ms: millis(now.since(about.started_at)),
-            phase: snapshot.state.name(),
+            phase: overview.state.name(),
             healthy: health.is_ok(),
             ready: readiness.is_ok(),
             reason: readiness.err().or(health.err()),
-            last_turn: snapshot.turned_at.0,
+            last_turn: overview.at.0,
             last_progress: overview.last_progress.0,
             in_flight: overview.in_flight,
             in_flight_max: overview.in_flight_max,

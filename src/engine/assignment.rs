@@ -118,6 +118,7 @@ impl Engine {
             return;
         }
         core.supervisor.drop_session();
+        core.readiness.session_dropped();
         for state in std::mem::take(&mut self.partitions).into_values() {
             core.drop_partition(state);
         }

@@ -57,8 +57,8 @@ pub enum Action {
     StartSession(SessionStart),
     /// Drop the Kafka session with everything in progress in it.
     DropSession,
-    /// Show operators that no session can start yet.
-    ShowWaiting { why: String },
+    /// Show operators the overview now: the service's readiness changed.
+    ShowOverview,
     /// Tell operators.
     Report(Fact),
     /// End the process.

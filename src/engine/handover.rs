@@ -8,6 +8,7 @@ use super::partition::{Delivered, PartitionPhase, PartitionState};
 use super::{Core, Engine};
 use crate::model::fact::Fact;
 use crate::model::message::{ConsumerRequest, KafkaRequest, Revocation};
+use crate::model::overview::ServiceState;
 use crate::model::position::{Generation, Offset, Partition, Position};
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -125,6 +126,7 @@ impl Engine {
             end_by: core.now.plus(timeout),
             over: false,
         });
+        core.readiness.state = ServiceState::Draining;
         core.report(Fact::Draining);
         for state in self.partitions.values_mut() {
             core.start_leaving(state, PartitionPhase::Leaving);

@@ -6,8 +6,8 @@
 //! -> `snapshot` (commits). `assignment` adopts partitions and `handover` gives
 //! them back. `supervisor` starts and drops Kafka sessions and ends the process.
 //! `partition`, `ledger`, `map` and `verdict` hold the state of one partition and
-//! one record. `fairness` holds the state of the tenants. `overview` shows the state
-//! to operators.
+//! one record. `fairness` holds the state of the tenants. `overview` and `readiness`
+//! show the state to operators.
 
 mod assignment;
 mod attempt;
@@ -20,6 +20,7 @@ pub mod map;
 mod moving;
 mod overview;
 mod partition;
+mod readiness;
 mod reservation;
 mod snapshot;
 mod supervisor;
@@ -36,6 +37,7 @@ use event::{Action, EngineSettings, Event};
 use fairness::{Failing, Lanes, StartSlots};
 use handover::{Drain, Handover};
 use partition::PartitionState;
+use readiness::Readiness;
 use snapshot::Writes;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -81,6 +83,7 @@ struct Core {
     generation: Generation,
     handovers: Vec<Handover>,
     supervisor: Supervisor,
+    readiness: Readiness,
     drain: Option<Drain>,
     last_progress: UnixMillis,
 }
@@ -97,6 +100,7 @@ impl Engine {
             schedule,
             writes: Writes::default(),
             supervisor: Supervisor::new(&settings.instance),
+            readiness: Readiness::default(),
             settings,
             tenants: Arc::default(),
             now: UnixMillis(0),
@@ -166,6 +170,7 @@ impl Engine {
     }
 
     fn on_current_session(&mut self, event: KafkaEvent) {
+        self.core.readiness.handle(self.core.now, &event);
         match event {
             KafkaEvent::Assigned {
                 generation,
@@ -226,7 +231,7 @@ impl Engine {
                 Decision::Start(start) => self.core.act(Action::StartSession(start)),
                 Decision::Request(request) => self.core.request(request),
                 Decision::Readopt => self.readopt(ReadoptReason::ConsumerFault),
-                Decision::Wait { why } => self.core.act(Action::ShowWaiting { why }),
+                Decision::Wait { why } => self.core.readiness.waits_for = Some(why),
                 Decision::End(end) => self.core.act(Action::Exit(end)),
             }
         }
@@ -236,6 +241,10 @@ impl Engine {
     pub fn next_action(&mut self) -> Option<Action> {
         if self.core.actions.is_empty() && std::mem::take(&mut self.core.dirty) {
             self.run_decisions();
+            let assigned = self.partitions.len();
+            if self.core.readiness.changed(self.core.now, assigned) {
+                self.core.act(Action::ShowOverview);
+            }
         }
         self.core.actions.pop_front()
     }

@@ -5,6 +5,7 @@ use super::Engine;
 use super::fairness::Lanes;
 use super::ledger::Entry;
 use super::partition::{PartitionPhase, PartitionState};
+use super::readiness::health_fault;
 use crate::model::overview::{Overview, PartitionOverview, PartitionStatus, TopicOverview};
 use crate::model::position::{Partition, Topic};
 use crate::model::time::UnixMillis;
@@ -17,21 +18,23 @@ impl Engine {
     /// Returns the present state.
     #[must_use]
     pub fn overview(&self, now: UnixMillis) -> Overview {
+        let delays = self.core.schedule.ladder().iter();
+        let topics = delays.map(|delay| Topic::Delay(*delay));
+        let topics = topics
+            .chain([Topic::Source])
+            .map(|topic| (topic, TopicOverview::default()));
+        let mut stalled = Vec::new();
         let mut overview = Overview {
+            at: now,
+            state: self.core.readiness.state,
+            readiness: self.core.readiness.fault(now, self.partitions.len()),
             in_flight: self.core.attempts.len(),
             in_flight_max: self.core.settings.in_flight_max,
             assigned: self.partitions.len(),
             attempted: self.core.lanes.attempted(now),
+            topics: topics.collect(),
             ..Overview::default()
         };
-        overview
-            .topics
-            .insert(Topic::Source, TopicOverview::default());
-        for delay in self.core.schedule.ladder() {
-            overview
-                .topics
-                .insert(Topic::Delay(*delay), TopicOverview::default());
-        }
         for (partition, state) in &self.partitions {
             let shown = shown(*partition, state, now);
             overview.unfinished += state.ledger.len();
@@ -41,7 +44,7 @@ impl Engine {
                 PartitionStatus::Running | PartitionStatus::Leaving => {}
             }
             if let Some((why, span)) = state.stalled() {
-                overview.stalled.push((*partition, why, span));
+                stalled.push((*partition, why, span));
             }
             let topic = overview.topics.entry(partition.topic).or_default();
             topic.lag += shown.lag;
@@ -52,6 +55,8 @@ impl Engine {
             topic.next_due = topic.next_due.into_iter().chain(next_due(state)).min();
             overview.partitions.push(shown);
         }
+        let topics = &self.core.settings.topics;
+        overview.health = health_fault(topics, &overview.stopped, &stalled);
         (overview.tenants_failing, overview.failing) = self.core.failing.worst(NAMED_MAX, now);
         overview.delivering = self.core.failing.delivering(NAMED_MAX, now);
         overview.limited = self.core.lanes.limited();

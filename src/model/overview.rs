@@ -2,6 +2,7 @@
 //! anything. Pure values.
 
 use super::attempt::ErrorClass;
+use super::named_enum::named_enum;
 use super::position::{NextOffset, Partition, Topic};
 use super::tenant::TenantId;
 use super::time::UnixMillis;
@@ -36,7 +37,6 @@ pub struct FailingTenant {
     /// Failed first attempts since the last success, as long as the last of them is
     /// recent. Retries do not count: one record that a tenant never accepts has nine.
     pub first_failures: u64,
-    /// The class of the last failed attempt.
     pub class: ErrorClass,
     /// The status of the last failed attempt, if the receiver answered.
     pub status: Option<u16>,
@@ -84,11 +84,9 @@ pub struct PartitionOverview {
     pub base: NextOffset,
     /// The next offset to read.
     pub next: NextOffset,
-    /// The last reported end of the log.
     pub log_end: NextOffset,
     /// Records without a disposition.
     pub lag: u64,
-    /// As in [`TopicOverview`].
     pub oldest_unfinished_age: Duration,
 }
 
@@ -101,25 +99,50 @@ pub struct FirstAttempts {
     pub failed: usize,
 }
 
+named_enum! {
+    /// The state of the service between its start and its end.
+    #[derive(Default)]
+    pub enum ServiceState {
+        #[default]
+        Starting = "starting",
+        /// In the group, with or without partitions.
+        Running = "running",
+        Readopting = "readopting",
+        Draining = "draining",
+    }
+}
+
+impl ServiceState {
+    /// Returns why a service in this state is not ready.
+    #[must_use]
+    pub const fn fault(self) -> Option<&'static str> {
+        match self {
+            Self::Starting => Some("starting: not in the consumer group yet"),
+            Self::Running => None,
+            Self::Readopting => Some("restarting the Kafka session: not in the consumer group yet"),
+            Self::Draining => Some("draining"),
+        }
+    }
+}
+
 /// The present state of the engine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Overview {
-    /// Attempts in progress.
+    /// When the engine was in this state.
+    pub at: UnixMillis,
+    pub state: ServiceState,
+    /// Why the service makes no progress, if it does not.
+    pub health: Option<String>,
+    /// Why the service does not deliver now, if it does not.
+    pub readiness: Option<String>,
     pub in_flight: usize,
-    /// The limit of `in_flight`.
     pub in_flight_max: usize,
     /// Unfinished records in memory and in the offset maps.
     pub unfinished: usize,
-    /// Partitions that are assigned to this replica.
     pub assigned: usize,
-    /// Assigned partitions whose committed state is being read.
     pub adopting: usize,
     /// Assigned partitions that are stopped until an operator acts, with the reason.
     pub stopped: Vec<(Partition, &'static str)>,
-    /// Running partitions for which an answer of Kafka is overdue although the
-    /// brokers answer others; with the missing answer and the time since its request.
-    pub stalled: Vec<(Partition, &'static str, Duration)>,
-    /// Each assigned partition.
     pub partitions: Vec<PartitionOverview>,
     /// The last disposition, or the last moment without an unfinished record.
     pub last_progress: UnixMillis,

@@ -243,7 +243,7 @@ impl EngineChecker {
         match action {
             Action::Kafka(request) => self.check_request(now, request),
             Action::StartAttempt(order) => self.attempt_starts(now, order),
-            Action::StartSession(_) | Action::ShowWaiting { .. } => Ok(()),
+            Action::StartSession(_) | Action::ShowOverview => Ok(()),
             Action::DropSession => {
                 self.assigned.clear();
                 self.fairness.readopt();

@@ -382,8 +382,8 @@ impl Load {
                 self.results[tenant].waits_ms.push(wait.as_millis() as i64);
             }
             Action::Report(_) => {}
-            Action::StartSession(_) => {}
-            Action::DropSession | Action::ShowWaiting { .. } | Action::Exit(_) => {
+            Action::StartSession(_) | Action::ShowOverview => {}
+            Action::DropSession | Action::Exit(_) => {
                 panic!("{action:?} without any fault")
             }
         }

@@ -127,7 +127,7 @@ impl World {
                 }
                 return self.hand_over(replica, Event::SessionDropped);
             }
-            Action::ShowWaiting { .. } => self.count("session_waits"),
+            Action::ShowOverview => return self.check_readiness(replica),
             Action::StartAttempt(order) => return self.order_attempt(replica, order),
             Action::Report(fact) => self.note(&fact),
             Action::Exit(end) => self.exit(replica, &end),
@@ -162,6 +162,23 @@ impl World {
         if let Some(what) = trace::name_of(fact) {
             self.count(what);
         }
+    }
+
+    /// Checks that a ready service has a Kafka session and does not drain.
+    fn check_readiness(&mut self, replica: usize) -> Verdict {
+        let now = self.now_of(replica);
+        let this = &self.replicas[replica];
+        let engine = this.engine.as_ref().expect("it has just decided");
+        let Some(fault) = engine.overview(now).readiness else {
+            let delivers = this.tag.session != SessionId(0) && !this.checker.is_draining();
+            return Law::L9.check(delivers, || {
+                "ready in a drain or without session".to_owned()
+            });
+        };
+        if fault.contains("earlier Kafka sessions") {
+            self.count("session_waits");
+        }
+        Ok(())
     }
 
     /// Plans the end of the runner's sleep. An engine that asks again and again

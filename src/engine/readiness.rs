@@ -1,0 +1,185 @@
+//! Health and readiness of the service: what it waits for, and when the brokers last
+//! answered. Changes nothing else. Whether the runner's loop still turns is checked
+//! in `admin`. Runs on the runner's task.
+
+use crate::model::message::KafkaEvent;
+use crate::model::overview::ServiceState;
+use crate::model::position::{Partition, TopicNames};
+use crate::model::time::UnixMillis;
+use std::time::Duration;
+
+/// How long the brokers may stay silent while the service is ready. They are
+/// asked every second, with a second to answer.
+const SILENT_MAX: Duration = Duration::from_secs(5);
+
+/// The state of the service.
+#[derive(Default)]
+pub struct Readiness {
+    pub state: ServiceState,
+    /// What the service waits for, such as a broker or a topic.
+    pub waits_for: Option<String>,
+    answered_at: UnixMillis,
+    /// The fault at the last call of [`Readiness::changed`].
+    shown: Option<String>,
+}
+
+impl Readiness {
+    /// Handles an event of the current session.
+    pub fn handle(&mut self, now: UnixMillis, event: &KafkaEvent) {
+        match event {
+            KafkaEvent::Assigned { .. } | KafkaEvent::LogBounds(_) | KafkaEvent::Subscribed => {
+                self.waits_for = None;
+                self.answered_at = now;
+            }
+            KafkaEvent::Waiting { why } => self.waits_for = Some(why.clone()),
+            _ => {}
+        }
+        let is_assigned = matches!(event, KafkaEvent::Assigned { .. });
+        if is_assigned && self.state != ServiceState::Draining {
+            self.state = ServiceState::Running;
+        }
+    }
+
+    /// Notes that the Kafka session was dropped.
+    pub fn session_dropped(&mut self) {
+        if self.state == ServiceState::Running {
+            self.state = ServiceState::Readopting;
+        }
+    }
+
+    /// Returns why the service does not deliver now, if it does not.
+    pub fn fault(&self, now: UnixMillis, assigned: usize) -> Option<String> {
+        if let Some(why) = self.waits_for.as_deref().or(self.state.fault()) {
+            return Some(why.to_owned());
+        }
+        let silent = now.since(self.answered_at);
+        let is_silent = assigned > 0 && silent > SILENT_MAX;
+        is_silent.then(|| format!("the brokers have not answered for {} s", silent.as_secs()))
+    }
+
+    /// Returns whether the fault changed since the last call.
+    pub fn changed(&mut self, now: UnixMillis, assigned: usize) -> bool {
+        let fault = self.fault(now, assigned);
+        std::mem::replace(&mut self.shown, fault) != self.shown
+    }
+}
+
+/// Returns why the service makes no progress, if it does not. `stalled` names the
+/// overdue answer of Kafka and the time since its request.
+pub fn health_fault(
+    topics: &TopicNames,
+    stopped: &[(Partition, &'static str)],
+    stalled: &[(Partition, &'static str, Duration)],
+) -> Option<String> {
+    let place = |partition: &Partition| {
+        let topic = topics.name(partition.topic);
+        format!("{topic}/{}", partition.number)
+    };
+    if let Some((partition, why)) = stopped.first() {
+        let (count, place) = (stopped.len(), place(partition));
+        return Some(format!("partitions stopped: {count}; {place}: {why}"));
+    }
+    let (partition, why, span) = stalled.first()?;
+    let (count, place, seconds) = (stalled.len(), place(partition), span.as_secs());
+    Some(format!(
+        "partitions without progress: {count}; {place}: {why}, for {seconds} s while the brokers \
+         answered"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::position::{Generation, Topic};
+
+    const NOW: UnixMillis = UnixMillis(0);
+    const LATER: UnixMillis = UnixMillis(6_000);
+
+    fn assigned() -> KafkaEvent {
+        KafkaEvent::Assigned {
+            generation: Generation(1),
+            partitions: Vec::new(),
+        }
+    }
+
+    fn running() -> Readiness {
+        let mut readiness = Readiness::default();
+        readiness.handle(NOW, &assigned());
+        readiness
+    }
+
+    #[track_caller]
+    fn check(readiness: &Readiness, fault: Option<&str>) {
+        assert_eq!(readiness.fault(NOW, 0).as_deref(), fault);
+    }
+
+    #[test]
+    fn a_service_is_ready_once_assigned_and_while_it_waits_for_nothing() {
+        let mut readiness = Readiness::default();
+        let starting = Some("starting: not in the consumer group yet");
+        check(&readiness, starting);
+        let away = "no broker of 127.0.0.1:9092 answers";
+        let why = away.to_owned();
+        let waiting = KafkaEvent::Waiting { why };
+        readiness.handle(NOW, &waiting);
+        check(&readiness, Some(away));
+        readiness.handle(NOW, &KafkaEvent::Subscribed);
+        check(&readiness, starting);
+        readiness.handle(NOW, &assigned());
+        check(&readiness, None);
+        readiness.handle(NOW, &waiting);
+        check(&readiness, Some(away));
+        readiness.handle(NOW, &KafkaEvent::LogBounds(Vec::new()));
+        check(&readiness, None);
+    }
+
+    #[test]
+    fn silent_brokers_are_a_readiness_fault_while_partitions_are_assigned() {
+        let mut readiness = running();
+        assert_eq!(readiness.fault(LATER, 0), None);
+        assert_eq!(readiness.fault(UnixMillis(5_000), 1), None);
+        let silent = Some("the brokers have not answered for 6 s".to_owned());
+        assert_eq!(readiness.fault(LATER, 1), silent);
+        assert!(readiness.changed(LATER, 1));
+        assert!(!readiness.changed(LATER, 1), "a change is returned once");
+        readiness.handle(LATER, &KafkaEvent::LogBounds(Vec::new()));
+        assert_eq!(readiness.fault(LATER, 1), None);
+    }
+
+    #[test]
+    fn a_dropped_session_is_a_readiness_fault_until_the_next_assignment() {
+        let mut readiness = running();
+        readiness.session_dropped();
+        let again = "restarting the Kafka session: not in the consumer group yet";
+        check(&readiness, Some(again));
+        readiness.handle(NOW, &assigned());
+        check(&readiness, None);
+    }
+
+    #[test]
+    fn an_assignment_or_a_dropped_session_does_not_end_a_drain() {
+        let mut readiness = running();
+        readiness.state = ServiceState::Draining;
+        readiness.handle(NOW, &assigned());
+        readiness.session_dropped();
+        check(&readiness, Some("draining"));
+    }
+
+    #[test]
+    fn a_partition_without_progress_is_named_after_a_stopped_one() {
+        let partition = |topic, number| Partition { topic, number };
+        let stalled = partition(Topic::Delay("10s".parse().expect("valid")), 7);
+        let owed = "a write of its offsets is not answered";
+        let stalled = [(stalled, owed, Duration::from_secs(31))];
+        let stopped = [(partition(Topic::Source, 3), "beyond the log")];
+        let topics = TopicNames::new("call-ended");
+        assert_eq!(health_fault(&topics, &[], &[]), None);
+        let red = "partitions without progress: 1; call-ended.delay.10s/7: a write of its offsets \
+                   is not answered, for 31 s while the brokers answered";
+        let fault = health_fault(&topics, &[], &stalled);
+        assert_eq!(fault.as_deref(), Some(red));
+        let red = "partitions stopped: 1; call-ended/3: beyond the log";
+        let fault = health_fault(&topics, &stopped, &stalled);
+        assert_eq!(fault.as_deref(), Some(red));
+    }
+}
