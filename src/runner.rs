@@ -418,10 +418,10 @@ mod tests {
     fn scene() -> Scene {
         let tenants = TenantsWatch::fixed(Tenants::default());
         let settings = Settings::defaults("a");
-        let service = Service::new(&settings, tenants, ClusterKind::Brokers).expect("a service");
+        let service = Service::new(&settings, ClusterKind::Brokers).expect("a service");
         let now = service.clock.now();
         let (phase, phases) = watch::channel(ShutdownPhase::Running);
-        let mut runner = Runner::new(service, phases, watch::channel(0).1);
+        let mut runner = Runner::new(service, tenants, phases, watch::channel(0).1);
         let (watchdog, events) = mpsc::unbounded_channel();
         runner.watchdog = events;
         let worked = Duration::ZERO;
