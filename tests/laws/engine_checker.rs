@@ -3,7 +3,7 @@
 
 use super::checked_partition::{CheckedPartition, CheckedPhase};
 use super::fairness::Fairness;
-use super::map::{self, Map};
+use super::map;
 use super::offsets::LEASE;
 use super::{Law, Verdict};
 use ringback::engine::event::{Action, End, EngineSettings, Event};
@@ -17,7 +17,7 @@ use ringback::model::position::{Generation, Partition, Position};
 use ringback::model::record::Record;
 use ringback::model::tenant::{TenantId, Tenants};
 use ringback::model::time::UnixMillis;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
