@@ -220,6 +220,10 @@ impl Tamperer {
                 return vec![request.clone(), request];
             }
             (Planted::Starve, KafkaRequest::Commit(order)) => self.starve(order),
+            (Planted::Starve, KafkaRequest::Move(order)) => {
+                let written = order.snapshots.iter();
+                self.last.extend(written.map(|s| (s.partition, s.clone())));
+            }
             (Planted::Swallow, KafkaRequest::Commit(_)) => return Vec::new(),
             (Planted::Garble, KafkaRequest::Move(order)) => {
                 for moved in &mut order.records {

@@ -405,7 +405,9 @@ impl World {
             return;
         };
         let request = requests.swap_remove(index);
-        if granted {
+        // The engine grants nothing for an answer to a dropped session.
+        let engine = &self.replicas[replica].engine;
+        if granted && engine.as_ref().is_some_and(|e| e.is_current(*session)) {
             for (snapshot, by) in request.snapshots.iter().zip(&request.writers) {
                 self.offsets
                     .acknowledged(snapshot, *by, request.requested_at);
