@@ -62,10 +62,8 @@ impl Engine {
         overview.limited = self.core.lanes.limited();
         overview.tenants_limited = overview.limited.len();
         overview.limited.truncate(NAMED_MAX);
-        let idle = overview
-            .topics
-            .values()
-            .all(|t| t.oldest_unfinished_age == Duration::ZERO);
+        let mut topics = overview.topics.values();
+        let idle = topics.all(|topic| topic.oldest_unfinished_age == Duration::ZERO);
         overview.last_progress = if idle { now } else { self.core.last_progress };
         overview
     }

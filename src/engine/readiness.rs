@@ -34,8 +34,7 @@ impl Readiness {
             KafkaEvent::Waiting { why } => self.waits_for = Some(why.clone()),
             _ => {}
         }
-        let is_assigned = matches!(event, KafkaEvent::Assigned { .. });
-        if is_assigned && self.state != ServiceState::Draining {
+        if matches!(event, KafkaEvent::Assigned { .. }) && self.state != ServiceState::Draining {
             self.state = ServiceState::Running;
         }
     }

@@ -85,7 +85,6 @@ pub struct PartitionOverview {
     /// The next offset to read.
     pub next: NextOffset,
     pub log_end: NextOffset,
-    /// Records without a disposition.
     pub lag: u64,
     pub oldest_unfinished_age: Duration,
 }
@@ -146,12 +145,10 @@ pub struct Overview {
     pub partitions: Vec<PartitionOverview>,
     /// The last disposition, or the last moment without an unfinished record.
     pub last_progress: UnixMillis,
-    /// The source topic and each delay topic.
     pub topics: BTreeMap<Topic, TopicOverview>,
     /// Tenants whose lane is at its limit, at most 50. Those with the most waiting
     /// records come first.
     pub limited: Vec<TenantId>,
-    /// The number of all tenants whose lane is at its limit.
     pub tenants_limited: usize,
     pub attempted: FirstAttempts,
     /// Tenants whose last attempt failed, at most 50. Those with failed first attempts
@@ -160,6 +157,5 @@ pub struct Overview {
     /// Tenants with a recent failure of which a first attempt was delivered just now,
     /// at most 50. They are not down, whatever their retries show.
     pub delivering: Vec<TenantId>,
-    /// The number of all tenants whose last attempt failed.
     pub tenants_failing: usize,
 }
