@@ -196,11 +196,7 @@ impl Supervisor {
                 self.renew_producer_after(now, *took);
             }
             KafkaEvent::ConsumerFenced => self.on_consumer_fenced(now),
-            KafkaEvent::ProducerFenced => {
-                if self.producer_fences.add(now) > PRODUCER_FENCES_MAX {
-                    self.end(End::NameInUse(FencedClient::Producer));
-                }
-            }
+            KafkaEvent::ProducerFenced => self.on_producer_fenced(now),
             _ if self.is_running() => self.handle_current(now, event),
             _ => {}
         }
@@ -346,6 +342,12 @@ impl Supervisor {
             self.end(End::NameInUse(FencedClient::Consumer));
         } else if self.is_running() {
             self.decisions.push_back(Decision::Readopt);
+        }
+    }
+
+    fn on_producer_fenced(&mut self, now: UnixMillis) {
+        if self.producer_fences.add(now) > PRODUCER_FENCES_MAX {
+            self.end(End::NameInUse(FencedClient::Producer));
         }
     }
 

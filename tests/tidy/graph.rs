@@ -79,7 +79,7 @@ impl Module {
             ["crate", "super", "self"].contains(&word) || module.children.contains(word)
         };
         for used in used_paths(&source.code, is_root) {
-            let Some(path) = module.from_crate(name, &used.path) else {
+            let Some(path) = module.start_crate(name, &used.path) else {
                 continue;
             };
             if used.in_use {
@@ -91,7 +91,7 @@ impl Module {
     }
 
     /// A path from the crate's root; none where it is another crate's.
-    fn from_crate(&self, name: &str, path: &[String]) -> Option<Vec<String>> {
+    fn start_crate(&self, name: &str, path: &[String]) -> Option<Vec<String>> {
         let here: Vec<String> = name.split("::").map(str::to_owned).collect();
         let here: &[String] = if name.is_empty() { &[] } else { &here };
         let ups = path.iter().take_while(|step| *step == "super").count();

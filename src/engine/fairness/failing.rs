@@ -277,7 +277,7 @@ mod tests {
         }
         let expected = [("dead".to_owned(), 3), ("a".to_owned(), 0)];
         assert_eq!(count(&failing, now), expected, "the dead one comes first");
-        assert_eq!(failing.delivering(9, now), [poison.clone()]);
+        assert_eq!(failing.delivering(9, now), std::slice::from_ref(&poison));
         assert!(failing.delivering(9, now.plus(DELIVERING_FOR)).is_empty());
 
         let later = now.plus(FIRST_FAILURES_COUNT_FOR);

@@ -127,7 +127,7 @@ impl<'a> Move<'a> {
     }
 
     /// Commits, and repeats only the commit until it answers. An answer that asks
-    /// for an abort proves nothing: librdkafka also gives it when the transaction
+    /// for an abort proves nothing. librdkafka also gives it when the transaction
     /// failed locally while the request to commit was in progress. An abort would prove
     /// nothing either. librdkafka may only request a new producer epoch for it, and
     /// Kafka grants one after a commit too.
