@@ -166,7 +166,7 @@ fn attempting_threads(pid: u32) -> Vec<u32> {
     let threads = names.filter_map(|name| name.parse().ok());
     let makes_attempts = |thread: &u32| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/comm"));
-        *thread == pid || name.is_ok_and(|name| name.starts_with("attempts "))
+        *thread == pid || name.is_ok_and(|name| name.trim_end() == "isolated")
     };
     let found: Vec<u32> = threads.filter(makes_attempts).collect();
     assert!(found.len() > 1, "both kinds of threads are found");
