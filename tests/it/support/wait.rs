@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// How long a state may take that is normally reached in seconds: far more
 /// than it needs, so that a busy machine fails no test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A look often asks a process for all its metrics: more looks would cost the tests
 /// beside this one their processor.
