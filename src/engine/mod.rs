@@ -4,7 +4,8 @@
 //! The files follow a record: `intake` (read, due, tenant, lane) ->
 //! `reservation` -> `attempt` -> `moving` (to a delay topic or the dead letters)
 //! -> `snapshot` (commits). `assignment` adopts partitions and `handover` gives
-//! them back. `supervisor` starts and drops Kafka sessions and ends the process.
+//! them back. `supervisor` starts and drops Kafka sessions and ends the process;
+//! `unassigned_look` tells it when to join the group again.
 //! `partition`, `ledger`, `map` and `verdict` hold the state of one partition and
 //! one record. `fairness` holds the state of the tenants. `overview` and `readiness`
 //! show the state to operators.
@@ -24,6 +25,7 @@ mod readiness;
 mod reservation;
 mod snapshot;
 mod supervisor;
+mod unassigned_look;
 mod verdict;
 
 use crate::model::fact::{Fact, ReadoptReason};

@@ -14,6 +14,7 @@
 //! | the drain is complete | leave the group, and end when it was left or when the time is over |
 
 use super::event::{End, FencedClient};
+use super::unassigned_look::UnassignedLook;
 use crate::model::message::{
     BrokerHealth, ConsumerRequest, KafkaEvent, KafkaRequest, OpenTransaction, ProducerStart,
     Revocation, SessionId, SessionStart, TopicCheck,
@@ -40,16 +41,6 @@ const PRODUCER_FENCES_MAX: usize = 5;
 /// After a slower transaction, the next one gets a new producer. Otherwise an
 /// offset commit that is delayed in the network could join the next transaction.
 const SLOW_TRANSACTION: Duration = Duration::from_secs(2);
-/// The first look for unassigned partitions after a rebalance. One join causes
-/// several rebalances, and this is later than the next one.
-const LOOK_AFTER_REBALANCE: Duration = Duration::from_secs(3);
-/// The interval between two looks while no partition is unassigned.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// The least time until the look that confirms an unassigned partition. Each member
-/// waits for up to twice as long. The first one that joins again causes a rebalance,
-/// which starts the looks of the others over. So not all members join again.
-const CONFIRM: Duration = Duration::from_millis(1_500);
-
 /// Leaving the group takes some 0.1 s. It gets the rest of the drain's time, and
 /// at least this.
 const LEAVE_MIN: Duration = Duration::from_millis(300);
@@ -71,7 +62,6 @@ pub enum Decision {
 
 /// Decides about the Kafka sessions of this process.
 pub struct Supervisor {
-    confirm_after: Duration,
     last_session: SessionId,
     state: SessionPhase,
     /// When leaving the group must be over, once it is being left. Without end once
@@ -88,9 +78,7 @@ pub struct Supervisor {
     broker_fault_at: Option<UnixMillis>,
     consumer_fences: Fences,
     producer_fences: Fences,
-    look: Look,
-    /// Unassigned partitions of the last look.
-    unassigned: BTreeSet<Partition>,
+    look: UnassignedLook,
     decisions: VecDeque<Decision>,
 }
 
@@ -100,17 +88,6 @@ enum SessionPhase {
     Running,
     /// The runner is to drop the session.
     Dropping,
-}
-
-/// A look for unassigned partitions.
-#[derive(Clone, Copy)]
-enum Look {
-    At(UnixMillis),
-    /// The answer is pending.
-    Pending,
-    /// The answer is pending, but a rebalance has come since the request. The
-    /// next look follows at this time.
-    Outdated(UnixMillis),
 }
 
 /// Fences within [`MEMORY`]: at most 60, because one session starts each second.
@@ -132,9 +109,7 @@ impl Supervisor {
     #[must_use]
     pub fn new(instance: &str) -> Self {
         let start = UnixMillis(0);
-        let spread = crc32fast::hash(instance.as_bytes()) % 16;
         Self {
-            confirm_after: CONFIRM + CONFIRM * spread / 16,
             last_session: SessionId(0),
             state: SessionPhase::StartAt(start),
             leave_by: None,
@@ -146,8 +121,7 @@ impl Supervisor {
             broker_fault_at: None,
             consumer_fences: Fences::default(),
             producer_fences: Fences::default(),
-            look: Look::At(start),
-            unassigned: BTreeSet::new(),
+            look: UnassignedLook::new(instance),
             decisions: VecDeque::new(),
         }
     }
@@ -205,7 +179,7 @@ impl Supervisor {
     fn handle_current(&mut self, now: UnixMillis, event: &KafkaEvent) {
         match event {
             KafkaEvent::Assigned { .. } | KafkaEvent::Revoked { .. } => {
-                self.look_after_rebalance(now);
+                self.look.rebalanced(now);
             }
             KafkaEvent::TopicsAccepted => self.topics = TopicCheck::Done,
             KafkaEvent::Unassigned(found) => self.on_unassigned(now, found),
@@ -267,10 +241,10 @@ impl Supervisor {
             }
             return;
         }
-        match (self.state, self.look) {
+        match (self.state, self.look.next()) {
             (SessionPhase::StartAt(at), _) if now >= at => self.start(now),
-            (SessionPhase::Running, Look::At(at)) if now >= at => {
-                self.look = Look::Pending;
+            (SessionPhase::Running, Some(at)) if now >= at => {
+                self.look.requested();
                 let find = Decision::Request(KafkaRequest::FindUnassigned);
                 self.decisions.push_back(find);
             }
@@ -289,10 +263,10 @@ impl Supervisor {
         if self.leave_by.is_some() {
             return self.leave_by;
         }
-        match (self.state, self.look) {
-            (SessionPhase::StartAt(at), _) | (SessionPhase::Running, Look::At(at)) => Some(at),
-            (SessionPhase::Running, Look::Pending | Look::Outdated(_))
-            | (SessionPhase::Dropping, _) => None,
+        match (self.state, self.look.next()) {
+            (SessionPhase::StartAt(at), _) => Some(at),
+            (SessionPhase::Running, next) => next,
+            (SessionPhase::Dropping, _) => None,
         }
     }
 
@@ -308,8 +282,7 @@ impl Supervisor {
         self.state = SessionPhase::Running;
         self.last_session_ended = false;
         self.last_start = now;
-        self.unassigned.clear();
-        self.look = Look::At(now.plus(LOOK_AFTER_REBALANCE));
+        self.look.session_started(now);
         let start = SessionStart {
             session: self.last_session,
             topics: self.topics,
@@ -374,383 +347,13 @@ impl Supervisor {
         }
     }
 
-    fn look_after_rebalance(&mut self, now: UnixMillis) {
-        let at = now.plus(LOOK_AFTER_REBALANCE);
-        self.unassigned.clear();
-        self.look = match self.look {
-            Look::At(_) => Look::At(at),
-            Look::Pending | Look::Outdated(_) => Look::Outdated(at),
-        };
-    }
-
     fn on_unassigned(&mut self, now: UnixMillis, found: &BTreeSet<Partition>) {
-        match self.look {
-            Look::Outdated(at) => self.look = Look::At(at),
-            // No partition is unassigned for the second time.
-            Look::Pending if found.is_disjoint(&self.unassigned) => {
-                let pause = match found.is_empty() {
-                    true => LOOK_EVERY,
-                    false => self.confirm_after,
-                };
-                self.look = Look::At(now.plus(pause));
-                self.unassigned.clone_from(found);
-            }
-            Look::Pending => {
-                self.look = Look::At(now.plus(LOOK_AFTER_REBALANCE));
-                self.unassigned.clear();
-                let rejoin = Decision::Request(KafkaRequest::Consumer(ConsumerRequest::Rejoin));
-                self.decisions.push_back(rejoin);
-            }
-            Look::At(_) => {}
+        if self.look.answered(now, found) {
+            let rejoin = KafkaRequest::Consumer(ConsumerRequest::Rejoin);
+            self.decisions.push_back(Decision::Request(rejoin));
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::message::WriteId;
-    use crate::model::position::{Generation, Topic};
-
-    const FAST: Duration = Duration::from_millis(10);
-
-    struct Scene {
-        supervisor: Supervisor,
-        now: UnixMillis,
-    }
-
-    impl Scene {
-        /// A process whose first session runs.
-        fn new() -> Self {
-            let now = UnixMillis(1_000_000);
-            let supervisor = Supervisor::new("a");
-            let mut scene = Self { supervisor, now };
-            scene.start();
-            scene
-        }
-
-        /// Wakes the supervisor, which starts a session.
-        fn start(&mut self) -> SessionStart {
-            self.supervisor.wake(self.now);
-            match self.decisions().as_slice() {
-                [Decision::Start(start)] => start.clone(),
-                other => panic!("no session starts: {other:?}"),
-            }
-        }
-
-        fn drop_session(&mut self) {
-            self.supervisor.drop_session();
-            self.supervisor.session_dropped(self.now);
-        }
-
-        fn drop_and_start(&mut self) -> SessionStart {
-            let session = self.supervisor.last_session;
-            self.drop_session();
-            self.from(session, KafkaEvent::SessionEnded);
-            self.after(START_EVERY);
-            self.start()
-        }
-
-        fn after(&mut self, time: Duration) {
-            self.now = self.now.plus(time);
-        }
-
-        fn from(&mut self, session: SessionId, event: KafkaEvent) {
-            self.supervisor.handle(self.now, session, &event);
-        }
-
-        fn event(&mut self, event: KafkaEvent) -> Vec<Decision> {
-            self.from(self.supervisor.last_session, event);
-            self.decisions()
-        }
-
-        fn decisions(&mut self) -> Vec<Decision> {
-            std::iter::from_fn(|| self.supervisor.next_decision()).collect()
-        }
-
-        fn open(&mut self, open: OpenTransaction) {
-            assert_eq!(self.event(KafkaEvent::OpenTransaction(open)), []);
-        }
-
-        /// Looks for unassigned partitions and answers with this one.
-        fn look(&mut self, after: Duration, number: Option<i32>) -> Vec<Decision> {
-            self.after(after);
-            self.supervisor.wake(self.now);
-            let find = Decision::Request(KafkaRequest::FindUnassigned);
-            assert_eq!(self.decisions(), [find], "a look after {after:?}");
-            self.event(unassigned(number))
-        }
-    }
-
-    fn unassigned(number: Option<i32>) -> KafkaEvent {
-        let partition = |number| Partition {
-            topic: Topic::Source,
-            number,
-        };
-        KafkaEvent::Unassigned(number.map(partition).into_iter().collect())
-    }
-
-    fn moved(took: Duration) -> KafkaEvent {
-        let write = WriteId(1);
-        KafkaEvent::Moved { write, took }
-    }
-
-    fn refused() -> KafkaEvent {
-        KafkaEvent::MoveRefused {
-            write: WriteId(1),
-            took: FAST,
-            why: String::new(),
-        }
-    }
-
-    fn records() -> OpenTransaction {
-        OpenTransaction::Records([Topic::DeadLetter].into())
-    }
-
-    fn cleared(actions: &[Decision]) -> Option<OpenTransaction> {
-        match actions {
-            [] => None,
-            [Decision::Request(KafkaRequest::RenewProducer(start))] => Some(start.clear.clone()),
-            other => panic!("not a new producer: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_fence_without_a_broker_fault_shows_another_process() {
-        let mut scene = Scene::new();
-        scene.event(KafkaEvent::BrokerFault);
-        scene.after(MEMORY);
-        let in_use = Decision::End(End::NameInUse(FencedClient::Consumer));
-        assert_eq!(scene.event(KafkaEvent::ConsumerFenced), [in_use]);
-    }
-
-    #[test]
-    fn a_broker_fault_explains_three_fences_in_a_minute_and_not_the_fourth() {
-        let mut scene = Scene::new();
-        scene.event(KafkaEvent::BrokerFault);
-        for fence in 1..=4 {
-            let actions = scene.event(KafkaEvent::ConsumerFenced);
-            let own = matches!(actions[..], [Decision::Readopt]);
-            assert_eq!(own, fence <= 3, "fence {fence}: {actions:?}");
-            if own {
-                scene.drop_and_start();
-            }
-        }
-    }
-
-    #[test]
-    fn fences_count_also_while_their_session_is_dropped() {
-        let mut scene = Scene::new();
-        scene.supervisor.drop_session();
-        let in_use = |client| Decision::End(End::NameInUse(client));
-        let unexplained = scene.event(KafkaEvent::ConsumerFenced);
-        assert_eq!(unexplained, [in_use(FencedClient::Consumer)]);
-
-        let mut scene = Scene::new();
-        scene.event(KafkaEvent::BrokerFault);
-        for fence in 1..=6 {
-            let consumer = [in_use(FencedClient::Consumer)];
-            let producer = [in_use(FencedClient::Producer)];
-            scene.supervisor.drop_session();
-            let decisions = scene.event(KafkaEvent::ConsumerFenced);
-            assert_eq!(decisions, consumer[..usize::from(fence > 3)]);
-            let decisions = scene.event(KafkaEvent::ProducerFenced);
-            assert_eq!(decisions, producer[..usize::from(fence > 5)]);
-        }
-        scene.drop_session();
-        scene.after(START_EVERY);
-        scene.supervisor.wake(scene.now);
-        assert_eq!(scene.decisions(), [], "the process ends");
-    }
-
-    #[test]
-    fn a_broker_fault_of_a_dropped_session_explains_a_fence() {
-        let mut scene = Scene::new();
-        let dropped = scene.supervisor.last_session;
-        scene.drop_and_start();
-        let lost = KafkaEvent::Revoked {
-            generation: Generation(1),
-            partitions: Vec::new(),
-            how: Revocation::Lost,
-        };
-        scene.from(dropped, lost);
-        let actions = scene.event(KafkaEvent::ConsumerFenced);
-        assert!(matches!(actions[..], [Decision::Readopt]));
-    }
-
-    #[test]
-    fn the_sixth_producer_fence_in_a_minute_shows_another_process() {
-        let mut scene = Scene::new();
-        for _ in 0..5 {
-            assert_eq!(scene.event(KafkaEvent::ProducerFenced), []);
-            scene.drop_and_start();
-        }
-        let in_use = Decision::End(End::NameInUse(FencedClient::Producer));
-        assert_eq!(scene.event(KafkaEvent::ProducerFenced), [in_use]);
-        scene.after(MEMORY);
-        assert_eq!(scene.event(KafkaEvent::ProducerFenced), []);
-    }
-
-    #[test]
-    fn sessions_start_at_most_once_a_second_and_at_once_after_a_long_one() {
-        let mut scene = Scene::new();
-        scene.drop_session();
-        let next = scene.now.plus(START_EVERY);
-        assert_eq!(scene.supervisor.next_wake(), Some(next));
-        scene.supervisor.wake(scene.now);
-        assert_eq!(scene.decisions(), []);
-        scene.after(START_EVERY);
-        scene.start();
-        scene.after(MEMORY);
-        scene.drop_session();
-        scene.start();
-    }
-
-    #[test]
-    fn no_session_starts_while_three_dropped_ones_still_run() {
-        let mut scene = Scene::new();
-        for _ in 0..2 {
-            scene.drop_session();
-            scene.after(START_EVERY);
-            scene.start();
-        }
-        scene.drop_session();
-        scene.after(START_EVERY);
-        scene.supervisor.wake(scene.now);
-        let actions = scene.decisions();
-        assert!(matches!(actions[..], [Decision::Wait { .. }]));
-        scene.from(SessionId(2), KafkaEvent::SessionEnded);
-        scene.after(START_EVERY);
-        assert_eq!(scene.start().session, SessionId(4));
-    }
-
-    #[test]
-    fn a_session_that_ended_before_it_was_dropped_is_not_waited_for() {
-        let mut scene = Scene::new();
-        for _ in 0..5 {
-            scene.event(KafkaEvent::SessionEnded);
-            scene.drop_session();
-            scene.after(START_EVERY);
-            scene.start();
-        }
-    }
-
-    #[test]
-    fn topics_are_checked_until_a_session_accepts_them() {
-        let mut scene = Scene::new();
-        assert_eq!(scene.drop_and_start().topics, TopicCheck::Required);
-        scene.event(KafkaEvent::TopicsAccepted);
-        assert_eq!(scene.drop_and_start().topics, TopicCheck::Done);
-    }
-
-    #[test]
-    fn a_process_starts_with_offsets_to_clear_and_clears_them_once() {
-        let now = UnixMillis(1_000_000);
-        let supervisor = Supervisor::new("a");
-        let mut scene = Scene { supervisor, now };
-        assert_eq!(scene.start().producer.clear, OpenTransaction::Offsets);
-        // The session ends before it has cleared them.
-        let start = scene.drop_and_start();
-        assert_eq!(start.producer.clear, OpenTransaction::Offsets);
-        scene.open(OpenTransaction::Nothing);
-        let start = scene.drop_and_start();
-        assert_eq!(start.producer.clear, OpenTransaction::Nothing);
-    }
-
-    #[test]
-    fn the_next_session_clears_what_a_dropped_one_opened_also_if_the_event_comes_late() {
-        let mut scene = Scene::new();
-        scene.open(OpenTransaction::Offsets);
-        let dropped = scene.supervisor.last_session;
-        scene.drop_session();
-        scene.from(dropped, KafkaEvent::OpenTransaction(records()));
-        scene.after(START_EVERY);
-        assert_eq!(scene.start().producer.clear, records());
-        // The new session counts from here on.
-        let late = KafkaEvent::OpenTransaction(OpenTransaction::Nothing);
-        scene.from(dropped, late);
-        assert_eq!(scene.drop_and_start().producer.clear, records());
-    }
-
-    #[test]
-    fn a_dropped_sessions_move_counts_until_the_next_start_and_gets_no_producer() {
-        let mut scene = Scene::new();
-        scene.open(records());
-        let dropped = scene.supervisor.last_session;
-        scene.supervisor.drop_session();
-        let slow = moved(SLOW_TRANSACTION + FAST);
-        assert_eq!(scene.event(slow), []);
-        scene.drop_session();
-        scene.after(START_EVERY);
-        assert_eq!(scene.start().producer.clear, OpenTransaction::Nothing);
-        scene.open(records());
-        scene.from(dropped, moved(FAST));
-        assert_eq!(scene.drop_and_start().producer.clear, records());
-    }
-
-    #[test]
-    fn a_committed_move_leaves_nothing_open_and_a_slow_one_gets_a_new_producer() {
-        let mut scene = Scene::new();
-        scene.open(records());
-        assert_eq!(cleared(&scene.event(moved(SLOW_TRANSACTION))), None);
-        let slow = moved(SLOW_TRANSACTION + FAST);
-        let nothing = Some(OpenTransaction::Nothing);
-        assert_eq!(cleared(&scene.event(slow)), nothing);
-    }
-
-    #[test]
-    fn an_aborted_move_gets_a_new_producer_where_the_abort_may_not_have_ended_it() {
-        let mut scene = Scene::new();
-        scene.open(records());
-        assert_eq!(cleared(&scene.event(refused())), None);
-        scene.open(OpenTransaction::Offsets);
-        let offsets = Some(OpenTransaction::Offsets);
-        assert_eq!(cleared(&scene.event(refused())), offsets);
-        scene.event(KafkaEvent::BrokerFault);
-        scene.open(records());
-        assert_eq!(cleared(&scene.event(refused())), Some(records()));
-    }
-
-    #[test]
-    fn a_move_that_never_ran_changes_nothing() {
-        let mut scene = Scene::new();
-        scene.open(records());
-        let not_run = KafkaEvent::MoveNotStarted {
-            write: WriteId(1),
-            why: String::new(),
-        };
-        assert_eq!(scene.event(not_run), []);
-        assert_eq!(scene.drop_and_start().producer.clear, records());
-    }
-
-    #[test]
-    fn the_member_joins_again_when_two_looks_see_the_same_unassigned_partition() {
-        let mut scene = Scene::new();
-        let confirm = scene.supervisor.confirm_after;
-        assert!(confirm >= CONFIRM && confirm < 2 * CONFIRM);
-        assert_eq!(scene.look(LOOK_AFTER_REBALANCE, Some(1)), []);
-        // Another partition each time: they are on their way to a member.
-        assert_eq!(scene.look(confirm, Some(2)), []);
-        assert_eq!(scene.look(confirm, None), []);
-        assert_eq!(scene.look(LOOK_EVERY, Some(2)), []);
-        let rejoin = Decision::Request(KafkaRequest::Consumer(ConsumerRequest::Rejoin));
-        assert_eq!(scene.look(confirm, Some(2)), [rejoin]);
-        assert_eq!(scene.look(LOOK_AFTER_REBALANCE, Some(2)), []);
-    }
-
-    #[test]
-    fn a_look_from_before_a_rebalance_does_not_count() {
-        let mut scene = Scene::new();
-        let confirm = scene.supervisor.confirm_after;
-        assert_eq!(scene.look(LOOK_AFTER_REBALANCE, Some(1)), []);
-        scene.after(confirm);
-        scene.supervisor.wake(scene.now);
-        scene.decisions();
-        scene.event(KafkaEvent::Assigned {
-            generation: Generation(1),
-            partitions: Vec::new(),
-        });
-        assert_eq!(scene.event(unassigned(Some(1))), []);
-        assert_eq!(scene.look(LOOK_AFTER_REBALANCE, Some(1)), []);
-    }
-}
+mod tests;
