@@ -127,7 +127,7 @@ pub struct PublishArgs {
 #[command(
     after_help = "It prints whole callbacks on standard output, names and phone numbers included: store them only
 where personal data is allowed. It answers every path, and also when the signature is wrong.
-Requests that are no callbacks go to standard error. SIGTERM or SIGINT ends it."
+Requests that are no callbacks go to standard error. SIGTERM, SIGINT or SIGQUIT ends it."
 )]
 pub struct ReceiveArgs {
     /// Address and port for callbacks over http; with port 0 the system chooses one

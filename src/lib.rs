@@ -81,9 +81,10 @@
 //!   receiver that floods its answer slows only attempts on these threads.
 //! - Each Kafka session has four threads: one polls the consumer, one commits, one
 //!   runs transactions, one reads committed maps, log ends and topic ids.
-//! - The watchdog's thread ends the process when a Kafka call hangs although the
-//!   brokers answer other calls.
-//! - The operators' pages and the writer of the log have one thread each.
+//! - Two threads of the watchdog end the process when a Kafka call hangs although
+//!   the brokers answer other calls: one watches the calls, one asks the brokers.
+//! - The operators' pages, the writer of the log and the reloads of the tenants have
+//!   one thread each.
 //!
 //! Queues connect the threads. The engine requests every record that it gets, and
 //! so bounds the length of each queue.

@@ -211,7 +211,8 @@ impl Runner {
         }
     }
 
-    /// Makes the next tick read the files again. It comes at once.
+    /// Reads the name files again at once, and has the tenants file read again on its
+    /// thread.
     fn reload(&mut self, now: UnixMillis) {
         info!("SIGHUP: the tenants file and the name files are read again");
         self.tenants.read_again();

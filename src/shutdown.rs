@@ -60,11 +60,14 @@ pub fn listen() -> Result<
     ),
     SignalError,
 > {
-    let terminate = signal(SignalKind::terminate()).map_err(SignalError)?;
-    let interrupt = signal(SignalKind::interrupt()).map_err(SignalError)?;
+    let kinds = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+    ];
+    let [terminate, interrupt, quit] = kinds.map(|kind| signal(kind).map_err(SignalError));
     let (sender, receiver) = watch::channel(ShutdownPhase::Running);
-    let quit = signal(SignalKind::quit()).map_err(SignalError)?;
-    Ok((receiver, follow([terminate, interrupt, quit], sender)))
+    Ok((receiver, follow([terminate?, interrupt?, quit?], sender)))
 }
 
 async fn follow(signals: [Signal; 3], phase: watch::Sender<ShutdownPhase>) {

@@ -45,7 +45,8 @@ fn failed(why: String) -> Exit {
 /// The request: where to send it, and the path.
 #[derive(PartialEq, Eq, Debug)]
 struct Target {
-    host: String,
+    /// Asked in this order, until one accepts the connection.
+    hosts: Vec<String>,
     port: u16,
     path: String,
 }
@@ -77,21 +78,23 @@ fn of_url(text: &str) -> Result<Target, String> {
         .ok_or_else(wrong)?;
     let query = url.query().map(|q| format!("?{q}")).unwrap_or_default();
     Ok(Target {
-        host: host.trim_matches(['[', ']']).to_owned(),
+        hosts: vec![host.trim_matches(['[', ']']).to_owned()],
         port: url.port().unwrap_or(80),
         path: format!("{}{query}", url.path()),
     })
 }
 
-/// Returns the target of a listen address. For all addresses this is loopback.
+/// Returns the target of a listen address. For all addresses this is loopback: of
+/// IPv4 too where the host lacks IPv6, as the service then listens there.
 fn of_listen(listen: SocketAddr) -> Target {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+    let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    let ips: Vec<IpAddr> = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![v4],
+        IpAddr::V6(ip) if ip.is_unspecified() => vec![v6, v4],
+        ip => vec![ip],
     };
     Target {
-        host: ip.to_string(),
+        hosts: ips.iter().map(IpAddr::to_string).collect(),
         port: listen.port(),
         path: "/healthz".to_owned(),
     }
@@ -114,12 +117,23 @@ fn answer(target: &Target, limit: Duration) -> Result<Answer, String> {
     parse(&answer).ok_or_else(|| "the answer is not HTTP".to_owned())
 }
 
+/// Connects to the first host that accepts it.
+async fn connect(target: &Target) -> io::Result<(TcpStream, &str)> {
+    let mut refused = io::Error::from(io::ErrorKind::NotFound);
+    for host in &target.hosts {
+        match TcpStream::connect((host.as_str(), target.port)).await {
+            Ok(stream) => return Ok((stream, host)),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
 async fn request(target: &Target) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
-    let host = if target.host.contains(':') {
-        format!("[{}]", target.host)
-    } else {
-        target.host.clone()
+    let (mut stream, host) = connect(target).await?;
+    let host = match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
     };
     let head = format!(
         "GET {} HTTP/1.1\r\nhost: {host}:{}\r\nuser-agent: ringback/{}\r\nconnection: close\r\n\r\n",
@@ -153,18 +167,18 @@ mod tests {
 
     #[test]
     fn the_target_is_the_url_or_the_listen_address() {
-        let target = |host: &str, port, path: &str| Target {
-            host: host.to_owned(),
+        let target = |hosts: &str, port, path: &str| Target {
+            hosts: hosts.split(' ').map(str::to_owned).collect(),
             port,
             path: path.to_owned(),
         };
-        for (listen, host) in [
+        for (listen, hosts) in [
             ("0.0.0.0:1", "127.0.0.1"),
-            ("[::]:1", "::1"),
+            ("[::]:1", "::1 127.0.0.1"),
             ("10.0.0.1:1", "10.0.0.1"),
         ] {
             let listen = listen.parse().unwrap();
-            assert_eq!(of_listen(listen), target(host, 1, "/healthz"));
+            assert_eq!(of_listen(listen), target(hosts, 1, "/healthz"));
         }
         assert_eq!(
             of_url("http://h/readyz?a"),
@@ -174,6 +188,26 @@ mod tests {
         for bad in ["https://h", "h:1", "", "http://"] {
             assert!(of_url(bad).is_err(), "{bad}");
         }
+    }
+
+    /// So it is on a host without IPv6.
+    #[test]
+    fn the_next_host_is_asked_where_the_first_refuses() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 1_024];
+            let read = stream.read(&mut head).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nok").unwrap();
+            String::from_utf8_lossy(&head[..read]).into_owned()
+        });
+        let target = of_listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+        let found = answer(&target, Duration::from_secs(60)).expect("an answer");
+        assert_eq!(found.text, "ok");
+        let host = format!("host: 127.0.0.1:{port}");
+        assert!(served.join().unwrap().contains(&host));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 const DELAY_MAX: Duration = Duration::from_secs(10 * 60);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-/// Receives until SIGTERM or SIGINT.
+/// Receives until SIGTERM, SIGINT or SIGQUIT.
 #[must_use]
 pub fn run(args: &ReceiveArgs) -> Exit {
     match plan(args).map(receive::run) {

@@ -239,7 +239,7 @@ pub(super) static DRAIN_TIMEOUT: Setting<Duration> = Setting {
     variable: "RINGBACK_DRAIN_TIMEOUT",
     value_name: "DURATION",
     default: "10s",
-    help: "Maximum duration of the drain after SIGTERM or SIGINT, 100ms to 5m",
+    help: "Maximum duration of the drain after SIGTERM, SIGINT or SIGQUIT, 100ms to 5m",
     read: ValueReader::Text(|text| values::duration(text, ms(100)..=ms(300_000))),
     show: duration_text,
     refused: &[("1h", "100ms to 5m"), ("99ms", "100ms to 5m")],

@@ -1,6 +1,7 @@
 //! The tenants file: one JSON object from tenantId to its settings. It is read
 //! strictly and as a whole. Each mistake names its tenant and key. Never shows a
-//! secret, a header's value or a URL's query. Runs on the main thread.
+//! secret, a header's value or a URL's query. Runs on the main thread at the start, and on
+//! the thread `tenants` at a reload.
 
 use super::environment::read_file;
 use super::mistake::Mistake;

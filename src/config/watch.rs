@@ -102,7 +102,6 @@ impl TenantsWatch {
 
     /// Makes the next check read the file and report its content, changed or not.
     pub fn read_again(&mut self) {
-        self.stamp = None;
         self.reading = Reading::Always;
     }
 
@@ -117,7 +116,7 @@ impl TenantsWatch {
     pub fn check(&mut self) -> Option<ReloadResult> {
         let path = self.path.clone()?;
         let stamp = Stamp::of(&path);
-        if stamp != self.stamp {
+        if stamp != self.stamp || self.reading == Reading::Always {
             self.stamp = stamp;
             self.settling = SETTLING_CHECKS;
         } else if self.settling == 0 {
@@ -153,19 +152,23 @@ impl TenantsWatch {
             .iter()
             .filter(|t| t.enabled && new.callback(&t.id).is_none())
             .count();
-        let text = if removed * 2 > old.len() {
-            format!(
-                "removes {removed} of {} tenants: a reload removes at most half; restart to accept it",
-                old.len()
-            )
+        let what = if removed * 2 > old.len() {
+            let all = old.len();
+            format!("removes {removed} of {all} tenants: a reload removes at most half")
         } else if stopped * 2 > enabled {
             format!(
                 "removes or disables {stopped} of {enabled} enabled tenants: a reload stops at \
-                 most half; restart to accept it"
+                 most half"
             )
         } else {
             return Ok(new);
         };
+        let with = match new.iter().any(|tenant| tenant.enabled) {
+            true => "",
+            // Without it, a start refuses to skip every record.
+            false => " with --allow-no-tenants",
+        };
+        let text = format!("{what}; restart{with} to accept it");
         let name = format!("--tenants {}", path.display());
         Err(vec![Mistake::new(name, text)])
     }
@@ -232,6 +235,9 @@ mod tests {
         for _ in 0..9 {
             assert_eq!(watch.check(), None);
         }
+        watch.read_again();
+        assert!(matches!(watch.check(), Some(ReloadResult::Refused(_))));
+        assert_eq!(watch.check(), None, "an order is answered once");
         check(&mut watch, &path, &entries(1..3), true, 2);
         fs::remove_dir_all(&folder).unwrap();
     }

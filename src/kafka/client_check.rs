@@ -39,23 +39,25 @@ fn value<'p>(properties: &'p [(String, String)], key: &str) -> Option<&'p str> {
     set.map(|(_, value)| value.as_str())
 }
 
-/// Returns the mechanism's property, if this build lacks the mechanism.
+/// Returns the property that asks for a mechanism which this build lacks. The two
+/// names are one property of librdkafka, of which the last value counts.
 fn missing_mechanism(properties: &[(String, String)]) -> Option<(String, String)> {
-    let set = MECHANISM_KEYS
-        .iter()
-        .find_map(|key| Some((*key, value(properties, key)?)));
-    let have = MECHANISMS.join(", ");
-    if let Some((key, mechanism)) = set {
-        return (!MECHANISMS.contains(&mechanism))
-            .then(|| (key.to_owned(), format!("this build has only {have}")));
-    }
     let protocol = value(properties, "security.protocol")?;
-    protocol.to_ascii_lowercase().starts_with("sasl").then(|| {
-        let why = format!(
-            "it needs sasl.mechanism: the default is GSSAPI, and this build has only {have}"
-        );
-        ("security.protocol".to_owned(), why)
-    })
+    if !protocol.to_ascii_lowercase().starts_with("sasl") {
+        return None;
+    }
+    let is_mechanism = |(key, _): &&(String, String)| MECHANISM_KEYS.contains(&key.as_str());
+    let have = MECHANISMS.join(", ");
+    match properties.iter().rev().find(is_mechanism) {
+        Some((_, mechanism)) if MECHANISMS.contains(&mechanism.as_str()) => None,
+        Some((key, _)) => Some((key.clone(), format!("this build has only {have}"))),
+        None => {
+            let why = format!(
+                "it needs sasl.mechanism: the default is GSSAPI, and this build has only {have}"
+            );
+            Some(("security.protocol".to_owned(), why))
+        }
+    }
 }
 
 /// Returns `fetch.max.bytes`, if it is below what a batch may need.
@@ -99,11 +101,14 @@ fn create<T: FromClientConfig>(mut config: ClientConfig) -> Option<KafkaError> {
     T::from_config(&config).err()
 }
 
-/// Returns librdkafka's text without the values of properties.
+/// Returns librdkafka's text without the values of properties. The longest comes
+/// first: a value that contains another one leaves no part of itself.
 fn without_values(text: String, properties: &[(String, String)]) -> String {
     let values = properties.iter().map(|(_, value)| value);
-    let long = values.filter(|value| value.len() >= SECRET_BYTES_MIN);
-    long.fold(text, |text, value| text.replace(value, "[value]"))
+    let mut long: Vec<&String> = values.filter(|v| v.len() >= SECRET_BYTES_MIN).collect();
+    long.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    long.iter()
+        .fold(text, |text, value| text.replace(*value, "[value]"))
 }
 
 #[cfg(test)]
@@ -126,12 +131,18 @@ mod tests {
     #[test]
     fn mechanisms_that_this_build_lacks_are_refused() {
         let have = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512";
+        let sasl = ("security.protocol", "SASL_SSL");
         for mechanism in ["GSSAPI", "OAUTHBEARER", "plain"] {
-            check(&[("sasl.mechanism", mechanism)], "sasl.mechanism", have);
-            check(&[("sasl.mechanisms", mechanism)], "sasl.mechanisms", have);
+            for key in MECHANISM_KEYS {
+                check(&[sasl, (key, mechanism)], key, have);
+                // Without SASL, librdkafka does not read it.
+                let unused = [(key.to_owned(), mechanism.to_owned())];
+                assert_eq!(missing_mechanism(&unused), None);
+            }
         }
-        let unset = [("security.protocol", "SASL_SSL")];
-        check(&unset, "security.protocol", have);
+        check(&[sasl], "security.protocol", have);
+        let [first, last] = MECHANISM_KEYS;
+        check(&[sasl, (first, "PLAIN"), (last, "GSSAPI")], last, have);
         let plain = [
             ("security.protocol", "sasl_ssl"),
             ("sasl.mechanism", "PLAIN"),
@@ -150,6 +161,14 @@ mod tests {
         check(&[(fetch, "131071")], fetch, "131072 or more");
         let receive = "receive.message.max.bytes";
         check(&[(receive, "1000")], receive, "fetch.max.bytes");
+    }
+
+    #[test]
+    fn a_value_that_contains_another_one_leaves_no_part_of_itself() {
+        let pairs = [("a", "pass"), ("b", "password1")];
+        let pairs = pairs.map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let text = without_values("password1 and pass".to_owned(), &pairs);
+        assert_eq!(text, "[value] and [value]");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl fmt::Display for PlannedAnswer {
     }
 }
 
-/// Receives until SIGTERM or SIGINT.
+/// Receives until SIGTERM, SIGINT or SIGQUIT.
 ///
 /// Errors: the address cannot be listened on, or the system refuses a runtime.
 pub fn run(plan: ReceivePlan) -> Result<(), Box<dyn Error>> {

@@ -8,7 +8,7 @@ use crate::model::tenant::Tenants;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 
 /// The interval between two checks of the file.
 const EACH: Duration = Duration::from_millis(500);
@@ -35,7 +35,11 @@ impl TenantsReloads {
         let run = move || {
             loop {
                 match ordered.recv_timeout(EACH) {
-                    Ok(ReadAgain) => watch.read_again(),
+                    Ok(ReadAgain) => {
+                        // One read answers all orders before it.
+                        ordered.try_iter().for_each(drop);
+                        watch.read_again();
+                    }
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -68,8 +72,14 @@ impl TenantsReloads {
     }
 
     /// Returns the result of a reload since the last call. Never waits.
+    ///
+    /// Panics: where the thread has ended. No change would come into force any more.
     pub fn next(&mut self) -> Option<ReloadResult> {
-        let result = self.results.try_recv().ok()?;
+        let result = match self.results.try_recv() {
+            Ok(result) => result,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => panic!("the thread of the tenants has ended"),
+        };
         if let ReloadResult::Ok(new) = &result {
             self.in_force = Arc::clone(new);
         }

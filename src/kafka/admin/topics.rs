@@ -188,9 +188,10 @@ fn plan_topics(
 
 /// Returns the settings of an existing topic that matter to ringback.
 fn relevant(config: Option<&ConfigEntries>) -> Vec<(String, String)> {
-    const RELEVANT: [&str; 5] = [
+    const RELEVANT: [&str; 6] = [
         "cleanup.policy",
         "retention.ms",
+        "retention.bytes",
         "max.message.bytes",
         "message.timestamp.type",
         "min.insync.replicas",
@@ -219,6 +220,8 @@ fn new_topic_settings(
     if let Some(retention) = retention {
         set("cleanup.policy", "delete".to_owned());
         set("retention.ms", retention.as_millis().to_string());
+        // A broker's own `log.retention.bytes` would remove records that are not due.
+        set("retention.bytes", "-1".to_owned());
         let max = (source_max + HEADER_BYTES_MAX).min(MESSAGE_BYTES_LIMIT);
         set("max.message.bytes", max.to_string());
     }
@@ -281,12 +284,14 @@ mod tests {
             [
                 pair("cleanup.policy", "delete"),
                 pair("retention.ms", "608400000"),
+                pair("retention.bytes", "-1"),
                 pair("max.message.bytes", "67536"),
                 pair("message.timestamp.type", "LogAppendTime"),
                 pair("min.insync.replicas", "2"),
             ]
         );
         assert_eq!(plan[3].settings[1], pair("retention.ms", "2592000000"));
+        assert_eq!(plan[3].settings[2], pair("retention.bytes", "-1"));
         assert!(
             !plan[3]
                 .settings
