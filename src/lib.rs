@@ -81,8 +81,8 @@
 //!   receiver that floods its answer slows only attempts on these threads.
 //! - Each Kafka session has four threads: one polls the consumer, one commits, one
 //!   runs transactions, one reads committed maps, log ends and topic ids.
-//! - Two threads of the watchdog end the process when a Kafka call hangs although
-//!   the brokers answer other calls: one watches the calls, one asks the brokers.
+//! - The watchdog ends the process when a Kafka call hangs although the brokers
+//!   answer other calls. One of its threads watches the calls, one asks the brokers.
 //! - The operators' pages, the writer of the log and the reloads of the tenants have
 //!   one thread each.
 //!
