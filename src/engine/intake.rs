@@ -256,7 +256,7 @@ impl Core {
                 };
                 let entry = Entry::Waiting(Box::new(pending));
                 state.ledger.take(position.offset, entry);
-                self.lanes.push(lane, position, bytes);
+                self.lanes.push(lane, position, bytes, now);
                 Placed::Done
             }
             Admission::StopReading => Placed::Waits(Box::new(read), None),

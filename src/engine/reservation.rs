@@ -3,10 +3,11 @@
 //! attempt starts when the write is acknowledged. Never starts an attempt after
 //! the reservation's lease. Runs on the runner's task.
 
-use super::ledger::{Entry, PendingRecord};
+use super::fairness::LaneId;
+use super::ledger::{Entry, PendingMove, PendingRecord};
 use super::map::Mark;
 use super::partition::PartitionState;
-use super::{Core, Engine};
+use super::{Core, Engine, verdict};
 use crate::model::position::{Offset, Partition, Position};
 use crate::model::time::UnixMillis;
 use std::collections::BTreeSet;
@@ -56,6 +57,38 @@ impl Engine {
         }
         chosen
     }
+
+    /// Diverts the records that waited too long for their tenants.
+    pub(super) fn divert_overdue(&mut self) {
+        let Self { partitions, core } = self;
+        if !core.lanes.checks_waits(core.now) {
+            return;
+        }
+        let mut lane = LaneId::FIRST;
+        loop {
+            let eligible = |p: Position| {
+                let state = partitions.get(&p.partition);
+                state.is_some_and(|state| state.is_running() && !state.is_full_of_moves())
+            };
+            let overdue = core.lanes.pop_overdue(&mut lane, eligible, core.now);
+            let Some(Position { partition, offset }) = overdue else {
+                return;
+            };
+            let state = partitions.get_mut(&partition).expect("eligible");
+            let pending = *state.take_pending(offset);
+            let mut history = pending.history;
+            let verdict = verdict::divert(&core.schedule, &mut history, core.now);
+            let moving = PendingMove {
+                record: pending.record,
+                id: Some(pending.call.id),
+                history,
+                verdict,
+                mark: Mark::Unreserved,
+                result: None,
+            };
+            core.queue_move(state, moving);
+        }
+    }
 }
 
 impl PartitionState {
@@ -104,7 +137,8 @@ impl Core {
         if state.is_running() {
             state.active -= 1;
             let (lane, bytes) = (pending.lane, pending.record.size());
-            self.lanes.put_back(lane, state.at(offset), bytes);
+            let position = state.at(offset);
+            self.lanes.put_back(lane, position, bytes, self.now);
             state.ledger.replace(offset, Entry::Waiting(pending));
         } else {
             self.end_reservation(state, &pending);

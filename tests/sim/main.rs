@@ -21,6 +21,7 @@ mod receivers;
 mod replica;
 mod sessions;
 mod sim_event;
+mod tenant_result;
 mod trace;
 mod turns;
 mod world;

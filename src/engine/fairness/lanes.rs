@@ -40,10 +40,15 @@ pub(super) const RECENT: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct LaneId(pub(super) usize);
 
+impl LaneId {
+    /// The lane that was created first.
+    pub const FIRST: Self = Self(0);
+}
+
 /// The lane of one tenant.
 pub(super) struct Lane {
     tenant: TenantId,
-    pub(super) waiting: VecDeque<(Position, usize)>,
+    pub(super) waiting: VecDeque<Waiting>,
     pub(super) waiting_bytes: usize,
     /// Records that are reserved, being reserved or in flight.
     pub(super) active: usize,
@@ -61,6 +66,14 @@ pub(super) struct Lane {
     pub(super) failing: bool,
     /// When a record's first attempt last ended, and whether it delivered.
     first_attempt: Option<(UnixMillis, bool)>,
+}
+
+/// A record that waits in a lane.
+pub(super) struct Waiting {
+    pub(super) position: Position,
+    pub(super) bytes: usize,
+    /// Never later than that of the record behind it.
+    pub(super) since: UnixMillis,
 }
 
 /// The first and the last time of an observation.
@@ -93,6 +106,8 @@ pub struct Lanes {
     pause: Duration,
     /// The ends of all pauses; some of these pauses were ended early.
     pauses: BTreeSet<(UnixMillis, LaneId)>,
+    /// When the waits were last compared with their limit.
+    pub(super) waits_checked_at: UnixMillis,
 }
 
 impl Lanes {
@@ -112,6 +127,7 @@ impl Lanes {
             untried_waiting: None,
             pause: shortest_delay.min(PAUSE_MAX),
             pauses: BTreeSet::new(),
+            waits_checked_at: UnixMillis::default(),
         }
     }
 
@@ -143,14 +159,25 @@ impl Lanes {
     }
 
     /// Adds a record to the lane's end.
-    pub fn push(&mut self, id: LaneId, position: Position, bytes: usize) {
-        self.lanes[id.0].waiting.push_back((position, bytes));
+    pub fn push(&mut self, id: LaneId, position: Position, bytes: usize, now: UnixMillis) {
+        self.lanes[id.0].waiting.push_back(Waiting {
+            position,
+            bytes,
+            since: now,
+        });
         self.count_waiting(id, bytes);
     }
 
-    /// Puts a chosen record back at the lane's head and releases its slots.
-    pub fn put_back(&mut self, id: LaneId, position: Position, bytes: usize) {
-        self.lanes[id.0].waiting.push_front((position, bytes));
+    /// Puts a chosen record back at the lane's head and releases its slots. Its wait
+    /// counts from that of the record behind it, or from `now`.
+    pub fn put_back(&mut self, id: LaneId, position: Position, bytes: usize, now: UnixMillis) {
+        let waiting = &mut self.lanes[id.0].waiting;
+        let since = waiting.front().map_or(now, |behind| behind.since);
+        waiting.push_front(Waiting {
+            position,
+            bytes,
+            since,
+        });
         self.count_waiting(id, bytes);
         self.release(id, bytes);
     }
@@ -164,7 +191,7 @@ impl Lanes {
 
     /// Gives the lane a turn if it may start an attempt; removes its turn
     /// otherwise.
-    fn update_turn(&mut self, id: LaneId) {
+    pub(super) fn update_turn(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0];
         let class = lane.slot_class();
         let may_start = !lane.waiting.is_empty() && lane.may_start_more();
@@ -193,13 +220,15 @@ impl Lanes {
         let mut turns = self.turns.in_order(&self.slots);
         let (id, at) = turns.find_map(|id| {
             let mut waiting = lanes[id.0].waiting.iter();
-            let at = waiting.position(|(position, _)| eligible(*position))?;
+            let at = waiting.position(|waiting| eligible(waiting.position))?;
             Some((id, at))
         })?;
         drop(turns);
         let lane = &mut self.lanes[id.0];
         let status = lane.limit.status();
-        let (position, bytes) = lane.waiting.remove(at)?;
+        let Waiting {
+            position, bytes, ..
+        } = lane.waiting.remove(at)?;
         lane.waiting_bytes -= bytes;
         lane.active += 1;
         let slots = self.slots.of(bytes);
@@ -326,10 +355,10 @@ impl Lanes {
         for index in 0..self.lanes.len() {
             let lane = &mut self.lanes[index];
             let before = (lane.waiting.len(), lane.waiting_bytes);
-            lane.waiting.retain(|(position, bytes)| {
-                let stays = position.partition != partition;
+            lane.waiting.retain(|waiting| {
+                let stays = waiting.position.partition != partition;
                 if !stays {
-                    lane.waiting_bytes -= bytes;
+                    lane.waiting_bytes -= waiting.bytes;
                 }
                 stays
             });

@@ -3,6 +3,7 @@
 //! task.
 //!
 //! `lanes` holds the waiting records, `admission` decides about one more record.
+//! `wait_limit` bounds their wait.
 //! `limit` bounds the attempts of one tenant at once, `slots` those of all tenants.
 //! `start_slots` and `ramp_up` bound how fast attempts start. `rate` counts recent
 //! outcomes. `failing` lists the failing tenants for operators and decides nothing.
@@ -15,6 +16,7 @@ mod ramp_up;
 mod rate;
 mod slots;
 mod start_slots;
+mod wait_limit;
 
 pub use admission::{Admission, Occupancy};
 pub use failing::{Failing, Failure};
