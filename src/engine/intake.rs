@@ -278,7 +278,7 @@ impl Core {
                 state.diverts_in_a_row = state.diverts_in_a_row.saturating_add(1);
                 let mut history = read.history;
                 let divert = match admission {
-                    Admission::DivertUntried => verdict::divert_to_shortest,
+                    Admission::DivertUntried => verdict::divert_untried,
                     _ => verdict::divert,
                 };
                 let verdict = divert(&self.schedule, &mut history, now);

@@ -98,21 +98,22 @@ fn charge(
     }
 }
 
-/// Returns the verdict on a record whose lane is full.
+/// Returns the verdict on a record that its tenant is too slow for.
 pub fn divert(schedule: &Schedule, history: &mut History, now: UnixMillis) -> Verdict {
-    divert_to(schedule.divert_after(history.diverts), history, now)
-}
-
-/// Returns the verdict on a record that cannot be tried yet because of other
-/// tenants: it waits for the shortest delay.
-pub fn divert_to_shortest(schedule: &Schedule, history: &mut History, now: UnixMillis) -> Verdict {
-    divert_to(schedule.shortest(), history, now)
-}
-
-fn divert_to(delay: Delay, history: &mut History, now: UnixMillis) -> Verdict {
+    let delay = schedule.divert_after(history.diverts);
     history.diverts = history.diverts.saturating_add(1);
     history.last_at = Some(now);
     Verdict::Divert(delay)
+}
+
+/// Returns the verdict on a record that cannot be tried yet because of other
+/// tenants. It waits for the shortest delay. That says nothing about its own tenant,
+/// so a later [`divert`] does not wait longer.
+pub fn divert_untried(schedule: &Schedule, history: &mut History, now: UnixMillis) -> Verdict {
+    // A record in a delay topic has an attempt or a divert.
+    history.diverts = history.diverts.max(1);
+    history.last_at = Some(now);
+    Verdict::Divert(schedule.shortest())
 }
 
 #[cfg(test)]
@@ -245,5 +246,19 @@ mod tests {
             assert_eq!(verdict, Verdict::Divert(expected.parse().expect("valid")));
         }
         assert_eq!((history.attempts_made, history.diverts), (0, 4));
+    }
+    #[test]
+    fn diverts_because_of_other_tenants_do_not_lengthen_later_ones() {
+        let schedule = Schedule::new(10, delays("10s,1m,1h"));
+        let mut history = history();
+        for _ in 0..9 {
+            let verdict = divert_untried(&schedule, &mut history, UnixMillis(0));
+            assert_eq!(verdict, Verdict::Divert("10s".parse().expect("valid")));
+        }
+        assert_eq!(history.diverts, 1);
+        let verdict = divert(&schedule, &mut history, UnixMillis(0));
+        assert_eq!(verdict, Verdict::Divert("1m".parse().expect("valid")));
+        divert_untried(&schedule, &mut history, UnixMillis(0));
+        assert_eq!(history.diverts, 2);
     }
 }
