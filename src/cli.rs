@@ -2,12 +2,16 @@
 //! [`crate::config::definitions`]. Never checks a value: clap would stop at the
 //! first wrong one. Runs on the main thread.
 
+pub mod output;
+pub mod tenant;
+
 use crate::config::definitions::{ClusterGroup, ListenGroup, RunGroup, TopicsGroup};
 use crate::config::setting::SettingArgs;
 use crate::exit;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::ffi::OsString;
+use tenant::TenantCommand;
 
 /// Delivers call-ended records from Kafka to the tenants' callback URLs
 #[derive(Parser)]
@@ -38,6 +42,9 @@ pub enum Command {
     /// Show or create the topics that the settings need
     #[command(subcommand)]
     Topics(Topics),
+    /// List, show and check the tenants
+    #[command(subcommand)]
+    Tenant(TenantCommand),
     /// Publish sample records, or records from JSON lines on standard input
     Publish(PublishArgs),
     /// Receive callbacks as a tenant would: show each one, verify its signature, and answer

@@ -14,15 +14,18 @@ pub enum Exit {
     WrongSettings = 2,
     NameInUse = 3,
     HungClient = 4,
+    /// Of commands that read.
+    NothingMatched = 5,
 }
 
 /// Every exit with its meaning, as `--help` shows it.
-pub const TABLE: [(Exit, &str); 5] = [
+pub const TABLE: [(Exit, &str); 6] = [
     (Exit::Done, "drained or done"),
     (Exit::Fault, "fault"),
     (Exit::WrongSettings, "wrong settings or usage"),
     (Exit::NameInUse, "this replica's name is in use elsewhere"),
     (Exit::HungClient, "a hung Kafka client (safe to restart)"),
+    (Exit::NothingMatched, "nothing matched (commands that read)"),
 ];
 
 impl Exit {

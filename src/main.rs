@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Demo => commands::demo::run(),
         Command::CheckConfig(args) => commands::check_config::run(&args, &warnings),
         Command::Topics(args) => commands::topics::run(&args),
+        Command::Tenant(command) => commands::tenant::run(&command),
         Command::Publish(args) => commands::publish::run(&args),
         Command::Receive(args) => commands::receive::run(&args),
         Command::Health(args) => commands::health::run(&args),

@@ -8,6 +8,8 @@ pub mod health;
 pub mod publish;
 pub mod receive;
 pub mod run;
+mod table;
+pub mod tenant;
 pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};

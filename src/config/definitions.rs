@@ -270,7 +270,8 @@ pub(super) static LOG_FORMAT: Setting<LogFormatSetting> = Setting {
 const CLUSTER: Section = ("Kafka", &[&BROKERS, &TOPIC, &KAFKA, &KAFKA_PROPERTIES]);
 const MEMBER: Section = ("Kafka", &[&GROUP, &INSTANCE, &COMMIT_INTERVAL]);
 const SCHEDULE: Section = ("Attempts", &[&ATTEMPTS, &DELAYS, &RECORD_MAX_BYTES]);
-const ATTEMPT: Section = ("Attempts", &[&TIMEOUT, &IN_FLIGHT_MAX]);
+const DEADLINE: Section = ("Attempts", &[&TIMEOUT]);
+const ATTEMPT: Section = ("Attempts", &[&IN_FLIGHT_MAX]);
 const CALLBACKS: Section = (
     "Callbacks",
     &[
@@ -289,6 +290,13 @@ pub enum ClusterGroup {}
 
 impl Group for ClusterGroup {
     const SECTIONS: &[Section] = &[CLUSTER];
+}
+
+/// The settings of `tenant`: those of callbacks, with the deadline.
+pub enum CallbacksGroup {}
+
+impl Group for CallbacksGroup {
+    const SECTIONS: &[Section] = &[DEADLINE, CALLBACKS];
 }
 
 /// The settings of `topics`.
@@ -310,7 +318,7 @@ pub enum RunGroup {}
 
 impl Group for RunGroup {
     const SECTIONS: &[Section] = &[
-        CLUSTER, MEMBER, SCHEDULE, ATTEMPT, CALLBACKS, PAGES, PROCESS,
+        CLUSTER, MEMBER, SCHEDULE, DEADLINE, ATTEMPT, CALLBACKS, PAGES, PROCESS,
     ];
 }
 

@@ -15,11 +15,13 @@ pub mod tenants;
 pub mod values;
 pub mod watch;
 
+use crate::model::tenant::Tenants;
 use definitions::{ALLOW_NO_TENANTS, TENANTS};
 use mistake::{Mistake, both};
 use properties::PropertyRule;
 use setting::Typed;
-use settings::ReadSettings;
+use settings::{ReadSettings, Settings};
+use std::sync::Arc;
 use values::NoTenants;
 use watch::TenantsWatch;
 
@@ -49,4 +51,17 @@ pub fn load(typed: &Typed, rule: PropertyRule) -> Result<Configured, Vec<Mistake
         return Err(vec![Mistake::new(setting::name(&TENANTS), text)]);
     }
     Ok(Configured { read, tenants })
+}
+
+/// Reads the settings of callbacks and the tenants, for the `tenant` commands.
+///
+/// # Errors
+/// Every mistake in both.
+pub fn load_tenants(
+    typed: &Typed,
+    rule: PropertyRule,
+) -> Result<(Settings, Arc<Tenants>), Vec<Mistake>> {
+    let tenants = TenantsWatch::start(settings::tenants_path(typed));
+    let (settings, tenants) = both(settings::read_callbacks(typed, rule), tenants)?;
+    Ok((settings, Arc::clone(tenants.in_force())))
 }

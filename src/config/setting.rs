@@ -145,7 +145,7 @@ impl<G: Group> FromArgMatches for SettingArgs<G> {
 
 /// The texts of the settings that have one, by flag. No `Debug`: `--kafka` may
 /// hold secrets.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Typed(BTreeMap<&'static str, Vec<OsString>>);
 
 impl Typed {

@@ -162,6 +162,16 @@ pub fn read_cluster(typed: &Typed, rule: PropertyRule) -> Result<Cluster, Vec<Mi
     r.mistakes.unless_any(|| cluster)
 }
 
+/// Reads the settings of the `tenant` commands. All others have their defaults.
+///
+/// # Errors
+/// Every mistake.
+pub fn read_callbacks(typed: &Typed, rule: PropertyRule) -> Result<Settings, Vec<Mistake>> {
+    // No command joins a group, so a host without a usable name changes nothing.
+    let typed = typed.clone().with(&INSTANCE, "command");
+    read(&typed, rule).map(|read| read.settings)
+}
+
 /// Reads the settings of `health`.
 ///
 /// # Errors

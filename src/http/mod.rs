@@ -9,3 +9,4 @@ pub mod names;
 pub mod pool;
 mod reachable;
 pub mod signature;
+pub mod url_check;

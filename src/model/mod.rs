@@ -7,6 +7,7 @@ pub mod call;
 pub mod disposition;
 pub mod fact;
 pub mod headers;
+pub mod host_name;
 pub mod message;
 pub(crate) mod named_enum;
 pub mod overview;

@@ -9,7 +9,7 @@ mod explain;
 mod history;
 mod server;
 mod show;
-mod terminal;
+pub mod terminal;
 
 use crate::http::signature::Keys;
 use crate::model::named_enum::named_enum;

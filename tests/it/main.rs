@@ -33,5 +33,6 @@ mod runbook;
 mod scaling;
 mod settings;
 mod signatures;
+mod tenant_commands;
 mod tenants;
 mod waiting;

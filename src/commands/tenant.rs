@@ -1,0 +1,63 @@
+//! `ringback tenant …`: what the tenants' settings are, and whether their URLs can
+//! work. Never shows a secret, a header's value or a URL's query, and never writes.
+//! Runs on the main thread.
+
+mod list;
+
+use super::{Exit, property_mistakes, refuse, say};
+use crate::cli::tenant::TenantCommand;
+use crate::config::setting::Typed;
+use crate::config::settings::Settings;
+use crate::config::{self};
+use crate::http::address_guard::{AddressGuard, Resolves};
+use crate::http::names::Names;
+use crate::model::tenant::{Tenant, TenantId, Tenants};
+use reqwest::Url;
+use std::io;
+use std::sync::Arc;
+
+/// Runs one of the commands.
+#[must_use]
+pub fn run(command: &TenantCommand) -> Exit {
+    match command {
+        TenantCommand::List(args) => with_tenants(&args.settings, |settings, tenants| {
+            list::list(&guard(settings), tenants, args.output)
+        }),
+        TenantCommand::Show(args) => with_tenants(&args.settings, |settings, tenants| {
+            match find(tenants, &args.tenant) {
+                Some(tenant) => list::show(&guard(settings), tenant, args),
+                None => unknown(&args.tenant),
+            }
+        }),
+    }
+}
+
+/// Runs a command on the tenants, or prints the mistakes in them.
+fn with_tenants(typed: &Typed, command: impl FnOnce(&Settings, &Tenants) -> Exit) -> Exit {
+    match config::load_tenants(typed, property_mistakes) {
+        Ok((settings, tenants)) => command(&settings, &tenants),
+        Err(mistakes) => refuse(&mistakes),
+    }
+}
+
+fn find<'a>(tenants: &'a Tenants, id: &str) -> Option<&'a Arc<Tenant>> {
+    tenants.iter().find(|tenant| tenant.id.as_str() == id)
+}
+
+/// Says that a tenant is not listed.
+fn unknown(id: &str) -> Exit {
+    let id: String = id.chars().take(TenantId::BYTES_MAX).collect();
+    let text = format!("ringback: no tenant {id:?} is listed\n");
+    say(&mut io::stderr(), &text);
+    Exit::NothingMatched
+}
+
+/// Returns a guard with the rules of the service.
+fn guard(settings: &Settings) -> AddressGuard {
+    let names = Arc::new(Names::new(settings.timeout));
+    AddressGuard::new(&settings.allow_networks, names, Resolves::Receivers)
+}
+
+fn url(tenant: &Tenant) -> Url {
+    Url::parse(&tenant.url.0).expect("config has checked the URL")
+}
