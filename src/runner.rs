@@ -110,6 +110,8 @@ struct Runner {
     sessions: Arc<Sessions>,
     session: Option<Session>,
     next_tick: UnixMillis,
+    /// As the engine was told last.
+    wall_ahead_ms: i64,
     waiting_logged_at: Option<UnixMillis>,
     end: Option<End>,
 }
@@ -131,6 +133,7 @@ impl Runner {
             watchdog: start_watchdog(&service, &sessions),
             engine: Engine::new(service.engine.clone()),
             next_tick: service.clock.now(),
+            wall_ahead_ms: 0,
             service,
             phase,
             reloads,
@@ -358,18 +361,27 @@ impl Runner {
             let result = if started_at > request.start_by {
                 Event::AttemptExpired { position }
             } else {
-                let outcome: Outcome = callbacks.attempt(request, started_at).await;
-                let duration = clock.now().since(started_at);
+                let wall = clock::wall();
+                let outcome: Outcome = callbacks.attempt(request, wall).await;
                 let ended = AttemptResult {
                     outcome,
-                    started_at,
-                    duration,
+                    started_at: wall,
+                    duration: clock.now().since(started_at),
                 };
                 Event::AttemptFinished { position, ended }
             };
             // After the service has ended, the receiver is gone.
             let _ = results.send(result);
         });
+    }
+
+    fn follow_wall_clock(&mut self, now: UnixMillis) {
+        let ahead_ms = self.service.clock.wall_ahead_ms();
+        if ahead_ms != self.wall_ahead_ms {
+            self.wall_ahead_ms = ahead_ms;
+            warn!(ahead_ms, "the wall clock was stepped since the start");
+            self.engine.handle(now, Event::ClockStepped { ahead_ms });
+        }
     }
 
     /// Updates gauges and pages, and loads changed files.
@@ -391,6 +403,7 @@ impl Runner {
                 callbacks.look_names_up_in(&new.resolv_conf, &new.hosts);
             }
         }
+        self.follow_wall_clock(now);
         let overview = self.engine.overview(now);
         self.service
             .telemetry

@@ -70,7 +70,7 @@ impl Engine {
     /// Then all partitions with maps have lower numbers. The oldest of their maps
     /// tells since when the group commits.
     fn maps_since(&self, partition: Partition, found: &CommittedState) -> UnixMillis {
-        let now = self.core.now;
+        let now = self.core.wall();
         if found.committed.is_some() {
             return now;
         }

@@ -66,7 +66,7 @@ impl Core {
             "L3: no attempt after the last"
         );
         assert!(
-            pending.due.is_none_or(|due| due <= self.now),
+            pending.due.is_none_or(|due| self.was_due(due)),
             "L4: no attempt before it is due"
         );
         assert!(
@@ -76,7 +76,7 @@ impl Core {
         if let (Some(due), Some(delay)) = (pending.due, position.partition.topic.delay()) {
             self.report(Fact::DelayedAttemptStarted {
                 delay,
-                lateness: self.now.since(due),
+                lateness: self.wall().since(due),
             });
         }
         let running = Running {
@@ -146,7 +146,7 @@ impl Core {
             &mut history,
             &result.outcome,
             result.started_at,
-            self.now,
+            self.wall(),
         );
         let delay = verdict.topic().delay();
         let wait = delay.map_or(Duration::ZERO, Delay::duration);
@@ -168,7 +168,8 @@ impl Core {
         let delivered = match &result.outcome {
             Outcome::Delivered { .. } => {
                 self.lanes.delivered(running.lane, running.round, now);
-                self.failing.delivered(&running.tenant, running.first, now);
+                self.failing
+                    .delivered(&running.tenant, running.first, self.wall());
                 true
             }
             Outcome::Failed { class, .. } => {
@@ -220,7 +221,8 @@ impl Core {
                 first: running.first,
                 wait,
             };
-            self.failing.failed(&running.tenant, self.now, failure);
+            let now = self.wall();
+            self.failing.failed(&running.tenant, now, failure);
         }
     }
 
@@ -265,7 +267,7 @@ impl Core {
         self.report(Fact::InDoubt {
             position: pending.record.position,
         });
-        let verdict = verdict::in_doubt(&self.schedule, &mut history, self.now);
+        let verdict = verdict::in_doubt(&self.schedule, &mut history, self.wall());
         let moving = PendingMove {
             record: pending.record,
             id: Some(pending.call.id),

@@ -36,6 +36,9 @@ pub enum Event {
         /// Total time since the start in which the main thread was busy.
         worked: Duration,
     },
+    /// The wall clock was stepped. It now shows the time of the events plus these
+    /// milliseconds.
+    ClockStepped { ahead_ms: i64 },
     /// The process was stopped for seconds and continues: brokers may have taken it
     /// for dead.
     ProcessStopped,

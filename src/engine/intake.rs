@@ -152,7 +152,7 @@ impl Core {
     /// the record was appended just now.
     fn report_skew(&mut self, read: &ReadRecord) {
         let appended_at = read.record.timestamp;
-        let recent = self.now.since(appended_at) <= SKEW_AGE_MAX;
+        let recent = self.wall().since(appended_at) <= SKEW_AGE_MAX;
         if let Some(last_at) = read.history.last_at.filter(|_| recent) {
             self.report(Fact::ClockSkew {
                 ms: last_at.0 - appended_at.0,
@@ -176,12 +176,11 @@ impl Core {
     }
 
     fn place(&mut self, state: &mut PartitionState, read: ReadRecord) -> Placed {
-        let now = self.now;
         let offset = read.record.position.offset;
         // Offsets that the committed map lists and that reading skips are deleted.
         let lost = state.ledger.forget_listed_before(offset);
         if lost > 0 {
-            state.touch(now);
+            state.touch(self.now);
             self.report(Fact::RecordsLost {
                 partition: state.id,
                 offsets: lost,
@@ -195,8 +194,8 @@ impl Core {
             // in the engine leads here.
             None => unreachable!("L1: each offset is placed once in a generation"),
         }
-        if let Some(due) = read.due.filter(|due| *due > now) {
-            return Placed::Waits(Box::new(read), Some(due));
+        if let Some(due) = read.due.filter(|due| *due > self.wall()) {
+            return Placed::Waits(Box::new(read), Some(self.unstepped(due)));
         }
         // An earlier attempt still runs from this position, although no map says so:
         // the topic was recreated, or its committed offset was lost or reset.
@@ -281,7 +280,7 @@ impl Core {
                     Admission::DivertUntried => verdict::divert_untried,
                     _ => verdict::divert,
                 };
-                let verdict = divert(&self.schedule, &mut history, now);
+                let verdict = divert(&self.schedule, &mut history, self.wall());
                 let moving = PendingMove {
                     record: read.record,
                     id: Some(call.id),
@@ -299,7 +298,7 @@ impl Core {
     /// Places a record that its map marks as reserved: an attempt may have been
     /// sent from here, so none is sent from here again.
     fn place_reserved(&mut self, state: &mut PartitionState, read: ReadRecord) -> Placed {
-        let now = self.now;
+        let now = self.wall();
         let position = read.record.position;
         // In a recreated topic, another record may have this position.
         let is_same_record = |id: &RecordId| read.call.as_ref().is_ok_and(|c| c.id == *id);
@@ -380,7 +379,7 @@ impl Core {
         reason: DeadLetterReason,
     ) {
         let mut history = read.history;
-        history.last_at = Some(self.now);
+        history.last_at = Some(self.wall());
         let moving = PendingMove {
             record: read.record,
             id: read.call.ok().map(|call| call.id),
@@ -393,7 +392,7 @@ impl Core {
     }
 
     pub(super) fn dispose(&mut self, disposition: Disposition, position: Position) {
-        self.last_progress = self.now;
+        self.last_progress = self.wall();
         self.report(Fact::Disposed {
             disposition,
             position,

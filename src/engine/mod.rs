@@ -67,8 +67,13 @@ struct Core {
     settings: EngineSettings,
     schedule: Schedule,
     tenants: Arc<Tenants>,
-    /// The time of the last event.
+    /// The time of the last event. It never steps, and serves all waits of this
+    /// process.
     now: UnixMillis,
+    /// The wall clock minus `now`: zero until the wall clock is stepped.
+    wall_ahead_ms: i64,
+    /// The most of it so far.
+    wall_ahead_most_ms: i64,
     actions: VecDeque<Action>,
     /// Events were handled since the decisions last ran.
     dirty: bool,
@@ -106,6 +111,8 @@ impl Engine {
             settings,
             tenants: Arc::default(),
             now: UnixMillis(0),
+            wall_ahead_ms: 0,
+            wall_ahead_most_ms: 0,
             actions: VecDeque::new(),
             dirty: false,
             round_start: 0,
@@ -148,6 +155,10 @@ impl Engine {
             }
             Event::TenantsReplaced(tenants) => core.on_tenants_replaced(tenants),
             Event::Wake { worked } => core.start_slots.set_worked(worked),
+            Event::ClockStepped { ahead_ms } => {
+                core.wall_ahead_ms = ahead_ms;
+                core.wall_ahead_most_ms = core.wall_ahead_most_ms.max(ahead_ms);
+            }
             Event::ProcessStopped => core.supervisor.note_broker_fault(now),
             Event::SessionDropped => core.supervisor.session_dropped(now),
             Event::Drain => self.on_drain(),
@@ -302,6 +313,27 @@ impl Core {
             .set_ceilings(|id| tenants.callback(id).map(|t| t.max_in_flight as usize));
         self.failing.retain(|id| tenants.callback(id).is_some());
         self.tenants = tenants;
+    }
+
+    /// Returns the wall time. It serves what is compared with times of others: when a
+    /// record is due, its age, and the times in its headers.
+    fn wall(&self) -> UnixMillis {
+        self.wall_at(self.now)
+    }
+
+    fn wall_at(&self, now: UnixMillis) -> UnixMillis {
+        UnixMillis(now.0.saturating_add(self.wall_ahead_ms))
+    }
+
+    /// Whether a record that was due when it was placed was due at this time. A step
+    /// back holds the records that wait in their partitions, not those in a lane.
+    fn was_due(&self, due: UnixMillis) -> bool {
+        due.0 <= self.now.0.saturating_add(self.wall_ahead_most_ms)
+    }
+
+    /// Returns the time of this process at which the wall clock shows `wall`.
+    fn unstepped(&self, wall: UnixMillis) -> UnixMillis {
+        UnixMillis(wall.0.saturating_sub(self.wall_ahead_ms))
     }
 
     fn act(&mut self, action: Action) {

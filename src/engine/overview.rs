@@ -18,6 +18,7 @@ impl Engine {
     /// Returns the present state.
     #[must_use]
     pub fn overview(&self, now: UnixMillis) -> Overview {
+        let wall = self.core.wall_at(now);
         let delays = self.core.schedule.ladder().iter();
         let topics = delays.map(|delay| Topic::Delay(*delay));
         let topics = topics
@@ -36,7 +37,7 @@ impl Engine {
             ..Overview::default()
         };
         for (partition, state) in &self.partitions {
-            let shown = shown(*partition, state, now);
+            let shown = shown(*partition, state, wall);
             overview.unfinished += state.ledger.len();
             match shown.state {
                 PartitionStatus::Adopting => overview.adopting += 1,
@@ -50,21 +51,21 @@ impl Engine {
             topic.lag += shown.lag;
             topic.oldest_unfinished_age =
                 topic.oldest_unfinished_age.max(shown.oldest_unfinished_age);
-            let waiting_age = oldest_waiting_age(*partition, state, &self.core.lanes, now);
+            let waiting_age = oldest_waiting_age(*partition, state, &self.core.lanes, wall);
             topic.oldest_waiting_age = topic.oldest_waiting_age.max(waiting_age);
             topic.next_due = topic.next_due.into_iter().chain(next_due(state)).min();
             overview.partitions.push(shown);
         }
         let topics = &self.core.settings.topics;
         overview.health = health_fault(topics, &overview.stopped, &stalled);
-        (overview.tenants_failing, overview.failing) = self.core.failing.worst(NAMED_MAX, now);
-        overview.delivering = self.core.failing.delivering(NAMED_MAX, now);
+        (overview.tenants_failing, overview.failing) = self.core.failing.worst(NAMED_MAX, wall);
+        overview.delivering = self.core.failing.delivering(NAMED_MAX, wall);
         overview.limited = self.core.lanes.limited();
         overview.tenants_limited = overview.limited.len();
         overview.limited.truncate(NAMED_MAX);
         let mut topics = overview.topics.values();
         let idle = topics.all(|topic| topic.oldest_unfinished_age == Duration::ZERO);
-        overview.last_progress = if idle { now } else { self.core.last_progress };
+        overview.last_progress = if idle { wall } else { self.core.last_progress };
         overview
     }
 }

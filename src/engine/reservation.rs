@@ -77,7 +77,7 @@ impl Engine {
             let state = partitions.get_mut(&partition).expect("eligible");
             let pending = *state.take_pending(offset);
             let mut history = pending.history;
-            let verdict = verdict::divert(&core.schedule, &mut history, core.now);
+            let verdict = verdict::divert(&core.schedule, &mut history, core.wall());
             let moving = PendingMove {
                 record: pending.record,
                 id: Some(pending.call.id),

@@ -1,8 +1,12 @@
 //! Tests of the engine across its files. The simulator in `tests/sim` does the rest.
 
 use super::*;
-use crate::model::message::{CommittedState, ConsumerRequest, SessionStart};
-use crate::model::position::{NextOffset, Topic, TopicNames};
+use crate::model::headers::History;
+use crate::model::message::{
+    CommitRequest, CommittedState, ConsumerRequest, MoveRequest, SessionStart,
+};
+use crate::model::position::{NextOffset, Offset, Topic, TopicNames};
+use crate::model::record::Record;
 use std::time::Duration;
 
 const PARTITION: Partition = Partition {
@@ -44,17 +48,21 @@ impl Harness {
         self.kafka(session, KafkaEvent::ConsumerFault { why });
     }
 
-    /// A member is assigned a partition and reads its committed state: none.
     fn assign(&mut self, session: SessionId) {
+        self.assign_partition(session, PARTITION);
+    }
+
+    /// A member is assigned a partition and reads its committed state: none.
+    fn assign_partition(&mut self, session: SessionId, partition: Partition) {
         let generation = Generation(session.0);
         let assigned = KafkaEvent::Assigned {
             generation,
-            partitions: vec![PARTITION],
+            partitions: vec![partition],
         };
         self.kafka(session, assigned);
         let state = KafkaEvent::CommittedState {
             generation,
-            partition: PARTITION,
+            partition,
             found: CommittedState {
                 committed: None,
                 log_start: NextOffset(0),
@@ -149,4 +157,65 @@ fn a_group_that_cannot_be_left_is_abandoned_at_the_end_of_the_drain() {
     let limit = Duration::from_secs(1);
     assert_eq!(harness.engine.next_wake(), Some(harness.now.plus(limit)));
     assert_eq!(harness.turn(limit), [Action::Exit(event::End::Cut)]);
+}
+
+/// Waits in a delay topic until it is due, and is then moved: it is too large.
+fn delayed_record(appended_at: UnixMillis) -> (Partition, Record) {
+    let topic = Topic::Delay("10s".parse().expect("valid delay"));
+    let partition = Partition { topic, number: 0 };
+    let mut history = History::new("call-ended/0/0".to_owned(), appended_at);
+    history.diverts = 1;
+    let record = Record {
+        position: Position {
+            partition,
+            offset: Offset(0),
+        },
+        timestamp: appended_at,
+        key: None,
+        value: Some("{}".into()),
+        headers: history.write(&[]),
+    };
+    (partition, record)
+}
+
+#[test]
+fn a_step_of_the_wall_clock_moves_due_times_and_no_other_wait() {
+    for (ahead_ms, due_after) in [(-60_000, 70_000), (0, 10_000), (9_000, 1_000)] {
+        let mut harness = Harness::new();
+        let session = SessionId(1);
+        harness.turn(Duration::ZERO);
+        let (partition, record) = delayed_record(harness.now);
+        harness.assign_partition(session, partition);
+        for action in harness.turn(Duration::ZERO) {
+            if let Action::Kafka(KafkaRequest::Commit(CommitRequest { write, .. })) = action {
+                let took = Duration::ZERO;
+                harness.kafka(session, KafkaEvent::Committed { write, took });
+            }
+        }
+        let generation = Generation(session.0);
+        harness.kafka(session, KafkaEvent::Records(vec![(generation, record)]));
+        harness.turn(Duration::ZERO);
+        harness.handle(Event::ClockStepped { ahead_ms });
+        harness.turn(Duration::ZERO);
+        let due_at = harness.now.plus(Duration::from_millis(due_after));
+        assert!(moves(&harness.turn(Duration::from_millis(due_after - 1))).is_empty());
+        assert_eq!(harness.engine.next_wake(), Some(due_at));
+        harness.turn(Duration::from_millis(1));
+        let actions = harness.turn(Duration::from_secs(1));
+        let moved = moves(&actions);
+        assert_eq!(moved.len(), 1, "{ahead_ms} ms");
+        let wall = UnixMillis(due_at.0 + ahead_ms);
+        let last_at = moved[0].records[0].headers.iter();
+        let last_at = last_at.filter(|header| header.name == "ringback-last-at");
+        let expected = Some(wall.to_string().into());
+        assert_eq!(last_at.map(|h| &h.value).collect::<Vec<_>>(), [&expected]);
+    }
+}
+
+fn moves(actions: &[Action]) -> Vec<&MoveRequest> {
+    let moves = actions.iter().filter_map(|action| match action {
+        Action::Kafka(KafkaRequest::Move(request)) => Some(request),
+        _ => None,
+    });
+    moves.collect()
 }

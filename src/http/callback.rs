@@ -202,7 +202,7 @@ impl Callbacks {
     }
 
     /// Returns the future of one attempt, which starts when it is first polled.
-    /// `started_at` becomes `webhook-timestamp`.
+    /// `started_at` is the wall time; it becomes `webhook-timestamp`.
     pub fn attempt(
         self: &Arc<Self>,
         request: AttemptRequest,

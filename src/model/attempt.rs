@@ -134,10 +134,11 @@ pub enum Outcome {
     },
 }
 
-/// An ended attempt. The times come from the clock of the process.
+/// An ended attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttemptResult {
     pub outcome: Outcome,
+    /// The wall time.
     pub started_at: UnixMillis,
     pub duration: Duration,
 }

@@ -89,7 +89,7 @@ impl EngineChecker {
             Event::Drain => {
                 self.draining_since.get_or_insert(now);
             }
-            Event::Wake { .. } | Event::ProcessStopped | Event::SessionDropped => {}
+            _ => {}
         }
     }
 
