@@ -222,9 +222,9 @@ mod tests {
             assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(name.as_str()));
             flags += 1;
         }
-        assert_eq!(flags, 21);
+        assert_eq!(flags, 24);
         // The secret of `receive` is one more.
-        assert_eq!(variables().len(), 22);
+        assert_eq!(variables().len(), 25);
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
     fn the_settings_in_the_readme_are_the_text_of_the_help() {
         let readme = include_str!("../README.md");
         let table = settings_table();
-        assert_eq!(table.lines().count(), 21, "one row per flag");
+        assert_eq!(table.lines().count(), 24, "one row per flag");
         assert!(
             readme.contains(&table),
             "README.md must hold these rows:\n{table}"

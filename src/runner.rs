@@ -10,14 +10,18 @@
 //! Results of attempts go before events of Kafka. Each turn takes a bounded batch of
 //! both, so that neither can keep the loop from the other.
 
+mod certificates;
 mod isolated;
 mod tenants;
 
+use self::certificates::CertificateReloads;
 use self::isolated::IsolatedThreads;
-use self::tenants::TenantsReloads;
+use self::tenants::{TenantsReloads, TenantsReport};
 use crate::clock;
+use crate::config::ConfiguredTenants;
+use crate::config::mistake::Mistake;
 use crate::config::name_files::NameFiles;
-use crate::config::watch::{ReloadResult, TenantsWatch};
+use crate::config::watch::ReloadResult;
 use crate::engine::Engine;
 pub use crate::engine::event::End;
 use crate::engine::event::{Action, Event, FencedClient};
@@ -45,11 +49,11 @@ const TICK: Duration = Duration::from_millis(500);
 const WAITING_LOG_EVERY: Duration = Duration::from_secs(30);
 
 /// Runs the service until it ends. `signals` changes the phase and `reloads`. Each
-/// change of `reloads` makes it read the tenants file and the name files again. Must
+/// change of `reloads` makes it read the tenants and the name files again. Must
 /// be the main future of a current-thread runtime.
 pub async fn serve(
     service: Service,
-    tenants: TenantsWatch,
+    tenants: ConfiguredTenants,
     phase: watch::Receiver<ShutdownPhase>,
     reloads: watch::Receiver<u64>,
     signals: impl Future<Output = ()> + Send + 'static,
@@ -90,6 +94,7 @@ enum Waited {
     Event(Box<Event>),
     Phase,
     Reload,
+    Tenants(TenantsReport),
     Time,
 }
 
@@ -99,6 +104,7 @@ struct Runner {
     runtime: Handle,
     isolated: IsolatedThreads,
     tenants: TenantsReloads,
+    _certificates: CertificateReloads,
     engine: Engine,
     phase: watch::Receiver<ShutdownPhase>,
     reloads: watch::Receiver<u64>,
@@ -118,18 +124,22 @@ struct Runner {
 
 impl Runner {
     fn new(
-        service: Service,
-        tenants: TenantsWatch,
+        mut service: Service,
+        tenants: ConfiguredTenants,
         phase: watch::Receiver<ShutdownPhase>,
         reloads: watch::Receiver<u64>,
     ) -> Self {
         let (results_in, results) = mpsc::unbounded_channel();
         let (kafka_events_in, kafka_events) = mpsc::unbounded_channel();
         let sessions = Arc::new(Sessions::new(clock::elapsed));
+        let callbacks = [&service.callbacks, &service.isolated_callbacks];
+        let callbacks = callbacks.map(Arc::clone).to_vec();
+        let certificates = std::mem::take(&mut service.certificates);
         Self {
+            _certificates: CertificateReloads::start(certificates, callbacks),
             runtime: Handle::current(),
             isolated: IsolatedThreads::start(),
-            tenants: TenantsReloads::start(tenants),
+            tenants: TenantsReloads::start(tenants, &service.kafka),
             watchdog: start_watchdog(&service, &sessions),
             engine: Engine::new(service.engine.clone()),
             next_tick: service.clock.now(),
@@ -149,6 +159,9 @@ impl Runner {
     }
 
     async fn run(mut self) -> End {
+        if let Some(end) = self.await_tenants().await {
+            return end;
+        }
         let tenants = Arc::clone(self.tenants.in_force());
         self.engine
             .handle(self.service.clock.now(), Event::TenantsReplaced(tenants));
@@ -162,6 +175,27 @@ impl Runner {
         }
     }
 
+    /// Waits for the tenants of a topic: without them, records would be skipped.
+    /// Returns the end where the service ends before.
+    async fn await_tenants(&mut self) -> Option<End> {
+        while self.tenants.waits_for().is_some() {
+            self.show(self.service.clock.now());
+            tokio::select! {
+                biased;
+                Ok(()) = self.phase.changed() => return Some(End::Drained),
+                Ok(()) = self.reloads.changed() => self.tenants.read_again(),
+                report = self.tenants.next() => {
+                    self.tenants_changed(self.service.clock.now(), report);
+                }
+                () = tokio::time::sleep(TICK) => {}
+            }
+            if self.end.is_some() {
+                return self.end.take();
+            }
+        }
+        None
+    }
+
     /// Passes the pending events to the engine and performs its actions.
     fn turn(&mut self, waited: Waited) {
         let now = self.service.clock.now();
@@ -172,6 +206,7 @@ impl Runner {
             }
             Waited::Phase => self.phase_changed(now),
             Waited::Reload => self.reload(now),
+            Waited::Tenants(report) => self.tenants_changed(now, report),
             Waited::Time => {}
         }
         for _ in 0..TURN_MAX {
@@ -210,14 +245,15 @@ impl Runner {
             }
             Ok(()) = self.phase.changed() => Waited::Phase,
             Ok(()) = self.reloads.changed() => Waited::Reload,
+            report = self.tenants.next() => Waited::Tenants(report),
             () = tokio::time::sleep(wake.since(now)) => Waited::Time,
         }
     }
 
-    /// Reads the name files again at once, and has the tenants file read again on its
+    /// Reads the name files again at once, and has the tenants read again on their
     /// thread.
     fn reload(&mut self, now: UnixMillis) {
-        info!("SIGHUP: the tenants file and the name files are read again");
+        info!("SIGHUP: the tenants and the name files are read again");
         self.tenants.read_again();
         self.service.name_files = NameFiles::default();
         self.next_tick = now;
@@ -277,13 +313,7 @@ impl Runner {
             KafkaEvent::ConsumerFault { why } => warn!(why, "the consumer failed"),
             KafkaEvent::ConsumerFenced => warn!("the consumer was fenced by a later join"),
             KafkaEvent::Subscribed => info!("subscribed"),
-            KafkaEvent::Waiting { why } => {
-                let before = self.waiting_logged_at;
-                if before.is_none_or(|at| now.since(at) >= WAITING_LOG_EVERY) {
-                    self.waiting_logged_at = Some(now);
-                    warn!(why, "waiting for Kafka");
-                }
-            }
+            KafkaEvent::Waiting { why } => self.waiting(now, why),
             _ => {}
         }
     }
@@ -387,29 +417,61 @@ impl Runner {
     /// Updates gauges and pages, and loads changed files.
     fn tick(&mut self, now: UnixMillis) {
         self.next_tick = now.plus(TICK);
-        match self.tenants.next() {
-            None => {}
-            Some(ReloadResult::Ok(tenants)) => {
-                self.service.telemetry.tenants_reloaded(tenants.len());
-                self.engine.handle(now, Event::TenantsReplaced(tenants));
-            }
-            Some(ReloadResult::Refused(mistakes)) => {
-                let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-                self.service.telemetry.tenants_refused(&mistakes);
-            }
-        }
         if let Some(new) = self.service.name_files.check() {
             for callbacks in [&self.service.callbacks, &self.service.isolated_callbacks] {
                 callbacks.look_names_up_in(&new.resolv_conf, &new.hosts);
             }
         }
         self.follow_wall_clock(now);
-        let overview = self.engine.overview(now);
-        self.service
-            .telemetry
-            .overview(now, &overview, self.tenants.in_force());
-        self.service.status.show(overview);
+        self.show(now);
         self.perform_all(now);
+    }
+
+    /// Updates gauges and pages.
+    fn show(&self, now: UnixMillis) {
+        let mut overview = self.engine.overview(now);
+        (overview.refused, overview.tenants_refused) = self.tenants.refused();
+        if let Some(why) = self.tenants.waits_for() {
+            overview.readiness = Some(why.to_owned());
+        }
+        let telemetry = &self.service.telemetry;
+        telemetry.overview(now, &overview, self.tenants.in_force());
+        self.service.status.show(overview);
+    }
+
+    /// Passes changed tenants to the engine.
+    fn tenants_changed(&mut self, now: UnixMillis, report: TenantsReport) {
+        let texts = |mistakes: &[Mistake]| -> Vec<String> {
+            mistakes.iter().map(ToString::to_string).collect()
+        };
+        let telemetry = &self.service.telemetry;
+        match report {
+            TenantsReport::Reload(ReloadResult::Ok(tenants)) => {
+                telemetry.tenants_reloaded(tenants.len());
+                self.engine.handle(now, Event::TenantsReplaced(tenants));
+            }
+            TenantsReport::Reload(ReloadResult::Refused(mistakes)) => {
+                telemetry.tenants_refused(&texts(&mistakes));
+            }
+            TenantsReport::Topic(change) => {
+                let (refused, total) = (change.refused_count, change.tenants.len());
+                telemetry.tenants_topic_read(change.changed, total, refused);
+                telemetry.tenant_entries_refused(&texts(&change.mistakes));
+                self.engine
+                    .handle(now, Event::TenantsReplaced(change.tenants));
+            }
+            TenantsReport::Waiting(why) => self.waiting(now, &why),
+            TenantsReport::Wrong(why) => self.exit(End::WrongSettings(why)),
+        }
+    }
+
+    /// Logs what the service waits for, at most once in [`WAITING_LOG_EVERY`].
+    fn waiting(&mut self, now: UnixMillis, why: &str) {
+        let before = self.waiting_logged_at;
+        if before.is_none_or(|at| now.since(at) >= WAITING_LOG_EVERY) {
+            self.waiting_logged_at = Some(now);
+            warn!(why, "waiting for Kafka");
+        }
     }
 }
 
@@ -430,7 +492,7 @@ mod tests {
 
     /// Returns a runner whose engine has asked for a session. No client runs.
     fn scene() -> Scene {
-        let tenants = TenantsWatch::fixed(Tenants::default());
+        let tenants = ConfiguredTenants::Files(TenantsWatch::fixed(Tenants::default()));
         let settings = Settings::defaults("a");
         let service = Service::new(&settings, ClusterKind::Brokers).expect("a service");
         let now = service.clock.now();

@@ -4,6 +4,7 @@
 
 use crate::admin::{About, Status};
 use crate::clock::Clock;
+use crate::config::certificates::CertificateFiles;
 use crate::config::name_files::NameFiles;
 use crate::config::settings::{Cluster, Schedule, Settings};
 use crate::engine::event::EngineSettings;
@@ -25,6 +26,8 @@ pub struct Service {
     pub isolated_callbacks: Arc<Callbacks>,
     /// The system's files about host names, for the callbacks' lookups.
     pub name_files: NameFiles,
+    /// The files of certificates, for new connections of the callbacks.
+    pub certificates: CertificateFiles,
     pub metrics: Arc<Metrics>,
     pub telemetry: Arc<Telemetry>,
     pub status: Arc<Status>,
@@ -72,6 +75,7 @@ impl Service {
             callbacks: Arc::new(Callbacks::new(http)?),
             isolated_callbacks: Arc::new(Callbacks::new(isolated)?),
             name_files: NameFiles::default(),
+            certificates: CertificateFiles::new(settings),
             telemetry: Arc::new(Telemetry::new(Arc::clone(&metrics), names)),
             metrics,
             status: Arc::new(status),
@@ -104,7 +108,9 @@ fn http_settings(settings: &Settings, kind: ClusterKind) -> HttpSettings {
         timeout: settings.timeout,
         version: VERSION,
         allow_networks: settings.allow_networks.clone(),
+        deny_networks: settings.deny_networks.clone(),
         proxy: settings.proxy.as_ref().map(|proxy| proxy.0.to_string()),
+        client_cert: settings.client_cert.as_ref().map(|file| file.pem.clone()),
         trust: match (kind, &settings.ca_file) {
             // The demo has no callbacks over https.
             (ClusterKind::Embedded, _) => Trust::Nothing,

@@ -50,6 +50,7 @@ pub fn render(view: &View<'_>, now_ms: i64) -> String {
                 (state(view))
                 (numbers(view, now_ms))
                 (tenants(view, now_ms))
+                (refused(view))
                 (delays(&view.delays, now_ms))
                 (partitions(&view.partitions))
                 nav {
@@ -133,6 +134,29 @@ fn failing_row(failing: &FailingView<'_>, now_ms: i64) -> Markup {
             td.t { (failing.error) br; small { (failing.advice) } }
             td { (span(since(failing.since, now_ms))) br; small { (moment(failing.since)) } }
             td.n { (failing.failures) }
+        }
+    }
+}
+
+/// Nothing where each entry of the tenants topic is in force, as in most services.
+fn refused(view: &View<'_>) -> Markup {
+    let tenants = &view.tenants;
+    let more = tenants
+        .refused
+        .saturating_sub(tenants.refused_entries.len());
+    html! {
+        @if !tenants.refused_entries.is_empty() {
+            h2 { "Refused entries of the tenants topic" }
+            p { "The last good entry of each tenant stays in force." }
+            div class="wide" {
+                table {
+                    tr { th { "Tenant" } th { "Mistake" } }
+                    @for entry in &tenants.refused_entries {
+                        tr { td.t { (entry.tenant) } td.t { (entry.mistake) } }
+                    }
+                }
+            }
+            @if more > 0 { p { (more) " more." } }
         }
     }
 }

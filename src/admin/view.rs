@@ -5,7 +5,7 @@
 
 use super::status::Status;
 use crate::model::overview::{
-    FailingTenant, Overview, PartitionOverview, PartitionStatus, TopicOverview,
+    FailingTenant, Overview, PartitionOverview, PartitionStatus, RefusedTenant, TopicOverview,
 };
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::UnixMillis;
@@ -94,6 +94,16 @@ pub struct TenantsView<'a> {
     pub failing: usize,
     /// The tenants that fail longest.
     pub worst: Vec<FailingView<'a>>,
+    /// Tenants whose last entry in the tenants topic is refused.
+    pub refused: usize,
+    pub refused_entries: Vec<RefusedView<'a>>,
+}
+
+/// A tenant whose last entry in the tenants topic is refused.
+#[derive(Serialize)]
+pub struct RefusedView<'a> {
+    pub tenant: &'a str,
+    pub mistake: &'a str,
 }
 
 /// A tenant whose last attempt failed.
@@ -135,6 +145,8 @@ impl<'a> View<'a> {
                 limited: overview.tenants_limited,
                 failing: overview.tenants_failing,
                 worst: overview.failing.iter().map(failing).collect(),
+                refused: overview.tenants_refused,
+                refused_entries: overview.refused.iter().map(refused).collect(),
             },
         }
     }
@@ -220,6 +232,13 @@ fn failing(failing: &FailingTenant) -> FailingView<'_> {
         failures: failing.failures,
         since: failing.since.0,
         last_at: failing.last_at.0,
+    }
+}
+
+fn refused(refused: &RefusedTenant) -> RefusedView<'_> {
+    RefusedView {
+        tenant: &refused.tenant,
+        mistake: &refused.mistake,
     }
 }
 

@@ -14,8 +14,11 @@ pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};
 use crate::config::properties::KafkaProperty;
+use crate::config::topic_tenants::TopicTenants;
 use crate::exit::Exit;
 use crate::kafka::client_check::refused;
+use crate::kafka::settings::KafkaSettings;
+use crate::kafka::tenants_topic::{TenantsTopic, TenantsTopicError};
 use std::error::Error;
 use std::fmt::{Display, Write as _};
 use std::io;
@@ -58,6 +61,23 @@ pub fn warn(warnings: &[Warning]) {
 pub fn fault(error: &dyn Error) -> Exit {
     say(&mut io::stderr(), &format!("ringback: {}\n", chain(error)));
     Exit::Fault
+}
+
+/// Reads the tenants of a topic. The refused entries are in `tenants`.
+fn read_topic(kafka: &KafkaSettings, tenants: &mut TopicTenants) -> Result<(), TenantsTopicError> {
+    let mut topic = TenantsTopic::open(kafka, tenants.topic())?;
+    for entry in topic.read_to_end()? {
+        let (Ok(_) | Err(_)) = tenants.apply(&entry.key, entry.value.as_deref());
+    }
+    Ok(())
+}
+
+/// Prints why a tenants topic cannot be used to standard error.
+fn topic_fault(error: &TenantsTopicError) -> Exit {
+    match (fault(error), error) {
+        (_, TenantsTopicError::Wrong(_)) => Exit::WrongSettings,
+        (exit, TenantsTopicError::NotYet(_)) => exit,
+    }
 }
 
 /// Returns an error's text with all its causes.

@@ -185,12 +185,12 @@ fn publish(cluster: &Cluster, plan: Plan) -> Result<PublishSum, Box<dyn Error>> 
 /// only after its message timeout. A user who may publish need not be allowed to
 /// read topic settings.
 fn check_topic(settings: &KafkaSettings, topic: &str) -> Result<(), Box<dyn Error>> {
-    match topics::plan(settings, NewTopicSizes::default()) {
+    match topics::plan(settings, NewTopicSizes::default(), None) {
         Err(error) if error.is_denied() => Ok(()),
         Err(error) => Err(error.into()),
         Ok(plan) => {
             let mut missing = plan.iter().filter(|t| t.presence == Presence::Missing);
-            if missing.any(|t| t.topic == Topic::Source) {
+            if missing.any(|t| t.name == topic) {
                 let hint = "run `ringback topics create`";
                 return Err(format!("the topic '{topic}' does not exist: {hint}").into());
             }

@@ -7,8 +7,7 @@ use crate::admin::{self, Pages};
 use crate::config::mistake::Warning;
 use crate::config::setting::Typed;
 use crate::config::settings::Settings;
-use crate::config::watch::TenantsWatch;
-use crate::config::{self, Configured, values};
+use crate::config::{self, Configured, ConfiguredTenants, values};
 use crate::exit::Exit;
 use crate::http::pool::POOL_MAX;
 use crate::kafka::settings::ClusterKind;
@@ -99,7 +98,7 @@ fn start_log(settings: &Settings) -> Result<Log, Box<dyn Error>> {
     Ok(log)
 }
 
-fn serve(settings: &Settings, tenants: TenantsWatch) -> Result<End, Box<dyn Error>> {
+fn serve(settings: &Settings, tenants: ConfiguredTenants) -> Result<End, Box<dyn Error>> {
     let service = Service::new(settings, ClusterKind::Brokers)?;
     let stop_pages = serve_pages(settings.listen, &service)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -155,7 +154,7 @@ fn exit_of(end: &End) -> Exit {
             Exit::Fault
         }
         End::WrongSettings(why) => {
-            error!(why, "topic settings are incompatible");
+            error!(why, "topics or tenants are incompatible");
             Exit::WrongSettings
         }
         End::NameInUse(_) => Exit::NameInUse,

@@ -4,14 +4,16 @@
 
 mod list;
 
-use super::{Exit, property_mistakes, refuse, say};
+use super::{Exit, property_mistakes, read_topic, refuse, say, topic_fault, warn};
 use crate::cli::tenant::TenantCommand;
+use crate::config::mistake::Warning;
 use crate::config::setting::Typed;
 use crate::config::settings::Settings;
-use crate::config::{self};
-use crate::http::address_guard::{AddressGuard, Resolves};
+use crate::config::{self, ConfiguredTenants};
+use crate::http::address_guard::{AddressGuard, Networks, Resolves};
 use crate::http::names::Names;
 use crate::model::tenant::{Tenant, TenantId, Tenants};
+use crate::service::kafka_settings;
 use reqwest::Url;
 use std::io;
 use std::sync::Arc;
@@ -34,14 +36,28 @@ pub fn run(command: &TenantCommand) -> Exit {
 
 /// Runs a command on the tenants, or prints the mistakes in them.
 fn with_tenants(typed: &Typed, command: impl FnOnce(&Settings, &Tenants) -> Exit) -> Exit {
-    match config::load_tenants(typed, property_mistakes) {
-        Ok((settings, tenants)) => command(&settings, &tenants),
-        Err(mistakes) => refuse(&mistakes),
+    let (settings, tenants) = match config::load_tenants(typed, property_mistakes) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => return refuse(&mistakes),
+    };
+    let mut topic = match tenants {
+        ConfiguredTenants::Files(watch) => return command(&settings, watch.in_force()),
+        ConfiguredTenants::Topic(topic) => topic,
+    };
+    let kafka = kafka_settings(&settings.cluster, &settings.schedule);
+    if let Err(error) = read_topic(&kafka, &mut topic) {
+        return topic_fault(&error);
     }
+    let refused = topic.refused();
+    let refused: Vec<Warning> = (refused.iter())
+        .map(|entry| Warning(format!("refused entry: {}", entry.mistake)))
+        .collect();
+    warn(&refused);
+    command(&settings, topic.tenants())
 }
 
 fn find<'a>(tenants: &'a Tenants, id: &str) -> Option<&'a Arc<Tenant>> {
-    tenants.iter().find(|tenant| tenant.id.as_str() == id)
+    tenants.get(&TenantId::new(id).ok()?)
 }
 
 /// Says that a tenant is not listed.
@@ -55,7 +71,11 @@ fn unknown(id: &str) -> Exit {
 /// Returns a guard with the rules of the service.
 fn guard(settings: &Settings) -> AddressGuard {
     let names = Arc::new(Names::new(settings.timeout));
-    AddressGuard::new(&settings.allow_networks, names, Resolves::Receivers)
+    let networks = Networks {
+        allowed: settings.allow_networks.clone(),
+        denied: settings.deny_networks.clone(),
+    };
+    AddressGuard::new(networks, names, Resolves::Receivers)
 }
 
 fn url(tenant: &Tenant) -> Url {

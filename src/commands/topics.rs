@@ -5,7 +5,7 @@ use super::{Exit, fault, print, property_mistakes, refuse};
 use crate::cli::{CreateArgs, Topics};
 use crate::config::mistake::{Mistake, Mistakes, both};
 use crate::config::settings;
-use crate::config::values;
+use crate::config::values::{self, TenantsPlace};
 use crate::kafka::admin::AdminCallError;
 use crate::kafka::admin::topics::{self, NewTopicSizes, Presence, TopicPlan};
 use crate::kafka::settings::KafkaSettings;
@@ -20,15 +20,20 @@ pub fn run(args: &Topics) -> Exit {
     };
     let read = settings::read_topics(shared, property_mistakes);
     let sizes = create.map_or(Ok(NewTopicSizes::default()), sizes);
-    let ((cluster, schedule), sizes) = match both(read, sizes) {
+    let (read, sizes) = match both(read, sizes) {
         Ok(read) => read,
         Err(mistakes) => return refuse(&mistakes),
     };
-    let settings = kafka_settings(&cluster, &schedule);
-    let done = match create {
-        None => list(&settings),
-        Some(create) => self::create(&settings, sizes, create.dry_run),
+    let settings = kafka_settings(&read.cluster, &read.schedule);
+    let tenants = match &read.tenants {
+        TenantsPlace::Topic(name) => Some(name.as_str()),
+        TenantsPlace::Files(_) => None,
     };
+    let plan = topics::plan(&settings, sizes, tenants);
+    let done = plan.and_then(|plan| match create {
+        None => Ok(list(&plan)),
+        Some(create) => self::create(&settings, &plan, create.dry_run),
+    });
     done.unwrap_or_else(|error| fault(&error))
 }
 
@@ -45,29 +50,28 @@ fn sizes(args: &CreateArgs) -> Result<NewTopicSizes, Vec<Mistake>> {
     mistakes.unless_any(|| Some(sizes))
 }
 
-fn list(settings: &KafkaSettings) -> Result<Exit, AdminCallError> {
-    for topic in topics::plan(settings, NewTopicSizes::default())? {
+fn list(plan: &[TopicPlan]) -> Exit {
+    for topic in plan {
         let state = match topic.presence {
             Presence::Exists => "exists",
             Presence::Missing => "missing",
         };
-        print(line(state, &topic));
+        print(line(state, topic));
     }
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 fn create(
     settings: &KafkaSettings,
-    sizes: NewTopicSizes,
+    plan: &[TopicPlan],
     dry_run: bool,
 ) -> Result<Exit, AdminCallError> {
-    let plan = topics::plan(settings, sizes)?;
     let created = if dry_run {
         Vec::new()
     } else {
-        topics::create(settings, &plan)?
+        topics::create(settings, plan)?
     };
-    for topic in &plan {
+    for topic in plan {
         let state = match topic.presence {
             Presence::Exists => "exists",
             Presence::Missing if dry_run => "would be created",
@@ -101,12 +105,10 @@ fn line(state: &str, topic: &TopicPlan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::position::Topic;
 
     #[test]
     fn a_topics_line_has_its_name_state_and_settings() {
         let topic = TopicPlan {
-            topic: Topic::Source,
             name: "t".to_owned(),
             presence: Presence::Exists,
             partitions: 12,

@@ -4,12 +4,14 @@
 
 use super::properties::KafkaProperty;
 use super::setting::{Group, Section, Setting, ValueReader};
-use super::values::{self, CaFile, LogFormatSetting, LogLevel, NoTenants, ProxyUrl};
+use super::values::{
+    self, CaFile, ClientCert, LogFormatSetting, LogLevel, NoTenants, PlainHttp, ProxyUrl,
+    TenantsPlace,
+};
 use crate::model::time::{Delay, DurationText};
 use ipnet::IpNet;
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) static BROKERS: Setting<String> = Setting {
@@ -148,7 +150,7 @@ pub(super) static TIMEOUT: Setting<Duration> = Setting {
     default: "5s",
     help: "Maximum duration of one attempt, 100ms to 5s: DNS, connect, TLS, request and response \
            head together",
-    read: ValueReader::Text(|text| values::duration(text, ms(100)..=ms(5_000))),
+    read: ValueReader::Text(|text| values::duration(text, values::TIMEOUTS)),
     show: duration_text,
     refused: &[("6s", "100ms to 5s"), ("5", "100ms to 5s")],
 };
@@ -165,15 +167,16 @@ pub(super) static IN_FLIGHT_MAX: Setting<usize> = Setting {
     refused: &[("0", "1 to 65536"), ("65537", "1 to 65536")],
 };
 
-pub(super) static TENANTS: Setting<PathBuf> = Setting {
+pub(super) static TENANTS: Setting<TenantsPlace> = Setting {
     flag: "tenants",
     variable: "RINGBACK_TENANTS",
-    value_name: "FILE",
+    value_name: "PLACE",
     default: "tenants.json",
-    help: "File of tenants: one JSON object. It is read again when it changes",
-    read: ValueReader::Path(|path| Ok(path.to_owned())),
-    show: |path| path.display().to_string(),
-    refused: &[],
+    help: "The tenants: a file with one JSON object, a directory of such files (*.json), or \
+           topic:NAME, a compacted Kafka topic. Changes come into force while the service runs",
+    read: ValueReader::Path(values::tenants),
+    show: TenantsPlace::to_string,
+    refused: &[("topic:a/b", "A-Z"), ("topic:", "A-Z")],
 };
 
 pub(super) static ALLOW_NO_TENANTS: Setting<NoTenants> = Setting {
@@ -183,6 +186,17 @@ pub(super) static ALLOW_NO_TENANTS: Setting<NoTenants> = Setting {
     default: "off",
     help: "on or off: start although no tenant is enabled. Every record is then skipped for good",
     read: ValueReader::Switch(values::no_tenants),
+    show: |choice| choice.name().to_owned(),
+    refused: &[("yes", "on, off"), ("", "on, off")],
+};
+
+pub(super) static REQUIRE_HTTPS: Setting<PlainHttp> = Setting {
+    flag: "require-https",
+    variable: "RINGBACK_REQUIRE_HTTPS",
+    value_name: "CHOICE",
+    default: "off",
+    help: "on or off: refuse tenants with an http URL",
+    read: ValueReader::Switch(values::plain_http),
     show: |choice| choice.name().to_owned(),
     refused: &[("yes", "on, off"), ("", "on, off")],
 };
@@ -197,6 +211,18 @@ pub(super) static ALLOW_NETWORKS: Setting<Vec<IpNet>> = Setting {
     read: ValueReader::Text(values::networks),
     show: |networks| list(networks),
     refused: &[("10.0.0.0/8,x", "'x' is not a network: write 10.0.0.0/8")],
+};
+
+pub(super) static DENY_NETWORKS: Setting<Vec<IpNet>> = Setting {
+    flag: "deny-networks",
+    variable: "RINGBACK_DENY_NETWORKS",
+    value_name: "CIDR,..",
+    default: "none",
+    help: "Networks that callbacks must not reach although they are public, comma separated, for \
+           example 203.0.114.0/24. They go before --allow-networks",
+    read: ValueReader::Text(values::networks),
+    show: |networks| list(networks),
+    refused: &[("8.8.8.0/24,x", "'x' is not a network: write 10.0.0.0/8")],
 };
 
 pub(super) static PROXY: Setting<ProxyUrl> = Setting {
@@ -217,8 +243,20 @@ pub(super) static CA_FILE: Setting<CaFile> = Setting {
     variable: "RINGBACK_CA_FILE",
     value_name: "FILE",
     default: "none",
-    help: "File of further trusted certificates, PEM",
+    help: "File of further trusted certificates, PEM. It is read again when it changes",
     read: ValueReader::Path(values::ca_file),
+    show: |file| file.path.display().to_string(),
+    refused: &[("/nonexistent", "'/nonexistent'"), ("Cargo.toml", "PEM")],
+};
+
+pub(super) static CLIENT_CERT: Setting<ClientCert> = Setting {
+    flag: "client-cert",
+    variable: "RINGBACK_CLIENT_CERT",
+    value_name: "FILE",
+    default: "none",
+    help: "File with a certificate and its key, PEM, for receivers that ask for one. It is read \
+           again when it changes",
+    read: ValueReader::Path(values::client_cert),
     show: |file| file.path.display().to_string(),
     refused: &[("/nonexistent", "'/nonexistent'"), ("Cargo.toml", "PEM")],
 };
@@ -277,11 +315,15 @@ const CALLBACKS: Section = (
     &[
         &TENANTS,
         &ALLOW_NO_TENANTS,
+        &REQUIRE_HTTPS,
         &ALLOW_NETWORKS,
+        &DENY_NETWORKS,
         &PROXY,
         &CA_FILE,
+        &CLIENT_CERT,
     ],
 );
+const TENANTS_ONLY: Section = ("Callbacks", &[&TENANTS]);
 const PAGES: Section = ("Process", &[&LISTEN]);
 const PROCESS: Section = ("Process", &[&DRAIN_TIMEOUT, &LOG, &LOG_FORMAT]);
 
@@ -292,18 +334,19 @@ impl Group for ClusterGroup {
     const SECTIONS: &[Section] = &[CLUSTER];
 }
 
-/// The settings of `tenant`: those of callbacks, with the deadline.
+/// The settings of `tenant`: those of callbacks, with the deadline, and Kafka for
+/// tenants in a topic.
 pub enum CallbacksGroup {}
 
 impl Group for CallbacksGroup {
-    const SECTIONS: &[Section] = &[DEADLINE, CALLBACKS];
+    const SECTIONS: &[Section] = &[CLUSTER, DEADLINE, CALLBACKS];
 }
 
 /// The settings of `topics`.
 pub enum TopicsGroup {}
 
 impl Group for TopicsGroup {
-    const SECTIONS: &[Section] = &[CLUSTER, SCHEDULE];
+    const SECTIONS: &[Section] = &[CLUSTER, SCHEDULE, TENANTS_ONLY];
 }
 
 /// The settings of `health`.

@@ -3,65 +3,103 @@
 //! are reported together. Never opens a socket or decides about a record. Runs
 //! on the main thread at start. The thread `tenants` calls [`watch::TenantsWatch`].
 
+pub mod certificates;
 pub mod definitions;
 pub mod environment;
+mod file_watch;
 pub mod mistake;
 pub mod name_files;
 pub mod properties;
 mod rules;
 pub mod setting;
 pub mod settings;
+mod tenant_files;
 pub mod tenants;
+pub mod topic_tenants;
 pub mod values;
 pub mod watch;
 
-use crate::model::tenant::Tenants;
 use definitions::{ALLOW_NO_TENANTS, TENANTS};
 use mistake::{Mistake, both};
 use properties::PropertyRule;
 use setting::Typed;
 use settings::{ReadSettings, Settings};
-use std::sync::Arc;
-use values::NoTenants;
+use topic_tenants::TopicTenants;
+use values::{NoTenants, TenantsPlace};
 use watch::TenantsWatch;
 
 /// The settings and the tenants of `run`.
 #[derive(Debug)]
 pub struct Configured {
     pub read: ReadSettings,
-    pub tenants: TenantsWatch,
+    pub tenants: ConfiguredTenants,
 }
 
-/// Reads the settings and the tenants file.
+/// The tenants of `run`.
+#[derive(Debug)]
+pub enum ConfiguredTenants {
+    /// They are loaded.
+    Files(TenantsWatch),
+    /// The topic was not read yet.
+    Topic(TopicTenants),
+}
+
+/// Reads the settings, and the tenants if they are in files.
 ///
 /// # Errors
 /// Every mistake in both.
 pub fn load(typed: &Typed, rule: PropertyRule) -> Result<Configured, Vec<Mistake>> {
-    let tenants = TenantsWatch::start(settings::tenants_path(typed));
-    let (read, tenants) = both(settings::read(typed, rule), tenants)?;
-    if read.settings.no_tenants == NoTenants::Refused
-        && !tenants.in_force().iter().any(|tenant| tenant.enabled)
+    let read = settings::read(typed, rule);
+    let settings = read.as_ref().ok().map(|read| &read.settings);
+    let no_tenants = settings.map_or(NoTenants::Refused, |settings| settings.no_tenants);
+    let tenants = tenants(typed, settings);
+    let (read, tenants) = both(read, tenants)?;
+    if let ConfiguredTenants::Files(watch) = &tenants
+        && no_tenants == NoTenants::Refused
+        && watch.in_force().enabled() == 0
     {
-        let text = format!(
-            "no tenant of '{}' is enabled, so every record would be skipped for good: \
-             enable one, or set {}",
-            settings::tenants_path(typed).display(),
-            setting::name(&ALLOW_NO_TENANTS)
-        );
-        return Err(vec![Mistake::new(setting::name(&TENANTS), text)]);
+        let place = settings::read_tenants_place(typed)?.to_string();
+        return Err(vec![no_tenant_is_enabled(&place)]);
     }
     Ok(Configured { read, tenants })
 }
 
-/// Reads the settings of callbacks and the tenants, for the `tenant` commands.
+/// Reads the settings of callbacks, and the tenants if they are in files, for the
+/// `tenant` commands.
 ///
 /// # Errors
 /// Every mistake in both.
 pub fn load_tenants(
     typed: &Typed,
     rule: PropertyRule,
-) -> Result<(Settings, Arc<Tenants>), Vec<Mistake>> {
-    let tenants = TenantsWatch::start(settings::tenants_path(typed));
-    let (settings, tenants) = both(settings::read_callbacks(typed, rule), tenants)?;
-    Ok((settings, Arc::clone(tenants.in_force())))
+) -> Result<(Settings, ConfiguredTenants), Vec<Mistake>> {
+    let settings = settings::read_callbacks(typed, rule);
+    let tenants = tenants(typed, settings.as_ref().ok());
+    both(settings, tenants)
+}
+
+/// Reads the tenants. A wrong place is a mistake in the settings too.
+fn tenants(typed: &Typed, settings: Option<&Settings>) -> Result<ConfiguredTenants, Vec<Mistake>> {
+    let rules = settings.map(Settings::tenant_rules).unwrap_or_default();
+    match settings::read_tenants_place(typed) {
+        // The reader of the settings has reported it.
+        Err(_) => Err(Vec::new()),
+        Ok(TenantsPlace::Files(path)) => {
+            TenantsWatch::start(&path, rules).map(ConfiguredTenants::Files)
+        }
+        Ok(TenantsPlace::Topic(topic)) => {
+            let no_tenants = settings.map_or(NoTenants::Refused, |settings| settings.no_tenants);
+            let tenants = TopicTenants::new(topic, rules, no_tenants);
+            Ok(ConfiguredTenants::Topic(tenants))
+        }
+    }
+}
+
+fn no_tenant_is_enabled(place: &str) -> Mistake {
+    let text = format!(
+        "no tenant of '{place}' is enabled, so every record would be skipped for good: enable \
+         one, or set {}",
+        setting::name(&ALLOW_NO_TENANTS)
+    );
+    Mistake::new(setting::name(&TENANTS), text)
 }

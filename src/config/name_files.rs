@@ -3,7 +3,7 @@
 //! thread.
 
 use super::environment::read_file;
-use super::watch::Stamp;
+use super::file_watch::Stamp;
 use std::path::Path;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";

@@ -1,14 +1,10 @@
 //! Rules across settings: one named function each. Never does IO.
 
 use super::mistake::Warning;
+use super::values::{TOPIC_NAME_MAX, TenantsPlace};
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::{Delay, DurationText};
 use std::time::Duration;
-
-/// The maximum length of a topic name.
-///
-/// Source: Kafka, `org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH`.
-const TOPIC_NAME_MAX: usize = 249;
 
 /// Returns how many delays `attempts` can use. A single attempt has no delay
 /// after it, but a full lane still diverts. So there is always one delay topic.
@@ -39,6 +35,19 @@ pub fn derived_topic_names_fit(topics: &TopicNames, delays: &[Delay]) -> Result<
         Some(name) if name.len() > TOPIC_NAME_MAX => Err(format!(
             "'{name}' would have {} characters: a topic name has at most {TOPIC_NAME_MAX}",
             name.len()
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that the tenants topic is none of the topics with records.
+pub fn the_tenants_topic_has_no_records(
+    topics: &TopicNames,
+    tenants: &TenantsPlace,
+) -> Result<(), String> {
+    match tenants {
+        TenantsPlace::Topic(name) if topics.topic(name).is_some() => Err(format!(
+            "'{name}' is a topic with records: tenants need one of their own"
         )),
         _ => Ok(()),
     }

@@ -3,21 +3,24 @@
 //! Runs on the main thread.
 
 use super::definitions::{
-    ALLOW_NETWORKS, ALLOW_NO_TENANTS, ATTEMPTS, BROKERS, CA_FILE, COMMIT_INTERVAL, DELAYS,
-    DRAIN_TIMEOUT, GROUP, IN_FLIGHT_MAX, INSTANCE, KAFKA, KAFKA_PROPERTIES, LISTEN, LOG,
-    LOG_FORMAT, PROXY, RECORD_MAX_BYTES, TENANTS, TIMEOUT, TOPIC,
+    ALLOW_NETWORKS, ALLOW_NO_TENANTS, ATTEMPTS, BROKERS, CA_FILE, CLIENT_CERT, COMMIT_INTERVAL,
+    DELAYS, DENY_NETWORKS, DRAIN_TIMEOUT, GROUP, IN_FLIGHT_MAX, INSTANCE, KAFKA, KAFKA_PROPERTIES,
+    LISTEN, LOG, LOG_FORMAT, PROXY, RECORD_MAX_BYTES, REQUIRE_HTTPS, TENANTS, TIMEOUT, TOPIC,
 };
 use super::environment::host_name;
 use super::mistake::{Mistake, Warning};
 use super::properties::{self, KafkaProperty, PropertyRule};
 use super::rules;
 use super::setting::{Reader, Typed, not_utf8};
-use super::values::{self, CaFile, LogFormatSetting, LogLevel, NoTenants, ProxyUrl};
+use super::tenants::TenantRules;
+use super::values::{
+    self, CaFile, ClientCert, LogFormatSetting, LogLevel, NoTenants, PlainHttp, ProxyUrl,
+    TenantsPlace,
+};
 use crate::model::position::TopicNames;
 use crate::model::time::Delay;
 use ipnet::IpNet;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 /// How to reach Kafka, and the topics' names.
@@ -65,15 +68,28 @@ pub struct Settings {
     pub commit_interval: Duration,
     pub drain_timeout: Duration,
     pub no_tenants: NoTenants,
+    pub plain_http: PlainHttp,
     pub allow_networks: Vec<IpNet>,
+    /// Refused even where `allow_networks` has them.
+    pub deny_networks: Vec<IpNet>,
     pub proxy: Option<ProxyUrl>,
     pub ca_file: Option<CaFile>,
+    pub client_cert: Option<ClientCert>,
     pub log: LogLevel,
     /// None: text on a terminal, else JSON.
     pub log_format: Option<LogFormatSetting>,
 }
 
 impl Settings {
+    /// Returns the rules for tenants that come from these settings.
+    #[must_use]
+    pub fn tenant_rules(&self) -> TenantRules {
+        TenantRules {
+            timeout_max: self.timeout,
+            plain_http: self.plain_http,
+        }
+    }
+
     /// Returns the default settings for a replica of this name.
     #[must_use]
     pub fn defaults(instance: &str) -> Self {
@@ -105,11 +121,14 @@ pub fn read(typed: &Typed, rule: PropertyRule) -> Result<ReadSettings, Vec<Mista
     let schedule = schedule(&mut r, cluster.as_ref().map(|c| &c.topics));
     let timeout = r.take(&TIMEOUT);
     let in_flight_max = r.take(&IN_FLIGHT_MAX);
-    r.take(&TENANTS);
+    tenants(&mut r, cluster.as_ref());
     let no_tenants = r.take(&ALLOW_NO_TENANTS);
+    let plain_http = r.take(&REQUIRE_HTTPS);
     let allow_networks = r.take_optional(&ALLOW_NETWORKS);
+    let deny_networks = r.take_optional(&DENY_NETWORKS);
     let proxy = r.take_optional(&PROXY);
     let ca_file = r.take_optional(&CA_FILE);
+    let client_cert = r.take_optional(&CLIENT_CERT);
     let listen = r.take(&LISTEN);
     let drain_timeout = r.take(&DRAIN_TIMEOUT);
     let log = r.take(&LOG);
@@ -126,9 +145,12 @@ pub fn read(typed: &Typed, rule: PropertyRule) -> Result<ReadSettings, Vec<Mista
             commit_interval: commit_interval?,
             drain_timeout: drain_timeout?,
             no_tenants: no_tenants?,
+            plain_http: plain_http?,
             allow_networks: allow_networks.unwrap_or_default(),
+            deny_networks: deny_networks.unwrap_or_default(),
             proxy,
             ca_file,
+            client_cert,
             log: log?,
             log_format,
         })
@@ -141,15 +163,30 @@ pub fn read(typed: &Typed, rule: PropertyRule) -> Result<ReadSettings, Vec<Mista
     })
 }
 
+/// The settings of the `topics` commands.
+#[derive(Debug)]
+pub struct TopicsSettings {
+    pub cluster: Cluster,
+    pub schedule: Schedule,
+    pub tenants: TenantsPlace,
+}
+
 /// Reads the settings of the `topics` commands.
 ///
 /// # Errors
 /// Every mistake.
-pub fn read_topics(typed: &Typed, rule: PropertyRule) -> Result<(Cluster, Schedule), Vec<Mistake>> {
+pub fn read_topics(typed: &Typed, rule: PropertyRule) -> Result<TopicsSettings, Vec<Mistake>> {
     let mut r = Reader::new(typed);
     let cluster = cluster(&mut r, rule);
     let schedule = schedule(&mut r, cluster.as_ref().map(|c| &c.topics));
-    r.mistakes.unless_any(|| cluster.zip(schedule))
+    let tenants = tenants(&mut r, cluster.as_ref());
+    r.mistakes.unless_any(|| {
+        Some(TopicsSettings {
+            cluster: cluster?,
+            schedule: schedule?,
+            tenants: tenants?,
+        })
+    })
 }
 
 /// Reads the settings of `publish`.
@@ -182,13 +219,14 @@ pub fn read_listen(typed: &Typed) -> Result<SocketAddr, Vec<Mistake>> {
     r.mistakes.unless_any(|| listen)
 }
 
-/// Returns the path of the tenants file.
-#[must_use]
-pub fn tenants_path(typed: &Typed) -> &Path {
-    typed
-        .get(&TENANTS)
-        .unwrap_or(TENANTS.default.as_ref())
-        .as_ref()
+/// Reads the place of the tenants.
+///
+/// # Errors
+/// The mistake.
+pub fn read_tenants_place(typed: &Typed) -> Result<TenantsPlace, Vec<Mistake>> {
+    let mut r = Reader::new(typed);
+    let place = r.take(&TENANTS);
+    r.mistakes.unless_any(|| place)
 }
 
 fn cluster(r: &mut Reader<'_>, rule: PropertyRule) -> Option<Cluster> {
@@ -215,6 +253,15 @@ fn cluster(r: &mut Reader<'_>, rule: PropertyRule) -> Option<Cluster> {
         topics: TopicNames::new(topic?),
         properties,
     })
+}
+
+fn tenants(r: &mut Reader<'_>, cluster: Option<&Cluster>) -> Option<TenantsPlace> {
+    let place = r.take(&TENANTS)?;
+    if let Some(cluster) = cluster {
+        let rule = rules::the_tenants_topic_has_no_records(&cluster.topics, &place);
+        r.check(&TENANTS, rule);
+    }
+    Some(place)
 }
 
 fn schedule(r: &mut Reader<'_>, topics: Option<&TopicNames>) -> Option<Schedule> {

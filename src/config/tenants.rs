@@ -1,12 +1,13 @@
-//! The tenants file: one JSON object from tenantId to its settings. It is read
+//! A file of tenants: one JSON object from tenantId to its settings. It is checked
 //! strictly and as a whole. Each mistake names its tenant and key. Never shows a
 //! secret, a header's value or a URL's query. Runs on the main thread at the start, and on
 //! the thread `tenants` at a reload.
 
-use super::environment::read_file;
 use super::mistake::Mistake;
+use super::values::{self, PlainHttp};
 use crate::model::headers;
-use crate::model::tenant::{MAX_IN_FLIGHT_DEFAULT, Secret, Tenant, TenantId, Tenants};
+use crate::model::tenant::{MAX_IN_FLIGHT_DEFAULT, Secret, Tenant, TenantId};
+use crate::model::time::DurationText;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
@@ -15,10 +16,11 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The maximum size of the file: 100,000 tenants of some 600 bytes.
-const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The maximum length of a URL.
 const URL_BYTES_MAX: usize = 8_192;
 /// The maximum number of secrets of a tenant. Each secret signs every request.
@@ -28,6 +30,29 @@ const HEADERS_MAX: usize = 32;
 const HEADER_BYTES_MAX: usize = 4_096;
 /// The maximum of `maxInFlight`, as of `--in-flight-max`.
 const MAX_IN_FLIGHT: u32 = 65_536;
+
+/// The rules for tenants that come from the settings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TenantRules {
+    /// `--timeout`: no tenant has a longer one.
+    pub timeout_max: Duration,
+    pub plain_http: PlainHttp,
+}
+
+impl Default for TenantRules {
+    fn default() -> Self {
+        Self {
+            timeout_max: *values::TIMEOUTS.end(),
+            plain_http: PlainHttp::Allowed,
+        }
+    }
+}
+
+impl TenantRules {
+    fn timeouts(&self) -> RangeInclusive<Duration> {
+        *values::TIMEOUTS.start()..=self.timeout_max
+    }
+}
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -53,13 +78,13 @@ const OWN_HEADERS: [&str; 17] = [
 ];
 const OWN_PREFIXES: [&str; 2] = [headers::WEBHOOK_PREFIX, headers::PREFIX];
 
-/// Reads the bytes of the file.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Mistake> {
-    read_file(path, FILE_BYTES_MAX).map_err(|text| Mistake::new("--tenants", text))
-}
-
-/// Checks the bytes of the file.
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Tenants, Vec<Mistake>> {
+/// Checks the bytes of a file. `place` opens the name of each mistake in a tenant.
+pub(super) fn parse(
+    path: &Path,
+    place: &str,
+    bytes: &[u8],
+    rules: TenantRules,
+) -> Result<Vec<Arc<Tenant>>, Vec<Mistake>> {
     let entries: Pairs = serde_json::from_slice(bytes).map_err(|why| {
         let text = match why.classify() {
             _ if bytes.trim_ascii().is_empty() => "the file is empty".to_owned(),
@@ -77,19 +102,44 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Tenants, Vec<Mistake>> 
     let mut tenants = Vec::new();
     for (id, entry) in &entries.0 {
         let mut reader = EntryReader {
+            place,
             tenant: id,
+            rules,
             mistakes: &mut mistakes,
         };
         if !seen.insert(id.as_str()) {
             reader.wrong(None, "the tenantId is repeated");
         }
-        tenants.extend(reader.tenant(entry));
+        tenants.extend(reader.tenant(entry).map(Arc::new));
     }
     if mistakes.is_empty() {
-        Ok(tenants.into_iter().collect())
+        Ok(tenants)
     } else {
         Err(mistakes)
     }
+}
+
+/// Checks the settings of one tenant, as an entry of a topic has them.
+pub(super) fn parse_entry(
+    id: &str,
+    bytes: &[u8],
+    rules: TenantRules,
+) -> Result<Tenant, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let mut reader = EntryReader {
+        place: "",
+        tenant: id,
+        rules,
+        mistakes: &mut mistakes,
+    };
+    let tenant = match serde_json::from_slice::<&RawValue>(bytes) {
+        Ok(entry) => reader.tenant(entry),
+        Err(_) => {
+            reader.wrong(None, "not a JSON object with at least a url");
+            None
+        }
+    };
+    tenant.filter(|_| mistakes.is_empty()).ok_or(mistakes)
 }
 
 /// A JSON object with all its keys, including repeated ones.
@@ -117,7 +167,9 @@ impl<'de> Deserialize<'de> for Pairs {
 
 /// Reads the entry of one tenant.
 struct EntryReader<'a> {
+    place: &'a str,
     tenant: &'a str,
+    rules: TenantRules,
     mistakes: &'a mut Vec<Mistake>,
 }
 
@@ -125,8 +177,9 @@ impl EntryReader<'_> {
     fn wrong(&mut self, key: Option<&str>, text: impl Into<String>) {
         let tenant: String = self.tenant.chars().take(TenantId::BYTES_MAX).collect();
         let key = key.map(|key| format!(", {key}")).unwrap_or_default();
+        let place = self.place;
         self.mistakes
-            .push(Mistake::new(format!("tenant {tenant:?}{key}"), text));
+            .push(Mistake::new(format!("{place}tenant {tenant:?}{key}"), text));
     }
 
     fn tenant(&mut self, entry: &RawValue) -> Option<Tenant> {
@@ -140,6 +193,7 @@ impl EntryReader<'_> {
         };
         let (mut url, mut secrets, mut headers) = (None, Some(Vec::new()), Some(Vec::new()));
         let (mut max_in_flight, mut enabled) = (Some(MAX_IN_FLIGHT_DEFAULT), Some(true));
+        let mut timeout = Some(None);
         let mut seen = HashSet::new();
         for (key, value) in &pairs.0 {
             if !seen.insert(key.as_str()) {
@@ -150,10 +204,12 @@ impl EntryReader<'_> {
                 "secrets" => secrets = self.secrets(value),
                 "headers" => headers = self.headers(value),
                 "maxInFlight" => max_in_flight = self.max_in_flight(value),
+                "timeout" => timeout = self.timeout(value).map(Some),
                 "enabled" => enabled = self.enabled(value),
                 _ => self.wrong(
                     Some(&shown(key)),
-                    "unknown key: allowed are url, secrets, headers, maxInFlight and enabled",
+                    "unknown key: allowed are url, secrets, headers, maxInFlight, timeout and \
+                     enabled",
                 ),
             }
         }
@@ -166,6 +222,7 @@ impl EntryReader<'_> {
             secrets: secrets?,
             headers: headers?,
             max_in_flight: max_in_flight?,
+            timeout: timeout?,
             enabled: enabled?,
         })
     }
@@ -198,6 +255,9 @@ impl EntryReader<'_> {
                 key,
                 format!("scheme '{}' is neither http nor https", shown(url.scheme())),
             );
+        }
+        if url.scheme() == "http" && self.rules.plain_http == PlainHttp::Refused {
+            self.wrong(key, "scheme 'http' is refused: --require-https is on");
         }
         if !url.has_host() {
             self.wrong(key, "has no host");
@@ -270,6 +330,18 @@ impl EntryReader<'_> {
             self.wrong(Some("maxInFlight"), text);
         }
         number
+    }
+
+    fn timeout(&mut self, value: &RawValue) -> Option<Duration> {
+        let range = self.rules.timeouts();
+        let text = json::<String>(value);
+        let timeout = text.and_then(|text| values::duration(&text, range.clone()).ok());
+        if timeout.is_none() {
+            let max = DurationText(*range.end());
+            let text = format!("not a text such as \"2s\" from 100ms to {max}, the --timeout");
+            self.wrong(Some("timeout"), text);
+        }
+        timeout
     }
 
     fn enabled(&mut self, value: &RawValue) -> Option<bool> {

@@ -9,8 +9,9 @@ use crate::model::time::{Delay, DurationText, parse_duration};
 use ipnet::IpNet;
 use reqwest::Url;
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -22,7 +23,10 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 /// The largest file that a setting names, in bytes.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The allowed values of `--timeout`.
+pub const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
 
 /// Reads a whole number within a range.
 pub fn number<T>(text: &str, allowed: RangeInclusive<T>) -> Result<T, String>
@@ -218,6 +222,59 @@ pub fn no_tenants(text: &str) -> Result<NoTenants, String> {
     NoTenants::from_name(text.trim()).ok_or_else(|| no_choice(text, &["on", "off"]))
 }
 
+named_enum! {
+    /// The choice of `--require-https`: what becomes of `http` URLs.
+    pub enum PlainHttp {
+        Allowed = "off",
+        Refused = "on",
+    }
+}
+
+/// Reads the choice of `--require-https`.
+pub fn plain_http(text: &str) -> Result<PlainHttp, String> {
+    PlainHttp::from_name(text.trim()).ok_or_else(|| no_choice(text, &["on", "off"]))
+}
+
+/// Where the tenants are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TenantsPlace {
+    /// A file or a directory.
+    Files(PathBuf),
+    /// A compacted Kafka topic.
+    Topic(String),
+}
+
+impl fmt::Display for TenantsPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(path) => path.display().fmt(f),
+            Self::Topic(name) => write!(f, "{TOPIC_PREFIX}{name}"),
+        }
+    }
+}
+
+/// The start of a tenants place that is a topic.
+const TOPIC_PREFIX: &str = "topic:";
+
+/// Reads the place of the tenants.
+pub fn tenants(path: &Path) -> Result<TenantsPlace, String> {
+    let name = path
+        .to_str()
+        .and_then(|text| text.strip_prefix(TOPIC_PREFIX));
+    match name {
+        None => Ok(TenantsPlace::Files(path.to_owned())),
+        Some(name) if name.len() <= TOPIC_NAME_MAX => topic(name).map(TenantsPlace::Topic),
+        Some(_) => Err(format!(
+            "a topic name has at most {TOPIC_NAME_MAX} characters"
+        )),
+    }
+}
+
+/// The maximum length of a topic name.
+///
+/// Source: Kafka, `org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH`.
+pub const TOPIC_NAME_MAX: usize = 249;
+
 /// Reads a log level by its name.
 pub fn log_level(text: &str) -> Result<LogLevel, String> {
     LogLevel::from_name(text.trim())
@@ -286,12 +343,19 @@ impl fmt::Debug for CaFile {
 /// Reads a file of certificates.
 pub fn ca_file(path: &Path) -> Result<CaFile, String> {
     let pem = read_file(path, FILE_BYTES_MAX)?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+    check_ca(path, &pem)?;
+    let path = path.to_owned();
+    Ok(CaFile { path, pem })
+}
+
+/// Checks the content of a file of certificates.
+pub(super) fn check_ca(path: &Path, pem: &[u8]) -> Result<(), String> {
+    let certificates = reqwest::Certificate::from_pem_bundle(pem)
         .map_err(|_| format!("'{}' is not PEM", path.display()))?;
     if certificates.is_empty() {
         return Err(format!("'{}' has no certificate in PEM", path.display()));
     }
-    for (number, certificate) in (1..).zip(CertificateDer::pem_slice_iter(&pem)) {
+    for (number, certificate) in (1..).zip(CertificateDer::pem_slice_iter(pem)) {
         let is_good = certificate.is_ok_and(|der| RootCertStore::empty().add(der).is_ok());
         if !is_good {
             let path = path.display();
@@ -300,8 +364,50 @@ pub fn ca_file(path: &Path) -> Result<CaFile, String> {
             ));
         }
     }
+    Ok(())
+}
+
+/// A file with a certificate and its key, as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCert {
+    pub path: PathBuf,
+    /// PEM with a certificate, its chain, and its key.
+    pub pem: Vec<u8>,
+}
+
+impl fmt::Debug for ClientCert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.path, f)
+    }
+}
+
+/// Reads a file with a certificate and its key.
+pub fn client_cert(path: &Path) -> Result<ClientCert, String> {
+    let pem = read_file(path, FILE_BYTES_MAX)?;
+    check_client_cert(path, &pem)?;
     let path = path.to_owned();
-    Ok(CaFile { path, pem })
+    Ok(ClientCert { path, pem })
+}
+
+/// Checks the content of a file with a certificate and its key.
+pub(super) fn check_client_cert(path: &Path, pem: &[u8]) -> Result<(), String> {
+    let path = path.display();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|_| format!("'{path}' is not PEM"))?;
+    if chain.is_empty() {
+        return Err(format!("'{path}' has no certificate in PEM"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
+        format!("'{path}' has no private key in PEM: it needs one without a password")
+    })?;
+    CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
+        .map(|_| ())
+        .map_err(|why| match why {
+            rustls::Error::InconsistentKeys(_) => {
+                format!("the private key of '{path}' does not belong to its first certificate")
+            }
+            _ => format!("the certificate or the key of '{path}' cannot be used"),
+        })
 }
 
 /// Reads a file of librdkafka properties. Returns its path and its text.
@@ -333,6 +439,35 @@ mod tests {
         assert!(refused.starts_with("certificate 2 of '"), "{refused}");
         let refused = read(&format!("{broken}{good}")).expect_err("it is refused");
         assert!(refused.starts_with("certificate 1 of '"), "{refused}");
+    }
+
+    #[test]
+    fn a_client_certificate_needs_its_own_key() {
+        let made = || {
+            let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]);
+            let made = made.expect("a certificate can be made");
+            (made.cert.pem(), made.signing_key.serialize_pem())
+        };
+        let ((cert, key), (_, other)) = (made(), made());
+        let name = format!("ringback-client-{}.pem", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        #[track_caller]
+        fn check(path: &Path, pem: &str, named: Option<&str>) {
+            std::fs::write(path, pem).expect("the folder is writable");
+            match (client_cert(path), named) {
+                (Ok(_), None) => {}
+                (Err(why), Some(named)) => assert!(why.contains(named), "{why}"),
+                (read, _) => panic!("{read:?}"),
+            }
+        }
+        check(&path, &format!("{cert}{key}"), None);
+        check(&path, &format!("{key}{cert}"), None);
+        check(&path, &cert, Some("no private key"));
+        check(&path, &key, Some("no certificate"));
+        check(&path, "", Some("no certificate"));
+        check(&path, &format!("{cert}{other}"), Some("does not belong"));
+        std::fs::remove_file(&path).expect("it was written");
+        assert!(client_cert(&path).is_err());
     }
 
     #[test]

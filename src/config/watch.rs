@@ -1,20 +1,15 @@
-//! Reloads of the tenants file. The last valid content stays in force until a
-//! valid change is found. A check is one stat, and a read if the stat has changed.
-//! The caller decides when to check. Never waits, and never reads a clock. Runs on
-//! the thread `tenants`: 100,000 tenants take a second to parse.
+//! The tenants in force, and reloads of their files. The last valid content stays in
+//! force until a valid change is found. The caller decides when to check. Never
+//! waits, and never reads a clock. Runs on the thread `tenants`: 100,000 tenants
+//! take a second to parse.
 
+use super::file_watch::Reading;
 use super::mistake::Mistake;
-use super::tenants;
+use super::tenant_files::TenantFiles;
+use super::tenants::TenantRules;
 use crate::model::tenant::Tenants;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-
-/// After a change, this many checks read the content although the stat is the
-/// same. A second write within one tick of the file system's clock may change
-/// neither the times nor the length.
-const SETTLING_CHECKS: u8 = 3;
 
 /// The result of a check that found a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,64 +20,26 @@ pub enum ReloadResult {
     Refused(Vec<Mistake>),
 }
 
-/// The tenants file, and the tenants in force.
+/// The files of tenants, and the tenants in force.
 #[derive(Debug)]
 pub struct TenantsWatch {
-    /// None if the tenants are not from a file.
-    path: Option<PathBuf>,
+    /// None if the tenants are not from files.
+    files: Option<TenantFiles>,
     in_force: Arc<Tenants>,
-    stamp: Option<Stamp>,
-    content: Result<u64, Mistake>,
-    settling: u8,
     reading: Reading,
 }
 
-/// When the next check reports the content.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Reading {
-    IfChanged,
-    Always,
-}
-
-/// The `stat` of the file after following symbolic links. So a swapped link, as
-/// of a Kubernetes ConfigMap, is a change too.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
-}
-
 impl TenantsWatch {
-    /// Loads the file for the first time.
+    /// Loads the files for the first time.
     ///
     /// # Errors
-    /// Every mistake in the file. A missing or empty file is one.
-    pub fn start(path: &Path) -> Result<Self, Vec<Mistake>> {
-        // The stamp comes first: the next check then sees a change after it.
-        let stamp = Stamp::of(path);
-        let bytes = tenants::read(path).map_err(|mistake| vec![mistake])?;
+    /// Every mistake in the files. A missing or empty file is one, and so is a
+    /// directory without files.
+    pub fn start(path: &Path, rules: TenantRules) -> Result<Self, Vec<Mistake>> {
+        let (files, tenants) = TenantFiles::start(path, rules);
         Ok(Self {
-            path: Some(path.to_owned()),
-            in_force: Arc::new(tenants::parse(path, &bytes)?),
-            stamp,
-            content: Ok(hash(&bytes)),
-            settling: SETTLING_CHECKS,
+            files: Some(files),
+            in_force: Arc::new(tenants?),
             reading: Reading::IfChanged,
         })
     }
@@ -91,16 +48,13 @@ impl TenantsWatch {
     #[must_use]
     pub fn fixed(tenants: Tenants) -> Self {
         Self {
-            path: None,
+            files: None,
             in_force: Arc::new(tenants),
-            stamp: None,
-            content: Ok(0),
-            settling: 0,
             reading: Reading::IfChanged,
         }
     }
 
-    /// Makes the next check read the file and report its content, changed or not.
+    /// Makes the next check read the files and report their content, changed or not.
     pub fn read_again(&mut self) {
         self.reading = Reading::Always;
     }
@@ -111,29 +65,14 @@ impl TenantsWatch {
         &self.in_force
     }
 
-    /// Checks the file for a change. With a call per second, a change is in force
-    /// within two seconds.
+    /// Checks the files for a change.
     pub fn check(&mut self) -> Option<ReloadResult> {
-        let path = self.path.clone()?;
-        let stamp = Stamp::of(&path);
-        if stamp != self.stamp || self.reading == Reading::Always {
-            self.stamp = stamp;
-            self.settling = SETTLING_CHECKS;
-        } else if self.settling == 0 {
-            return None;
-        } else {
-            self.settling -= 1;
-        }
-        let bytes = tenants::read(&path);
-        let content = bytes.as_ref().map(|b| hash(b)).map_err(Clone::clone);
+        let files = self.files.as_mut()?;
         let reading = std::mem::replace(&mut self.reading, Reading::IfChanged);
-        if reading == Reading::IfChanged && content == self.content {
-            return None;
-        }
-        self.content = content;
-        let read = bytes.map_err(|mistake| vec![mistake]);
-        let new = read.and_then(|bytes| tenants::parse(&path, &bytes));
-        Some(match new.and_then(|new| self.check_removals(&path, new)) {
+        let new = files.check(reading)?;
+        let from = files.path().display().to_string();
+        let checked = new.and_then(|new| check_removals(&self.in_force, &from, new));
+        Some(match checked {
             Ok(new) => {
                 self.in_force = Arc::new(new);
                 ReloadResult::Ok(Arc::clone(&self.in_force))
@@ -141,49 +80,47 @@ impl TenantsWatch {
             Err(mistakes) => ReloadResult::Refused(mistakes),
         })
     }
-
-    /// Refuses a file that removes or disables more than half of the tenants: it is
-    /// probably cut short or a mistake. A restart accepts it.
-    fn check_removals(&self, path: &Path, new: Tenants) -> Result<Tenants, Vec<Mistake>> {
-        let old = &self.in_force;
-        let removed = old.iter().filter(|t| !new.contains(&t.id)).count();
-        let enabled = old.iter().filter(|t| t.enabled).count();
-        let stopped = old
-            .iter()
-            .filter(|t| t.enabled && new.callback(&t.id).is_none())
-            .count();
-        let what = if removed * 2 > old.len() {
-            let all = old.len();
-            format!("removes {removed} of {all} tenants: a reload removes at most half")
-        } else if stopped * 2 > enabled {
-            format!(
-                "removes or disables {stopped} of {enabled} enabled tenants: a reload stops at \
-                 most half"
-            )
-        } else {
-            return Ok(new);
-        };
-        let with = match new.iter().any(|tenant| tenant.enabled) {
-            true => "",
-            // Without it, a start refuses to skip every record.
-            false => " with --allow-no-tenants",
-        };
-        let text = format!("{what}; restart{with} to accept it");
-        let name = format!("--tenants {}", path.display());
-        Err(vec![Mistake::new(name, text)])
-    }
 }
 
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
+/// Refuses files that remove or disable more than half of the tenants: they are
+/// probably cut short or a mistake. A restart accepts them.
+pub(super) fn check_removals(
+    old: &Tenants,
+    from: &str,
+    new: Tenants,
+) -> Result<Tenants, Vec<Mistake>> {
+    let removed = old.iter().filter(|t| !new.contains(&t.id)).count();
+    let enabled = old.enabled();
+    let stopped = old
+        .iter()
+        .filter(|t| t.enabled && new.callback(&t.id).is_none())
+        .count();
+    let what = if removed * 2 > old.len() {
+        let all = old.len();
+        format!("removes {removed} of {all} tenants: a reload removes at most half")
+    } else if stopped * 2 > enabled {
+        format!(
+            "removes or disables {stopped} of {enabled} enabled tenants: a reload stops at \
+             most half"
+        )
+    } else {
+        return Ok(new);
+    };
+    let with = match new.enabled() > 0 {
+        true => "",
+        // Without it, a start refuses to skip every record.
+        false => " with --allow-no-tenants",
+    };
+    let text = format!("{what}; restart{with} to accept it");
+    let name = format!("--tenants {from}");
+    Err(vec![Mistake::new(name, text)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+    use std::path::PathBuf;
 
     fn entries(ids: impl IntoIterator<Item = u32>) -> String {
         let entries: Vec<String> = ids
@@ -204,7 +141,7 @@ mod tests {
         let folder = folder("watch");
         let path = folder.join("tenants.json");
         fs::write(&path, entries(0..4)).unwrap();
-        let mut watch = TenantsWatch::start(&path).unwrap();
+        let mut watch = TenantsWatch::start(&path, TenantRules::default()).unwrap();
         assert_eq!(watch.check(), None);
         #[track_caller]
         fn check(watch: &mut TenantsWatch, path: &Path, content: &str, ok: bool, count: usize) {
@@ -256,7 +193,7 @@ mod tests {
             format!("{{{}}}", entries.join(","))
         };
         fs::write(&path, file(0)).unwrap();
-        let mut watch = TenantsWatch::start(&path).unwrap();
+        let mut watch = TenantsWatch::start(&path, TenantRules::default()).unwrap();
         fs::write(&path, file(3)).unwrap();
         let Some(ReloadResult::Refused(mistakes)) = watch.check() else {
             panic!("disabling 3 of 4 must be refused");
@@ -286,8 +223,8 @@ mod tests {
         link("v1");
         let path = folder.join("tenants.json");
         std::os::unix::fs::symlink("..data/tenants.json", &path).unwrap();
-        let mut watch = TenantsWatch::start(&path).unwrap();
-        while watch.settling > 0 {
+        let mut watch = TenantsWatch::start(&path, TenantRules::default()).unwrap();
+        while !watch.files.as_ref().unwrap().are_settled() {
             assert_eq!(watch.check(), None);
         }
         link("v2");
@@ -305,13 +242,16 @@ mod tests {
     fn a_missing_or_empty_file_stops_the_start() {
         let folder = folder("start");
         let path = folder.join("tenants.json");
-        assert!(TenantsWatch::start(&path).is_err());
+        assert!(TenantsWatch::start(&path, TenantRules::default()).is_err());
         for content in ["", " \n", "[]", "{", "null"] {
             fs::write(&path, content).unwrap();
-            assert!(TenantsWatch::start(&path).is_err(), "{content}");
+            assert!(
+                TenantsWatch::start(&path, TenantRules::default()).is_err(),
+                "{content}"
+            );
         }
         fs::write(&path, "{}").unwrap();
-        assert!(TenantsWatch::start(&path).is_ok());
+        assert!(TenantsWatch::start(&path, TenantRules::default()).is_ok());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

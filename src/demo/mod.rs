@@ -16,6 +16,7 @@ mod witness;
 use crate::admin::Status;
 use crate::clock::Clock;
 use crate::commands::publish::records::Outgoing;
+use crate::config::ConfiguredTenants;
 use crate::config::settings::Settings;
 use crate::config::watch::TenantsWatch;
 use crate::kafka::settings::ClusterKind;
@@ -89,6 +90,7 @@ async fn demo() -> Result<bool, Box<dyn Error>> {
     let settings = settings(cluster.bootstrap_servers(), receiver.ip());
     create_topics(&cluster, &settings).map_err(cluster_failed)?;
     let tenants = TenantsWatch::fixed(tenants::configured(receiver));
+    let tenants = ConfiguredTenants::Files(tenants);
     let service = Service::new(&settings, ClusterKind::Embedded)?;
     let clock = Arc::clone(&service.clock);
     let witness = Arc::new(Mutex::new(Witness::default()));

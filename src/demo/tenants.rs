@@ -74,6 +74,7 @@ pub fn configured(receiver: SocketAddr) -> Tenants {
             secrets: Vec::new(),
             headers: Vec::new(),
             max_in_flight: MAX_IN_FLIGHT_DEFAULT,
+            timeout: None,
             enabled: true,
         })
         .collect()

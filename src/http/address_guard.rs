@@ -23,10 +23,18 @@ use std::sync::Arc;
 /// Resolves names, and refuses addresses that are not globally reachable.
 #[derive(Clone)]
 pub struct AddressGuard {
-    /// Networks that are permitted although they are not public.
-    allowed: Arc<[IpNet]>,
+    networks: Arc<Networks>,
     lookup: Lookup,
     resolves: Resolves,
+}
+
+/// The networks that the operator has named.
+#[derive(Debug, Default)]
+pub struct Networks {
+    /// Permitted although they are not public.
+    pub allowed: Vec<IpNet>,
+    /// Refused although they are public. They go before `allowed`.
+    pub denied: Vec<IpNet>,
 }
 
 /// The names that a guard resolves.
@@ -49,11 +57,11 @@ enum Lookup {
 }
 
 impl AddressGuard {
-    /// Returns a guard that permits public addresses and these networks.
+    /// Returns a guard that permits public addresses, except as these networks say.
     #[must_use]
-    pub fn new(allowed: &[IpNet], names: Arc<Names>, resolves: Resolves) -> Self {
+    pub fn new(networks: Networks, names: Arc<Names>, resolves: Resolves) -> Self {
         Self {
-            allowed: allowed.into(),
+            networks: Arc::new(networks),
             lookup: Lookup::Names(names),
             resolves,
         }
@@ -62,8 +70,12 @@ impl AddressGuard {
     /// Returns a guard that resolves every name to these addresses.
     #[cfg(test)]
     pub(crate) fn with_answers(allowed: &[IpNet], addresses: &[SocketAddr]) -> Self {
+        let networks = Networks {
+            allowed: allowed.to_vec(),
+            ..Networks::default()
+        };
         Self {
-            allowed: allowed.into(),
+            networks: Arc::new(networks),
             lookup: Lookup::Fixed(addresses.into()),
             resolves: Resolves::Receivers,
         }
@@ -74,10 +86,17 @@ impl AddressGuard {
     pub fn permitted(&self, address: IpAddr) -> bool {
         // The kernel treats an IPv4-mapped address as the IPv4 address.
         let address = address.to_canonical();
-        self.allowed
-            .iter()
-            .any(|network| network.contains(&address))
-            || reachable::is_global(address)
+        let within = |networks: &[IpNet], address: IpAddr| {
+            let mut networks = networks.iter();
+            networks.any(|network| network.contains(&address))
+        };
+        let denied = &self.networks.denied;
+        // A translator (NAT64) leads to the IPv4 address inside.
+        let inside = reachable::embedded(address).map(IpAddr::V4);
+        if within(denied, address) || inside.is_some_and(|inside| within(denied, inside)) {
+            return false;
+        }
+        within(&self.networks.allowed, address) || reachable::is_global(address)
     }
 
     /// Returns the permitted addresses of a name.
@@ -115,7 +134,7 @@ impl AddressGuard {
 impl fmt::Debug for AddressGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddressGuard")
-            .field("allowed", &self.allowed)
+            .field("networks", &self.networks)
             .field("resolves", &self.resolves)
             .finish_non_exhaustive()
     }
@@ -218,6 +237,30 @@ mod tests {
         check("10.0.0.0/8", "64:ff9b::10.0.0.1", false);
         check("10.0.0.0/8", "2002:a00:1::", false);
         check("64:ff9b::/96", "64:ff9b::10.0.0.1", true);
+    }
+
+    #[test]
+    fn denied_networks_refuse_their_addresses_also_where_they_are_allowed() {
+        #[track_caller]
+        fn check(denied: &str, address: &str, expected: bool) {
+            let mut guard = guard("127.0.0.0/8 10.0.0.0/8 64:ff9b::/96", &[]);
+            let networks = Networks {
+                allowed: guard.networks.allowed.clone(),
+                denied: vec![denied.parse().expect("a network")],
+            };
+            guard.networks = Arc::new(networks);
+            let permitted = guard.permitted(address.parse().expect("an address"));
+            assert_eq!(permitted, expected, "{denied}: {address}");
+        }
+        check("8.8.8.0/24", "8.8.8.8", false);
+        check("8.8.8.0/24", "::ffff:8.8.8.8", false);
+        check("8.8.8.0/24", "64:ff9b::8.8.8.8", false);
+        check("8.8.8.0/24", "8.8.4.4", true);
+        check("8.8.8.0/24", "127.0.0.1", true);
+        check("10.1.0.0/16", "10.1.2.3", false);
+        check("10.1.0.0/16", "10.2.2.3", true);
+        check("2606:4700::/32", "2606:4700::1", false);
+        check("0.0.0.0/0", "2606:4700::1", true);
     }
 
     #[tokio::test]

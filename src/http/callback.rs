@@ -27,8 +27,10 @@
 //!   blocked attempt.
 //! - An HTTP/2 peer may send 64 KiB of a stream in advance and 1 MiB in total.
 
-use super::address_guard::{AddressGuard, RefusedAddress, Resolves};
+use super::address_guard::{AddressGuard, Networks, RefusedAddress, Resolves};
 use super::class;
+use super::clients::{Clients, IDLE_MAX};
+pub use super::clients::{ConnectionReuse, HttpError, HttpSettings, Trust};
 use super::head;
 use super::names::Names;
 use super::pool::{ConnectionAfter, IdlePool};
@@ -38,21 +40,15 @@ use crate::model::attempt::{ErrorClass, Outcome};
 use crate::model::message::AttemptRequest;
 use crate::model::tenant::{Tenant, TenantId};
 use crate::model::time::UnixMillis;
-use ipnet::IpNet;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use reqwest::{Body, Client, Method, Request, Response, Url};
+use reqwest::{Body, Method, Request, Response, Url};
 use std::collections::HashMap;
-use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
-const IDLE_MAX: Duration = Duration::from_secs(4);
-/// The maximum number of idle connections to one host. No host has more attempts
-/// in progress at once.
-const HOST_IDLE_MAX: usize = 256;
 /// The pool closes idle connections once in [`IDLE_MAX`], so one may stay open
 /// for twice that time.
 const IDLE_OPEN_MAX: Duration = IDLE_MAX.saturating_mul(2);
@@ -61,11 +57,6 @@ const BODY_WAIT_MAX: Duration = Duration::from_millis(50);
 /// The share of the deadline for the name lookup. A lookup that times out ends as
 /// `dns`, not as `timeout`: the owner of the zone must act, not of the receiver.
 const LOOKUP_SHARE: f64 = 0.9;
-const H2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// A peer that is silent for this long is gone. Without that limit a dead HTTP/2
-/// connection would fail every later attempt.
-const PEER_SILENT_MAX: Duration = Duration::from_secs(5);
 /// The maximum number of prepared tenants; at some 2 KiB each, 16 MiB. When it is
 /// reached, all are dropped and prepared again, at a few microseconds each.
 const PREPARED_MAX: usize = 8_192;
@@ -75,40 +66,6 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const ATTEMPT: HeaderName = HeaderName::from_static("ringback-attempt");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// The certificates that TLS trusts.
-#[derive(Clone)]
-pub enum Trust {
-    /// The certificates of the system.
-    System,
-    /// The certificates of the system and those in this PEM text.
-    SystemAnd(Vec<u8>),
-    /// No certificate: every callback by https fails. The demo sends none, and so
-    /// also runs where no certificates are installed.
-    Nothing,
-}
-
-/// Whether a later attempt may use the connection of an earlier one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ConnectionReuse {
-    Reuse,
-    CloseAfterAttempt,
-}
-
-/// The settings of attempts; checked by `config`.
-#[derive(Clone)]
-pub struct HttpSettings {
-    /// The deadline of an attempt.
-    pub timeout: Duration,
-    /// The version of ringback, for `user-agent`.
-    pub version: &'static str,
-    /// Networks that callbacks may reach although they are not public.
-    pub allow_networks: Vec<IpNet>,
-    /// The egress proxy, which resolves the names of callbacks itself.
-    pub proxy: Option<String>,
-    pub trust: Trust,
-    pub reuse: ConnectionReuse,
-}
 
 /// The place of an attempt in the pool, until it is dropped.
 struct Claim<'a> {
@@ -120,12 +77,10 @@ struct Claim<'a> {
 
 /// Sends attempts. Built once and shared.
 pub struct Callbacks {
-    /// Leaves connections open; `None` with [`ConnectionReuse::CloseAfterAttempt`].
-    reusing: Option<Client>,
-    /// Closes each connection after its attempt.
-    closing: Client,
+    /// New certificates replace them. Attempts in progress keep the old ones.
+    clients: Mutex<Arc<Clients>>,
+    settings: HttpSettings,
     pool: Mutex<IdlePool>,
-    timeout: Duration,
     guard: AddressGuard,
     names: Arc<Names>,
     /// The headers that are the same for all tenants.
@@ -138,6 +93,8 @@ struct Prepared {
     /// The settings that this was made from. Other settings make it stale.
     tenant: Arc<Tenant>,
     url: Result<Url, Outcome>,
+    /// The deadline of an attempt to this tenant.
+    timeout: Duration,
     /// Scheme, host and port of the URL. The pool reuses connections by them.
     host: Arc<str>,
     keys: Keys,
@@ -157,7 +114,11 @@ impl Callbacks {
             Some(_) => Resolves::Proxy,
             None => Resolves::Receivers,
         };
-        let guard = AddressGuard::new(&settings.allow_networks, Arc::clone(&names), resolves);
+        let networks = Networks {
+            allowed: settings.allow_networks.clone(),
+            denied: settings.deny_networks.clone(),
+        };
+        let guard = AddressGuard::new(networks, Arc::clone(&names), resolves);
         Self::with_guard(settings, guard, names)
     }
 
@@ -166,11 +127,7 @@ impl Callbacks {
         guard: AddressGuard,
         names: Arc<Names>,
     ) -> Result<Self, HttpError> {
-        let reusing = match settings.reuse {
-            ConnectionReuse::Reuse => Some(client(&settings, guard.clone(), HOST_IDLE_MAX)?),
-            ConnectionReuse::CloseAfterAttempt => None,
-        };
-        let closing = client(&settings, guard.clone(), 0)?;
+        let clients = Clients::new(&settings, &guard)?;
         let user_agent = format!("ringback/{}", settings.version);
         let mut common = HeaderMap::new();
         common.insert(
@@ -185,10 +142,9 @@ impl Callbacks {
             common.insert(name, HeaderValue::from_static(""));
         }
         Ok(Self {
-            reusing,
-            closing,
+            clients: Mutex::new(Arc::new(clients)),
+            settings,
             pool: Mutex::new(IdlePool::new(IDLE_OPEN_MAX)),
-            timeout: settings.timeout,
             guard,
             names,
             common,
@@ -199,6 +155,34 @@ impl Callbacks {
     /// Resolves names by these contents of resolv.conf and the hosts file.
     pub fn look_names_up_in(&self, resolv_conf: &[u8], hosts: &[u8]) {
         self.names.look_in(resolv_conf, hosts);
+    }
+
+    /// Uses these certificates for new connections: PEM of the authorities to trust
+    /// beside those of the system, and PEM of the certificate to show. Connections
+    /// without an attempt are closed. Makes new clients, which takes milliseconds.
+    ///
+    /// Errors: as of [`Callbacks::new`]. The old certificates stay in use.
+    pub fn renew_certificates(
+        &self,
+        ca: Option<&[u8]>,
+        client: Option<&[u8]>,
+    ) -> Result<(), HttpError> {
+        let settings = HttpSettings {
+            trust: match ca {
+                Some(pem) => Trust::SystemAnd(pem.to_vec()),
+                None => self.settings.trust.clone(),
+            },
+            client_cert: client.map(<[u8]>::to_vec),
+            ..self.settings.clone()
+        };
+        let new = Arc::new(Clients::new(&settings, &self.guard)?);
+        *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    fn clients(&self) -> Arc<Clients> {
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&clients)
     }
 
     /// Returns the future of one attempt, which starts when it is first polled.
@@ -217,7 +201,7 @@ impl Callbacks {
             };
             // The body shares the memory of the value.
             drop(request);
-            callbacks.send(post, &prepared.host, started_at).await
+            callbacks.send(post, &prepared, started_at).await
         }
     }
 
@@ -256,6 +240,7 @@ impl Callbacks {
         Prepared {
             tenant: Arc::clone(tenant),
             url,
+            timeout: tenant.timeout.unwrap_or(self.settings.timeout),
             host,
             keys: Keys::read(&tenant.secrets).expect("config has checked secrets"),
             headers,
@@ -278,11 +263,12 @@ impl Callbacks {
         }
     }
 
-    async fn send(&self, post: Request, host: &Arc<str>, started_at: UnixMillis) -> Outcome {
-        let mut claim = self.claim(host);
-        let client = match (&claim, &self.reusing) {
+    async fn send(&self, post: Request, prepared: &Prepared, started_at: UnixMillis) -> Outcome {
+        let mut claim = self.claim(&prepared.host);
+        let clients = self.clients();
+        let client = match (&claim, &clients.reusing) {
             (Some(_), Some(reusing)) => reusing,
-            _ => &self.closing,
+            _ => &clients.closing,
         };
         let mut outcome = None;
         let whole = async {
@@ -303,19 +289,21 @@ impl Callbacks {
                 }
             }
         };
-        let within = timeout(self.timeout, whole).await;
+        let within = timeout(prepared.timeout, whole).await;
         match (outcome, within) {
             // The body changes nothing.
             (Some(outcome), _) => outcome,
             (None, _) => failed(
                 ErrorClass::Timeout,
-                format!("no answer within {} ms", self.timeout.as_millis()),
+                format!("no answer within {} ms", prepared.timeout.as_millis()),
             ),
         }
     }
 
     fn claim<'a>(&'a self, host: &'a Arc<str>) -> Option<Claim<'a>> {
-        self.reusing.as_ref()?;
+        if self.settings.reuse == ConnectionReuse::CloseAfterAttempt {
+            return None;
+        }
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if !pool.begin(host, clock::elapsed()) {
             return None;
@@ -373,7 +361,7 @@ fn post(
 impl fmt::Debug for Callbacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Callbacks")
-            .field("timeout", &self.timeout)
+            .field("timeout", &self.settings.timeout)
             .finish_non_exhaustive()
     }
 }
@@ -405,86 +393,6 @@ fn failed(class: ErrorClass, detail: String) -> Outcome {
         status: None,
         retry_after: None,
         detail,
-    }
-}
-
-/// Makes a client with this maximum of idle connections to one host.
-fn client(
-    settings: &HttpSettings,
-    guard: AddressGuard,
-    idle_max: usize,
-) -> Result<Client, HttpError> {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        let ring = rustls::crypto::ring::default_provider();
-        // Another thread may have installed the same provider first.
-        let (Ok(()) | Err(_)) = ring.install_default();
-    }
-    let mut builder = Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .tcp_nodelay(true)
-        // Also limits connections whose attempt does not need them any more.
-        .connect_timeout(settings.timeout)
-        .pool_idle_timeout(IDLE_MAX)
-        .pool_max_idle_per_host(idle_max)
-        .tcp_user_timeout(PEER_SILENT_MAX)
-        .http2_keep_alive_interval(PEER_SILENT_MAX)
-        .http2_keep_alive_timeout(PEER_SILENT_MAX)
-        .http2_initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
-        .http2_initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-        .dns_resolver(guard);
-    if let Some(proxy) = &settings.proxy {
-        let proxy = reqwest::Proxy::all(proxy).map_err(|e| HttpError::Proxy(e.without_url()))?;
-        builder = builder.proxy(proxy);
-    }
-    builder = match &settings.trust {
-        Trust::System => builder,
-        Trust::SystemAnd(pem) => {
-            let further =
-                reqwest::Certificate::from_pem_bundle(pem).map_err(HttpError::Certificates)?;
-            if further.is_empty() {
-                return Err(HttpError::NoCertificates);
-            }
-            builder.tls_certs_merge(further)
-        }
-        Trust::Nothing => builder.tls_certs_only([]),
-    };
-    builder.build().map_err(HttpError::Client)
-}
-
-/// The clients cannot be made.
-#[derive(Debug)]
-pub enum HttpError {
-    /// The proxy is not a URL. The text is not shown: it may hold a password.
-    Proxy(reqwest::Error),
-    Certificates(reqwest::Error),
-    /// The PEM text has no certificate.
-    NoCertificates,
-    /// TLS or the client cannot be set up.
-    Client(reqwest::Error),
-}
-
-impl fmt::Display for HttpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Proxy(_) => f.write_str("the egress proxy is not a valid URL"),
-            Self::Certificates(_) => f.write_str("the CA file is not valid PEM"),
-            Self::NoCertificates => f.write_str("the CA file contains no certificate"),
-            Self::Client(_) => f.write_str(
-                "the HTTP client cannot be set up: check that trusted certificates are installed (package ca-certificates)",
-            ),
-        }
-    }
-}
-
-impl Error for HttpError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Proxy(error) | Self::Certificates(error) | Self::Client(error) => Some(error),
-            Self::NoCertificates => None,
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod address_guard;
 pub mod callback;
 pub mod class;
+mod clients;
 mod head;
 pub mod names;
 pub mod pool;

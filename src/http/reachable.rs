@@ -100,5 +100,18 @@ fn is_global_v6(address: Ipv6Addr) -> bool {
     }
 }
 
+/// Returns the IPv4 address to which a translator forwards this address.
+#[must_use]
+pub fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address.to_canonical() else {
+        return None;
+    };
+    let mut networks = V6.iter();
+    let [.., a, b, c, d] = address.octets();
+    networks
+        .any(|(network, class)| matches!(class, Embeds) && network.contains(&address))
+        .then_some(Ipv4Addr::new(a, b, c, d))
+}
+
 #[cfg(test)]
 mod tests;

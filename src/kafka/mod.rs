@@ -9,7 +9,7 @@
 //!
 //! Imports go one way: `session` -> `transaction` -> `group` -> `inbox` and
 //! `session_state` -> `sessions` -> `client` and `call_monitor`. `admin` and
-//! `publish` use `client` only. `client_check` uses no other part.
+//! `publish` use `client` only, `tenants_topic` uses `admin` too. `client_check` uses no other part.
 
 pub mod admin;
 mod call_monitor;
@@ -22,6 +22,7 @@ mod session;
 mod session_state;
 mod sessions;
 pub mod settings;
+pub mod tenants_topic;
 mod transaction;
 mod watchdog;
 

@@ -276,6 +276,27 @@ impl KafkaSettings {
         config
     }
 
+    /// Returns the configuration of the consumer of the tenants topic. It never joins
+    /// the group.
+    #[must_use]
+    pub fn tenants_config(&self) -> ClientConfig {
+        let mut config = self.base(&[]);
+        // librdkafka assigns no partition without a group's name; commands have none.
+        let group = match self.group.as_str() {
+            "" => "ringback",
+            group => group,
+        };
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("queued.max.messages.kbytes", "16384");
+        config
+    }
+
     /// Returns the configuration of the admin client.
     #[must_use]
     pub fn admin_config(&self) -> ClientConfig {

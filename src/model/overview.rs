@@ -7,6 +7,7 @@ use super::position::{NextOffset, Partition, Topic};
 use super::tenant::TenantId;
 use super::time::UnixMillis;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One topic in an [`Overview`].
@@ -61,6 +62,15 @@ impl FailingTenant {
             detail: detail.to_owned(),
         }
     }
+}
+
+/// A tenant whose last entry in the tenants topic is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefusedTenant {
+    /// The key of the entry.
+    pub tenant: String,
+    /// Every mistake in the entry, without secrets.
+    pub mistake: String,
 }
 
 /// The status of a partition.
@@ -158,4 +168,7 @@ pub struct Overview {
     /// at most 50. They are not down, whatever their retries show.
     pub delivering: Vec<TenantId>,
     pub tenants_failing: usize,
+    /// Tenants whose last entry in the tenants topic is refused, at most 50.
+    pub refused: Arc<[RefusedTenant]>,
+    pub tenants_refused: usize,
 }

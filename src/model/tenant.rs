@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The id of a tenant: 1 to 256 bytes without control characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,13 +79,16 @@ pub struct Tenant {
     pub headers: Vec<(String, Secret)>,
     /// The maximum number of attempts in progress, at least 1.
     pub max_in_flight: u32,
+    /// The deadline of an attempt, if it is shorter than that of the service.
+    pub timeout: Option<Duration>,
     pub enabled: bool,
 }
 
-/// All tenants. A reload replaces the whole.
+/// All tenants. A change replaces the whole.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tenants {
     by_id: HashMap<TenantId, Arc<Tenant>>,
+    enabled: usize,
 }
 
 impl Tenants {
@@ -92,6 +96,30 @@ impl Tenants {
     #[must_use]
     pub fn callback(&self, id: &TenantId) -> Option<&Arc<Tenant>> {
         self.by_id.get(id).filter(|tenant| tenant.enabled)
+    }
+
+    /// Returns the tenant, if it is listed, enabled or not.
+    #[must_use]
+    pub fn get(&self, id: &TenantId) -> Option<&Arc<Tenant>> {
+        self.by_id.get(id)
+    }
+
+    /// Adds a tenant or replaces it. Returns whether that changes anything.
+    pub fn insert(&mut self, tenant: Arc<Tenant>) -> bool {
+        if self.by_id.get(&tenant.id) == Some(&tenant) {
+            return false;
+        }
+        self.enabled += usize::from(tenant.enabled);
+        let before = self.by_id.insert(tenant.id.clone(), tenant);
+        self.enabled -= usize::from(before.is_some_and(|before| before.enabled));
+        true
+    }
+
+    /// Removes a tenant. Returns whether it was listed.
+    pub fn remove(&mut self, id: &TenantId) -> bool {
+        let before = self.by_id.remove(id);
+        self.enabled -= usize::from(before.as_ref().is_some_and(|before| before.enabled));
+        before.is_some()
     }
 
     /// Returns whether the tenant is listed, enabled or not.
@@ -104,6 +132,12 @@ impl Tenants {
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// Returns the number of enabled tenants.
+    #[must_use]
+    pub fn enabled(&self) -> usize {
+        self.enabled
     }
 
     /// Returns whether no tenant is listed.
@@ -120,10 +154,17 @@ impl Tenants {
 
 impl FromIterator<Tenant> for Tenants {
     fn from_iter<I: IntoIterator<Item = Tenant>>(tenants: I) -> Self {
-        let by_id = tenants
+        tenants.into_iter().map(Arc::new).collect()
+    }
+}
+
+impl FromIterator<Arc<Tenant>> for Tenants {
+    fn from_iter<I: IntoIterator<Item = Arc<Tenant>>>(tenants: I) -> Self {
+        let by_id: HashMap<_, _> = tenants
             .into_iter()
-            .map(|tenant| (tenant.id.clone(), Arc::new(tenant)))
+            .map(|tenant| (tenant.id.clone(), tenant))
             .collect();
-        Self { by_id }
+        let enabled = by_id.values().filter(|tenant| tenant.enabled).count();
+        Self { by_id, enabled }
     }
 }

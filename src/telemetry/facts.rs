@@ -171,7 +171,7 @@ impl Telemetry {
     /// out and which share of the records was skipped. The runner calls it about once a
     /// second.
     pub fn overview(&self, now: UnixMillis, overview: &Overview, tenants: &Tenants) {
-        let enabled = tenants.iter().filter(|tenant| tenant.enabled).count();
+        let enabled = tenants.enabled();
         let counts = TenantCounts {
             enabled,
             disabled: tenants.len() - enabled,
@@ -208,6 +208,34 @@ impl Telemetry {
         let more = mistakes.len().saturating_sub(MISTAKE_LINES_MAX);
         if more > 0 {
             error!(more, "the tenants file was refused for further mistakes");
+        }
+    }
+
+    /// Reports that the tenants topic was read to its end, or has new entries.
+    /// `refused` is the number of tenants whose last entry is refused.
+    pub fn tenants_topic_read(&self, changed: usize, tenants: usize, refused: usize) {
+        self.metrics.tenants_reloaded(match refused {
+            0 => TenantsReload::Ok,
+            _ => TenantsReload::Refused,
+        });
+        info!(
+            changed,
+            tenants, refused, "the entries of the tenants topic are in force"
+        );
+    }
+
+    /// Reports mistakes in entries of the tenants topic. The last good entries of
+    /// these tenants stay in force.
+    pub fn tenant_entries_refused(&self, mistakes: &[String]) {
+        for mistake in mistakes.iter().take(MISTAKE_LINES_MAX) {
+            error!(mistake, "an entry of the tenants topic was refused");
+        }
+        let more = mistakes.len().saturating_sub(MISTAKE_LINES_MAX);
+        if more > 0 {
+            error!(
+                more,
+                "entries of the tenants topic were refused for further mistakes"
+            );
         }
     }
 

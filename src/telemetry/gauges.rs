@@ -61,6 +61,7 @@ impl ShownSeries {
         to.unfinished.set(number(overview.unfinished));
         to.assigned.set(number(overview.assigned));
         to.stopped.set(number(overview.stopped.len()));
+        to.tenants_refused.set(number(overview.tenants_refused));
         to.last_progress.set(seconds(overview.last_progress.0));
         let failing = overview.tenants_failing.min(counts.enabled);
         let limited = overview.tenants_limited.min(counts.enabled - failing);

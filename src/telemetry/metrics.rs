@@ -187,10 +187,12 @@ families! {
         "1 for each tenant with a recent failure of which a first attempt was delivered in the last 2 min; at most 50.";
     tenant_limited: IntGaugeVec = "ringback_tenant_limited", &["tenant"], TENANT_SERIES_MAX,
         "1 for each tenant at its limit with records waiting; at most 50.";
+    tenants_refused: IntGauge = "ringback_tenants_refused", &[], 1,
+        "Tenants whose last entry in the tenants topic is refused.";
     tenants_reloads: IntCounterVec = "ringback_tenants_reloads_total", &["result"], TenantsReload::ALL.len(),
-        "Reloads of the tenants file, by result.";
+        "Reloads of the tenants, by result.";
     tenants_last_reload: IntGauge = "ringback_tenants_last_reload_successful", &[], 1,
-        "1 if the present content of the tenants file is in force, else 0.";
+        "1 if the present tenants of the files or the topic are in force, else 0.";
 
     build_info: IntGaugeVec = "ringback_build_info", &["version", "librdkafka"], 1,
         "1, with the versions of ringback and librdkafka as labels.";

@@ -6,6 +6,7 @@ mod support;
 mod alerts;
 mod attempts;
 mod bad_input;
+mod certificates;
 #[path = "../chaos/mod.rs"]
 mod chaos;
 mod chaos_program;
@@ -35,4 +36,5 @@ mod settings;
 mod signatures;
 mod tenant_commands;
 mod tenants;
+mod tenants_topic;
 mod waiting;

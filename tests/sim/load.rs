@@ -466,6 +466,7 @@ fn tenant((number, tenant): (usize, &LoadTenant)) -> Tenant {
         secrets: Vec::new(),
         headers: Vec::new(),
         max_in_flight: tenant.max_in_flight,
+        timeout: None,
         enabled: true,
     }
 }

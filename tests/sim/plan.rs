@@ -481,6 +481,7 @@ pub fn tenants_file(plans: &[TenantPlan]) -> Tenants {
             secrets: Vec::new(),
             headers: Vec::new(),
             max_in_flight: plan.max_in_flight,
+            timeout: None,
             enabled: plan.enabled,
         })
         .collect()

@@ -1,8 +1,16 @@
 use super::*;
-use crate::model::tenant::TenantId;
+use crate::model::tenant::{TenantId, Tenants};
 
 fn read_text(json: &str) -> Result<Tenants, Vec<String>> {
-    parse(Path::new("f"), json.as_bytes()).map_err(|m| m.iter().map(ToString::to_string).collect())
+    read_by(TenantRules::default(), json)
+}
+
+fn read_by(rules: TenantRules, json: &str) -> Result<Tenants, Vec<String>> {
+    let parsed = parse(Path::new("f"), "", json.as_bytes(), rules);
+    let texts = |all: Vec<Mistake>| all.iter().map(ToString::to_string).collect();
+    parsed
+        .map(|tenants| tenants.into_iter().collect())
+        .map_err(texts)
 }
 
 #[test]
@@ -163,6 +171,12 @@ fn every_kind_of_mistake_names_its_tenant_and_key() {
     check(&with(r#""maxInFlight":1.5"#), &[", maxInFlight"]);
     check(&with(r#""maxInFlight":"1""#), &[", maxInFlight"]);
     check(&with(r#""maxInFlight":65537"#), &[", maxInFlight"]);
+    for timeout in ["2", "\"99ms\"", "\"5001ms\"", "\"hunter2\"", "null"] {
+        check(
+            &with(&format!(r#""timeout":{timeout}"#)),
+            &[", timeout: not a text such as \"2s\" from 100ms to 5s"],
+        );
+    }
     check(&with(r#""enabled":"yes""#), &[", enabled: neither"]);
     check(&with(r#""enabled":null"#), &[", enabled: neither"]);
     for name in OWN_HEADERS
@@ -228,7 +242,37 @@ fn an_entry_with_very_many_headers_is_refused_without_comparing_them() {
     }
     text.pop();
     text.push_str("}}}");
-    let refused = parse(Path::new("f"), text.as_bytes()).expect_err("too many headers");
+    let refused = parse(Path::new("f"), "", text.as_bytes(), TenantRules::default())
+        .expect_err("too many headers");
     let texts: Vec<String> = refused.iter().map(ToString::to_string).collect();
     assert_eq!(texts, [r#"tenant "t", headers: more than 32"#]);
+}
+
+#[test]
+fn a_tenants_timeout_is_at_most_that_of_the_service() {
+    let rules = TenantRules {
+        timeout_max: Duration::from_secs(2),
+        ..TenantRules::default()
+    };
+    let of = |text: &str| {
+        let json = format!(r#"{{"t":{{"url":"http://h","timeout":"{text}"}}}}"#);
+        read_by(rules, &json)
+    };
+    let tenants = of("2s").expect("allowed");
+    let timeout = tenants.iter().next().expect("listed").timeout;
+    assert_eq!(timeout, Some(Duration::from_secs(2)));
+    let mistakes = of("3s").expect_err("longer");
+    assert!(mistakes[0].contains("from 100ms to 2s"), "{mistakes:?}");
+}
+
+#[test]
+fn an_http_url_can_be_refused() {
+    let rules = TenantRules {
+        plain_http: PlainHttp::Refused,
+        ..TenantRules::default()
+    };
+    let json = r#"{"a":{"url":"https://h/"},"b":{"url":"http://h/?hunter2"}}"#;
+    let mistakes = read_by(rules, json).expect_err("b is refused");
+    let named = "tenant \"b\", url: scheme 'http' is refused: --require-https is on";
+    assert_eq!(mistakes, [named]);
 }

@@ -25,8 +25,10 @@ fn settings(proxy: Option<&str>, trust: Trust) -> HttpSettings {
         timeout: TIMEOUT,
         version: "9.9.9",
         allow_networks: Vec::new(),
+        deny_networks: Vec::new(),
         proxy: proxy.map(str::to_owned),
         trust,
+        client_cert: None,
         reuse: ConnectionReuse::Reuse,
     }
 }
@@ -55,6 +57,7 @@ fn to(url: &str) -> AttemptRequest {
         secrets: Vec::new(),
         headers: vec![("x-team".to_owned(), Secret("blue".to_owned()))],
         max_in_flight: 64,
+        timeout: None,
         enabled: true,
     };
     AttemptRequest {

@@ -33,7 +33,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(verdict: CheckVerdict, text: impl Into<String>) -> Self {
+    /// Returns a line.
+    pub fn new(verdict: CheckVerdict, text: impl Into<String>) -> Self {
         Self {
             verdict,
             text: text.into(),
@@ -139,6 +140,22 @@ fn wrong_broker_setting(config: &ConfigEntries) -> Option<String> {
              maps: set it to {METADATA_UNITS_MAX}, Kafka's default, or more"
         )
     })
+}
+
+/// Returns why this topic cannot hold tenants, if it cannot: only a compacted topic
+/// keeps the last entry of each tenant.
+pub(in crate::kafka) fn tenants_topic(
+    admin: &Admin,
+    name: &str,
+) -> Result<Option<String>, AdminCallError> {
+    let configs = admin.describe(&[name.to_owned()])?;
+    let policy = configs.get(name).and_then(|c| c.get("cleanup.policy"));
+    Ok(policy.filter(|policy| *policy != "compact").map(|policy| {
+        format!(
+            "the tenants topic '{name}' has cleanup.policy={policy}, so tenants would be \
+             deleted: set it to compact"
+        )
+    }))
 }
 
 /// Returns warnings about a topic that may lose acknowledged records in a

@@ -142,7 +142,7 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    fn connect(settings: &KafkaSettings) -> Result<Self, AdminCallError> {
+    pub(super) fn connect(settings: &KafkaSettings) -> Result<Self, AdminCallError> {
         let config = settings.admin_config();
         let client = AdminClient::from_config_and_context(&config, QueryContext);
         let client = client.map_err(|source| AdminCallError::Request {
@@ -179,7 +179,7 @@ impl Admin {
             .map(|_| ())
     }
 
-    fn all_topics(&self) -> Result<BTreeMap<String, ExistingTopic>, AdminCallError> {
+    pub(super) fn all_topics(&self) -> Result<BTreeMap<String, ExistingTopic>, AdminCallError> {
         all_topics(self.client.inner(), TIMEOUT).map_err(|source| AdminCallError::Request {
             tried: "list topics within 10 s",
             source,

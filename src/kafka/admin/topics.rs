@@ -22,6 +22,7 @@ const LEADER_RETRY_AFTER: Duration = Duration::from_millis(100);
 /// long weekend loses nothing.
 const DELAY_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+const TENANTS_COMPACTION_LAG: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The maximum of `max.message.bytes`. Kafka refuses a topic with more.
 const MESSAGE_BYTES_LIMIT: usize = i32::MAX as usize;
 
@@ -35,7 +36,6 @@ pub enum Presence {
 /// A topic that the settings need: as it exists, or as it would be created.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicPlan {
-    pub topic: Topic,
     pub name: String,
     pub presence: Presence,
     pub partitions: usize,
@@ -72,20 +72,69 @@ impl BrokerDefaults {
 }
 
 /// Returns the topics that the settings need, each as it exists or as `topics
-/// create` would create it.
+/// create` would create it. `tenants` is the name of the tenants topic, if there is
+/// one.
 ///
 /// # Errors
 /// The brokers cannot be reached, or refuse to show their topics.
 pub fn plan(
     settings: &KafkaSettings,
     sizes: NewTopicSizes,
+    tenants: Option<&str>,
 ) -> Result<Vec<TopicPlan>, AdminCallError> {
     let admin = Admin::connect(settings)?;
     let existing = admin.existing(settings)?;
     let defaults = BrokerDefaults::of(&admin)?;
     let topics: Vec<Topic> = existing.keys().copied().collect();
     let configs = admin.topic_settings(settings, &topics)?;
-    Ok(plan_topics(settings, sizes, &existing, &configs, defaults))
+    let mut plan = plan_topics(settings, sizes, &existing, &configs, defaults);
+    if let Some(name) = tenants {
+        let replication = plan.first().map(|source| source.replication);
+        let replication = sizes.replication.or(replication).unwrap_or(1);
+        plan.push(plan_tenants(&admin, name, replication)?);
+    }
+    Ok(plan)
+}
+
+fn plan_tenants(
+    admin: &Admin,
+    name: &str,
+    replication: usize,
+) -> Result<TopicPlan, AdminCallError> {
+    let name = name.to_owned();
+    if let Some(found) = admin.all_topics()?.get(&name) {
+        let configs = admin.describe(std::slice::from_ref(&name))?;
+        return Ok(TopicPlan {
+            presence: Presence::Exists,
+            partitions: found.partitions,
+            replication: found.replication,
+            settings: relevant(configs.get(&name)),
+            name,
+        });
+    }
+    Ok(TopicPlan {
+        name,
+        presence: Presence::Missing,
+        // Each replica reads all of it, and the entries of a tenant stay in order.
+        partitions: 1,
+        replication,
+        settings: tenants_topic_settings(replication),
+    })
+}
+
+fn tenants_topic_settings(replication: usize) -> Vec<(String, String)> {
+    let mut settings = vec![
+        ("cleanup.policy".to_owned(), "compact".to_owned()),
+        // For so long a wrong entry leaves the last good one in the topic.
+        (
+            "min.compaction.lag.ms".to_owned(),
+            TENANTS_COMPACTION_LAG.as_millis().to_string(),
+        ),
+    ];
+    if replication >= REPLICATION_SAFE {
+        settings.push(("min.insync.replicas".to_owned(), "2".to_owned()));
+    }
+    settings
 }
 
 /// Creates the missing topics of a plan and returns their names. A topic that
@@ -166,7 +215,6 @@ fn plan_topics(
         let name = settings.topics.name(topic);
         match existing.get(&topic) {
             Some(found) => TopicPlan {
-                topic,
                 name,
                 presence: Presence::Exists,
                 partitions: found.partitions,
@@ -174,7 +222,6 @@ fn plan_topics(
                 settings: relevant(configs.get(&topic)),
             },
             None => TopicPlan {
-                topic,
                 name,
                 presence: Presence::Missing,
                 partitions,

@@ -55,6 +55,8 @@ pub struct Scene<'b> {
     pub plan: Plan,
     /// `--allow-networks`.
     pub allow_networks: &'static str,
+    /// `--tenants`, where it is not the scene's own file.
+    pub tenants_at: Option<String>,
     publisher: OnceLock<Publisher>,
     tenants: BTreeMap<String, serde_json::Value>,
     directory: PathBuf,
@@ -80,6 +82,7 @@ impl<'b> Scene<'b> {
             ledger: Ledger::default(),
             plan,
             allow_networks: "127.0.0.0/8",
+            tenants_at: None,
             publisher: OnceLock::new(),
             tenants: BTreeMap::new(),
             directory: workspace::directory(name),
@@ -158,8 +161,9 @@ impl<'b> Scene<'b> {
 
     fn arguments_at(&self, brokers: &str, instance: &str) -> Vec<String> {
         let attempts = self.plan.attempts.to_string();
-        let tenants = self.tenants_file();
-        let tenants = tenants.to_str().expect("the build directory is UTF-8");
+        let file = self.tenants_file();
+        let file = file.to_str().expect("the build directory is UTF-8");
+        let tenants = self.tenants_at.as_deref().unwrap_or(file);
         [
             "run",
             "--brokers",
@@ -263,6 +267,12 @@ impl<'b> Scene<'b> {
     pub fn publish_record(&mut self, id: &str, tenant: &str) {
         let value = sample::record(id, tenant);
         self.ledger.publish(id, tenant, &sample::wrapped(&value));
+        self.send(&self.topic, Some(id.as_bytes()), Some(&value), &[]);
+    }
+
+    /// Publishes a sample record of this id, outside the ledger.
+    pub fn send_record(&self, id: &str, tenant: &str) {
+        let value = sample::record(id, tenant);
         self.send(&self.topic, Some(id.as_bytes()), Some(&value), &[]);
     }
 

@@ -2,8 +2,10 @@
 //! trust, and servers' certificates that are right, or wrong in one way.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
@@ -42,8 +44,44 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// A client's certificate and its key, for `--client-cert`.
+    pub fn client(&self, name: &str) -> String {
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer);
+        certificate.expect("a certificate").pem() + &key.serialize_pem()
+    }
+
+    /// The TLS side of a server that asks clients for a certificate of an authority.
+    pub fn asking(&self, clients: &Self) -> ServerConfig {
+        let mut roots = RootCertStore::empty();
+        let issuer = clients.issuer.der().clone();
+        roots.add(issuer).expect("an authority");
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        let (chain, key) = self.server(Shows::Right);
+        ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_client_cert_verifier(verifier.build().expect("one authority"))
+            .with_single_cert(chain, key)
+            .expect("they belong together")
+    }
+
     /// The TLS side of a server that speaks these protocols.
     pub fn acceptor(&self, shows: Shows, protocols: &[&str]) -> TlsAcceptor {
+        let (chain, key) = self.server(shows);
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("they belong together");
+        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// A server's certificate and its key.
+    fn server(&self, shows: Shows) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let name = match shows {
             Shows::OtherName => "other.example",
             Shows::Right | Shows::Expired | Shows::SelfSigned => "127.0.0.1",
@@ -60,14 +98,10 @@ impl Authority {
         };
         let chain = vec![certificate.expect("a certificate").der().clone()];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring has them")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("they belong together");
-        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
-        TlsAcceptor::from(Arc::new(config))
+        (chain, key)
     }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }
