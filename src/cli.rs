@@ -4,6 +4,7 @@
 
 pub mod output;
 pub mod tenant;
+pub mod tenant_write;
 
 use crate::config::definitions::{ClusterGroup, ListenGroup, RunGroup, TopicsGroup};
 use crate::config::setting::SettingArgs;
@@ -42,7 +43,7 @@ pub enum Command {
     /// Show or create the topics that the settings need
     #[command(subcommand)]
     Topics(Topics),
-    /// List, show and check the tenants
+    /// List, show and check the tenants, and write a tenants topic
     #[command(subcommand)]
     Tenant(TenantCommand),
     /// Publish sample records, or records from JSON lines on standard input

@@ -1,6 +1,7 @@
 //! The flags of the `tenant` commands.
 
 use super::output::OutputFormat;
+use super::tenant_write::{TenantImportArgs, TenantRemoveArgs, TenantSetArgs};
 use crate::config::definitions::CallbacksGroup;
 use crate::config::setting::SettingArgs;
 use clap::{Args, Subcommand};
@@ -12,6 +13,12 @@ pub enum TenantCommand {
     List(TenantListArgs),
     /// Show the settings of one tenant, without secrets and header values
     Show(TenantShowArgs),
+    /// Write the settings of one tenant into the tenants topic
+    Set(TenantSetArgs),
+    /// Remove one tenant from the tenants topic
+    Remove(TenantRemoveArgs),
+    /// Write the tenants of a file or a directory into the tenants topic
+    Import(TenantImportArgs),
 }
 
 /// The flags of `tenant list`.

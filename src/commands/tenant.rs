@@ -1,8 +1,9 @@
 //! `ringback tenant …`: what the tenants' settings are, and whether their URLs can
-//! work. Never shows a secret, a header's value or a URL's query, and never writes.
+//! work. Never shows a secret, a header's value or a URL's query. Only [`write`] writes.
 //! Runs on the main thread.
 
 mod list;
+mod write;
 
 use super::{Exit, property_mistakes, read_topic, refuse, say, topic_fault, warn};
 use crate::cli::tenant::TenantCommand;
@@ -31,6 +32,9 @@ pub fn run(command: &TenantCommand) -> Exit {
                 None => unknown(&args.tenant),
             }
         }),
+        TenantCommand::Set(args) => write::set(args),
+        TenantCommand::Remove(args) => write::remove(args),
+        TenantCommand::Import(args) => write::import(args),
     }
 }
 

@@ -324,6 +324,7 @@ const CALLBACKS: Section = (
     ],
 );
 const TENANTS_ONLY: Section = ("Callbacks", &[&TENANTS]);
+const TENANTS_WRITE: Section = ("Callbacks", &[&TENANTS, &REQUIRE_HTTPS]);
 const PAGES: Section = ("Process", &[&LISTEN]);
 const PROCESS: Section = ("Process", &[&DRAIN_TIMEOUT, &LOG, &LOG_FORMAT]);
 
@@ -340,6 +341,13 @@ pub enum CallbacksGroup {}
 
 impl Group for CallbacksGroup {
     const SECTIONS: &[Section] = &[CLUSTER, DEADLINE, CALLBACKS];
+}
+
+/// The settings of the `tenant` commands that write a tenants topic.
+pub enum TenantsWriteGroup {}
+
+impl Group for TenantsWriteGroup {
+    const SECTIONS: &[Section] = &[CLUSTER, TENANTS_WRITE];
 }
 
 /// The settings of `topics`.

@@ -13,6 +13,7 @@ pub mod properties;
 mod rules;
 pub mod setting;
 pub mod settings;
+pub mod tenant_entry;
 mod tenant_files;
 pub mod tenants;
 pub mod topic_tenants;

@@ -163,6 +163,50 @@ pub fn read(typed: &Typed, rule: PropertyRule) -> Result<ReadSettings, Vec<Mista
     })
 }
 
+/// The settings of the commands that write a tenants topic.
+#[derive(Debug)]
+pub struct TenantsWriter {
+    pub cluster: Cluster,
+    /// The tenants topic.
+    pub topic: String,
+    pub rules: TenantRules,
+}
+
+/// Reads the settings of the commands that write a tenants topic.
+///
+/// # Errors
+/// Every mistake. Tenants in files are one.
+pub fn read_tenants_writer(
+    typed: &Typed,
+    rule: PropertyRule,
+) -> Result<TenantsWriter, Vec<Mistake>> {
+    let mut r = Reader::new(typed);
+    let cluster = cluster(&mut r, rule);
+    let plain_http = r.take(&REQUIRE_HTTPS);
+    let topic = match tenants(&mut r, cluster.as_ref()) {
+        Some(TenantsPlace::Topic(topic)) => Some(topic),
+        Some(TenantsPlace::Files(path)) => {
+            let text = format!(
+                "'{}' is no topic: edit the file. This command writes topic:NAME",
+                path.display()
+            );
+            r.check(&TENANTS, Err(text));
+            None
+        }
+        None => None,
+    };
+    r.mistakes.unless_any(|| {
+        Some(TenantsWriter {
+            cluster: cluster?,
+            topic: topic?,
+            rules: TenantRules {
+                plain_http: plain_http?,
+                ..TenantRules::default()
+            },
+        })
+    })
+}
+
 /// The settings of the `topics` commands.
 #[derive(Debug)]
 pub struct TopicsSettings {

@@ -120,11 +120,10 @@ pub(super) fn parse(
 }
 
 /// Checks the settings of one tenant, as an entry of a topic has them.
-pub(super) fn parse_entry(
-    id: &str,
-    bytes: &[u8],
-    rules: TenantRules,
-) -> Result<Tenant, Vec<Mistake>> {
+///
+/// # Errors
+/// Every mistake.
+pub fn parse_entry(id: &str, bytes: &[u8], rules: TenantRules) -> Result<Tenant, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut reader = EntryReader {
         place: "",
@@ -140,6 +139,28 @@ pub(super) fn parse_entry(
         }
     };
     tenant.filter(|_| mistakes.is_empty()).ok_or(mistakes)
+}
+
+/// Returns the settings of a tenant as an entry of a topic has them, secrets included.
+#[must_use]
+pub fn to_json(tenant: &Tenant) -> String {
+    let mut entry = serde_json::json!({
+        "url": tenant.url.0,
+        "maxInFlight": tenant.max_in_flight,
+        "enabled": tenant.enabled,
+    });
+    if !tenant.secrets.is_empty() {
+        let secrets = tenant.secrets.iter().map(|secret| secret.0.as_str());
+        entry["secrets"] = secrets.collect();
+    }
+    if !tenant.headers.is_empty() {
+        let headers = tenant.headers.iter();
+        entry["headers"] = headers.map(|(k, v)| (k.as_str(), v.0.as_str())).collect();
+    }
+    if let Some(timeout) = tenant.timeout {
+        entry["timeout"] = DurationText(timeout).to_string().into();
+    }
+    entry.to_string()
 }
 
 /// A JSON object with all its keys, including repeated ones.

@@ -67,6 +67,18 @@ impl TopicTenants {
         self.refused.len()
     }
 
+    /// Returns whether the last entry of this tenant is refused.
+    #[must_use]
+    pub fn is_refused(&self, id: &TenantId) -> bool {
+        self.refused.contains_key(id.as_str())
+    }
+
+    /// Returns whether the topic has an entry of this tenant, refused or not.
+    #[must_use]
+    pub fn has_entry(&self, id: &TenantId) -> bool {
+        self.tenants.contains(id) || self.is_refused(id)
+    }
+
     /// Returns the tenants whose last entry is refused, at most 50.
     #[must_use]
     pub fn refused(&self) -> Arc<[RefusedTenant]> {

@@ -1,4 +1,4 @@
-//! An idempotent producer without transactions, for the `publish` command. Never
+//! An idempotent producer without transactions, for the commands that publish. Never
 //! decides what is published, or how fast. Runs on the caller's thread.
 
 use super::settings::KafkaSettings;
@@ -84,7 +84,7 @@ impl ProducerContext for PublishContext {
     }
 }
 
-/// A producer to the source topic.
+/// A producer to one topic.
 pub struct Publisher {
     producer: BaseProducer<PublishContext>,
     topic: String,
@@ -92,18 +92,26 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Creates the producer. It connects in the background.
+    /// Creates the producer to the source topic. It connects in the background.
     ///
     /// # Errors
     /// librdkafka refuses the configuration.
     pub fn new(settings: &KafkaSettings) -> Result<Self, PublishError> {
+        let topic = settings.topics.name(crate::model::position::Topic::Source);
+        Self::to(settings, topic)
+    }
+
+    /// Creates the producer to another topic.
+    ///
+    /// # Errors
+    /// librdkafka refuses the configuration.
+    pub fn to(settings: &KafkaSettings, topic: String) -> Result<Self, PublishError> {
         let mut config = settings.idempotent_config();
         // Without a transaction, records may wait until a short outage ends.
         config.set("message.timeout.ms", "30000");
         let context = PublishContext::default();
         let producer = BaseProducer::from_config_and_context(&config, context)
             .map_err(PublishError::Client)?;
-        let topic = settings.topics.name(crate::model::position::Topic::Source);
         Ok(Self {
             producer,
             topic,

@@ -168,6 +168,7 @@ fn watch_files(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        replaced.drop_unused();
         if let Some(result) = watch.check() {
             if let ReloadResult::Ok(new) = &result {
                 replaced.keep(new);
@@ -185,8 +186,11 @@ struct Replaced(Vec<Arc<Tenants>>);
 
 impl Replaced {
     fn keep(&mut self, new: &Arc<Tenants>) {
-        self.0.retain(|tenants| Arc::strong_count(tenants) > 1);
         self.0.push(Arc::clone(new));
+    }
+
+    fn drop_unused(&mut self) {
+        self.0.retain(|tenants| Arc::strong_count(tenants) > 1);
     }
 }
 
@@ -224,6 +228,7 @@ impl Follower {
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return,
             }
+            replaced.drop_unused();
             let report = match &mut topic {
                 None => match self.open() {
                     Ok(opened) => {

@@ -218,6 +218,104 @@ fn a_start_waits_for_a_topic_that_does_not_exist_yet() {
 
     topic.scene.tenants_at = Some("topic:it-never-made".to_owned());
     let ringback = topic.start();
-    wait::until("the wait", || ringback.page("/readyz") == Some(503));
+    // Signals have their handlers by then.
+    wait::until("/readyz to name the topic", || {
+        ringback.says("/readyz").contains("it-never-made")
+    });
     ringback.drain();
+}
+
+/// Runs a `tenant` command on the topic, and returns its exit code and its texts.
+fn tenant(topic: &Topic<'_>, arguments: &[&str]) -> (Option<i32>, String) {
+    let place = topic.place();
+    let brokers = [
+        "--brokers",
+        topic.scene.broker.address(),
+        "--tenants",
+        &place,
+    ];
+    let done = ringback::output(&[&["tenant"], arguments, &brokers].concat());
+    let told = [done.stdout, done.stderr].concat();
+    (
+        done.status.code(),
+        String::from_utf8_lossy(&told).into_owned(),
+    )
+}
+
+#[test]
+fn entries_are_written_only_after_a_check_and_an_import_says_what_it_changes() {
+    let topic = Topic::new("topic-written");
+    let file = |name: &str, text: &str| {
+        let path = topic.scene.file(name, text);
+        path.to_str()
+            .expect("the build directory is UTF-8")
+            .to_owned()
+    };
+    let secrets = file("secrets", "whsec_aHVudGVyMg==\n");
+    let set = [
+        "set",
+        "a",
+        "--url",
+        "https://h.example/?t=hunter2",
+        "--secret-file",
+        &secrets,
+    ];
+    let (code, told) = tenant(&topic, &set);
+    assert_eq!(code, Some(0), "{told}");
+    let (code, told) = tenant(&topic, &["set", "a", "--url", "ftp://h", "--timeout", "9s"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(
+        told.contains("url: scheme 'ftp'") && told.contains("timeout"),
+        "{told}"
+    );
+    let (code, told) = tenant(&topic, &["list"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("https://h.example"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+
+    let entry = file(
+        "entry.json",
+        r#"{"url":"https://h.example/b","timeout":"2s"}"#,
+    );
+    let (code, told) = tenant(&topic, &["set", "b", "--from", &entry]);
+    assert_eq!(code, Some(0), "{told}");
+    let wrong = file("wrong.json", r#"{"c":{"url":"https://h/"},"d":{}}"#);
+    let (code, told) = tenant(&topic, &["import", &wrong]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("tenant \"d\", url: missing"), "{told}");
+    let all = file(
+        "all.json",
+        r#"{"b":{"url":"https://h.example/b","timeout":"2s"},"c":{"url":"https://h/"}}"#,
+    );
+    for (more, written) in [
+        (&["--dry-run"][..], None),
+        (&[], Some("1 entries were written")),
+        (&["--prune"], Some("1 entries were written")),
+    ] {
+        let (code, told) = tenant(&topic, &[&["import", &all], more].concat());
+        assert_eq!(code, Some(0), "{told}");
+        let mut lines = told.lines();
+        let has = |line: &str| told.lines().any(|told| told == line);
+        let added = if more == ["--prune"] {
+            "added: 0"
+        } else {
+            "added: 1"
+        };
+        assert!(has(added) && has("changed: 0"), "{told}");
+        assert!(told.contains("  \"a\""), "{told}");
+        let last = lines.next_back().unwrap_or_default();
+        assert_eq!(last.contains("were written"), written.is_some(), "{told}");
+    }
+    assert_eq!(tenant(&topic, &["show", "a"]).0, Some(5), "it was removed");
+    assert_eq!(tenant(&topic, &["show", "b"]).0, Some(0));
+    assert_eq!(tenant(&topic, &["remove", "c"]).0, Some(0));
+    assert_eq!(tenant(&topic, &["remove", "c"]).0, Some(5));
+}
+
+#[test]
+fn commands_that_write_refuse_tenants_in_files() {
+    let done = ringback::output(&["tenant", "set", "a", "--url", "https://h/"]);
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(2), "{told}");
+    assert!(told.contains("edit the file"), "{told}");
 }
