@@ -50,6 +50,9 @@ pub enum Command {
     Publish(PublishArgs),
     /// Receive callbacks as a tenant would: show each one, verify its signature, and answer
     Receive(ReceiveArgs),
+    /// Print the contract of the callbacks, for programs or for a document
+    #[command(subcommand)]
+    Contract(ContractForm),
     /// Check the health of a running service; exits 0 if it is healthy, else 1
     Health(HealthArgs),
     /// Print completions for a shell
@@ -160,6 +163,21 @@ pub struct ReceiveArgs {
     /// Output format: text for people, or json for one JSON line per callback
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: String,
+}
+
+/// The forms of the contract.
+#[derive(Subcommand)]
+pub enum ContractForm {
+    /// JSON Schema 2020-12 of a callback's body
+    JsonSchema,
+    /// OpenAPI 3.1: the webhook with its headers, its body and the meaning of responses
+    Openapi,
+    /// Markdown tables of the fields and headers, as in the guides for tenants
+    Markdown {
+        /// Language: zh or en
+        #[arg(long, value_name = "LANGUAGE", default_value = "en")]
+        lang: String,
+    },
 }
 
 /// The flags of `health`.

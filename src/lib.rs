@@ -68,7 +68,8 @@
 //! | [`runner`] | the loop that connects engine and shells, and spawns all threads | everything |
 //! | [`service`] | builds the service from settings, for `run` and `demo` | everything |
 //! | [`commands`], [`demo`] | the commands of the program | everything |
-//! | [`receive`] | a receiver to try tenants with | `model`, `http`, `clock`, `shutdown` |
+//! | [`contract`] | the contract of a callback as data: schema, OpenAPI and tables from it | `model` |
+//! | [`receive`] | a receiver to try tenants with | `model`, `contract`, `http`, `clock`, `shutdown` |
 //!
 //! `tests/tidy` checks these borders, and that no imports form a circle.
 //!
@@ -98,6 +99,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod contract;
 pub mod demo;
 pub mod engine;
 pub mod exit;

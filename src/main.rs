@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Tenant(command) => commands::tenant::run(&command),
         Command::Publish(args) => commands::publish::run(&args),
         Command::Receive(args) => commands::receive::run(&args),
+        Command::Contract(form) => commands::contract::run(&form),
         Command::Health(args) => commands::health::run(&args),
         Command::Completions { shell } => commands::completions::run(cli::command(), shell),
     };

@@ -3,6 +3,7 @@
 
 pub mod check_config;
 pub mod completions;
+pub mod contract;
 pub mod demo;
 pub mod health;
 pub mod publish;

@@ -4,8 +4,8 @@
 //! Limits: an object keeps 1,000 keys and counts further members. The server
 //! limits the size of a body.
 
-use super::contract::{CONTRACT, JsonType};
 use super::terminal::safe;
+use crate::contract::{CONTRACT, JsonType};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -70,7 +70,7 @@ impl<'a> Callback<'a> {
         let not_object = |_| format!("an object whose data is {}", JsonType::of(data).name());
         let data: Object<'_> = serde_json::from_str(data).map_err(not_object)?;
         let has = |name: &str| data.members.iter().any(|member| member.name == name);
-        let absent = CONTRACT.data.iter().map(|field| field.name);
+        let absent = CONTRACT.data.iter().map(|field| field.name.as_str());
         Ok(Self {
             absent: absent.filter(|name| !has(name)).collect(),
             beside: beside.into_iter().map(|member| member.name).collect(),

@@ -5,7 +5,7 @@
 //! Limit: 200 items of `expansionFields` are explained.
 
 use super::body::{Member, Object};
-use super::contract::{CONTRACT, Field, JsonType, ValueForm};
+use crate::contract::{CONTRACT, Field, JsonType, ValueForm};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -93,8 +93,10 @@ impl Explained {
     }
 
     fn explain_value(&mut self, field: &'static Field, raw: &str, item_type: Option<&str>) {
-        (self.zh, self.en) = (Some(field.zh), Some(field.en));
-        self.notes.extend(field.note.map(str::to_owned));
+        (self.zh, self.en) = (Some(field.zh.as_str()), Some(field.en.as_str()));
+        if let Some(note) = &field.note {
+            self.note(&note.en);
+        }
         let json_type = JsonType::of(raw);
         if json_type == JsonType::Null {
             return;
@@ -107,7 +109,7 @@ impl Explained {
         let text = plain(raw);
         if let Some(listed) = field.values.iter().find(|listed| listed.value == text) {
             let part = |words| part_of_type(words, item_type);
-            self.means = Some(format!("{} {}", part(listed.zh), part(listed.en)));
+            self.means = Some(format!("{} {}", part(&listed.zh), part(&listed.en)));
         } else if !field.values.is_empty() {
             self.note("not one of the listed values");
         }

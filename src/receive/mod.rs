@@ -4,7 +4,6 @@
 //! is the main thread's.
 
 mod body;
-pub mod contract;
 mod explain;
 mod history;
 mod server;

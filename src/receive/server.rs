@@ -7,13 +7,13 @@
 //! slow answer holds its connection only.
 
 use super::body::{BodyKind, Callback};
-use super::contract::CONTRACT;
 use super::explain::explain;
 use super::history::CallbackHistory;
 use super::show::{EXCERPT_CHARS_MAX, Shown};
 use super::terminal::{cut, safe};
 use super::{OutputFormat, PlannedAnswer, ReceivePlan, tell};
 use crate::clock::{self, Clock};
+use crate::contract::CONTRACT;
 use crate::http::signature::{Signed, Unverified};
 use crate::model::call::RecordId;
 use axum::http::request::Parts;

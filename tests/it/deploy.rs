@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Returns a path in the repository.
-fn repository(path: &str) -> PathBuf {
+pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -54,7 +54,7 @@ fn run(command: &mut Command, input: &str) -> Output {
 
 /// Returns the output of a command, which must succeed.
 #[track_caller]
-fn stdout_of(command: &mut Command, input: &str) -> String {
+pub fn stdout_of(command: &mut Command, input: &str) -> String {
     let done = run(command, input);
     let out = String::from_utf8_lossy(&done.stdout).into_owned();
     let error = String::from_utf8_lossy(&done.stderr);

@@ -12,6 +12,7 @@ mod chaos;
 mod chaos_program;
 mod commands;
 mod contract;
+mod contract_files;
 mod crash;
 mod crash_loop;
 mod dashboards;

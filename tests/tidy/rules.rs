@@ -173,7 +173,11 @@ pub const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "receive",
-        to: &["clock", "http", "model", "shutdown"],
+        to: &["clock", "contract", "http", "model", "shutdown"],
+    },
+    Arrow {
+        from: "contract",
+        to: &["model"],
     },
     Arrow {
         from: "demo",

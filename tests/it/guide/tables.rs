@@ -5,7 +5,6 @@ use crate::support::sample::EXAMPLE;
 use ringback::config::definitions::DELAYS_DEFAULT;
 use ringback::model::attempt::ErrorClass;
 use ringback::model::time::parse_duration;
-use ringback::receive::contract::{CONTRACT, Field, JsonType, ValueForm};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -17,37 +16,6 @@ impl Guide {
     #[track_caller]
     fn has(&self, what: &str) {
         assert!(self.text.contains(what), "{} must hold:\n{what}", self.name);
-    }
-
-    /// Returns the rows of a table of fields, in this guide's language.
-    fn fields(&self, list: &[Field]) -> String {
-        let mut rows = String::new();
-        for field in list {
-            let declared = field.declared.unwrap_or("–");
-            let words = value_words(field);
-            let (holds, mut meaning) = match self.is_english() {
-                true => (words.1, field.en.to_owned()),
-                false => (words.0, field.zh.to_owned()),
-            };
-            if !field.values.is_empty() {
-                let (colon, between, end) = match self.is_english() {
-                    true => (": ", "; ", ". "),
-                    false => ("：", "；", "。"),
-                };
-                let values = field.values.iter().map(|listed| {
-                    let means = match self.is_english() {
-                        true => listed.en,
-                        false => listed.zh,
-                    };
-                    format!("{}{colon}{means}", listed.value)
-                });
-                let values: Vec<String> = values.collect();
-                meaning = format!("{meaning}{end}{}", values.join(between));
-            }
-            let name = field.name;
-            writeln!(rows, "| `{name}` | {declared} | {holds} | {meaning} |").expect("text");
-        }
-        rows
     }
 
     /// Returns a duration in words, without units that are 0.
@@ -90,43 +58,6 @@ impl Guide {
             writeln!(rows, "| {number} | {wait} | {after} | {clock} |").expect("text");
         }
         rows
-    }
-}
-
-/// Returns what the values of a field really are: Chinese, English.
-fn value_words(field: &Field) -> (&'static str, &'static str) {
-    match (field.form, &field.json[..]) {
-        (ValueForm::Big, _) => ("数字，可能大于 2^53", "number, may exceed 2^53"),
-        (ValueForm::EpochMs, [JsonType::Number]) => {
-            ("数字，毫秒时间戳", "number, epoch milliseconds")
-        }
-        (ValueForm::EpochMs, _) => (
-            "字符串，内容为毫秒时间戳",
-            "string that holds epoch milliseconds",
-        ),
-        (ValueForm::CustomFields, _) => (
-            "字符串，内容为 JSON：`{}` 或数组",
-            "string that holds JSON: `{}` or an array",
-        ),
-        (_, [JsonType::String]) => ("字符串", "string"),
-        (_, [JsonType::Number]) => ("数字", "number"),
-        (_, [JsonType::Boolean]) => ("布尔值", "boolean"),
-        (_, [JsonType::Object]) => ("对象", "object"),
-        (_, [JsonType::String, _]) => ("字符串或数组", "string or array"),
-        (_, _) => ("对象或数组", "object or array"),
-    }
-}
-
-#[test]
-fn the_tables_of_fields_equal_the_codes() {
-    for guide in GUIDES.iter() {
-        for list in [
-            &CONTRACT.data,
-            &CONTRACT.expansion_fields,
-            &CONTRACT.other_rules,
-        ] {
-            guide.has(&guide.fields(list));
-        }
     }
 }
 

@@ -1,48 +1,84 @@
-//! The fields of a callback, as the contract's table and its example have them.
-//! They are data, in `contract.json`, one row a field: key, declared type, JSON
-//! types, form, meaning in Chinese and English, listed values, note. Names keep
-//! their spelling. A value that is not listed is no error. Pure.
+//! The contract of a callback as data. It is in `deploy/contract/call-ended.json`:
+//! one row a field, then notes on all fields, and the headers. A row has the key,
+//! declared type, JSON types, form, meaning in Chinese and English, listed values,
+//! note and example. From it come the tables of the guides, the JSON Schema, the
+//! OpenAPI document and what `receive` explains. A value that is not listed is no
+//! error. Pure.
 //!
 //! Source: the callback contract, its table, and its example where the two
 //! differ.
 
+pub mod markdown;
+pub mod openapi;
+pub mod schema;
+
 use crate::model::named_enum::named_enum;
 use serde::Deserialize;
+use serde_json::Value;
 use std::sync::LazyLock;
 
 /// The contract.
-pub static CONTRACT: LazyLock<Contract> =
-    LazyLock::new(|| serde_json::from_str(include_str!("contract.json")).expect("a test reads it"));
+pub static CONTRACT: LazyLock<Contract> = LazyLock::new(|| {
+    let text = include_str!("../../deploy/contract/call-ended.json");
+    serde_json::from_str(text).expect("a test reads it")
+});
 
-/// The members of the three kinds of objects in a callback.
+/// The members of the three kinds of objects in a callback, and its headers.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[serde(bound(deserialize = "'de: 'static"))]
 pub struct Contract {
     /// Members of `data`: the table in its order, then the keys that only the
     /// example has.
     pub data: Vec<Field>,
     pub expansion_fields: Vec<Field>,
     pub other_rules: Vec<Field>,
+    /// Notes on all fields, in Markdown.
+    pub notes: Vec<Words>,
+    /// Headers of the request.
+    pub headers: Vec<RequestHeader>,
+}
+
+/// A text in both languages.
+#[derive(Deserialize, Debug)]
+pub struct Words {
+    pub zh: String,
+    pub en: String,
 }
 
 /// One field.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Field {
-    pub name: &'static str,
+    pub name: String,
     /// Type in the contract's table; none where the table lacks the field.
-    pub declared: Option<&'static str>,
+    pub declared: Option<String>,
     /// JSON types of its values.
     pub json: Vec<JsonType>,
     #[serde(default)]
     pub form: ValueForm,
-    pub zh: &'static str,
-    pub en: &'static str,
+    pub zh: String,
+    pub en: String,
     #[serde(default)]
     pub values: Vec<ListedValue>,
-    /// Shown with every value.
-    pub note: Option<&'static str>,
+    /// What surprises its readers.
+    pub note: Option<Words>,
+    pub example: Value,
+}
+
+/// One header of the request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestHeader {
+    pub name: String,
+    /// JSON Schema type of its value.
+    pub json: String,
+    /// Not on every request.
+    #[serde(default)]
+    pub optional: bool,
+    /// Meaning in Markdown.
+    pub zh: String,
+    pub en: String,
+    pub example: Value,
 }
 
 /// How to read a value, where its JSON type does not tell.
@@ -66,9 +102,28 @@ pub enum ValueForm {
 #[derive(Deserialize, Debug)]
 pub struct ListedValue {
     /// The value, without quotes where it is a string.
-    pub value: &'static str,
-    pub zh: &'static str,
-    pub en: &'static str,
+    pub value: String,
+    pub zh: String,
+    pub en: String,
+}
+
+named_enum! {
+    /// A language of the contract's texts.
+    pub enum Language {
+        Chinese = "zh",
+        English = "en",
+    }
+}
+
+impl Language {
+    /// Returns the text in this language.
+    #[must_use]
+    pub const fn of<'t>(self, zh: &'t str, en: &'t str) -> &'t str {
+        match self {
+            Self::Chinese => zh,
+            Self::English => en,
+        }
+    }
 }
 
 named_enum! {
@@ -137,12 +192,13 @@ mod tests {
         for (table, list) in tables.iter().zip(lists) {
             let listed = list.iter().filter(|field| field.declared.is_some());
             for (row, field) in table.iter().zip(listed.clone()) {
-                assert_eq!((row.0, Some(row.1)), (field.name, field.declared));
+                let declared = field.declared.as_deref();
+                assert_eq!((row.0, Some(row.1)), (field.name.as_str(), declared));
                 if field.values.is_empty() && row.1 != "object" {
                     assert_eq!(row.2, field.zh, "{}", field.name);
                 }
                 for listed in &field.values {
-                    let in_row = row.2.contains(listed.value) && row.2.contains(listed.zh);
+                    let in_row = row.2.contains(&listed.value) && row.2.contains(&listed.zh);
                     let by_type = field.name == "fieldInnerType";
                     assert!(in_row || by_type, "{} {}", field.name, listed.value);
                 }
@@ -158,7 +214,7 @@ mod tests {
         let keys: HashSet<&str> = data.keys().map(String::as_str).collect();
         assert_eq!(keys.len(), 31);
         let beside = CONTRACT.data.iter().filter(|f| f.declared.is_none());
-        let beside: Vec<&str> = beside.map(|field| field.name).collect();
+        let beside: Vec<&str> = beside.map(|field| field.name.as_str()).collect();
         assert_eq!(
             beside,
             ["agentLoginType", "callResult", "customerId", "noteStatus"]
@@ -168,8 +224,16 @@ mod tests {
             let field = field.expect("every key of the example is listed");
             let raw = data[*key].to_string();
             assert!(field.json.contains(&JsonType::of(&raw)), "{key}: {raw}");
+            // The example holds two values under this key.
+            assert!(
+                field.example == data[*key] || *key == "expansionFields",
+                "{key}"
+            );
         }
-        let absent = CONTRACT.data.iter().filter(|f| !keys.contains(f.name));
+        let absent = CONTRACT
+            .data
+            .iter()
+            .filter(|f| !keys.contains(f.name.as_str()));
         assert_eq!(absent.count(), 7);
     }
 }
