@@ -137,7 +137,7 @@ pub struct PublishArgs {
 #[derive(Args)]
 #[command(
     after_help = "It prints whole callbacks on standard output, names and phone numbers included: store them only
-where personal data is allowed. It answers every path, and also when the signature is wrong.
+where personal data is allowed. It answers every path. Without --forward it answers as told also when the signature is wrong.
 Requests that are no callbacks go to standard error. SIGTERM, SIGINT or SIGQUIT ends it."
 )]
 pub struct ReceiveArgs {
@@ -160,6 +160,10 @@ pub struct ReceiveArgs {
     /// Never answer
     #[arg(long, conflicts_with_all = ["answer", "delay", "retry_after"])]
     pub silent: bool,
+    /// Hand each verified callback to a program on this machine at this http URL, and answer with its status, or 502 if it fails
+    #[arg(long, value_name = "URL")]
+    #[arg(conflicts_with_all = ["answer", "delay", "retry_after", "silent"])]
+    pub forward: Option<String>,
     /// Output format: text for people, or json for one JSON line per callback
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: String,

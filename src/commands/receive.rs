@@ -9,7 +9,7 @@ use crate::http::signature::Keys;
 use crate::model::tenant::Secret;
 use crate::model::time::{DurationText, parse_duration};
 use crate::receive::{self, OutputFormat, PlannedAnswer, ReceivePlan};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use std::time::Duration;
 
 const DELAY_MAX: Duration = Duration::from_secs(10 * 60);
@@ -45,6 +45,8 @@ fn plan(args: &ReceiveArgs) -> Result<ReceivePlan, Vec<Mistake>> {
     let delay = duration("--delay", &args.delay, DELAY_MAX);
     let retry_after = args.retry_after.as_ref();
     let retry_after = retry_after.map(|text| duration("--retry-after", text, RETRY_AFTER_MAX));
+    let forward = args.forward.as_deref();
+    let forward = forward.map(|url| mistakes.take("--forward", local(url, &args.secret)));
     let wrong = || format!("'{}' is not one of text, json", args.format);
     let format = OutputFormat::from_name(&args.format).ok_or_else(wrong);
     let format = mistakes.take("--format", format);
@@ -52,14 +54,26 @@ fn plan(args: &ReceiveArgs) -> Result<ReceivePlan, Vec<Mistake>> {
         Some(ReceivePlan {
             listen: listen?,
             keys: keys?,
-            answer: PlannedAnswer {
-                status: status.filter(|_| !args.silent),
-                delay: delay?,
-                retry_after: retry_after.flatten(),
+            answer: match forward {
+                Some(target) => PlannedAnswer::Forward(target?),
+                None if args.silent => PlannedAnswer::Never,
+                None => PlannedAnswer::Status(status?, delay?, retry_after.flatten()),
             },
             format: format?,
         })
     })
+}
+
+/// Reads the URL of a program on this machine.
+fn local(url: &str, secrets: &[String]) -> Result<Uri, String> {
+    let target: Option<Uri> = url.parse().ok();
+    let target = target.filter(|url| url.scheme_str() == Some("http"));
+    let wrong = || format!("'{url}' is not a URL such as http://127.0.0.1:3000/call-ended");
+    let target = target.ok_or_else(wrong)?;
+    if secrets.is_empty() {
+        return Err("needs --secret: only what verified is forwarded".to_owned());
+    }
+    Ok(target)
 }
 
 #[cfg(test)]
@@ -74,6 +88,7 @@ mod tests {
             delay: "0s".to_owned(),
             retry_after: None,
             silent: false,
+            forward: None,
             format: "text".to_owned(),
         }
     }
@@ -87,6 +102,7 @@ mod tests {
             delay: "1h".to_owned(),
             retry_after: Some("soon".to_owned()),
             silent: false,
+            forward: Some("https://localhost/".to_owned()),
             format: "xml".to_owned(),
         };
         let mistakes = plan(&wrong).err().expect("it is all wrong");
@@ -102,6 +118,7 @@ mod tests {
                 "--answer",
                 "--delay",
                 "--retry-after",
+                "--forward",
                 "--format"
             ]
         );

@@ -1,10 +1,10 @@
 //! Counts callbacks, and remembers which records arrived before, by
 //! `webhook-id`. Pure.
 //!
-//! Limit: the last 100,000 records. Their ids have at most 256 bytes, so they
-//! take some 60 MB. An older record counts as new.
+//! Limit: 100,000 records. Their ids have at most 256 bytes, so they take some
+//! 60 MB. At the limit all are forgotten.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 const RECORDS_MAX: usize = 100_000;
 
@@ -12,14 +12,13 @@ const RECORDS_MAX: usize = 100_000;
 #[derive(Default)]
 pub struct CallbackHistory {
     records: HashMap<String, Sightings>,
-    order: VecDeque<String>,
     callbacks: u64,
     repeats: u64,
     verified: u64,
 }
 
 /// The callbacks of one record.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Sightings {
     /// Number of callbacks, this one included.
     pub times: u64,
@@ -33,20 +32,13 @@ impl CallbackHistory {
         self.callbacks += 1;
         self.verified += u64::from(is_verified);
         let id = id?.to_owned();
-        let sightings = self.records.entry(id.clone()).or_default();
+        if self.records.len() == RECORDS_MAX && !self.records.contains_key(&id) {
+            self.records.clear();
+        }
+        let sightings = self.records.entry(id).or_default();
         sightings.times += 1;
-        let sightings = *sightings;
-        if sightings.times > 1 {
-            self.repeats += 1;
-        } else {
-            self.order.push_back(id);
-        }
-        if self.order.len() > RECORDS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.records.remove(&oldest);
-        }
-        Some(sightings)
+        self.repeats += u64::from(sightings.times > 1);
+        Some(*sightings)
     }
 
     /// Remembers that a record is answered 2xx.
@@ -86,13 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_is_forgotten_at_the_limit() {
+    fn all_is_forgotten_at_the_limit() {
         let mut history = CallbackHistory::default();
         for n in 0..=RECORDS_MAX {
             history.arrive(Some(&n.to_string()), false);
         }
-        let sizes = (history.records.len(), history.order.len());
-        assert_eq!(sizes, (RECORDS_MAX, RECORDS_MAX));
+        assert_eq!(history.records.len(), 1);
         let mut times = |id| history.arrive(Some(id), false).map(|found| found.times);
         assert_eq!((times("0"), times("100000")), (Some(1), Some(2)));
     }

@@ -1,10 +1,10 @@
 //! A receiver for tenants to try with. It shows each callback with the meaning
 //! of its fields, verifies its signature, and answers as planned: at once,
-//! slowly, with any status, or never. What it reads decides nothing. Its runtime
-//! is the main thread's.
+//! slowly, with any status, or never. It can also answer as a program on this
+//! machine does. What it reads decides nothing. Its runtime is the main thread's.
 
-mod body;
 mod explain;
+mod forward;
 mod history;
 mod server;
 mod show;
@@ -12,9 +12,8 @@ pub mod terminal;
 
 use crate::http::signature::Keys;
 use crate::model::named_enum::named_enum;
-use crate::model::time::DurationText;
 use crate::shutdown;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use server::Receiver;
 use std::error::Error;
 use std::fmt;
@@ -34,12 +33,12 @@ pub struct ReceivePlan {
 }
 
 /// How the receiver answers.
-#[derive(Clone, Copy)]
-pub struct PlannedAnswer {
-    /// None: never.
-    pub status: Option<StatusCode>,
-    pub delay: Duration,
-    pub retry_after: Option<Duration>,
+pub enum PlannedAnswer {
+    Never,
+    /// The status, the delay, and Retry-After.
+    Status(StatusCode, Duration, Option<Duration>),
+    /// As the program at this URL answers. What is not verified gets 401.
+    Forward(Uri),
 }
 
 named_enum! {
@@ -47,22 +46,6 @@ named_enum! {
     pub enum OutputFormat {
         Text = "text",
         Json = "json",
-    }
-}
-
-impl fmt::Display for PlannedAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(status) = self.status else {
-            return f.write_str("never");
-        };
-        f.write_str(status.as_str())?;
-        if !self.delay.is_zero() {
-            write!(f, " after {}", DurationText(self.delay))?;
-        }
-        match self.retry_after {
-            Some(after) => write!(f, ", Retry-After: {}", after.as_secs()),
-            None => Ok(()),
-        }
     }
 }
 

@@ -6,26 +6,25 @@
 //! at most 128 MiB. Bytes beyond a limit are not read. A request that waits for its
 //! slow answer holds its connection only.
 
-use super::body::{BodyKind, Callback};
-use super::explain::explain;
+use super::forward::forward;
 use super::history::CallbackHistory;
-use super::show::{EXCERPT_CHARS_MAX, Shown};
+use super::show::{self, Shown};
 use super::terminal::{cut, safe};
 use super::{OutputFormat, PlannedAnswer, ReceivePlan, tell};
 use crate::clock::{self, Clock};
-use crate::contract::CONTRACT;
 use crate::http::signature::{Signed, Unverified};
 use crate::model::call::RecordId;
+use crate::model::time::DurationText;
+use axum::body::{Body, to_bytes};
 use axum::http::request::Parts;
-use axum::http::{Method, Request, Response, StatusCode, header};
-use hyper::body::{Body as _, Incoming};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,6 +33,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+const VERIFIED: &str = "verified";
 const CONNECTIONS_MAX: usize = 512;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(60);
@@ -44,9 +44,14 @@ const BODIES_MAX: usize = 8;
 /// After a failed accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The end of a body: whole; or the status that answers it, if not the planned one,
-/// and why it is not whole.
-pub type Ending = Result<(), (Option<StatusCode>, String)>;
+/// The answer to a callback; no status where it is never answered.
+#[derive(Default)]
+struct Answer {
+    status: Option<StatusCode>,
+    delay: Duration,
+    retry_after: Option<HeaderValue>,
+    words: String,
+}
 
 /// The state that all connections share.
 pub struct Receiver {
@@ -142,25 +147,36 @@ impl Receiver {
         let arrived = clock::elapsed();
         let (head, body) = request.into_parts();
         let permit = self.bodies.acquire().await;
-        let (bytes, ending) = read(body).await;
-        let mut answer = self.plan.answer;
-        if let Err((Some(status), _)) = ending {
-            answer.status = answer.status.and(Some(status));
-        }
-        let shown = self.shown(&head, peer, &bytes, ending, answer);
-        self.print(&match self.plan.format {
-            OutputFormat::Text => shown.text(),
-            OutputFormat::Json => shown.json(),
-        });
-        let id = shown.id.clone();
-        drop((bytes, permit, shown));
-
+        let body = read(body).await;
+        let bytes = body.as_deref().unwrap_or_default();
+        let mut shown = self.shown(&head, peer, bytes);
+        let id = shown.id.map(str::to_owned);
         let mut waiting = Waiting {
             receiver: self,
             what: id.clone().unwrap_or_else(|| peer.to_string()),
             arrived,
             answered: false,
         };
+        let answer = match &body {
+            Ok(_) => self.answer(&head, bytes, shown.signature).await,
+            Err((status, problem)) => {
+                shown.problem = Some(problem.clone());
+                let words = status.as_str().to_owned();
+                let status = Some(*status);
+                Answer {
+                    status,
+                    words,
+                    ..Answer::default()
+                }
+            }
+        };
+        shown.answer = answer.status.map(|status| status.as_u16());
+        shown.answer_words.clone_from(&answer.words);
+        self.print(&match self.plan.format {
+            OutputFormat::Text => shown.text(),
+            OutputFormat::Json => shown.json(),
+        });
+        drop((body, permit));
         let Some(status) = answer.status else {
             return pending().await;
         };
@@ -171,21 +187,43 @@ impl Receiver {
         }
         let mut response = response(status, "");
         if let Some(after) = answer.retry_after {
-            let seconds = after.as_secs().into();
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            response.headers_mut().insert(header::RETRY_AFTER, after);
         }
         response
     }
 
-    /// Verifies and explains a callback, and counts it in the history.
-    pub fn shown(
-        &self,
-        head: &Parts,
-        peer: SocketAddr,
-        bytes: &[u8],
-        ending: Ending,
-        answer: PlannedAnswer,
-    ) -> Shown {
+    /// Decides the answer to a callback. Hands it to the local program where that
+    /// is planned.
+    async fn answer(&self, head: &Parts, bytes: &[u8], signature: &str) -> Answer {
+        let mut answer = Answer::default();
+        match &self.plan.answer {
+            PlannedAnswer::Never => "never".clone_into(&mut answer.words),
+            PlannedAnswer::Status(status, delay, retry_after) => {
+                answer.words = format!("{} after {}", status.as_u16(), DurationText(*delay));
+                (answer.status, answer.delay) = (Some(*status), *delay);
+                answer.retry_after = retry_after.map(|after| after.as_secs().into());
+            }
+            PlannedAnswer::Forward(_) if signature != VERIFIED => {
+                answer.status = Some(StatusCode::UNAUTHORIZED);
+                "401, not forwarded: not verified".clone_into(&mut answer.words);
+            }
+            PlannedAnswer::Forward(target) => match forward(target, head, bytes.to_vec()).await {
+                Ok((status, retry_after)) => {
+                    answer.words = format!("{}, from {target}", status.as_u16());
+                    (answer.status, answer.retry_after) = (Some(status), retry_after);
+                }
+                Err(error) => {
+                    let error = safe(&error.to_string());
+                    answer.words = format!("502, {target} failed: {error}");
+                    answer.status = Some(StatusCode::BAD_GATEWAY);
+                }
+            },
+        }
+        answer
+    }
+
+    /// Verifies a callback, and counts it in the history.
+    fn shown<'r>(&self, head: &'r Parts, peer: SocketAddr, bytes: &'r [u8]) -> Shown<'r> {
         let at = self.clock.now();
         let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let signed = Signed {
@@ -201,41 +239,29 @@ impl Receiver {
             let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
             (name.to_string(), values.collect::<Vec<_>>().join(", "))
         });
-        let read = match ending {
-            Ok(()) => Callback::read(bytes),
-            Err((_, why)) => Err((BodyKind::Incomplete, why)),
-        };
-        let (callback, body, detail) = match read {
-            Ok(callback) => (callback, BodyKind::Callback, None),
-            Err((kind, what)) => (Callback::default(), kind, Some(what)),
-        };
-        let excerpt = || cut(&String::from_utf8_lossy(bytes), EXCERPT_CHARS_MAX);
+        let (body, problem) = show::read(bytes);
         Shown {
             at: at.0,
             path: head.uri.to_string(),
             peer: peer.to_string(),
-            id: signed.id.map(str::to_owned),
+            id: signed.id,
             attempt: header("ringback-attempt").and_then(|text| text.parse().ok()),
             seen: sightings.map(|sightings| sightings.times),
             answered_before: sightings.map(|sightings| sightings.answered),
-            signature: verified.map_or_else(Unverified::name, |()| "verified"),
-            answer: answer.status.map(|status| status.as_u16()),
+            signature: verified.map_or_else(Unverified::name, |()| VERIFIED),
+            answer: None,
             headers: headers.collect(),
             bytes: bytes.len(),
+            problem,
             body,
-            detail: detail.filter(|_| body != BodyKind::Empty),
-            excerpt: (body != BodyKind::Callback).then(excerpt),
-            fields: explain(&callback.data, &CONTRACT.data, None),
-            absent: callback.absent,
-            signature_words: verified.map_or_else(|e| e.to_string(), |()| "verified".to_owned()),
-            answer_words: answer.to_string(),
-            left_out: callback.data.left_out,
-            beside: callback.beside,
+            signature_words: verified.map_or_else(|e| e.to_string(), |()| VERIFIED.to_owned()),
+            answer_words: String::new(),
+            excerpt: bytes,
         }
     }
 
     /// Locks the history for a function.
-    pub fn with_history<T>(&self, f: impl FnOnce(&mut CallbackHistory) -> T) -> T {
+    fn with_history<T>(&self, f: impl FnOnce(&mut CallbackHistory) -> T) -> T {
         f(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -250,29 +276,18 @@ impl Receiver {
 }
 
 /// Reads a body within the limits.
-async fn read(mut body: Incoming) -> (Vec<u8>, Ending) {
-    let mut bytes = Vec::new();
-    let whole = async {
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            let Ok(frame) = frame else {
-                let why = format!("the connection ended after {} bytes", bytes.len());
-                return Err((None, why));
-            };
-            let data = frame.into_data().unwrap_or_default();
-            if bytes.len() + data.len() > BODY_BYTES_MAX {
-                let why = "larger than is held here, not read on".to_owned();
-                return Err((Some(StatusCode::PAYLOAD_TOO_LARGE), why));
-            }
-            bytes.extend_from_slice(&data);
+///
+/// Errors: the status that answers it, and why it is not whole.
+async fn read(body: Incoming) -> Result<Vec<u8>, (StatusCode, String)> {
+    let late = format!("no end of the body after {} s", BODY_TIME_MAX.as_secs());
+    match timeout(BODY_TIME_MAX, to_bytes(Body::new(body), BODY_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(error)) => {
+            let problem = format!("the body is cut off, or above 16 MiB: {error}");
+            Err((StatusCode::PAYLOAD_TOO_LARGE, safe(&problem)))
         }
-        Ok(())
-    };
-    let ending = timeout(BODY_TIME_MAX, whole).await.unwrap_or_else(|_| {
-        let (length, after) = (bytes.len(), BODY_TIME_MAX.as_secs());
-        let why = format!("{length} bytes and no end after {after} s");
-        Err((Some(StatusCode::REQUEST_TIMEOUT), why))
-    });
-    (bytes, ending)
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, late)),
+    }
 }
 
 fn response(status: StatusCode, text: &str) -> Response<String> {
