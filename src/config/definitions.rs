@@ -137,7 +137,8 @@ pub(super) static RECORD_MAX_BYTES: Setting<usize> = Setting {
     variable: "RINGBACK_RECORD_MAX_BYTES",
     value_name: "BYTES",
     default: "1MiB",
-    help: "Maximum record size, 1KiB to 64MiB. Larger records become dead letters",
+    help: "Maximum size of key, value and headers together, 1KiB to 64MiB. Larger records become \
+           dead letters",
     read: ValueReader::Text(values::bytes),
     show: usize::to_string,
     refused: &[("1MB", "1KiB to 64MiB"), ("65MiB", "1KiB to 64MiB")],

@@ -5,6 +5,7 @@
 use super::Core;
 use super::event::Action;
 use super::fairness::{Failure, LaneId, Round};
+use super::keep::Keep;
 use super::ledger::{Entry, PendingMove, PendingRecord};
 use super::map::Mark;
 use super::partition::{Delivered, PartitionState};
@@ -156,6 +157,7 @@ impl Core {
             id: Some(pending.call.id),
             history,
             verdict,
+            keep: Keep::of(verdict),
             mark: Mark::Reserved,
             result: Some(result),
         };
@@ -273,6 +275,7 @@ impl Core {
             id: Some(pending.call.id),
             history,
             verdict,
+            keep: Keep::of(verdict),
             mark: Mark::Reserved,
             result: None,
         };

@@ -147,7 +147,9 @@ impl Engine {
         let mut written = true;
         for state in partitions.values_mut() {
             let done = match state.phase {
-                PartitionPhase::Stopped(_) => true,
+                PartitionPhase::Stopped(_) => {
+                    state.in_write.is_none() && state.dirty_since.is_none()
+                }
                 PartitionPhase::Lost => state.in_write.is_none(),
                 _ => state.is_clean() && (state.active == 0 || !wait_for_attempts),
             };

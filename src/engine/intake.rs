@@ -3,6 +3,7 @@
 //! starts attempts and never writes. Runs on the runner's thread.
 
 use super::fairness::{Admission, LaneId};
+use super::keep::Keep;
 use super::ledger::{Entry, OffsetStatus, PendingMove, PendingRecord};
 use super::map::{MapsSince, Mark};
 use super::partition::{PartitionState, ReadRecord};
@@ -12,10 +13,10 @@ use crate::model::attempt::Outcome;
 use crate::model::call::{CallEnded, RecordId};
 use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::fact::{Fact, ReadoptReason};
-use crate::model::headers::History;
+use crate::model::headers::{self, History};
 use crate::model::message::{ConsumerRequest, KafkaRequest};
 use crate::model::position::{Generation, NextOffset, Partition, Position};
-use crate::model::record::Record;
+use crate::model::record::{Header, Record};
 use crate::model::schedule;
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -129,7 +130,10 @@ impl Core {
         };
         let value = record.value.as_deref().unwrap_or_default();
         let key_bytes = record.key.as_ref().map_or(0, |key| key.len());
-        let call = if value.len() + key_bytes > self.settings.record_bytes_max {
+        let own_headers = headers::own_headers(&record.headers);
+        let header_bytes: usize = own_headers.map(Header::size).sum();
+        let bytes = value.len() + key_bytes + header_bytes;
+        let call = if bytes > self.settings.record_bytes_max {
             Err(DeadLetterReason::TooLarge)
         } else {
             CallEnded::read(value)
@@ -238,11 +242,10 @@ impl Core {
         };
         let lane = self.lanes.lane(&call.tenant, tenant.max_in_flight as usize);
         let admission = self.lanes.admission(lane, state.ledger.occupancy(), now);
-        let under_half_full = self.lanes.is_under_half_full(lane);
         let again = Some(now.plus(PLACE_AGAIN));
         match admission {
             Admission::Admit => {
-                if under_half_full {
+                if self.lanes.is_under_half_full(lane) {
                     state.diverts_in_a_row = 0;
                 }
                 let bytes = read.record.size();
@@ -286,6 +289,7 @@ impl Core {
                     id: Some(call.id),
                     history,
                     verdict,
+                    keep: Keep::of(verdict),
                     mark: Mark::Unreserved,
                     result: None,
                 };
@@ -341,6 +345,7 @@ impl Core {
             id: read.call.ok().map(|call| call.id),
             history,
             verdict,
+            keep: Keep::of(verdict),
             mark: Mark::Reserved,
             result,
         };
@@ -385,6 +390,7 @@ impl Core {
             id: read.call.ok().map(|call| call.id),
             history,
             verdict: Verdict::DeadLetter(reason),
+            keep: Keep::of(Verdict::DeadLetter(reason)),
             mark: Mark::Unreserved,
             result: None,
         };

@@ -3,6 +3,7 @@
 //! nothing about records. Runs on the runner's task.
 
 use super::fairness::{LaneId, Occupancy};
+use super::keep::Keep;
 use super::map::{self, ENTRY_BYTES_MAX, Map, MapsSince, Mark};
 use super::verdict::Verdict;
 use crate::model::attempt::AttemptResult;
@@ -45,6 +46,8 @@ pub struct PendingMove {
     pub id: Option<RecordId>,
     pub history: History,
     pub verdict: Verdict,
+    /// How much of the record its next residence gets.
+    pub keep: Keep,
     pub mark: Mark,
     /// The attempt that led to the move, if there was one.
     pub result: Option<AttemptResult>,

@@ -6,6 +6,7 @@
 //! -> `snapshot` (commits). `assignment` adopts partitions and `handover` gives
 //! them back. `supervisor` starts and drops Kafka sessions and ends the process;
 //! `unassigned_look` tells it when to join the group again.
+//! `keep` cuts dead letters.
 //! `partition`, `ledger`, `map` and `verdict` hold the state of one partition and
 //! one record. `fairness` holds the state of the tenants. `overview` and `readiness`
 //! show the state to operators.
@@ -16,6 +17,7 @@ pub mod event;
 mod fairness;
 mod handover;
 mod intake;
+mod keep;
 mod ledger;
 pub mod map;
 mod moving;

@@ -10,6 +10,7 @@
 //! records then meets a transaction of 20 ms. With [`MOVE_WAIT`] it would be every
 //! second one. 450 diverts/s are five transactions.
 
+use super::keep::Keep;
 use super::ledger::{Entry, PendingMove};
 use super::partition::{
     InWrite, MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, PartitionPhase, PartitionState,
@@ -24,7 +25,6 @@ use crate::model::message::{KafkaRequest, MoveRequest, WriteId};
 use crate::model::position::{Offset, Partition};
 use crate::model::record::MovedRecord;
 use crate::model::time::UnixMillis;
-use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -48,8 +48,6 @@ const MOVE_GAP_MIN: Duration = Duration::from_millis(10);
 const MOVE_GAP_MAX: Duration = Duration::from_millis(250);
 /// The same after an aborted transaction.
 const MOVE_RETRY: Duration = Duration::from_millis(100);
-/// The part of a record's value that is kept if the record is too large.
-const CUT_BYTES: usize = 64 << 10;
 
 impl Engine {
     pub(super) fn plan_move(&mut self) {
@@ -57,8 +55,9 @@ impl Engine {
         if !self.core.may_move() || self.is_overdue_in_commit() {
             return;
         }
-        let moves = self.partitions.values().map(|state| state.moves.len());
-        let pending: usize = moves.sum();
+        let states = self.partitions.values();
+        let states = states.filter(|state| state.move_due_at().is_some());
+        let pending: usize = states.map(|state| state.moves.len()).sum();
         let free = self.partitions.values().filter(|state| state.may_write());
         let mut due: Vec<(UnixMillis, Partition)> = free
             .filter_map(|state| Some((state.move_due_at()?, state.id)))
@@ -164,8 +163,8 @@ impl Engine {
     }
 
     /// Moves the records one by one after a transaction was too large. A record
-    /// that is too large alone becomes a dead letter; if that is refused too, its
-    /// partition stops.
+    /// that is too large alone becomes a dead letter, and is cut until it fits. If
+    /// even the shortest is refused, its partition stops.
     pub(super) fn on_move_too_large(&mut self, write: WriteId) {
         let moving = &mut self.core.writes.moving;
         let Some(refused) = moving.take_if(|o| o.write == write) else {
@@ -226,17 +225,23 @@ impl Core {
         let Some(Entry::Moving(moving)) = state.ledger.entry(offset) else {
             return;
         };
-        let too_large = Verdict::DeadLetter(DeadLetterReason::TooLarge);
-        if moving.verdict == too_large {
-            let why = "the dead-letter topic refuses a record for its size";
-            let partition = state.id;
-            state.phase = PartitionPhase::Stopped(why);
-            self.lanes.remove_partition(partition);
-            self.report(Fact::PartitionStopped { partition, why });
-        } else {
-            moving.verdict = too_large;
+        let shorter = match moving.verdict {
+            Verdict::DeadLetter(_) => moving.keep.shorter(),
+            Verdict::Delay(_) | Verdict::Divert(_) => {
+                moving.verdict = Verdict::DeadLetter(DeadLetterReason::TooLarge);
+                Some(Keep::of(moving.verdict))
+            }
+        };
+        if let Some(keep) = shorter {
+            moving.keep = keep;
             self.writes.alone = self.writes.alone.max(1);
+            return;
         }
+        let why = "the dead-letter topic refuses a record for its size";
+        let partition = state.id;
+        state.phase = PartitionPhase::Stopped(why);
+        self.lanes.remove_partition(partition);
+        self.report(Fact::PartitionStopped { partition, why });
     }
 }
 
@@ -264,25 +269,16 @@ fn moved_record(moving: &PendingMove) -> MovedRecord {
         verdict,
         ..
     } = moving;
-    let mut headers = history.write(&record.headers);
-    let mut value = record.value.clone();
+    let kept = moving.keep.apply(record);
+    let mut headers = history.write(&kept.headers);
     if let Verdict::DeadLetter(reason) = *verdict {
-        let cut_from = match (&value, reason) {
-            (Some(bytes), DeadLetterReason::TooLarge) if bytes.len() > CUT_BYTES => {
-                Some(bytes.len())
-            }
-            _ => None,
-        };
-        headers::write_dead_letter(&mut headers, reason, cut_from);
-        if cut_from.is_some() {
-            value = value.map(|bytes: Bytes| bytes.slice(..CUT_BYTES));
-        }
+        headers::write_dead_letter(&mut headers, reason, kept.cut);
     }
     MovedRecord {
         from: record.position,
         to: verdict.topic(),
-        key: record.key.clone(),
-        value,
+        key: kept.key,
+        value: kept.value,
         headers,
     }
 }

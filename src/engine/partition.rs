@@ -293,15 +293,17 @@ impl PartitionState {
     /// Returns when the pending moves are due, if there are any.
     pub fn move_due_at(&self) -> Option<UnixMillis> {
         let by = self.moves_by.filter(|_| !self.moves.is_empty())?;
-        Some(match self.phase {
-            PartitionPhase::Leaving => UnixMillis(0),
-            _ => by.due,
-        })
+        match self.phase {
+            PartitionPhase::Leaving => Some(UnixMillis(0)),
+            PartitionPhase::Stopped(_) => None,
+            _ => Some(by.due),
+        }
     }
 
     /// Whether its moves have waited too long.
     pub fn is_overdue(&self, now: UnixMillis) -> bool {
-        self.moves_by.is_some_and(|by| now >= by.overdue)
+        let waits = self.move_due_at().is_some();
+        waits && self.moves_by.is_some_and(|by| now >= by.overdue)
     }
 
     /// Whether the pending moves fill a transaction. Reading then waits for one.
@@ -316,6 +318,15 @@ impl PartitionState {
             PartitionPhase::Running | PartitionPhase::Leaving
         );
         phase && self.in_write.is_none()
+    }
+
+    /// Whether a plain commit for this partition may be sent now. A stopped
+    /// partition still commits its deliveries: else they would be repeated, and
+    /// would count as uncommitted for as long as it is stopped.
+    pub fn may_commit(&self) -> bool {
+        let stopped = matches!(self.phase, PartitionPhase::Stopped(_));
+        let rest = stopped && self.in_write.is_none() && self.dirty_since.is_some();
+        rest || self.may_write()
     }
 
     /// Whether one more record may be reserved.

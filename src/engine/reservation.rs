@@ -4,6 +4,7 @@
 //! the reservation's lease. Runs on the runner's task.
 
 use super::fairness::LaneId;
+use super::keep::Keep;
 use super::ledger::{Entry, PendingMove, PendingRecord};
 use super::map::Mark;
 use super::partition::PartitionState;
@@ -83,6 +84,7 @@ impl Engine {
                 id: Some(pending.call.id),
                 history,
                 verdict,
+                keep: Keep::of(verdict),
                 mark: Mark::Unreserved,
                 result: None,
             };

@@ -140,7 +140,7 @@ impl Engine {
         // `OVERDUE_WAITS` in `moving` says why overdue partitions are left out.
         let may_move = self.core.may_move();
         let is_free =
-            |state: &&PartitionState| state.may_write() && !(may_move && state.is_overdue(now));
+            |state: &&PartitionState| state.may_commit() && !(may_move && state.is_overdue(now));
         let free = self.partitions.values().filter(is_free);
         let free: BTreeSet<Partition> = free.map(|state| state.id).collect();
         let quiesced = self.quiesced();
@@ -330,7 +330,7 @@ impl Engine {
             consider(at.max(not_before));
         }
         let full = core.writes.is_full(self.uncommitted());
-        for state in self.partitions.values().filter(|state| state.may_write()) {
+        for state in self.partitions.values().filter(|state| state.may_commit()) {
             if let Some(ramp_up) = state.ramp_up.as_ref().filter(|_| has_turns) {
                 consider(ramp_up.next(core.now).max(not_before));
             }

@@ -26,6 +26,7 @@ const ORIGIN: &str = "ringback-origin";
 const PUBLISHED_AT: &str = "ringback-published-at";
 const REASON: &str = "ringback-reason";
 const LENGTH: &str = "ringback-length";
+const CUT: &str = "ringback-cut";
 
 /// The history of a record before its present residence.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,21 +127,39 @@ impl History {
     }
 }
 
-/// Adds the headers of dead letters: the reason, and the whole length of a value
-/// that was cut.
-pub fn write_dead_letter(
-    headers: &mut Vec<Header>,
-    reason: DeadLetterReason,
-    cut_from: Option<usize>,
-) {
+/// The whole lengths of the parts of a dead letter that were cut, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CutLengths {
+    pub value: Option<usize>,
+    pub key: Option<usize>,
+    /// Of all own headers together, as [`Header::size`] counts.
+    pub headers: Option<usize>,
+}
+
+/// Adds the headers of dead letters: the reason, and the whole lengths of parts
+/// that were cut.
+pub fn write_dead_letter(headers: &mut Vec<Header>, reason: DeadLetterReason, cut: CutLengths) {
     headers.push(Header {
         name: REASON.to_owned(),
         value: Some(Bytes::from_static(reason.name().as_bytes())),
     });
-    if let Some(length) = cut_from {
+    if let Some(length) = cut.value {
         headers.push(Header {
             name: LENGTH.to_owned(),
             value: Some(Bytes::from(length.to_string())),
+        });
+    }
+    let parts = [
+        ("value", cut.value),
+        ("key", cut.key),
+        ("headers", cut.headers),
+    ];
+    let parts = parts.map(|(part, length)| length.map(|length| format!("{part}={length}")));
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if !parts.is_empty() {
+        headers.push(Header {
+            name: CUT.to_owned(),
+            value: Some(Bytes::from(parts.join(","))),
         });
     }
 }

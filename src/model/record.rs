@@ -14,6 +14,15 @@ pub struct Header {
     pub value: Option<Bytes>,
 }
 
+impl Header {
+    /// Returns the bytes of this header in a Kafka record, and at most 8 more.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        const LENGTHS_BYTES: usize = 10;
+        self.name.len() + self.value.as_ref().map_or(0, Bytes::len) + LENGTHS_BYTES
+    }
+}
+
 /// A record read from Kafka. Its text is personal data: `Debug` shows sizes only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
@@ -58,11 +67,12 @@ pub struct MovedRecord {
     pub from: Position,
     /// A delay topic or the dead letters.
     pub to: Topic,
-    /// The unchanged key.
+    /// The unchanged key; of a dead letter that is too large, its start.
     pub key: Option<Bytes>,
-    /// The unchanged value, or the first 64 KiB of a record that is too large.
+    /// The unchanged value; of a dead letter that is too large, its start.
     pub value: Option<Bytes>,
-    /// The record's own headers, followed by those of ringback.
+    /// The record's own headers, followed by those of ringback. A dead letter that
+    /// is too large keeps only some of its own headers.
     pub headers: Vec<Header>,
 }
 

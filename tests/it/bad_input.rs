@@ -2,6 +2,7 @@
 //! bytes, and the next record goes on.
 
 use crate::support::dead_letters::CommittedState;
+use crate::support::publisher::Publisher;
 use crate::support::receiver::Behaviour;
 use crate::support::scene::{Plan, Scene};
 use std::collections::BTreeMap;
@@ -137,6 +138,56 @@ fn a_record_that_is_too_large_keeps_its_beginning_among_the_dead_letters() {
         dead[0].header("ringback-origin"),
         format!("{}/0/0", scene.topic)
     );
+    ringback.drain();
+}
+
+/// Three MiB of headers pass the source topic's limit because they are compressed.
+#[test]
+fn a_dead_letter_with_huge_headers_is_cut_and_says_how_much() {
+    let mut scene = Scene::new("huge-headers", PLAN);
+    scene.tenant("t", Behaviour::Ok);
+    let ringback = scene.run("a");
+    let compressed = Publisher::compressed(scene.broker);
+    let large = "h".repeat(3 << 20);
+    let headers = [("large", large.as_str()), ("own", "kept")];
+    let key = "k".repeat(2_000);
+    compressed.send(
+        &scene.topic,
+        Some(key.as_bytes()),
+        Some(b"not json"),
+        &headers,
+    );
+    compressed.flush();
+    scene.publish("t", 1);
+    scene.until_delivered();
+    let dead = scene.dead_letters_of(1);
+    assert_eq!(dead[0].value.as_deref(), Some(&b"not json"[..]));
+    assert_eq!(dead[0].key.as_deref(), Some(&key.as_bytes()[..1_024]));
+    assert_eq!(dead[0].header("own"), "kept");
+    let cut = dead[0].header("ringback-cut");
+    let headers = (3 << 20) + "largeownkept".len() + 2 * 10;
+    assert_eq!(cut, format!("key=2000,headers={headers}"));
+    ringback.drain();
+}
+
+/// The source topic takes 64 KiB. A compressed record of 900 KiB is less.
+#[test]
+fn a_compressed_record_above_the_source_topics_limit_is_attempted_until_it_is_delivered() {
+    let broker = crate::support::broker::Broker::shared();
+    let mut scene = Scene::bare(broker, "compressed", PLAN);
+    broker.create_topic(&scene.topic, 1, &[("max.message.bytes", "65536")]);
+    scene.create_topics();
+    scene.tenant("t", Behaviour::FailFirst(2));
+    let ringback = scene.run("a");
+    let mut value = br#"{"data":{"id":"large","tenantId":"t","x":""#.to_vec();
+    value.resize(900 << 10, b'x');
+    value.extend_from_slice(b"\"}}");
+    scene.ledger.publish("large", "t", &value);
+    let compressed = Publisher::compressed(broker);
+    compressed.send(&scene.topic, None, Some(&value), &[]);
+    compressed.flush();
+    scene.until_delivered();
+    scene.account().assert_exact();
     ringback.drain();
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The length of the kept beginning of a too large dead letter.
-const CUT_BYTES: usize = 64 << 10;
+const CUT_BYTES: usize = 16 << 10;
 
 impl World {
     /// Checks L3 and L4 when the engine requests an attempt; the POST may start

@@ -77,6 +77,8 @@ fn check_connected(settings: &KafkaSettings) -> Result<Vec<Finding>, AdminCallEr
         let warning = retention::warning(&settings.topics.name(*topic), *topic, config);
         lines.extend(warning.map(|t| Finding::new(CheckVerdict::Warning, t)));
     }
+    let warnings = size_warnings(settings, &configs).into_iter();
+    lines.extend(warnings.map(|t| Finding::new(CheckVerdict::Warning, t)));
     let names: Vec<String> = present
         .iter()
         .map(|topic| settings.topics.name(*topic))
@@ -128,6 +130,26 @@ fn wrong_topic_settings(
         wrong.extend(retention::wrong(&name, *topic, config));
     }
     wrong
+}
+
+/// Returns warnings about delay topics that refuse the largest records. The source
+/// topic's limit counts compressed bytes. So it may take records that are larger.
+fn size_warnings(
+    settings: &KafkaSettings,
+    configs: &BTreeMap<Topic, ConfigEntries>,
+) -> Vec<String> {
+    let needed = settings.record_bytes_max + HEADER_BYTES_MAX;
+    let delays = configs.iter().filter(|(topic, _)| topic.delay().is_some());
+    let small = delays.filter_map(|(topic, config)| {
+        let max = number(config, "max.message.bytes").filter(|max| *max < needed)?;
+        Some(format!(
+            "topic '{}' has max.message.bytes={max}: a larger record that comes compressed is \
+             attempted once, and is then a dead letter. Set it to {needed} or more, or lower \
+             --record-max-bytes",
+            settings.topics.name(*topic)
+        ))
+    });
+    small.collect()
 }
 
 /// Returns the broker setting that the service cannot run with. Offset maps that
@@ -204,6 +226,9 @@ pub(in crate::kafka) fn wrong_topics(
 ) -> Result<(Vec<String>, Admin), AdminCallError> {
     let admin = Admin::connect(settings)?;
     let configs = admin.topic_settings(settings, topics)?;
+    for warning in size_warnings(settings, &configs) {
+        tracing::warn!(warning, "a topic setting is too small");
+    }
     let mut wrong = wrong_topic_settings(settings, &configs);
     wrong.extend(wrong_broker_setting(&admin.broker_settings()?));
     Ok((wrong, admin))
@@ -253,6 +278,21 @@ mod tests {
         check(waits, &[("max.message.bytes", "66536")], 0);
         check(waits, &[("max.message.bytes", "66535")], 1);
         check(Topic::DeadLetter, &[("max.message.bytes", "66535")], 1);
+    }
+
+    #[test]
+    fn a_delay_topic_that_refuses_the_largest_records_is_warned_about() {
+        let needed = (1 << 20) + HEADER_BYTES_MAX;
+        let warned = |topic: Topic, max: usize| {
+            let max = max.to_string();
+            let configs = BTreeMap::from([(topic, config(&[("max.message.bytes", &max)]))]);
+            size_warnings(&settings(), &configs)
+        };
+        let waits = Topic::Delay(delay("10s"));
+        assert!(warned(waits, needed).is_empty());
+        assert!(warned(Topic::DeadLetter, 1_000).is_empty(), "it is cut");
+        let warnings = warned(waits, needed - 1);
+        assert!(warnings[0].contains(&needed.to_string()), "{warnings:?}");
     }
 
     #[test]

@@ -211,6 +211,8 @@ fn plan_topics(
         .get(&Topic::Source)
         .and_then(|config| number(config, "max.message.bytes"))
         .unwrap_or(defaults.message_bytes);
+    // A record may come compressed into a topic that takes less than its size.
+    let record_max = source_max.max(settings.record_bytes_max);
     let plan_one = |topic: Topic| {
         let name = settings.topics.name(topic);
         match existing.get(&topic) {
@@ -226,7 +228,7 @@ fn plan_topics(
                 presence: Presence::Missing,
                 partitions,
                 replication,
-                settings: new_topic_settings(topic, source_max, replication),
+                settings: new_topic_settings(topic, record_max, replication),
             },
         }
     };
@@ -254,7 +256,7 @@ fn relevant(config: Option<&ConfigEntries>) -> Vec<(String, String)> {
 
 fn new_topic_settings(
     topic: Topic,
-    source_max: usize,
+    record_max: usize,
     replication: usize,
 ) -> Vec<(String, String)> {
     let mut settings = Vec::new();
@@ -269,7 +271,7 @@ fn new_topic_settings(
         set("retention.ms", retention.as_millis().to_string());
         // A broker's own `log.retention.bytes` would remove records that are not due.
         set("retention.bytes", "-1".to_owned());
-        let max = (source_max + HEADER_BYTES_MAX).min(MESSAGE_BYTES_LIMIT);
+        let max = (record_max + HEADER_BYTES_MAX).min(MESSAGE_BYTES_LIMIT);
         set("max.message.bytes", max.to_string());
     }
     if topic.delay().is_some() {
@@ -332,7 +334,7 @@ mod tests {
                 pair("cleanup.policy", "delete"),
                 pair("retention.ms", "608400000"),
                 pair("retention.bytes", "-1"),
-                pair("max.message.bytes", "67536"),
+                pair("max.message.bytes", "1114112"),
                 pair("message.timestamp.type", "LogAppendTime"),
                 pair("min.insync.replicas", "2"),
             ]

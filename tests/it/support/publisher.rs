@@ -39,6 +39,13 @@ impl Publisher {
         Self::of(broker.client())
     }
 
+    /// The same, with batches compressed as the broker's limits count them.
+    pub fn compressed(broker: &Broker) -> Self {
+        let mut client = broker.client();
+        client.set("compression.codec", "zstd");
+        Self::of(client)
+    }
+
     /// The same at another address: a proxy's.
     pub fn at(brokers: &str) -> Self {
         Self::of(broker::client(brokers))
