@@ -54,6 +54,7 @@
 //! | L7 liveness | once faults stop, every record reaches a disposition |
 //! | L8 fencing | an event of a revoked generation changes nothing of the present one |
 //! | L9 drain | after the start of a drain no attempt starts, and the engine stops by the deadline |
+//! | L10 containment | a fault of one tenant, record, partition, destination topic or broker delays or charges only the records that need it |
 //!
 //! # Code map
 //! | module | purpose | may use |

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// The maximum number of events of each kind in one turn.
 const TURN_MAX: usize = 1_024;
@@ -303,6 +303,9 @@ impl Runner {
             KafkaEvent::MoveUnsure { why, .. } => {
                 warn!(why, "the outcome of a transaction is unknown");
             }
+            KafkaEvent::MoveRefused {
+                why, destinations, ..
+            } if !destinations.is_empty() => debug!(why, "destinations refused records"),
             KafkaEvent::MoveRefused { why, .. } | KafkaEvent::MoveNotStarted { why, .. } => {
                 info!(why, "a transaction was not committed and is decided again");
             }

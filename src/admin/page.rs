@@ -3,7 +3,7 @@
 //! escapes every value, because names of tenants are hostile input. Runs on the
 //! thread of the operators' pages.
 
-use super::view::{DelayView, FailingView, PartitionView, PartitionsView, View};
+use super::view::{DelayView, FailingView, PartitionView, PartitionsView, RefusingView, View};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -48,6 +48,7 @@ pub fn render(view: &View<'_>, now_ms: i64) -> String {
             body {
                 h1 { "ringback " (view.instance) }
                 (state(view))
+                (refusing(&view.refusing, now_ms))
                 (numbers(view, now_ms))
                 (tenants(view, now_ms))
                 (refused(view))
@@ -77,6 +78,18 @@ fn state(view: &View<'_>) -> Markup {
         p class={ "state " (class) } {
             strong { (word) }
             @if let Some(reason) = &view.reason { ": " (reason) }
+        }
+    }
+}
+
+fn refusing(topics: &[RefusingView], now_ms: i64) -> Markup {
+    html! {
+        @for topic in topics {
+            p class="state warn" {
+                strong { (topic.topic) " refuses records: " (topic.reason) } ", for "
+                (span(since(topic.since, now_ms))) ". " (topic.waiting) " records wait for it; all "
+                "others go on. Remedy: " (topic.advice) "."
+            }
         }
     }
 }

@@ -85,17 +85,17 @@ async fn metrics(State(pages): State<Pages>) -> Response {
 }
 
 async fn healthz(State(pages): State<Pages>) -> Response {
-    verdict(pages.status.health((pages.now)()))
+    verdict(pages.status.health((pages.now)()), &pages.status.refusing())
 }
 
 async fn readyz(State(pages): State<Pages>) -> Response {
-    verdict(pages.status.readiness((pages.now)()))
+    verdict(pages.status.readiness((pages.now)()), "")
 }
 
-fn verdict(verdict: Result<(), String>) -> Response {
+fn verdict(verdict: Result<(), String>, more: &str) -> Response {
     let (code, text) = match verdict {
-        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+        Ok(()) => (StatusCode::OK, format!("ok\n{more}")),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n{more}")),
     };
     (code, [(CONTENT_TYPE, TEXT)], text).into_response()
 }

@@ -2,7 +2,7 @@
 //! whether the runner's loop still turns. Never asks the service anything. The
 //! runner's task writes, the thread of the operators' pages reads.
 
-use crate::model::overview::{Overview, ServiceState};
+use crate::model::overview::{Overview, RefusedDestination, ServiceState};
 use crate::model::position::TopicNames;
 use crate::model::time::UnixMillis;
 use std::sync::Arc;
@@ -63,6 +63,24 @@ impl Status {
             return Err(format!("the loop has not turned for {} s", stuck.as_secs()));
         }
         overview.health.clone().map_or(Ok(()), Err)
+    }
+
+    /// Returns a line for each destination that refuses records. It is no fault of
+    /// this process: a restart would not help.
+    pub fn refusing(&self) -> String {
+        let overview = self.overview();
+        let line = |refused: &RefusedDestination| {
+            let topic = self.about.names.name(refused.topic);
+            let RefusedDestination {
+                reason, waiting, ..
+            } = refused;
+            format!(
+                "topic {topic} refuses records ({}): {}; {waiting} records wait for it\n",
+                reason.name(),
+                reason.advice()
+            )
+        };
+        overview.refusing.iter().map(line).collect()
     }
 
     /// Checks that the service delivers now.

@@ -5,7 +5,8 @@
 
 use super::status::Status;
 use crate::model::overview::{
-    FailingTenant, Overview, PartitionOverview, PartitionStatus, RefusedTenant, TopicOverview,
+    FailingTenant, Overview, PartitionOverview, PartitionStatus, RefusedDestination, RefusedTenant,
+    TopicOverview,
 };
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::UnixMillis;
@@ -33,6 +34,8 @@ pub struct View<'a> {
     pub unfinished: usize,
     pub partitions: PartitionsView,
     pub topics: BTreeMap<String, TopicView>,
+    /// Topics that refuse moved records.
+    pub refusing: Vec<RefusingView>,
     /// The shortest delay comes first.
     pub delays: Vec<DelayView>,
     pub tenants: TenantsView<'a>,
@@ -74,6 +77,17 @@ pub struct PartitionView {
 pub struct TopicView {
     pub lag: u64,
     pub oldest_unfinished_age_ms: u64,
+}
+
+/// A topic that refuses moved records.
+#[derive(Serialize)]
+pub struct RefusingView {
+    pub topic: String,
+    pub reason: &'static str,
+    pub advice: &'static str,
+    pub since: i64,
+    /// The records that wait for it.
+    pub waiting: usize,
 }
 
 /// One delay topic.
@@ -140,6 +154,7 @@ impl<'a> View<'a> {
             unfinished: overview.unfinished,
             partitions: partitions(overview, names),
             topics: topics(overview, names),
+            refusing: refusing(overview, names),
             delays: delays(overview, names),
             tenants: TenantsView {
                 limited: overview.tenants_limited,
@@ -203,6 +218,17 @@ fn topics(overview: &Overview, names: &TopicNames) -> BTreeMap<String, TopicView
         (names.name(*topic), view)
     };
     overview.topics.iter().map(view).collect()
+}
+
+fn refusing(overview: &Overview, names: &TopicNames) -> Vec<RefusingView> {
+    let view = |refused: &RefusedDestination| RefusingView {
+        topic: names.name(refused.topic),
+        reason: refused.reason.name(),
+        advice: refused.reason.advice(),
+        since: refused.since.0,
+        waiting: refused.waiting,
+    };
+    overview.refusing.iter().map(view).collect()
 }
 
 fn delays(overview: &Overview, names: &TopicNames) -> Vec<DelayView> {

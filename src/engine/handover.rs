@@ -147,9 +147,7 @@ impl Engine {
         let mut written = true;
         for state in partitions.values_mut() {
             let done = match state.phase {
-                PartitionPhase::Stopped(_) => {
-                    state.in_write.is_none() && state.dirty_since.is_none()
-                }
+                PartitionPhase::Stopped(_) => true,
                 PartitionPhase::Lost => state.in_write.is_none(),
                 _ => state.is_clean() && (state.active == 0 || !wait_for_attempts),
             };
@@ -184,6 +182,7 @@ impl Core {
         state
             .moves
             .retain(|offset| matches!(ledger.entry(*offset), Some(Entry::Moving(_))));
+        state.retain_held();
     }
 
     /// Whether the handover waits for this partition.

@@ -10,7 +10,7 @@ use crate::model::attempt::AttemptResult;
 use crate::model::call::{CallEnded, RecordId};
 use crate::model::headers::History;
 use crate::model::message::METADATA_UNITS_MAX;
-use crate::model::position::{NextOffset, Offset, TopicId};
+use crate::model::position::{NextOffset, Offset, Topic, TopicId};
 use crate::model::record::Record;
 use crate::model::time::UnixMillis;
 use std::collections::BTreeMap;
@@ -75,6 +75,15 @@ impl Entry {
         match self {
             Self::Moving(moving) => moving.record.size(),
             _ => 0,
+        }
+    }
+
+    /// Returns the destination of a record that is to be moved.
+    #[must_use]
+    pub fn moves_to(&self) -> Option<Topic> {
+        match self {
+            Self::Moving(moving) => Some(moving.verdict.topic()),
+            _ => None,
         }
     }
 

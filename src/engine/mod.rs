@@ -6,13 +6,14 @@
 //! -> `snapshot` (commits). `assignment` adopts partitions and `handover` gives
 //! them back. `supervisor` starts and drops Kafka sessions and ends the process;
 //! `unassigned_look` tells it when to join the group again.
-//! `keep` cuts dead letters.
+//! `destinations` holds back the moves to topics that refuse them.
 //! `partition`, `ledger`, `map` and `verdict` hold the state of one partition and
 //! one record. `fairness` holds the state of the tenants. `overview` and `readiness`
 //! show the state to operators.
 
 mod assignment;
 mod attempt;
+mod destinations;
 pub mod event;
 mod fairness;
 mod handover;
@@ -30,6 +31,7 @@ mod supervisor;
 mod unassigned_look;
 mod verdict;
 
+use crate::model::destination::Refusals;
 use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::message::{KafkaEvent, KafkaRequest, SessionId};
 use crate::model::position::{Generation, Partition, Position};
@@ -37,6 +39,7 @@ use crate::model::schedule::Schedule;
 use crate::model::tenant::Tenants;
 use crate::model::time::UnixMillis;
 use attempt::{RememberedOutcome, Running};
+use destinations::Destinations;
 use event::{Action, EngineSettings, Event};
 use fairness::{Failing, Lanes, StartSlots};
 use handover::{Drain, Handover};
@@ -89,6 +92,7 @@ struct Core {
     /// committed. Each is used when its record is read again.
     remembered: HashMap<Position, RememberedOutcome>,
     writes: Writes,
+    destinations: Destinations,
     generation: Generation,
     handovers: Vec<Handover>,
     supervisor: Supervisor,
@@ -108,6 +112,7 @@ impl Engine {
             lanes: Lanes::new(settings.in_flight_max, schedule.shortest().duration()),
             schedule,
             writes: Writes::default(),
+            destinations: Destinations::default(),
             supervisor: Supervisor::new(&settings.instance),
             readiness: Readiness::default(),
             settings,
@@ -215,8 +220,13 @@ impl Engine {
             KafkaEvent::Committed { write, took } => self.on_committed(write, took),
             KafkaEvent::CommitRefused { write, .. } => self.on_commit_refused(write),
             KafkaEvent::Moved { write, took } => self.on_moved(write, took),
-            KafkaEvent::MoveRefused { write, .. } | KafkaEvent::MoveNotStarted { write, .. } => {
-                self.on_move_refused(write);
+            KafkaEvent::MoveRefused {
+                write,
+                destinations,
+                ..
+            } => self.on_move_refused(write, &destinations),
+            KafkaEvent::MoveNotStarted { write, .. } => {
+                self.on_move_refused(write, &Refusals::default());
             }
             KafkaEvent::MoveTooLarge { write, .. } => self.on_move_too_large(write),
             KafkaEvent::CommitUnsure { write, .. } | KafkaEvent::MoveUnsure { write, .. } => {

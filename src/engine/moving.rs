@@ -12,17 +12,16 @@
 
 use super::keep::Keep;
 use super::ledger::{Entry, PendingMove};
-use super::partition::{
-    InWrite, MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, PartitionPhase, PartitionState,
-};
+use super::partition::{InWrite, MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, PartitionState};
 use super::snapshot::OutstandingWrite;
 use super::verdict::Verdict;
 use super::{Core, Engine};
+use crate::model::destination::{RefusalReason, Refusals};
 use crate::model::disposition::DeadLetterReason;
 use crate::model::fact::Fact;
 use crate::model::headers;
-use crate::model::message::{KafkaRequest, MoveRequest, WriteId};
-use crate::model::position::{Offset, Partition};
+use crate::model::message::{KafkaRequest, MovePurpose, MoveRequest, WriteId};
+use crate::model::position::{Offset, Partition, Topic};
 use crate::model::record::MovedRecord;
 use crate::model::time::UnixMillis;
 use std::collections::BTreeSet;
@@ -48,16 +47,17 @@ const MOVE_GAP_MIN: Duration = Duration::from_millis(10);
 const MOVE_GAP_MAX: Duration = Duration::from_millis(250);
 /// The same after an aborted transaction.
 const MOVE_RETRY: Duration = Duration::from_millis(100);
+/// The same after an aborted probe that told nothing about its destination.
+const PROBE_RETRY: Duration = Duration::from_secs(1);
 
 impl Engine {
     pub(super) fn plan_move(&mut self) {
         let now = self.core.now;
-        if !self.core.may_move() || self.is_overdue_in_commit() {
+        if !self.core.may_move() || self.is_overdue_in_commit() || self.plan_probe() {
             return;
         }
-        let states = self.partitions.values();
-        let states = states.filter(|state| state.move_due_at().is_some());
-        let pending: usize = states.map(|state| state.moves.len()).sum();
+        let moves = self.partitions.values().map(|state| state.moves.len());
+        let pending: usize = moves.sum();
         let free = self.partitions.values().filter(|state| state.may_write());
         let mut due: Vec<(UnixMillis, Partition)> = free
             .filter_map(|state| Some((state.move_due_at()?, state.id)))
@@ -72,19 +72,55 @@ impl Engine {
         let records = self.take_moves(&due);
         let taken: BTreeSet<Partition> = records.iter().map(|r| r.from.partition).collect();
         self.reserve(&taken);
-        let (snapshots, _) = self.take_snapshots(&taken);
-        let write = self.core.writes.next_id();
-        self.core.writes.moving = Some(OutstandingWrite {
+        self.send_move(records, &taken, None);
+    }
+
+    /// Moves one record to a destination that refused records, if a probe is due.
+    /// It reserves nothing, so that a refusal delays no attempt.
+    fn plan_probe(&mut self) -> bool {
+        let Some((topic, partition, offset)) = self.take_probe() else {
+            return false;
+        };
+        let Some(state) = self.partitions.get_mut(&partition) else {
+            return false;
+        };
+        let Some(Entry::Moving(pending)) = state.ledger.entry(offset) else {
+            unreachable!("L1: a held move is unfinished and in hand");
+        };
+        let records = vec![moved_record(pending)];
+        state.in_write = Some(InWrite {
+            moving: vec![offset],
+            ..InWrite::default()
+        });
+        self.send_move(records, &BTreeSet::from([partition]), Some(topic));
+        true
+    }
+
+    fn send_move(
+        &mut self,
+        records: Vec<MovedRecord>,
+        taken: &BTreeSet<Partition>,
+        probe: Option<Topic>,
+    ) {
+        let (snapshots, _) = self.take_snapshots(taken);
+        let core = &mut self.core;
+        let write = core.writes.next_id();
+        core.writes.moving = Some(OutstandingWrite {
             write,
-            sent_at: now,
-            partitions: taken.into_iter().collect(),
+            sent_at: core.now,
+            partitions: taken.iter().copied().collect(),
             records: records.len(),
             metadata_permille: 0,
+            probe,
         });
-        let generation = self.core.generation;
-        self.core.request(KafkaRequest::Move(MoveRequest {
+        let generation = core.generation;
+        core.request(KafkaRequest::Move(MoveRequest {
             write,
             generation,
+            purpose: match probe {
+                Some(_) => MovePurpose::Probe,
+                None => MovePurpose::Move,
+            },
             records,
             snapshots,
         }));
@@ -151,20 +187,33 @@ impl Engine {
             records: done.records,
             took,
         });
+        let probe = done.probe;
         self.acknowledge(done);
+        if let Some(topic) = probe {
+            self.on_probe_accepted(topic);
+        }
     }
 
-    pub(super) fn on_move_refused(&mut self, write: WriteId) {
+    /// Decides a refused transaction again. Where destinations refused it, its
+    /// other records go on at once.
+    pub(super) fn on_move_refused(&mut self, write: WriteId, destinations: &Refusals) {
         let core = &mut self.core;
-        if let Some(refused) = core.writes.moving.take_if(|o| o.write == write) {
+        let Some(refused) = core.writes.moving.take_if(|o| o.write == write) else {
+            return;
+        };
+        if destinations.is_empty() {
             core.writes.move_not_before = core.now.plus(MOVE_RETRY);
-            self.undo(&refused);
+        }
+        self.undo(&refused);
+        self.on_refusals(destinations);
+        if let Some(topic) = refused.probe.filter(|_| destinations.is_empty()) {
+            self.probe_again(topic, self.core.now.plus(PROBE_RETRY));
         }
     }
 
     /// Moves the records one by one after a transaction was too large. A record
     /// that is too large alone becomes a dead letter, and is cut until it fits. If
-    /// even the shortest is refused, its partition stops.
+    /// even the shortest is refused, the dead-letter topic refuses records.
     pub(super) fn on_move_too_large(&mut self, write: WriteId) {
         let moving = &mut self.core.writes.moving;
         let Some(refused) = moving.take_if(|o| o.write == write) else {
@@ -175,10 +224,20 @@ impl Engine {
             self.core.writes.alone = refused.records;
             return;
         }
+        let mut fits = true;
         if let [partition] = refused.partitions[..]
             && let Some(state) = self.partitions.get_mut(&partition)
         {
-            self.core.too_large_alone(state);
+            fits = self.core.shorten(state);
+        }
+        if let Some(topic) = refused.probe {
+            self.probe_again(topic, self.core.now);
+        }
+        if self.core.must_hold(Topic::DeadLetter) {
+            self.hold(Topic::DeadLetter);
+        }
+        if !fits {
+            self.on_refused(Topic::DeadLetter, RefusalReason::TooLarge);
         }
     }
 }
@@ -187,6 +246,7 @@ impl Core {
     /// Queues a record for the next transaction.
     pub(super) fn queue_move(&mut self, state: &mut PartitionState, moving: PendingMove) {
         let offset = moving.record.position.offset;
+        let topic = moving.verdict.topic();
         let by = move_by(moving.verdict, self.now);
         let bytes = moving.record.size();
         let entry = Entry::Moving(Box::new(moving));
@@ -194,7 +254,11 @@ impl Core {
             Some(before) => *before = entry,
             None => state.ledger.take(offset, entry),
         }
-        state.queue_move(offset, bytes, by, self.now);
+        if self.must_hold(topic) {
+            state.held.entry(topic).or_default().push_back(offset);
+        } else {
+            state.queue_move(offset, bytes, by, self.now);
+        }
     }
 
     /// Whether a transaction may start.
@@ -218,12 +282,14 @@ impl Core {
         self.dispose(moving.verdict.disposition(), position);
     }
 
-    fn too_large_alone(&mut self, state: &mut PartitionState) {
+    /// Shortens the first record to be moved, or makes a dead letter of it. Returns
+    /// whether it was not the shortest already.
+    fn shorten(&mut self, state: &mut PartitionState) -> bool {
         let Some(offset) = state.moves.front().copied() else {
-            return;
+            return true;
         };
         let Some(Entry::Moving(moving)) = state.ledger.entry(offset) else {
-            return;
+            return true;
         };
         let shorter = match moving.verdict {
             Verdict::DeadLetter(_) => moving.keep.shorter(),
@@ -235,13 +301,8 @@ impl Core {
         if let Some(keep) = shorter {
             moving.keep = keep;
             self.writes.alone = self.writes.alone.max(1);
-            return;
         }
-        let why = "the dead-letter topic refuses a record for its size";
-        let partition = state.id;
-        state.phase = PartitionPhase::Stopped(why);
-        self.lanes.remove_partition(partition);
-        self.report(Fact::PartitionStopped { partition, why });
+        shorter.is_some()
     }
 }
 

@@ -9,11 +9,11 @@ use crate::model::attempt::AttemptResult;
 use crate::model::call::{CallEnded, RecordId};
 use crate::model::disposition::DeadLetterReason;
 use crate::model::headers::History;
-use crate::model::position::{Generation, NextOffset, Offset, Partition, Position, TopicId};
+use crate::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic, TopicId};
 use crate::model::record::Record;
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// The maximum number of records requested ahead of the record that is placed next.
@@ -109,6 +109,8 @@ pub struct PartitionState {
     /// When the first of them is to be moved.
     pub moves_by: Option<MoveBy>,
     pub moves_bytes: usize,
+    /// Moves to destinations that refuse records. In no write.
+    pub held: BTreeMap<Topic, VecDeque<Offset>>,
     /// Finished in memory, in no write.
     pub delivered: Vec<Delivered>,
     /// Since when the committed state lags behind the ledger.
@@ -150,6 +152,7 @@ impl PartitionState {
             moves: VecDeque::new(),
             moves_by: None,
             moves_bytes: 0,
+            held: BTreeMap::new(),
             delivered: Vec::new(),
             dirty_since: None,
             write_now: false,
@@ -293,17 +296,15 @@ impl PartitionState {
     /// Returns when the pending moves are due, if there are any.
     pub fn move_due_at(&self) -> Option<UnixMillis> {
         let by = self.moves_by.filter(|_| !self.moves.is_empty())?;
-        match self.phase {
-            PartitionPhase::Leaving => Some(UnixMillis(0)),
-            PartitionPhase::Stopped(_) => None,
-            _ => Some(by.due),
-        }
+        Some(match self.phase {
+            PartitionPhase::Leaving => UnixMillis(0),
+            _ => by.due,
+        })
     }
 
     /// Whether its moves have waited too long.
     pub fn is_overdue(&self, now: UnixMillis) -> bool {
-        let waits = self.move_due_at().is_some();
-        waits && self.moves_by.is_some_and(|by| now >= by.overdue)
+        self.moves_by.is_some_and(|by| now >= by.overdue)
     }
 
     /// Whether the pending moves fill a transaction. Reading then waits for one.
@@ -318,15 +319,6 @@ impl PartitionState {
             PartitionPhase::Running | PartitionPhase::Leaving
         );
         phase && self.in_write.is_none()
-    }
-
-    /// Whether a plain commit for this partition may be sent now. A stopped
-    /// partition still commits its deliveries: else they would be repeated, and
-    /// would count as uncommitted for as long as it is stopped.
-    pub fn may_commit(&self) -> bool {
-        let stopped = matches!(self.phase, PartitionPhase::Stopped(_));
-        let rest = stopped && self.in_write.is_none() && self.dirty_since.is_some();
-        rest || self.may_write()
     }
 
     /// Whether one more record may be reserved.
@@ -359,7 +351,6 @@ impl PartitionState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::position::Topic;
 
     /// A partition that waits for records that its log holds.
     fn unread() -> PartitionState {

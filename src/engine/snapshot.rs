@@ -12,7 +12,7 @@ use super::partition::{InWrite, PartitionState};
 use super::{Core, Engine};
 use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::message::{CommitRequest, KafkaRequest, METADATA_UNITS_MAX, Snapshot, WriteId};
-use crate::model::position::Partition;
+use crate::model::position::{Partition, Topic};
 use crate::model::time::UnixMillis;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub struct OutstandingWrite {
     pub partitions: Vec<Partition>,
     pub records: usize,
     pub metadata_permille: u16,
+    /// The destination that a transaction of one record probes.
+    pub probe: Option<Topic>,
 }
 
 impl Writes {
@@ -140,7 +142,7 @@ impl Engine {
         // `OVERDUE_WAITS` in `moving` says why overdue partitions are left out.
         let may_move = self.core.may_move();
         let is_free =
-            |state: &&PartitionState| state.may_commit() && !(may_move && state.is_overdue(now));
+            |state: &&PartitionState| state.may_write() && !(may_move && state.is_overdue(now));
         let free = self.partitions.values().filter(is_free);
         let free: BTreeSet<Partition> = free.map(|state| state.id).collect();
         let quiesced = self.quiesced();
@@ -177,6 +179,7 @@ impl Engine {
             partitions: chosen.into_iter().collect(),
             records: 0,
             metadata_permille,
+            probe: None,
         });
         core.request(KafkaRequest::Commit(CommitRequest { write, snapshots }));
     }
@@ -307,6 +310,7 @@ impl Engine {
         }
         if core.writes.moving.is_none() && !self.is_overdue_in_commit() {
             let moves = free.filter_map(PartitionState::move_due_at);
+            let moves = moves.chain(self.next_probe());
             let moves = moves.map(|at| at.max(core.writes.move_not_before));
             next = next.into_iter().chain(moves.min()).min();
         }
@@ -330,7 +334,7 @@ impl Engine {
             consider(at.max(not_before));
         }
         let full = core.writes.is_full(self.uncommitted());
-        for state in self.partitions.values().filter(|state| state.may_commit()) {
+        for state in self.partitions.values().filter(|state| state.may_write()) {
             if let Some(ramp_up) = state.ramp_up.as_ref().filter(|_| has_turns) {
                 consider(ramp_up.next(core.now).max(not_before));
             }

@@ -9,6 +9,8 @@ use crate::model::position::{NextOffset, Offset, Topic, TopicNames};
 use crate::model::record::Record;
 use std::time::Duration;
 
+mod moving;
+
 const PARTITION: Partition = Partition {
     topic: Topic::Source,
     number: 0,
@@ -26,9 +28,9 @@ impl Harness {
             instance: "a".to_owned(),
             attempts: 10,
             delays: vec!["10s".parse().expect("valid delay")],
-            in_flight_max: 1,
+            in_flight_max: 100,
             commit_interval: Duration::ZERO,
-            record_bytes_max: 1,
+            record_bytes_max: 1_000,
             drain_timeout: Duration::from_secs(1),
         });
         let now = UnixMillis(1_700_000_000_000);

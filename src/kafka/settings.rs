@@ -37,6 +37,11 @@ pub const TRANSACTION_SOCKET: Duration = Duration::from_secs(5);
 /// connection opens or closes. So idle connections are closed.
 const TRANSACTION_IDLE_MS: &str = "5000";
 
+/// `message.send.max.retries` of the transactional producer. A topic with too few
+/// in-sync replicas then answers within some 0.2 s. Without a limit, it would hold
+/// the transaction until its timeout.
+const SEND_RETRIES_MAX: &str = "10";
+
 /// The kind of cluster that a client connects to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClusterKind {
@@ -248,7 +253,12 @@ impl KafkaSettings {
                 "socket.timeout.ms",
                 TRANSACTION_SOCKET.as_millis().to_string(),
             )
-            .set("connections.max.idle.ms", TRANSACTION_IDLE_MS);
+            .set("connections.max.idle.ms", TRANSACTION_IDLE_MS)
+            .set("message.send.max.retries", SEND_RETRIES_MAX);
+        if !self.is_embedded() {
+            // A topic that is made with the brokers' defaults has the wrong settings.
+            config.set("allow.auto.create.topics", "false");
+        }
         config
     }
 

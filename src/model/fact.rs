@@ -3,9 +3,10 @@
 
 use super::attempt::AttemptResult;
 use super::call::RecordId;
+use super::destination::RefusalReason;
 use super::disposition::{DeadLetterReason, Disposition};
 use super::named_enum::named_enum;
-use super::position::{Partition, Position};
+use super::position::{Partition, Position, Topic};
 use super::tenant::TenantId;
 use super::time::{Delay, UnixMillis};
 use std::time::Duration;
@@ -118,6 +119,15 @@ pub enum Fact {
     },
     /// A write was refused as a whole and is decided again.
     WriteRefused,
+    /// A destination of moves begins to refuse records, or changes its reason.
+    DestinationRefused {
+        topic: Topic,
+        reason: RefusalReason,
+    },
+    /// A destination that refused records accepts them again.
+    DestinationAccepted {
+        topic: Topic,
+    },
     /// A committed map cannot be used: reading starts at the committed offset.
     MetadataRejected {
         partition: Partition,

@@ -4,6 +4,7 @@
 //! no decisions. The runner passes both on unchanged.
 
 use super::call::CallEnded;
+use super::destination::Refusals;
 use super::position::{Generation, NextOffset, Partition, Position, Topic, TopicId};
 use super::record::{MovedRecord, Record};
 use super::tenant::Tenant;
@@ -84,6 +85,7 @@ pub enum KafkaEvent {
         write: WriteId,
         took: Duration,
         why: String,
+        destinations: Refusals,
     },
     /// A transaction did not start: the producer is not ready, or the session no
     /// longer has the group metadata of the move's generation.
@@ -266,9 +268,19 @@ pub struct MoveRequest {
     pub write: WriteId,
     /// The rebalance callback whose group metadata the transaction carries.
     pub generation: Generation,
+    pub purpose: MovePurpose,
     pub records: Vec<MovedRecord>,
     /// One for each partition that records move from.
     pub snapshots: Vec<Snapshot>,
+}
+
+/// Why a transaction is requested.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MovePurpose {
+    /// To move records.
+    Move,
+    /// To find out with one record whether its destination still refuses records.
+    Probe,
 }
 
 /// An attempt to start now.

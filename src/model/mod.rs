@@ -4,6 +4,7 @@
 
 pub mod attempt;
 pub mod call;
+pub mod destination;
 pub mod disposition;
 pub mod fact;
 pub mod headers;

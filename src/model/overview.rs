@@ -2,6 +2,7 @@
 //! anything. Pure values.
 
 use super::attempt::ErrorClass;
+use super::destination::RefusalReason;
 use super::named_enum::named_enum;
 use super::position::{NextOffset, Partition, Topic};
 use super::tenant::TenantId;
@@ -134,6 +135,16 @@ impl ServiceState {
     }
 }
 
+/// A destination of moves that refuses records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RefusedDestination {
+    pub topic: Topic,
+    pub reason: RefusalReason,
+    pub since: UnixMillis,
+    /// The number of records that wait for it.
+    pub waiting: usize,
+}
+
 /// The present state of the engine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Overview {
@@ -171,4 +182,6 @@ pub struct Overview {
     /// Tenants whose last entry in the tenants topic is refused, at most 50.
     pub refused: Arc<[RefusedTenant]>,
     pub tenants_refused: usize,
+    /// Destinations that refuse records now.
+    pub refusing: Vec<RefusedDestination>,
 }

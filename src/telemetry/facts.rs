@@ -7,10 +7,11 @@ use super::metrics::{Metrics, TenantsReload};
 use super::skips::SkipCounts;
 use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use crate::model::call::RecordId;
+use crate::model::destination::RefusalReason;
 use crate::model::disposition::Disposition;
 use crate::model::fact::Fact;
 use crate::model::overview::Overview;
-use crate::model::position::{Partition, Position, TopicNames};
+use crate::model::position::{Partition, Position, Topic, TopicNames};
 use crate::model::tenant::{TenantId, Tenants};
 use crate::model::time::UnixMillis;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,6 +92,8 @@ impl Telemetry {
             Fact::RecordsLost { offsets, .. } => metrics.records_lost(*offsets),
             Fact::Assigned { .. } | Fact::Revoked { .. } => metrics.rebalanced(),
             Fact::WriteRefused
+            | Fact::DestinationRefused { .. }
+            | Fact::DestinationAccepted { .. }
             | Fact::PartitionStopped { .. }
             | Fact::Adopted { .. }
             | Fact::Draining => {}
@@ -132,6 +135,10 @@ impl Telemetry {
                 warn!(reason = reason.name(), "restarting the Kafka session");
             }
             Fact::WriteRefused => debug!("a rebalance refused a write: it is decided again"),
+            Fact::DestinationRefused { topic, reason } => {
+                self.log_refused(now, *topic, *reason);
+            }
+            Fact::DestinationAccepted { topic } => self.log_accepted(*topic),
             Fact::Draining => info!("draining: no new attempt starts"),
             Fact::MetadataRejected { partition, why } => {
                 let (topic, partition) = self.partition(partition);
@@ -142,13 +149,7 @@ impl Telemetry {
                     "the committed map cannot be used: replaying from the committed offset"
                 );
             }
-            Fact::RecordsLost { partition, offsets } => {
-                let (topic, partition) = self.partition(partition);
-                error!(
-                    topic,
-                    partition, offsets, "records were gone from the log before they were finished"
-                );
-            }
+            Fact::RecordsLost { partition, offsets } => self.log_lost(partition, *offsets),
             Fact::PartitionStopped { partition, why } => {
                 let (topic, partition) = self.partition(partition);
                 error!(topic, partition, why, "a partition has stopped");
@@ -245,6 +246,32 @@ impl Telemetry {
 
     fn limit(&self) -> std::sync::MutexGuard<'_, LogLimit> {
         self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log_refused(&self, now: UnixMillis, topic: Topic, reason: RefusalReason) {
+        if self.limit().refused_line(now, topic) {
+            let topic = self.names.name(topic);
+            let (reason, advice) = (reason.name(), reason.advice());
+            error!(
+                topic,
+                reason, advice, "a topic refuses records: they wait, all others go on"
+            );
+        }
+    }
+
+    fn log_accepted(&self, topic: Topic) {
+        if self.limit().accepted_line(topic) {
+            let topic = self.names.name(topic);
+            info!(topic, "the topic accepts records again");
+        }
+    }
+
+    fn log_lost(&self, partition: &Partition, offsets: u64) {
+        let (topic, partition) = self.partition(partition);
+        error!(
+            topic,
+            partition, offsets, "records were gone from the log before they were finished"
+        );
     }
 
     fn log_adopted(&self, partition: &Partition, unfinished: usize, in_doubt: usize) {

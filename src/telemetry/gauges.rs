@@ -49,6 +49,7 @@ pub(super) struct ShownSeries {
     delivering: LabelValues,
     failing_since: LabelValues,
     limited: LabelValues,
+    refusing: LabelValues,
 }
 
 impl ShownSeries {
@@ -105,6 +106,11 @@ impl ShownSeries {
         let ages = topics.map(|(name, state)| (name, state.oldest_unfinished_age.as_secs_f64()));
         self.oldest_unfinished_age
             .show(&to.oldest_unfinished_age, ages);
+        let refused = overview.refusing.iter().map(|refused| {
+            let topic = metrics.names.name(refused.topic);
+            (vec![topic, refused.reason.name().to_owned()], 1)
+        });
+        self.refusing.show(&to.destination_refused, refused);
     }
 
     fn show_tenants(&mut self, metrics: &Metrics, overview: &Overview) {
@@ -145,7 +151,8 @@ fn seconds(ms: i64) -> f64 {
 mod tests {
     use super::*;
     use crate::model::attempt::ErrorClass;
-    use crate::model::overview::{FailingTenant, FirstAttempts, TopicOverview};
+    use crate::model::destination::RefusalReason;
+    use crate::model::overview::{FailingTenant, FirstAttempts, RefusedDestination, TopicOverview};
     use crate::model::position::{Topic, TopicNames};
     use crate::model::tenant::TenantId;
     use crate::model::time::UnixMillis;
@@ -181,6 +188,12 @@ mod tests {
                 failed: 60,
             },
             topics: [(Topic::Source, lag)].into(),
+            refusing: vec![RefusedDestination {
+                topic: Topic::DeadLetter,
+                reason: RefusalReason::NotAuthorized,
+                since: UnixMillis(0),
+                waiting: 3,
+            }],
             ..Overview::default()
         }
     }
@@ -221,6 +234,7 @@ mod tests {
             "ringback_tenant_failing{tenant=\"t-0\"} 1",
             "ringback_tenant_failing_since_timestamp_seconds{class=\"timeout\",tenant=\"t-0\"} 2.5",
             "ringback_tenant_limited{tenant=\"t-4\"} 1",
+            "ringback_destination_refused{reason=\"not_authorized\",topic=\"call-ended.dead-letter\"} 1",
         ] {
             assert!(text().contains(&format!("\n{line}\n")), "{line}");
         }
@@ -232,6 +246,7 @@ mod tests {
         overview.failing = vec![failing(7, ErrorClass::Dns), failing(77, ErrorClass::Tls)];
         overview.limited.remove(0);
         overview.topics.clear();
+        overview.refusing.clear();
         shown.show(&metrics, &overview, counts);
         assert_eq!(
             by_tenant.map(series),
@@ -246,5 +261,6 @@ mod tests {
         }
         assert_eq!(series("ringback_tenant_limited"), 1);
         assert_eq!(series("ringback_lag_records"), 0);
+        assert_eq!(series("ringback_destination_refused"), 0);
     }
 }

@@ -8,9 +8,10 @@
 //! 220 kB. A single dead tenant writes 20 lines at first and then one a second.
 //! The metrics count every attempt, also where its line is left out.
 
+use crate::model::position::Topic;
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// The rate of lines about failed attempts of one tenant.
@@ -35,6 +36,8 @@ const TENANTS_MAX: usize = 1_024;
 const FORGET_EACH: Duration = Duration::from_secs(1);
 /// Minimum time between two lines about clock skew.
 const SKEW_LINE_EACH: Duration = Duration::from_secs(60);
+/// Minimum time between two lines about a topic that begins to refuse records.
+const REFUSED_LINE_EACH: Duration = Duration::from_secs(30);
 
 struct LineRate {
     burst: u32,
@@ -92,6 +95,14 @@ pub(super) struct LogLimit {
     left_out: u64,
     forgot_at: UnixMillis,
     skew_line_at: Option<UnixMillis>,
+    refused: BTreeMap<Topic, RefusedLine>,
+}
+
+/// The last line about a topic that refuses records.
+struct RefusedLine {
+    at: UnixMillis,
+    /// No line about its end was written yet.
+    open: bool,
 }
 
 struct TenantLines {
@@ -109,11 +120,33 @@ impl Default for LogLimit {
             left_out: 0,
             forgot_at: start,
             skew_line_at: None,
+            refused: BTreeMap::new(),
         }
     }
 }
 
 impl LogLimit {
+    /// Returns whether a line may say that this topic refuses records.
+    pub(super) fn refused_line(&mut self, now: UnixMillis, topic: Topic) -> bool {
+        let before = self.refused.get(&topic);
+        let permitted = before.is_none_or(|line| now.since(line.at) >= REFUSED_LINE_EACH);
+        if permitted {
+            let line = RefusedLine {
+                at: now,
+                open: true,
+            };
+            self.refused.insert(topic, line);
+        }
+        permitted
+    }
+
+    /// Returns whether a line may say that this topic accepts records again: once
+    /// after each line that said the contrary.
+    pub(super) fn accepted_line(&mut self, topic: Topic) -> bool {
+        let line = self.refused.get_mut(&topic);
+        line.is_some_and(|line| std::mem::take(&mut line.open))
+    }
+
     /// Returns whether the line of a dead letter may be written.
     pub(super) fn dead_letter_line(&mut self, now: UnixMillis) -> bool {
         self.dead_letters.fill(&DEAD_LETTERS, now);
@@ -250,5 +283,20 @@ mod tests {
         assert_eq!(lines, DEAD_LETTERS.burst as usize);
         assert_eq!(limit.take_left_out(), 800);
         assert_eq!(limit.tenant_line(now, &tenant(1)), Some(0));
+    }
+
+    #[test]
+    fn a_topic_that_refuses_now_and_then_has_a_line_each_half_minute() {
+        let mut limit = LogLimit::default();
+        let topic = Topic::DeadLetter;
+        let at = |second: i64| UnixMillis(1_000_000 + second * 1_000);
+        assert!(!limit.accepted_line(topic), "it never refused");
+        assert!(limit.refused_line(at(0), topic));
+        assert!(limit.refused_line(at(0), Topic::Source), "another topic");
+        assert!(limit.accepted_line(topic));
+        assert!(!limit.refused_line(at(29), topic));
+        assert!(!limit.accepted_line(topic), "its begin was not told");
+        assert!(limit.refused_line(at(30), topic));
+        assert!(limit.accepted_line(topic));
     }
 }

@@ -172,6 +172,9 @@ families! {
     stopped: IntGauge = "ringback_stopped_partitions", &[], 1,
         "Assigned partitions that are stopped until an operator acts.";
 
+    destination_refused: IntGaugeVec = "ringback_destination_refused", &["topic", "reason"], TOPICS_MAX,
+        "1 for each topic that refuses moved records, with the reason.";
+
     tenants: IntGaugeVec = "ringback_tenants", &["state"], TenantState::ALL.len(),
         "Tenants, by state.";
     tenants_attempted: IntGaugeVec = "ringback_tenants_attempted", &["outcome"], Success::ALL.len(),

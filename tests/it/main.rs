@@ -30,6 +30,7 @@ mod outages;
 mod pages;
 mod readme;
 mod receive;
+mod refused;
 mod replay;
 mod runbook;
 mod scaling;

@@ -29,6 +29,8 @@ pub enum Law {
     L8,
     /// Drain.
     L9,
+    /// Containment.
+    L10,
 }
 
 /// A broken law.

@@ -82,6 +82,13 @@ pub struct Posted {
     budget: usize,
 }
 
+impl Posted {
+    /// Returns the number of the published record.
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
+
 /// All residences of a run.
 #[derive(Debug, Default)]
 pub struct Residences {

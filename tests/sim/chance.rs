@@ -2,6 +2,7 @@
 
 /// SplitMix64. Source: Steele, Lea and Flood, "Fast splittable pseudorandom
 /// number generators", 2014.
+#[derive(Clone)]
 pub struct Chance(u64);
 
 impl Chance {

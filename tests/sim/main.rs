@@ -18,6 +18,7 @@ mod plan;
 mod planted;
 mod reach;
 mod receivers;
+mod refusing;
 mod replica;
 mod sessions;
 mod sim_event;
@@ -62,6 +63,7 @@ const MUST_HAPPEN: &[&str] = &[
     "delay_topic_reset",
     "delayed",
     "delivered",
+    "destination_refused",
     "diverted",
     "drained",
     "fenced",

@@ -6,6 +6,7 @@ use crate::laws::residences::{Posted, number_of};
 use crate::laws::{Law, Verdict};
 use crate::plan::{SECOND, tenants_file};
 use crate::receivers;
+use crate::refusing::WARM_UP_US;
 use crate::replica::Tag;
 use crate::sim_event::SimEvent;
 use crate::world::{Published, World};
@@ -98,6 +99,10 @@ impl World {
     pub fn answered(&mut self, tag: Tag, posted: Posted, position: Position, ended: AttemptResult) {
         if matches!(ended.outcome, Outcome::Delivered { .. }) {
             self.residences.delivered(posted);
+            let published = self.published.get(posted.number() as usize);
+            let published = published.filter(|p| p.at_us >= WARM_UP_US);
+            let took_us = published.map_or(0, |p| self.now_us - p.at_us);
+            self.slowest_us = self.slowest_us.max(took_us);
         }
         let event = Event::AttemptFinished { position, ended };
         self.after(0, SimEvent::PassEvent(tag, event));
@@ -131,7 +136,8 @@ impl World {
         let value = value.map(Bytes::from);
         let record = self.broker.publish(key.as_bytes(), value.clone(), at);
         let key = record.key.clone();
-        self.published.push(Published { key, value });
+        let at_us = self.now_us;
+        self.published.push(Published { key, value, at_us });
         self.residences.published(&record, number);
         self.schedule_fetches(record.position.partition);
     }

@@ -3,7 +3,9 @@
 
 use crate::chance::Chance;
 use crate::reach::Way;
+use crate::refusing::refusals;
 use ringback::engine::event::{EngineSettings, Event};
+use ringback::model::destination::RefusalReason;
 use ringback::model::position::{Partition, Topic, TopicNames};
 use ringback::model::tenant::{Secret, Tenant, TenantId, Tenants};
 use ringback::model::time::Delay;
@@ -140,6 +142,13 @@ pub enum Fault {
     Cut { replica: usize, for_us: u64 },
     /// All brokers or only the coordinator are down.
     Away { way: Way, for_us: u64 },
+    /// A destination of moves refuses records: the delays in their order, then the
+    /// dead letters, also for a larger number.
+    Refuse {
+        destination: usize,
+        reason: RefusalReason,
+        for_us: u64,
+    },
     /// The tenants file changes.
     TenantsChange,
     /// A topic gets another partition.
@@ -346,12 +355,12 @@ fn settings(chance: &mut Chance, flood: bool) -> EngineSettings {
     }
 }
 
-fn delays(ms: &[u64]) -> Vec<Delay> {
+pub fn delays(ms: &[u64]) -> Vec<Delay> {
     let delay = |ms: &u64| Delay::new(Duration::from_millis(*ms)).expect("in range");
     ms.iter().map(delay).collect()
 }
 
-fn partitions(chance: &mut Chance, settings: &EngineSettings) -> Vec<(Partition, i64)> {
+pub fn partitions(chance: &mut Chance, settings: &EngineSettings) -> Vec<(Partition, i64)> {
     let delays: BTreeSet<Delay> = settings.delays.iter().copied().collect();
     let topics = [Topic::Source, Topic::DeadLetter]
         .into_iter()
@@ -414,6 +423,8 @@ fn faults(chance: &mut Chance, replicas: usize, end_us: u64) -> Vec<(u64, Fault)
     if chance.permille(100) {
         faults.extend(crash_loop(chance, replicas, end_us));
     }
+    // With a chance of their own, so that the rest of each seed's plan stays the same.
+    faults.extend(refusals(&mut chance.clone(), end_us));
     faults.sort_by_key(|(at, _)| *at);
     faults
 }

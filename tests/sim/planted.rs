@@ -5,6 +5,7 @@ use crate::laws::map::{self, Map};
 use ringback::engine::event::{Action, Event};
 use ringback::model::attempt::Outcome;
 use ringback::model::call::CallEnded;
+use ringback::model::destination::Refusals;
 use ringback::model::message::{
     AttemptRequest, CommitRequest, CommittedState, ConsumerRequest, KafkaEvent, KafkaRequest,
     Snapshot, WriteId,
@@ -57,6 +58,8 @@ pub enum Planted {
     Linger,
     /// L9: the drain never ends.
     Stay,
+    /// L10: the refusal of a transaction names no destination.
+    BlameNone,
 }
 
 /// A tenant has to wait from this commit on. By then all tenants have answered
@@ -117,6 +120,9 @@ impl Tamperer {
             (Planted::GrantRefused, KafkaEvent::CommitRefused { write, took }) => {
                 let (write, took) = (*write, *took);
                 return KafkaEvent::Committed { write, took };
+            }
+            (Planted::BlameNone, KafkaEvent::MoveRefused { destinations, .. }) => {
+                *destinations = Refusals::default();
             }
             (Planted::MoveAborted, KafkaEvent::MoveRefused { write, took, .. }) => {
                 let (write, took) = (*write, *took);

@@ -93,6 +93,7 @@ pub fn name_of(fact: &Fact) -> Option<&'static str> {
         Fact::DeadLettered { reason, .. } => reason.name(),
         Fact::Readopting { reason } => reason.name(),
         Fact::InDoubt { .. } => "in_doubt",
+        Fact::DestinationRefused { .. } => "destination_refused",
         Fact::WriteRefused => "write_refused",
         Fact::Revoked { .. } => "revoked",
         Fact::MetadataRejected { .. } => "metadata_rejected",

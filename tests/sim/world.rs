@@ -12,13 +12,14 @@ use crate::laws::{Breach, Law, Verdict};
 use crate::plan::{Fault, MS, Plan, Rates, SECOND, Task, TenantPlan};
 use crate::planted::{Planted, Tamperer};
 use crate::reach::Away;
+use crate::refusing::Refusing;
 use crate::replica::Replica;
 use crate::sim_event::{Scheduled, SimEvent};
 use crate::trace::Trace;
 use bytes::Bytes;
 use ringback::engine::event::Event;
 use ringback::model::message::KafkaEvent;
-use ringback::model::position::Partition;
+use ringback::model::position::{Partition, Topic};
 use ringback::model::time::UnixMillis;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -48,6 +49,8 @@ pub struct Summary {
     pub posts_after_success: u64,
     pub dead_letters: u64,
     pub virtual_s: u64,
+    /// The longest time from a publication to a 2xx.
+    pub slowest_us: u64,
     /// How often each counted event occurred.
     pub seen: BTreeMap<&'static str, u64>,
 }
@@ -61,6 +64,7 @@ impl Summary {
         self.posts_after_success += other.posts_after_success;
         self.dead_letters += other.dead_letters;
         self.virtual_s += other.virtual_s;
+        self.slowest_us = self.slowest_us.max(other.slowest_us);
         for (what, times) in &other.seen {
             *self.seen.entry(what).or_default() += times;
         }
@@ -71,6 +75,7 @@ impl Summary {
 pub struct Published {
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
+    pub at_us: u64,
 }
 
 /// One run.
@@ -88,6 +93,9 @@ pub struct World {
     pub offsets: Offsets,
     pub tenants: Vec<TenantPlan>,
     pub maintenance: Option<Task>,
+    pub refusing: BTreeMap<Topic, Refusing>,
+    /// The longest time from a publication after the warm-up to a 2xx.
+    pub slowest_us: u64,
     /// Offsets that the engines reported as lost.
     pub lost_reported: u64,
     pub steps: u64,
@@ -120,6 +128,8 @@ impl World {
             offsets: Offsets::default(),
             tenants: plan.tenants.clone(),
             maintenance: None,
+            refusing: BTreeMap::new(),
+            slowest_us: 0,
             lost_reported: 0,
             steps: 0,
             trace,
@@ -328,6 +338,18 @@ impl World {
             }
             Fault::Cut { replica, for_us } => self.cut(replica, for_us),
             Fault::Away { way, for_us } => self.brokers_go(way, for_us),
+            Fault::Refuse {
+                destination,
+                reason,
+                for_us,
+            } => {
+                let mut delays = self.plan.settings.delays.clone();
+                delays.sort_unstable();
+                delays.dedup();
+                let delay = delays.get(destination).copied();
+                let topic = delay.map_or(Topic::DeadLetter, Topic::Delay);
+                self.refuse(topic, reason, for_us);
+            }
             Fault::TenantsChange => self.change_tenants(),
             Fault::Grow => self.grow(),
             Fault::DeleteRecords => self.delete_records(),
@@ -446,6 +468,7 @@ impl World {
             posts_after_success: after_success,
             dead_letters: self.residences.dead_letters(),
             virtual_s: self.now_us / SECOND,
+            slowest_us: self.slowest_us,
             seen: self.seen,
         })
     }

@@ -11,6 +11,7 @@ use crate::replica::{Request, Tag};
 use crate::sim_event::SimEvent;
 use crate::world::World;
 use ringback::engine::event::Event;
+use ringback::model::destination::Refusals;
 use ringback::model::message::{KafkaEvent, MoveRequest, OpenTransaction, Snapshot, WriteId};
 use ringback::model::position::{Generation, Partition};
 use std::sync::Arc;
@@ -23,10 +24,9 @@ const TRANSACTION_TIMEOUT_US: u64 = 10 * SECOND;
 const SOCKET_TIMEOUT_US: u64 = 11 * SECOND;
 
 /// The answer to a transaction.
-#[derive(Clone, Copy)]
 enum MoveAnswer {
     Moved,
-    Refused,
+    Refused(Refusals),
     TooLarge,
     NotStarted,
     Unsure,
@@ -203,20 +203,22 @@ impl World {
         let request = requests.iter().find(|request| request.write == write);
         let took = request.map_or(Duration::ZERO, |request| request.took(self.now_us + late));
         let why = String::new();
+        // The supervisor learns the transaction's end from the answer.
+        if let MoveAnswer::Moved | MoveAnswer::Refused(_) | MoveAnswer::TooLarge = answer {
+            self.replicas[tag.replica].open = OpenTransaction::Nothing;
+        }
         let event = match answer {
             MoveAnswer::Moved => KafkaEvent::Moved { write, took },
-            MoveAnswer::Refused => KafkaEvent::MoveRefused { write, took, why },
+            MoveAnswer::Refused(destinations) => KafkaEvent::MoveRefused {
+                write,
+                took,
+                why,
+                destinations,
+            },
             MoveAnswer::TooLarge => KafkaEvent::MoveTooLarge { write, took },
             MoveAnswer::NotStarted => KafkaEvent::MoveNotStarted { write, why },
             MoveAnswer::Unsure => KafkaEvent::MoveUnsure { write, took, why },
         };
-        match answer {
-            // The supervisor learns the transaction's end from the answer.
-            MoveAnswer::Moved | MoveAnswer::Refused | MoveAnswer::TooLarge => {
-                self.replicas[tag.replica].open = OpenTransaction::Nothing;
-            }
-            MoveAnswer::NotStarted | MoveAnswer::Unsure => {}
-        }
         // If the session is dropped now, the engine handles the answer before its end
         // or not at all.
         if self.chance.permille(500) {
@@ -275,7 +277,13 @@ impl World {
         let taken = by.is_some_and(|by| self.coordinator.may_commit(by, true).is_ok());
         if !taken || self.chance.permille(self.rates.move_refused) {
             self.end_transaction(id, Ending::Abort)?;
-            self.answer_move(tag, write, MoveAnswer::Refused);
+            self.answer_move(tag, write, MoveAnswer::Refused(Refusals::default()));
+            return Ok(());
+        }
+        let refusals = self.refusals(&request);
+        if !refusals.is_empty() {
+            self.end_transaction(id, Ending::Abort)?;
+            self.answer_move(tag, write, MoveAnswer::Refused(refusals));
             return Ok(());
         }
         self.broker.add_offsets(id);

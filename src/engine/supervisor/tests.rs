@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::unassigned_look::{CONFIRM, LOOK_AFTER_REBALANCE, LOOK_EVERY};
+use crate::model::destination::Refusals;
 use crate::model::message::WriteId;
 use crate::model::position::{Generation, Partition, Topic};
 
@@ -93,6 +94,7 @@ fn refused() -> KafkaEvent {
         write: WriteId(1),
         took: FAST,
         why: String::new(),
+        destinations: Refusals::default(),
     }
 }
 

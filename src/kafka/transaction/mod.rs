@@ -6,6 +6,7 @@
 mod clearing;
 mod moves;
 mod producer;
+mod refusals;
 pub mod thread;
 mod topics;
 

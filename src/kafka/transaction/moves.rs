@@ -8,13 +8,17 @@
 //! record once more would make two copies of it, each with its own ten attempts.
 
 use super::producer::{RETRY_AFTER, Stop, TimedProducer, transaction_error};
+use super::refusals;
 use crate::kafka::client::convert::{self, CommitAnswer};
 use crate::kafka::client::ffi::TransactionError;
 use crate::kafka::session_state::SessionState;
-use crate::model::message::{KafkaEvent, MoveRequest, OpenTransaction};
+use crate::model::destination::Refusals;
+use crate::model::message::{KafkaEvent, MovePurpose, MoveRequest, OpenTransaction};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::BaseRecord;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
@@ -48,22 +52,53 @@ impl<'a> Move<'a> {
             let why = "its generation is too old".to_owned();
             return Some(KafkaEvent::MoveNotStarted { write, why });
         };
+        if self.request.purpose == MovePurpose::Probe
+            && let Some(refused) = self.refused_before()
+        {
+            return Some(refused);
+        }
         let mut stop = match self.producer.begin().and_then(|()| self.fill(member)) {
             Ok(()) => return self.commit(),
             Err(stop) => stop,
         };
-        if let Stop::Refused(_) | Stop::TooLarge = stop
-            && let Err(failed) = self.producer.abort()
-        {
+        let must_abort = !matches!(stop, Stop::Fatal(..) | Stop::SessionEnded);
+        if must_abort && let Err(failed) = self.producer.abort() {
             stop = failed;
         }
         let took = self.took();
         match stop {
-            Stop::Refused(why) => Some(KafkaEvent::MoveRefused { write, took, why }),
+            Stop::Refused(why) => Some(self.refused(Refusals::default(), why)),
+            Stop::Destinations(refusals, why) => Some(self.refused(refusals, why)),
+            // `fill` has looked for the destinations.
+            Stop::NotDelivered(reports) => {
+                Some(self.refused(Refusals::default(), format!("{reports:?}")))
+            }
             Stop::TooLarge => Some(KafkaEvent::MoveTooLarge { write, took }),
             Stop::Fatal(why, code) => Some(self.unsure(why, code)),
             Stop::SessionEnded => None,
         }
+    }
+
+    fn refused(&self, destinations: Refusals, why: String) -> KafkaEvent {
+        KafkaEvent::MoveRefused {
+            write: self.request.write,
+            took: self.took(),
+            why,
+            destinations,
+        }
+    }
+
+    /// Returns the answer to a probe whose topic cannot take a record. A
+    /// transaction would hold its partition until a timeout.
+    fn refused_before(&self) -> Option<KafkaEvent> {
+        let topic = self.request.records.first()?.to;
+        let reason = refusals::look_up(self.producer, topic).ok()??;
+        let refused = BTreeMap::from([(topic, reason)]);
+        let refusals = Refusals {
+            refused,
+            ..Refusals::default()
+        };
+        Some(self.refused(refusals, "the topic cannot take records".to_owned()))
     }
 
     fn took(&self) -> Duration {
@@ -77,11 +112,24 @@ impl<'a> Move<'a> {
     /// Adds the offsets first, then the records. Kafka accepts offsets only after
     /// the transaction before is complete. So from then on only this one can be open.
     fn fill(&self, member: &ConsumerGroupMetadata) -> Result<(), Stop> {
-        self.send_offsets(member)?;
+        let offsets = convert::snapshots(&self.state.settings.topics, &self.request.snapshots)
+            .map_err(|error| Stop::Refused(error.to_string()))?;
+        self.send_offsets(&offsets, member)?;
         let topics = self.request.records.iter().map(|record| record.to);
         self.report_open(OpenTransaction::Records(topics.collect()));
         self.producer.check_alive()?;
-        self.producer.produce(|| self.send_records())
+        let produced = self.producer.produce(|| self.send_records());
+        let Err(Stop::NotDelivered(reports)) = produced else {
+            return produced;
+        };
+        // A failed transaction answers each call with its error. A good one accepts
+        // the same offsets once more, and is aborted.
+        let transaction_error = || {
+            let answer = self.producer.send_offsets(&offsets, member);
+            answer.err()?.rdkafka_error_code()
+        };
+        let refusals = refusals::find(self.producer, self.request, &reports, transaction_error);
+        Err(Stop::Destinations(refusals, format!("{reports:?}")))
     }
 
     fn send_records(&self) -> Result<(), Stop> {
@@ -100,16 +148,18 @@ impl<'a> Move<'a> {
         Ok(())
     }
 
-    fn send_offsets(&self, member: &ConsumerGroupMetadata) -> Result<(), Stop> {
-        let offsets = convert::snapshots(&self.state.settings.topics, &self.request.snapshots)
-            .map_err(|error| Stop::Refused(error.to_string()))?;
+    fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        member: &ConsumerGroupMetadata,
+    ) -> Result<(), Stop> {
         let until = self.state.now() + OFFSETS_MAX;
         // The broker may accept the offsets although no answer says so.
         let mut maybe_accepted = false;
         self.report_open(OpenTransaction::Offsets);
         loop {
             self.producer.check_alive()?;
-            let Err(error) = self.producer.send_offsets(&offsets, member) else {
+            let Err(error) = self.producer.send_offsets(offsets, member) else {
                 return Ok(());
             };
             let retriable = transaction_error(&error)

@@ -7,14 +7,16 @@ use crate::kafka::client::ffi::{self, TransactionError};
 use crate::kafka::client::{convert, log};
 use crate::kafka::session_state::SessionState;
 use crate::kafka::settings::TRANSACTION_SOCKET;
+use crate::model::destination::Refusals;
 use crate::model::message::KafkaEvent;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -23,8 +25,9 @@ use std::time::Duration;
 pub const CALL_MAX: Duration = Duration::from_secs(5);
 /// The pause before a call is repeated.
 pub const RETRY_AFTER: Duration = Duration::from_millis(20);
-/// `message.timeout.ms`, which librdkafka takes from the transaction's timeout.
-const MESSAGE_MAX: Duration = Duration::from_secs(10);
+/// The wait for the delivery reports of a transaction. It is shorter than the lease
+/// of the reservations in it, with time for the abort.
+const REPORTS_MAX: Duration = Duration::from_millis(1_500);
 /// The limit of one call that adds offsets, while the group coordinator answers.
 /// The call's own limit bounds only its first request. Finding the coordinator
 /// and sending the offsets may each meet a frozen broker, and so may the wait
@@ -37,6 +40,10 @@ pub enum Stop {
     Refused(String),
     /// It must be aborted: a record in it is too large.
     TooLarge,
+    /// It must be aborted: records were not delivered, or no report came in time.
+    NotDelivered(Reports),
+    /// It must be aborted: destinations refused records.
+    Destinations(Refusals, String),
     /// The producer cannot be used any more.
     Fatal(String, Option<RDKafkaErrorCode>),
     SessionEnded,
@@ -54,6 +61,10 @@ impl From<KafkaError> for Stop {
     }
 }
 
+fn code(error: &KafkaError) -> RDKafkaErrorCode {
+    error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)
+}
+
 /// Returns librdkafka's answer, if the error comes from a transactional call.
 pub fn transaction_error(error: &KafkaError) -> Option<&RDKafkaError> {
     match error {
@@ -62,23 +73,50 @@ pub fn transaction_error(error: &KafkaError) -> Option<&RDKafkaError> {
     }
 }
 
+/// The delivery reports of one transaction, by topic name.
+pub type Reports = BTreeMap<String, TopicReports>;
+
+/// The delivery reports of one topic.
+#[derive(Default, Debug)]
+pub struct TopicReports {
+    pub answered: usize,
+    /// The codes of records that were not delivered, each once.
+    pub failed: Vec<RDKafkaErrorCode>,
+}
+
 /// The producer's callbacks.
 pub struct ProducerCallbacks {
     state: Arc<SessionState>,
-    failed: Mutex<Option<RDKafkaErrorCode>>,
+    reports: Mutex<Reports>,
 }
 
 impl ProducerCallbacks {
-    /// Returns the first failed delivery since the last call.
-    fn take_failed(&self) -> Option<RDKafkaErrorCode> {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.take()
+    fn note(&self, topic: &str, failed: Option<RDKafkaErrorCode>) {
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        if !reports.contains_key(topic) {
+            reports.insert(topic.to_owned(), TopicReports::default());
+        }
+        if let Some(of) = reports.get_mut(topic) {
+            of.answered += 1;
+            let new = failed.filter(|code| !of.failed.contains(code));
+            of.failed.extend(new);
+        }
+    }
+
+    /// Returns the reports since the last call.
+    fn take_reports(&self) -> Reports {
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *reports)
     }
 }
 
 impl ClientContext for ProducerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log::pass_on(&self.state.sessions.throttle, level, facility, text);
+        // librdkafka says that a producer ignores `allow.auto.create.topics`, and
+        // obeys it.
+        if facility != "CONFWARN" || !text.contains("allow.auto.create.topics") {
+            log::pass_on(&self.state.sessions.throttle, level, facility, text);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -90,10 +128,9 @@ impl ProducerContext for ProducerCallbacks {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert(code);
+        match result {
+            Ok(record) => self.note(record.topic(), None),
+            Err((error, record)) => self.note(record.topic(), Some(code(error))),
         }
     }
 }
@@ -119,7 +156,7 @@ impl<'a> TimedProducer<'a> {
         timer.start("make a producer", Duration::ZERO);
         let callbacks = ProducerCallbacks {
             state: Arc::clone(state),
-            failed: Mutex::new(None),
+            reports: Mutex::default(),
         };
         let config = state.settings.producer_config();
         match BaseProducer::from_config_and_context(&config, callbacks) {
@@ -193,6 +230,8 @@ impl<'a> TimedProducer<'a> {
     pub fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), Stop> {
         while let Err((error, back)) = self.producer.send(record) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                let callbacks = self.producer.context();
+                callbacks.note(back.topic, Some(code(&error)));
                 return Err(error.into());
             }
             self.check_alive()?;
@@ -205,24 +244,35 @@ impl<'a> TimedProducer<'a> {
     /// Calls `send_all`, then takes all delivery reports. A commit would wait
     /// 100 ms for each report that is left. An abort would wait for all of them.
     pub fn produce(&self, send_all: impl FnOnce() -> Result<(), Stop>) -> Result<(), Stop> {
-        self.timer.start("produce", MESSAGE_MAX);
+        self.timer.start("produce", REPORTS_MAX);
         let sent = send_all();
-        let reported = self.take_reports();
-        let failed = self.producer.context().take_failed();
-        sent?;
-        reported?;
-        match failed {
-            Some(code) => Err(Stop::from(KafkaError::MessageProduction(code))),
-            None => Ok(()),
+        let complete = self.await_reports();
+        let reports = self.producer.context().take_reports();
+        let mut failed = reports.values().flat_map(|of| &of.failed);
+        let severe = |code: &&RDKafkaErrorCode| {
+            convert::is_too_large(**code) || **code == RDKafkaErrorCode::Fatal
+        };
+        if let Some(code) = failed.clone().find(severe) {
+            return Err(Stop::from(KafkaError::MessageProduction(*code)));
+        }
+        let delivered = complete? && failed.next().is_none();
+        match delivered {
+            true => sent,
+            false => Err(Stop::NotDelivered(reports)),
         }
     }
 
-    fn take_reports(&self) -> Result<(), Stop> {
+    /// Returns whether all delivery reports came in time.
+    fn await_reports(&self) -> Result<bool, Stop> {
+        let until = self.state.now() + REPORTS_MAX;
         while self.producer.in_flight_count() > 0 {
             self.check_alive()?;
+            if self.state.now() >= until {
+                return Ok(false);
+            }
             self.producer.poll(Duration::from_millis(1));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Commits the transaction. All delivery reports must be taken.
@@ -245,7 +295,7 @@ impl<'a> TimedProducer<'a> {
             self.serve();
             let Err(error) = aborted else {
                 // The abort itself fails the deliveries that it takes back.
-                self.producer.context().take_failed();
+                self.producer.context().take_reports();
                 return Ok(());
             };
             if !transaction_error(&error).is_some_and(RDKafkaError::is_retriable) {

@@ -238,7 +238,8 @@ fn clear(producer: &TimedProducer<'_>, open: &OpenTransaction) -> Cleared {
         Ok(()) => return Cleared::Slowly,
         Err(Stop::SessionEnded) => return Cleared::No,
         Err(Stop::TooLarge) => "a record without a value is too large".to_owned(),
-        Err(Stop::Refused(why)) => why,
+        Err(Stop::Refused(why) | Stop::Destinations(_, why)) => why,
+        Err(Stop::NotDelivered(reports)) => format!("records were not delivered: {reports:?}"),
         Err(Stop::Fatal(why, code)) => {
             producer.report_fenced(code);
             why

@@ -4,7 +4,10 @@
 
 use super::process::Process;
 use super::{ports, wait, workspace};
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -21,6 +24,8 @@ pub const WARM_UP_TOPIC: &str = "warm-up";
 pub const CONSUMER_GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 /// What `kafka-transactions.sh` runs.
 const TRANSACTIONS: &str = "org.apache.kafka.tools.TransactionsCommand";
+/// What `kafka-acls.sh` runs.
+const ACLS: &str = "org.apache.kafka.tools.AclCommand";
 /// As the broker's own settings say: on every broker of the cluster.
 const REPLICATION: TopicReplication<'static> = TopicReplication::Fixed(-1);
 
@@ -180,6 +185,25 @@ impl Broker {
         }
         self.try_create(&topic)
             .unwrap_or_else(|e| panic!("creating {name}: {e}"));
+    }
+
+    /// Replaces all settings of a topic by these. The others get their defaults.
+    pub fn configure_topic(&self, name: &str, settings: &[(&str, &str)]) {
+        let mut config = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (key, value) in settings {
+            config = config.set(key, value);
+        }
+        let admin = self.admin();
+        let done = wait_for(admin.alter_configs([&config], &admin_options()));
+        let done = done.expect("the broker answers").remove(0);
+        done.unwrap_or_else(|e| panic!("configuring {name}: {e:?}"));
+    }
+
+    /// Runs `kafka-acls.sh` with these arguments.
+    pub fn acls(&self, arguments: &[&str]) {
+        let mut all = vec!["--bootstrap-server", self.address(), "--force"];
+        all.extend(arguments);
+        run_java(ACLS, &all).expect("the rules change");
     }
 
     /// Gives a topic more partitions.

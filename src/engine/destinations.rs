@@ -1,0 +1,293 @@
+//! Destinations that refuse records. Their records are held back, so that all other
+//! moves go on. A probe, a transaction of one record, finds out whether the
+//! destination accepts records again. Pure. Runs on the runner's task.
+//!
+//! | state | records for it | probe |
+//! |---|---|---|
+//! | accepts | move as usual | none |
+//! | suspected: one of several destinations of an aborted transaction | are held | at once |
+//! | refuses | are held | after a backoff of 1 s that doubles up to 30 s |
+//!
+//! Bounds (L5, L10): a held record stays unfinished, so the ledger bounds the held
+//! records of a partition to [`UNFINISHED_MAX`]. Until then, all other records of the
+//! partition go on. Beyond it the partition reads no further: its map cannot name
+//! more offsets. A probe holds one partition for one transaction, and reserves
+//! nothing.
+//!
+//! [`UNFINISHED_MAX`]: super::ledger::UNFINISHED_MAX
+
+use super::ledger::Entry;
+use super::partition::PartitionState;
+use super::{Core, Engine};
+use crate::model::destination::{RefusalReason, Refusals};
+use crate::model::fact::Fact;
+use crate::model::overview::RefusedDestination;
+use crate::model::position::{Offset, Partition, Topic};
+use crate::model::time::UnixMillis;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// The time before the first probe.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// A destination that accepted records for this long begins with the shortest
+/// backoff again.
+const GOOD_FOR: Duration = Duration::from_secs(60);
+/// A destination that refused records and that no record needs is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(300);
+
+/// The destinations that refuse records, or did so recently.
+#[derive(Default)]
+pub struct Destinations {
+    by_topic: BTreeMap<Topic, Destination>,
+}
+
+struct Destination {
+    state: State,
+    /// The next backoff.
+    backoff: Duration,
+    /// When the next probe is due, while records are held.
+    probe_at: UnixMillis,
+    /// The last refusal.
+    refused_at: UnixMillis,
+    /// The partition of the last probe. The next probe takes another one.
+    probed: Option<Partition>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Accepts {
+        since: UnixMillis,
+    },
+    Suspected,
+    Refuses {
+        reason: RefusalReason,
+        since: UnixMillis,
+    },
+}
+
+impl Destinations {
+    /// Whether records may be moved to this topic with others.
+    pub fn accepts(&self, topic: Topic) -> bool {
+        let of = self.by_topic.get(&topic);
+        of.is_none_or(|of| matches!(of.state, State::Accepts { .. }))
+    }
+
+    fn at(&mut self, topic: Topic, now: UnixMillis) -> &mut Destination {
+        let new = || Destination {
+            state: State::Accepts {
+                since: UnixMillis(0),
+            },
+            backoff: BACKOFF_MIN,
+            probe_at: now,
+            refused_at: now,
+            probed: None,
+        };
+        self.by_topic.entry(topic).or_insert_with(new)
+    }
+
+    /// Notes that a topic may have refused records.
+    fn suspect(&mut self, topic: Topic, now: UnixMillis) {
+        let of = self.at(topic, now);
+        if matches!(of.state, State::Accepts { .. }) {
+            of.state = State::Suspected;
+            of.probe_at = now;
+            of.refused_at = now;
+        }
+    }
+
+    /// Notes that a topic refused records. Returns whether this or the reason is new.
+    fn refuse(&mut self, topic: Topic, reason: RefusalReason, now: UnixMillis) -> bool {
+        let of = self.at(topic, now);
+        let since = match of.state {
+            State::Refuses { since, .. } => since,
+            State::Accepts { since } if now.since(since) >= GOOD_FOR => {
+                of.backoff = BACKOFF_MIN;
+                now
+            }
+            State::Accepts { .. } | State::Suspected => now,
+        };
+        let same = matches!(of.state, State::Refuses { reason: before, .. } if before == reason);
+        of.state = State::Refuses { reason, since };
+        of.refused_at = now;
+        of.probe_at = now.plus(of.backoff);
+        of.backoff = (of.backoff * 2).min(BACKOFF_MAX);
+        !same
+    }
+
+    /// Notes that a topic accepted a record. Returns whether it refused before.
+    fn accept(&mut self, topic: Topic, now: UnixMillis) -> bool {
+        let of = self.at(topic, now);
+        let refused = matches!(of.state, State::Refuses { .. });
+        of.state = State::Accepts { since: now };
+        refused
+    }
+
+    /// Probes a topic at this time: its last probe told nothing about it.
+    fn probe_at(&mut self, topic: Topic, at: UnixMillis) {
+        if let Some(of) = self.by_topic.get_mut(&topic) {
+            of.probe_at = at;
+        }
+    }
+
+    /// Returns the topics to probe, each with the time of its next probe.
+    fn probes(&self) -> impl Iterator<Item = (Topic, UnixMillis)> {
+        let held = |of: &Destination| !matches!(of.state, State::Accepts { .. });
+        let held = self.by_topic.iter().filter(move |(_, of)| held(of));
+        held.map(|(topic, of)| (*topic, of.probe_at))
+    }
+}
+
+impl PartitionState {
+    /// Holds the queued moves to this topic.
+    fn hold(&mut self, topic: Topic) {
+        for offset in std::mem::take(&mut self.moves) {
+            match self.ledger.entry(offset) {
+                Some(entry) if entry.moves_to() == Some(topic) => {
+                    self.moves_bytes = self.moves_bytes.saturating_sub(entry.moving_bytes());
+                    self.held.entry(topic).or_default().push_back(offset);
+                }
+                _ => self.moves.push_back(offset),
+            }
+        }
+        if self.moves.is_empty() {
+            self.moves_by = None;
+            self.moves_bytes = 0;
+        }
+    }
+
+    /// Queues the held moves to this topic.
+    fn release(&mut self, topic: Topic, now: UnixMillis) {
+        let held = self.held.remove(&topic).unwrap_or_default();
+        for offset in held.into_iter().rev() {
+            let bytes = self.ledger.entry(offset).map_or(0, |e| e.moving_bytes());
+            self.requeue_move(offset, bytes, now);
+        }
+    }
+
+    /// Forgets held moves that are not in hand any more.
+    pub fn retain_held(&mut self) {
+        let ledger = &mut self.ledger;
+        self.held.retain(|_, held| {
+            held.retain(|offset| matches!(ledger.entry(*offset), Some(Entry::Moving(_))));
+            !held.is_empty()
+        });
+    }
+}
+
+impl Engine {
+    /// Returns the next probe that is due: the topic, and the record to move.
+    pub(super) fn take_probe(&mut self) -> Option<(Topic, Partition, Offset)> {
+        let Self { partitions, core } = self;
+        let now = core.now;
+        let due = core.destinations.probes().filter(|(_, at)| *at <= now);
+        for (topic, _) in due.collect::<Vec<_>>() {
+            let of = core.destinations.at(topic, now);
+            let holds =
+                |state: &&mut PartitionState| state.may_write() && state.held.contains_key(&topic);
+            let mut holding: Vec<_> = partitions.values_mut().filter(holds).collect();
+            let next = holding.iter().position(|state| Some(state.id) > of.probed);
+            if holding.is_empty() {
+                continue;
+            }
+            let state = holding.swap_remove(next.unwrap_or(0));
+            let held = state.held.entry(topic).or_default();
+            let offset = held.pop_front();
+            if held.is_empty() {
+                state.held.remove(&topic);
+            }
+            if let Some(offset) = offset {
+                of.probed = Some(state.id);
+                return Some((topic, state.id, offset));
+            }
+        }
+        None
+    }
+
+    /// Returns when the next probe is due.
+    pub(super) fn next_probe(&self) -> Option<UnixMillis> {
+        let is_needed = |topic: Topic| {
+            let mut states = self.partitions.values();
+            states.any(|state| state.may_write() && state.held.contains_key(&topic))
+        };
+        let probes = self.core.destinations.probes();
+        let needed = probes.filter(|(topic, _)| is_needed(*topic));
+        needed.map(|(_, at)| at).min()
+    }
+
+    /// Acts on a transaction that destinations refused.
+    pub(super) fn on_refusals(&mut self, refusals: &Refusals) {
+        for (topic, reason) in &refusals.refused {
+            self.on_refused(*topic, *reason);
+        }
+        for topic in &refusals.suspected {
+            let core = &mut self.core;
+            core.destinations.suspect(*topic, core.now);
+            self.hold(*topic);
+        }
+    }
+
+    pub(super) fn on_refused(&mut self, topic: Topic, reason: RefusalReason) {
+        let core = &mut self.core;
+        if core.destinations.refuse(topic, reason, core.now) {
+            core.report(Fact::DestinationRefused { topic, reason });
+        }
+        self.hold(topic);
+    }
+
+    /// A probe told nothing about its topic: another one follows at this time.
+    pub(super) fn probe_again(&mut self, topic: Topic, at: UnixMillis) {
+        self.core.destinations.probe_at(topic, at);
+        self.hold(topic);
+    }
+
+    /// Holds all queued moves to this topic.
+    pub(super) fn hold(&mut self, topic: Topic) {
+        for state in self.partitions.values_mut() {
+            state.hold(topic);
+        }
+    }
+
+    /// A probe was written: its topic accepts records.
+    pub(super) fn on_probe_accepted(&mut self, topic: Topic) {
+        let Self { partitions, core } = self;
+        if core.destinations.accept(topic, core.now) {
+            core.report(Fact::DestinationAccepted { topic });
+        }
+        for state in partitions.values_mut() {
+            state.release(topic, core.now);
+        }
+    }
+
+    /// Returns the destinations that refuse records now, with times of the wall clock.
+    pub(super) fn refused_destinations(&self, wall: UnixMillis) -> Vec<RefusedDestination> {
+        let now = self.core.now;
+        let held = |topic: &Topic| {
+            let states = self.partitions.values();
+            let held = states.filter_map(|state| state.held.get(topic).map(VecDeque::len));
+            held.sum::<usize>()
+        };
+        let shown = self.core.destinations.by_topic.iter();
+        let shown = shown.filter_map(|(topic, of)| {
+            let State::Refuses { reason, since } = of.state else {
+                return None;
+            };
+            let waiting = held(topic);
+            let is_old = waiting == 0 && now.since(of.refused_at) >= FORGET_AFTER;
+            (!is_old).then_some(RefusedDestination {
+                topic: *topic,
+                reason,
+                since: wall.minus(now.since(since)),
+                waiting,
+            })
+        });
+        shown.collect()
+    }
+}
+
+impl Core {
+    /// Whether a record that is to be moved there must be held.
+    pub(super) fn must_hold(&self, topic: Topic) -> bool {
+        !self.destinations.accepts(topic)
+    }
+}

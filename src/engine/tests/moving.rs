@@ -1,0 +1,244 @@
+//! Moves and destinations that refuse them.
+
+use super::super::*;
+use super::{Harness, PARTITION};
+use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
+use crate::model::destination::RefusalReason;
+use crate::model::message::{MovePurpose, MoveRequest};
+use crate::model::position::{NextOffset, Offset, Topic};
+use crate::model::record::Record;
+use crate::model::tenant::{Secret, Tenant, TenantId};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const SESSION: SessionId = SessionId(1);
+const TOOK: Duration = Duration::from_millis(10);
+
+fn at(offset: i64) -> Position {
+    Position {
+        partition: PARTITION,
+        offset: Offset(offset),
+    }
+}
+
+fn delay() -> Topic {
+    Topic::Delay("10s".parse().expect("valid delay"))
+}
+
+/// Returns the destinations of each transaction, each once.
+fn destinations(asked: &[MoveRequest]) -> Vec<Vec<Topic>> {
+    let of = |request: &MoveRequest| {
+        let topics: BTreeSet<Topic> = request.records.iter().map(|record| record.to).collect();
+        topics.into_iter().collect()
+    };
+    asked.iter().map(of).collect()
+}
+
+/// Returns the requested transactions.
+fn moves(actions: &[Action]) -> Vec<MoveRequest> {
+    let requested = |action: &Action| match action {
+        Action::Kafka(KafkaRequest::Move(request)) => Some(request.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(requested).collect()
+}
+
+impl Harness {
+    /// Assigns a partition and answers its first commit. There is one tenant.
+    fn run(&mut self) {
+        let tenant = Tenant {
+            id: TenantId::new("t").expect("valid"),
+            url: Secret(String::new()),
+            secrets: Vec::new(),
+            headers: Vec::new(),
+            max_in_flight: 64,
+            timeout: None,
+            enabled: true,
+        };
+        let tenants = Tenants::from_iter([tenant]);
+        self.handle(Event::TenantsReplaced(Arc::new(tenants)));
+        self.turn(Duration::ZERO);
+        self.assign(SESSION);
+        self.settle(Duration::ZERO);
+    }
+
+    /// Hands over one record for the tenant at each of these offsets, with this
+    /// many more bytes.
+    fn read(&mut self, records: &[(i64, usize)]) {
+        let record = |(offset, filler): &(i64, usize)| {
+            let filler = "x".repeat(*filler);
+            let value = format!(r#"{{"id":"r{offset}","tenantId":"t","x":"{filler}"}}"#);
+            let record = Record {
+                position: at(*offset),
+                timestamp: self.now,
+                key: None,
+                value: Some(Bytes::from(value)),
+                headers: Vec::new(),
+            };
+            (Generation(SESSION.0), record)
+        };
+        let records = records.iter().map(record).collect();
+        self.kafka(SESSION, KafkaEvent::Records(records));
+    }
+
+    /// Ends the attempt of this record.
+    fn end_attempt(&mut self, offset: i64, status: u16) {
+        let outcome = match ErrorClass::of_status(status) {
+            None => Outcome::Delivered { status },
+            Some(class) => Outcome::Failed {
+                class,
+                status: Some(status),
+                retry_after: None,
+                detail: String::new(),
+            },
+        };
+        self.handle(Event::AttemptFinished {
+            position: at(offset),
+            ended: AttemptResult {
+                outcome,
+                started_at: self.now,
+                duration: Duration::from_millis(1),
+            },
+        });
+    }
+
+    fn moved(&mut self, request: &MoveRequest) {
+        let (write, took) = (request.write, TOOK);
+        self.kafka(SESSION, KafkaEvent::Moved { write, took });
+    }
+
+    fn refused(&mut self, request: &MoveRequest, destinations: Refusals) {
+        let refused = KafkaEvent::MoveRefused {
+            write: request.write,
+            took: TOOK,
+            why: String::new(),
+            destinations,
+        };
+        self.kafka(SESSION, refused);
+    }
+
+    /// This topic refuses the transaction.
+    fn refuse(&mut self, request: &MoveRequest, topic: Topic) {
+        let refused = [(topic, RefusalReason::NotAuthorized)].into();
+        let refusals = Refusals {
+            refused,
+            ..Refusals::default()
+        };
+        self.refused(request, refusals);
+    }
+
+    /// Takes turns and answers each commit at once, until a turn has none. Returns
+    /// all actions.
+    fn settle(&mut self, after: Duration) -> Vec<Action> {
+        let mut all = self.turn(after);
+        let mut seen = 0;
+        while let Some(action) = all.get(seen) {
+            seen += 1;
+            if let Action::Kafka(KafkaRequest::Commit(commit)) = action {
+                let (write, took) = (commit.write, Duration::from_millis(1));
+                self.kafka(SESSION, KafkaEvent::Committed { write, took });
+                all.extend(self.turn(Duration::from_millis(1)));
+            }
+        }
+        all
+    }
+}
+
+#[test]
+fn a_refused_destination_holds_back_only_its_records_until_a_probe_is_accepted() {
+    let mut harness = Harness::new();
+    harness.run();
+    harness.read(&[(0, 1), (1, 5_000), (2, 5_000)]);
+    harness.settle(Duration::from_millis(1));
+    harness.end_attempt(0, 503);
+    let asked = moves(&harness.settle(Duration::from_millis(30)));
+    assert_eq!(asked[0].records.len(), 3);
+    harness.refuse(&asked[0], Topic::DeadLetter);
+    let actions = harness.settle(Duration::ZERO);
+    let told = Fact::DestinationRefused {
+        topic: Topic::DeadLetter,
+        reason: RefusalReason::NotAuthorized,
+    };
+    assert!(actions.contains(&Action::Report(told)));
+    let asked = moves(&actions);
+    assert_eq!(destinations(&asked), [vec![delay()]], "at once");
+    harness.moved(&asked[0]);
+    assert!(moves(&harness.settle(Duration::from_millis(900))).is_empty());
+    let overview = harness.engine.overview(harness.now);
+    assert_eq!(overview.refusing[0].waiting, 2);
+    assert_eq!(overview.health, None, "a restart would not help");
+    let mut probed = Vec::new();
+    for backoff in [1_u64, 2, 4] {
+        let asked = moves(&harness.settle(Duration::from_secs(backoff)));
+        assert_eq!(destinations(&asked), [vec![Topic::DeadLetter]]);
+        assert_eq!(asked[0].purpose, MovePurpose::Probe);
+        probed.push(asked[0].records[0].from.offset.0);
+        harness.refuse(&asked[0], Topic::DeadLetter);
+    }
+    assert_eq!(probed, [1, 2, 1], "not always the same record");
+    let asked = moves(&harness.settle(Duration::from_secs(8)));
+    harness.moved(&asked[0]);
+    let actions = harness.settle(Duration::from_millis(20));
+    let topic = Topic::DeadLetter;
+    let told = Action::Report(Fact::DestinationAccepted { topic });
+    assert!(actions.contains(&told));
+    let asked = moves(&actions);
+    assert_eq!(destinations(&asked), [vec![Topic::DeadLetter]]);
+    assert_eq!(asked[0].purpose, MovePurpose::Move);
+    harness.moved(&asked[0]);
+    harness.settle(Duration::from_millis(100));
+    let state = &harness.engine.partitions[&PARTITION];
+    assert_eq!(state.ledger.base(), NextOffset(3));
+}
+
+#[test]
+fn suspected_destinations_are_probed_at_once_one_by_one() {
+    let mut harness = Harness::new();
+    harness.run();
+    harness.read(&[(0, 1), (1, 5_000)]);
+    harness.settle(Duration::from_millis(1));
+    harness.end_attempt(0, 503);
+    let asked = moves(&harness.settle(Duration::from_millis(30)));
+    let suspected = asked[0].records.iter().map(|record| record.to).collect();
+    let refusals = Refusals {
+        suspected,
+        ..Refusals::default()
+    };
+    harness.refused(&asked[0], refusals);
+    let mut probed = Vec::new();
+    for _ in 0..2 {
+        let asked = moves(&harness.settle(Duration::from_millis(20)));
+        assert_eq!(asked[0].purpose, MovePurpose::Probe);
+        probed.extend(destinations(&asked).concat());
+        harness.moved(&asked[0]);
+    }
+    assert_eq!(probed, [delay(), Topic::DeadLetter]);
+    harness.settle(Duration::from_millis(100));
+    let state = &harness.engine.partitions[&PARTITION];
+    assert_eq!(state.ledger.base(), NextOffset(2));
+}
+
+#[test]
+fn a_dead_letter_that_no_form_makes_fit_stops_no_partition() {
+    let mut harness = Harness::new();
+    harness.run();
+    harness.read(&[(0, 5_000), (1, 1)]);
+    harness.settle(Duration::from_millis(1));
+    let mut told = harness.settle(Duration::from_millis(30));
+    for _ in 0..2 {
+        let asked = moves(&told);
+        let (write, took) = (asked[0].write, TOOK);
+        harness.kafka(SESSION, KafkaEvent::MoveTooLarge { write, took });
+        told = harness.settle(Duration::from_millis(20));
+    }
+    let refused = Fact::DestinationRefused {
+        topic: Topic::DeadLetter,
+        reason: RefusalReason::TooLarge,
+    };
+    assert!(told.contains(&Action::Report(refused)));
+    assert!(harness.engine.partitions[&PARTITION].is_running());
+    harness.end_attempt(1, 200);
+    harness.settle(Duration::from_millis(100));
+    assert_eq!(harness.engine.uncommitted(), 0);
+}
