@@ -66,7 +66,7 @@
 //! | [`config`] | shell for settings, environment and files | `model` |
 //! | [`telemetry`] | shell for metrics and log lines | `model` |
 //! | [`admin`] | shell for the operators' pages | `model` |
-//! | [`runner`] | the loop that connects engine and shells, and spawns all threads | everything |
+//! | [`runner`] | the loop that connects engine and shells; spawns the threads of the service | everything |
 //! | [`service`] | builds the service from settings, for `run` and `demo` | everything |
 //! | [`commands`], [`demo`] | the commands of the program | everything |
 //! | [`contract`] | the contract of a callback as data: schema, OpenAPI and tables from it | `model` |

@@ -1,6 +1,6 @@
 //! The main loop: waits for events, passes them to the engine and performs its
-//! actions. The only spawner of threads and tasks. Never decides anything. Runs on
-//! the main thread's runtime, together with the attempts to tenants that answer.
+//! actions. The only spawner of the service's threads. Never decides anything. Runs
+//! on the main thread's runtime, together with the attempts to tenants that answer.
 //!
 //! Attempts to other tenants are isolated on threads of their own: such a tenant may
 //! send as fast as it is read. A single connection that always has more to read

@@ -1,6 +1,6 @@
 //! Turns signals into a [`ShutdownPhase`] and into orders to reload. The runner spawns
 //! the futures, watches the phase and the orders. Never ends or reloads anything
-//! itself. Runs as tasks on the runner's runtime.
+//! itself. Runs as tasks on the main thread's runtime.
 
 use std::fmt;
 use std::io;

@@ -1,6 +1,6 @@
 //! The last overview, which the runner writes and the pages read. Decides only
 //! whether the runner's loop still turns. Never asks the service anything. The
-//! runner's task writes, the thread of the operators' pages reads.
+//! runner's thread writes, the thread of the operators' pages reads.
 
 use crate::model::overview::{Overview, RefusedDestination, ServiceState};
 use crate::model::position::TopicNames;

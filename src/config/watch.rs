@@ -200,6 +200,13 @@ mod tests {
         };
         let text = mistakes[0].to_string();
         assert!(text.contains("disables 3 of 4 enabled tenants"), "{text}");
+        fs::write(&path, file(4)).unwrap();
+        let Some(ReloadResult::Refused(mistakes)) = watch.check() else {
+            panic!("disabling 4 of 4 must be refused");
+        };
+        let text = mistakes[0].to_string();
+        let ends = "; restart with --allow-no-tenants to accept it";
+        assert!(text.ends_with(ends), "{text}");
         fs::write(&path, file(2)).unwrap();
         assert!(matches!(watch.check(), Some(ReloadResult::Ok(_))));
         // Disabled tenants may be removed.

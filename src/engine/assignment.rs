@@ -1,6 +1,6 @@
 //! Assignment: adopts the committed state that the last owner left, and
 //! re-adopts everything after an unclear outcome. Never writes. Runs on the
-//! runner's task.
+//! runner's thread.
 
 use super::event::Action;
 use super::fairness::RampUp;

@@ -1,6 +1,6 @@
 //! Attempts: starts them, and decides what follows when they end. Remembers
 //! outcomes whose partition was dropped before they were committed. Never sends
-//! anything itself. Runs on the runner's task.
+//! anything itself. Runs on the runner's thread.
 
 use super::Core;
 use super::event::Action;

@@ -1,6 +1,6 @@
 //! Destinations that refuse records. Their records are held back, so that all other
 //! moves go on. A probe, a transaction of one record, finds out whether the
-//! destination accepts records again. Pure. Runs on the runner's task.
+//! destination accepts records again. Pure. Runs on the runner's thread.
 //!
 //! | state | records for it | probe |
 //! |---|---|---|

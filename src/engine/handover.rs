@@ -1,6 +1,6 @@
 //! Handover: gives revoked partitions back once their last snapshot is written,
 //! and drains all partitions before the process ends. Never keeps a partition
-//! longer than its deadline. Runs on the runner's task.
+//! longer than its deadline. Runs on the runner's thread.
 
 use super::attempt::RememberedOutcome;
 use super::ledger::Entry;

@@ -1,6 +1,6 @@
 //! The part of a record that its dead letter keeps. A dead letter is whole if the
 //! dead-letter topic takes it, else cut, so that whatever the source topic took
-//! fits. Pure. Runs on the runner's task.
+//! fits. Pure. Runs on the runner's thread.
 //!
 //! | part | [`Keep::Whole`] | [`Keep::Start`] | [`Keep::Least`] |
 //! |---|---|---|---|

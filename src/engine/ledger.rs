@@ -1,6 +1,6 @@
 //! Ledger of one partition: every unfinished offset between base and end, with
 //! its record where that is in hand. Returns the offset and map to commit. Decides
-//! nothing about records. Runs on the runner's task.
+//! nothing about records. Runs on the runner's thread.
 
 use super::fairness::{LaneId, Occupancy};
 use super::keep::Keep;

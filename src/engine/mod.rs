@@ -1,5 +1,5 @@
 //! Decisions: takes events and the time, returns actions. Never async, IO,
-//! clocks, randomness, logging or locks. Runs on the runner's task.
+//! clocks, randomness, logging or locks. Runs on the runner's thread.
 //!
 //! The files follow a record: `intake` (read, due, tenant, lane) ->
 //! `reservation` -> `attempt` -> `moving` (to a delay topic or the dead letters)

@@ -1,6 +1,6 @@
 //! Moves: transactions that write records to their next residences and complete
 //! the old ones. One transaction is outstanding at a time. Never decides where a
-//! record goes; `verdict` does. Runs on the runner's task.
+//! record goes; `verdict` does. Runs on the runner's thread.
 //!
 //! Arithmetic: a transaction takes some 11 ms and delays the healthy records of its
 //! partitions for that long. So the number of transactions per second of each

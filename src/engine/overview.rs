@@ -1,5 +1,5 @@
 //! The engine's state as operators see it, for gauges and pages. Decides nothing.
-//! Runs on the runner's task.
+//! Runs on the runner's thread.
 
 use super::Engine;
 use super::fairness::Lanes;

@@ -1,6 +1,6 @@
 //! State of one assigned partition: its ledger, records that were read and not
 //! yet placed, records to be moved, and its outstanding write. Decides nothing
-//! about tenants. Runs on the runner's task.
+//! about tenants. Runs on the runner's thread.
 
 use super::fairness::RampUp;
 use super::ledger::Ledger;

@@ -1,6 +1,6 @@
 //! Health and readiness of the service: what it waits for, and when the brokers last
 //! answered. Changes nothing else. Whether the runner's loop still turns is checked
-//! in `admin`. Runs on the runner's task.
+//! in `admin`. Runs on the runner's thread.
 
 use crate::model::message::KafkaEvent;
 use crate::model::overview::ServiceState;

@@ -1,7 +1,7 @@
 //! Reservations: chooses the records that start next, and acts on the answer to
 //! the write that reserves them. A record takes its slot when it is chosen; its
 //! attempt starts when the write is acknowledged. Never starts an attempt after
-//! the reservation's lease. Runs on the runner's task.
+//! the reservation's lease. Runs on the runner's thread.
 
 use super::fairness::LaneId;
 use super::keep::Keep;

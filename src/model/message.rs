@@ -305,7 +305,8 @@ pub struct AttemptRequest {
 pub enum Isolation {
     /// On the main thread, with other tenants that answer.
     Shared,
-    /// On the isolated threads: its tenant has not answered yet and may do anything.
+    /// On the isolated threads: its tenant has not answered yet, or no longer answers.
+    /// It may do anything.
     Isolated,
 }
 

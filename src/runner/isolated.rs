@@ -1,5 +1,6 @@
-//! The threads of isolated attempts: those to tenants that have not answered yet.
-//! Decides nothing; the engine says which attempts are isolated.
+//! The threads of isolated attempts: those to tenants that have not answered yet, and
+//! to tenants whose attempts end without an answer. Decides nothing; the engine says
+//! which attempts are isolated.
 
 use super::spawn;
 use crate::kafka::Job;

@@ -1,5 +1,5 @@
 //! Turns facts into metrics and log lines. Never shows a body, the value of a
-//! header or a URL. Runs on the runner's task.
+//! header or a URL. Runs on the runner's thread.
 
 use super::gauges::{ShownSeries, TenantCounts};
 use super::log_limit::LogLimit;

@@ -1,5 +1,5 @@
 //! The gauges that show the state of the engine. Names no metric. Runs on the
-//! runner's task, about once a second.
+//! runner's thread, about once a second.
 
 use super::metrics::{Metrics, Success, TENANT_SERIES_MAX, TenantState};
 use crate::model::overview::Overview;

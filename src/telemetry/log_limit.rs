@@ -1,7 +1,7 @@
 //! Limits the rate of log lines with token buckets. Failed attempts have one for
 //! each tenant and one for all tenants, dead letters have one. Lines that are left
 //! out are counted, and the count is logged. Never writes a line itself. Pure: the
-//! time is an argument. Runs on the runner's task.
+//! time is an argument. Runs on the runner's thread.
 //!
 //! Arithmetic: a line of a failed attempt has some 550 bytes as JSON. When every
 //! tenant fails at once (no DNS), 20 s write at most 200 + 20 x 10 = 400 lines,

@@ -1,5 +1,5 @@
 //! The metrics: one row for each family, and the methods that count. The only
-//! file that names a metric. Never logs. The runner's task counts, the thread of
+//! file that names a metric. Never logs. The runner's thread counts, the thread of
 //! the operators' pages renders.
 //!
 //! Series budget: each row states the maximum number of its label combinations.

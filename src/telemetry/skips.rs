@@ -1,6 +1,6 @@
 //! Counts skipped records for a log line an hour. A wrong tenants file skips records
 //! for good, so the log says it. Never writes the line itself. Pure: the time is an
-//! argument. Runs on the runner's task.
+//! argument. Runs on the runner's thread.
 
 use crate::model::time::UnixMillis;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Attempts, the waits between them, and how they end.
 
-use crate::support::dead_letters::CommittedState;
+use crate::support::dead_letters::FoundRecord;
 use crate::support::receiver::Behaviour;
 use crate::support::scene::{Plan, Scene};
 use crate::support::{ports, sample, wait};
@@ -83,7 +83,7 @@ fn check_lines(scene: &Scene<'_>, log: &str) {
     );
 }
 
-fn check_history(scene: &Scene<'_>, found: &CommittedState) {
+fn check_history(scene: &Scene<'_>, found: &FoundRecord) {
     let id = found.id().expect("the value is the record's own");
     assert_eq!(found.key.as_deref(), Some(id.as_bytes()));
     assert_eq!(found.value.as_deref(), Some(&*sample::record(&id, "dead")));

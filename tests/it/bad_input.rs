@@ -1,7 +1,7 @@
 //! What cannot be read ends among the dead letters with its reason and its
 //! bytes, and the next record goes on.
 
-use crate::support::dead_letters::CommittedState;
+use crate::support::dead_letters::FoundRecord;
 use crate::support::publisher::Publisher;
 use crate::support::receiver::Behaviour;
 use crate::support::scene::{Plan, Scene};
@@ -105,7 +105,7 @@ fn what_cannot_be_read_is_dead_lettered_and_the_next_record_goes_on() {
     ringback.drain();
 }
 
-fn by_key<'f>(dead: &'f [CommittedState], key: &str) -> &'f CommittedState {
+fn by_key<'f>(dead: &'f [FoundRecord], key: &str) -> &'f FoundRecord {
     let mut found = dead
         .iter()
         .filter(|f| f.key.as_deref() == Some(key.as_bytes()));

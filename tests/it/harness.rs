@@ -2,7 +2,7 @@
 //! breach would let every other test pass.
 
 use crate::support::broker::Broker;
-use crate::support::dead_letters::CommittedState;
+use crate::support::dead_letters::FoundRecord;
 use crate::support::ledger::Ledger;
 use crate::support::proxy::{Api, Fate, Proxy, Wanted, Way};
 use crate::support::publisher::Publisher;
@@ -56,7 +56,7 @@ fn the_ledger_sees_every_kind_of_breach() {
     ]);
     assert_eq!((account.early.len(), account.after_success.len()), (1, 1));
 
-    let dead = CommittedState {
+    let dead = FoundRecord {
         at_ms: 0,
         key: None,
         value: Some(sample::record("b", "t")),

@@ -3,7 +3,7 @@
 
 use crate::kafka_facts::member::{now_committed, offsets};
 use crate::support::broker::Broker;
-use crate::support::dead_letters::CommittedState;
+use crate::support::dead_letters::FoundRecord;
 use crate::support::http;
 use crate::support::receiver::Behaviour;
 use crate::support::ringback::{self, Ringback};
@@ -215,7 +215,7 @@ fn a_delay_topic_reset_to_earliest_by_hand_sends_nothing_again_that_was_due() {
         let origin = found.header("ringback-origin");
         assert!(origin.starts_with(&scene.topic), "{origin}");
     }
-    let ids: std::collections::BTreeSet<_> = dead.iter().filter_map(CommittedState::id).collect();
+    let ids: std::collections::BTreeSet<_> = dead.iter().filter_map(FoundRecord::id).collect();
     assert_eq!(ids.len(), 20, "each once");
     // Those that were not due yet wait as usual.
     scene.until_delivered();

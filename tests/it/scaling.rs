@@ -1,7 +1,7 @@
 //! Rebalances cost little: replicas come, leave and die under load, and the
 //! partitions' records go on being sent.
 
-use crate::support::dead_letters::{self, CommittedState};
+use crate::support::dead_letters::{self, FoundRecord};
 use crate::support::ledger::Ledger;
 use crate::support::metrics::Metrics;
 use crate::support::proxy::{Api, Fate, Proxy, Wanted};
@@ -228,7 +228,7 @@ fn a_replica_killed_within_a_transaction_holds_the_others_delayed_records_no_lon
 /// broker's time of the copy that it was made from.
 fn lateness_max(scene: &Scene<'_>) -> Duration {
     let posts = scene.receiver.posts();
-    let late = |copy: &CommittedState| {
+    let late = |copy: &FoundRecord| {
         let made = copy.number("ringback-attempts-made");
         let posts = posts.get(&copy.id()?)?;
         let next = posts.iter().find(|p| i64::from(p.attempt) == made + 1)?;

@@ -5,7 +5,8 @@ use crate::support::scene::{Plan, Scene};
 use serde_json::json;
 use std::time::Duration;
 
-/// Less than the age of the oldest record in each test.
+/// The age of the oldest unfinished record that the first test waits for. Records that
+/// wait for the process must stay younger than half of it.
 const AGE_SECONDS: f64 = 4.0;
 
 #[test]

@@ -156,11 +156,8 @@ impl EngineChecker {
             state.asked = state.asked.saturating_sub(1);
             // The engine ignores a finished record that is read again.
             let offset = record.position.offset;
-            if !state
-                .map
-                .as_ref()
-                .is_some_and(|map| map.is_finished(offset))
-            {
+            let map = state.map.as_ref();
+            if !map.is_some_and(|map| map.is_finished(offset)) {
                 state.in_hand.insert(record.position);
                 let value = record.value.as_deref().unwrap_or_default();
                 if let Ok(call) = CallEnded::read(value) {
@@ -236,8 +233,11 @@ impl EngineChecker {
 
     /// Checks an action that the engine requests.
     pub fn check_action(&mut self, now: UnixMillis, action: &Action) -> Verdict {
-        let starts_or_writes = matches!(action, Action::Kafka(_) | Action::StartAttempt(_));
-        Law::L9.check(!(self.stopped && starts_or_writes), || {
+        let works = matches!(
+            action,
+            Action::Kafka(_) | Action::StartAttempt(_) | Action::StartSession(_)
+        );
+        Law::L9.check(!(self.stopped && works), || {
             format!("after Leave: {action:?}")
         })?;
         match action {

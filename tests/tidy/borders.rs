@@ -2,7 +2,7 @@
 
 use super::Breach;
 use super::graph::{UsedPath, used_paths};
-use super::rules::{ARROWS, EVERYONE, HOMES};
+use super::rules::{ARROWS, EVERYONE, HOMES, NOWHERE};
 use super::source::Source;
 
 /// Code outside its place, and modules that use what they may not.
@@ -24,6 +24,17 @@ pub fn breaches(source: &Source) -> Vec<Breach> {
         }
     }
     found.append(&mut wrong_arrows(source));
+    found
+}
+
+/// Lines with words that may stand nowhere.
+pub fn forbidden(path: &str, text: &str) -> Vec<Breach> {
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        for (word, rule) in NOWHERE.iter().filter(|(word, _)| has_word(line, word)) {
+            found.push(Breach::new(path, number, format!("{rule}: {word}")));
+        }
+    }
     found
 }
 
@@ -113,6 +124,17 @@ fn a_breach_is_told_with_file_line_and_rule() {
             "src/admin/x.rs:2: no unwrap: expect(\"why it cannot happen\"): .unwrap()",
         ],
     );
+}
+
+#[test]
+fn comments_and_tests_leave_nothing_for_later() {
+    let text = concat!(
+        "// TO",
+        "DO: more\n// todos\n#[cfg(test)]\nmod tests { // FIX",
+        "ME\n}\n"
+    );
+    let found: Vec<usize> = forbidden("src/x.rs", text).iter().map(|b| b.line).collect();
+    assert_eq!(found, [1, 4]);
 }
 
 #[test]

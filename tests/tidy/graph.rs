@@ -4,7 +4,7 @@
 use super::source::{Kind, Source, Token};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Files by the module that each is, `kafka::mover` and so on; the crate is "".
+/// Files by the module that each is, `kafka::session` and so on; the crate is "".
 pub struct Graph {
     modules: BTreeMap<String, Module>,
 }
@@ -168,7 +168,11 @@ impl Reader<'_> {
                 return;
             }
             if token.kind != Kind::Word && !token.is("*") {
-                return;
+                if path.len() == before.len() {
+                    return;
+                }
+                // Type arguments end the path.
+                break;
             }
             let is_itself = token.is("self") && !path.is_empty();
             if !is_itself && !token.is("*") {
@@ -290,5 +294,7 @@ fn a_circle_is_found_through_a_re_export_and_a_line_is_none() {
     let circle = vec![vec!["src/x/a.rs".to_owned(), "src/x/b.rs".to_owned()]];
     assert_eq!(circles_of("use super::D;\npub struct B;"), circle);
     assert_eq!(circles_of("fn f() { crate::x::A::new() }"), circle);
+    assert_eq!(circles_of("fn f() { crate::x::A::<u8>::new() }"), circle);
+    assert_eq!(circles_of("fn f() { g::<crate::x::A>() }"), circle);
     assert!(circles_of("#[cfg(test)]\nmod tests {\n    use super::super::A;\n}").is_empty());
 }

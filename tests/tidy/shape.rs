@@ -9,8 +9,7 @@ pub const FILE_LINES_MAX: usize = 500;
 /// Of a function, from its name to its last brace.
 pub const FUNCTION_LINES_MAX: usize = 70;
 
-/// Items whose documentation rustc does not ask for: fields and variants are
-/// named so that they need none.
+/// Public items that need documentation. The names of fields and variants suffice.
 const DOCUMENTED: &[&str] = &[
     "fn", "struct", "enum", "trait", "type", "const", "static", "union", "unsafe", "async", "mod",
 ];
@@ -85,7 +84,8 @@ pub fn undocumented(source: &Source) -> Vec<Breach> {
             continue;
         }
         if token.is_doc() {
-            documented = true;
+            // `//!` documents the file.
+            documented = token.text.starts_with("///");
             let said = token.text.trim_start_matches(['/', '!']).trim();
             if FILLER.contains(&said) {
                 let text = format!("documentation that says nothing: {said}");
@@ -139,6 +139,7 @@ fn public_items_need_documentation_and_fields_do_not() {
         0,
     );
     check("pub struct A;", 1);
+    check("//! A file.\npub struct A;", 1);
     check(
         "impl A {\n    /// Text.\n    pub fn b() {}\n    pub fn c() {}\n}",
         1,

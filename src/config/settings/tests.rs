@@ -86,7 +86,10 @@ fn every_wrong_value_is_named_with_its_setting_and_what_is_allowed() {
     for row in RunGroup::rows() {
         let flag = format!("--{}", row.flag());
         for (value, allowed) in row.refused() {
-            check_refused(&[&format!("{flag}={value}")], &[&flag, allowed]);
+            // A list quotes its wrong parts only. A proxy's URL may have a password.
+            let is_whole = !value.contains(',') && row.flag() != "proxy";
+            let quoted = if is_whole { value } else { "" };
+            check_refused(&[&format!("{flag}={value}")], &[&flag, quoted, allowed]);
         }
         assert!(!row.refused().is_empty());
     }

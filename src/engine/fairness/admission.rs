@@ -1,6 +1,6 @@
 //! Admission to a lane: what happens to one more record of a tenant. It waits in
 //! the lane, waits in its partition, or is diverted. Never IO, never a clock. Runs
-//! on the runner's task.
+//! on the runner's thread.
 //!
 //! A lane is held back while its tenant's limit or pause, or the share of its slot
 //! class, allows no further start ([`Lanes::is_held_back`]). The first row that

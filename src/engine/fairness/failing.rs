@@ -1,5 +1,5 @@
 //! Tenants whose last attempt failed, and those of them that still deliver: for operators only, without an effect on
-//! decisions. Never IO, never a clock. Runs on the runner's task.
+//! decisions. Never IO, never a clock. Runs on the runner's thread.
 //!
 //! Another replica may make a tenant's next attempt, and then only that replica
 //! sees its outcome. So an entry is forgotten some time after its record is due

@@ -1,6 +1,6 @@
 //! Lanes: for each tenant a bounded FIFO and a limit of concurrent attempts,
 //! served round robin. They hold positions only; the ledgers hold the records.
-//! Never IO, never a clock. Runs on the runner's task.
+//! Never IO, never a clock. Runs on the runner's thread.
 //!
 //! Arithmetic: a tenant with 64 concurrent attempts that answers in 5 ms takes
 //! 12,800 records/s. Its next 20 ms are 256 waiting records, which covers a

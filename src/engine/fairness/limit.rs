@@ -1,6 +1,6 @@
 //! The limit of concurrent attempts of one tenant: TCP's additive increase and
 //! multiplicative decrease. It sees the outcomes of one tenant only and has no
-//! clock: a window is a round of answers. Never IO. Runs on the runner's task.
+//! clock: a window is a round of answers. Never IO. Runs on the runner's thread.
 //!
 //! Arithmetic: a limit of n at an answer time of t takes n/t records a second.
 //! [`START`] is 8: 160/s at 50 ms, and the attempts of a hanging tenant at first.

@@ -1,6 +1,6 @@
 //! Fairness between tenants: which record waits in its tenant's lane, which is
 //! diverted, and which starts next. Never IO, never a clock. Runs on the runner's
-//! task.
+//! thread.
 //!
 //! `lanes` holds the waiting records, `admission` decides about one more record.
 //! `wait_limit` bounds their wait.

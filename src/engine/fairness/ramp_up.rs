@@ -1,7 +1,7 @@
 //! The ramp-up of a partition after an unclean stop: it starts with few attempts,
 //! so a crash loop charges few records. Every reservation at the next crash is
 //! charged as one attempt made. Never IO, never a clock. Runs on the runner's
-//! task.
+//! thread.
 //!
 //! Arithmetic: the window is one attempt until one completes or [`FIRST_MAX`] is
 //! over; a dead tenant must not hold its partition for longer. Then the window

@@ -1,5 +1,5 @@
 //! The number of recent events, in windows of a fixed length. Never IO, never a
-//! clock. Runs on the runner's task.
+//! clock. Runs on the runner's thread.
 
 use crate::model::time::UnixMillis;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The slots of the process, and the turns in which lanes take them. An attempt
 //! holds its slots from its reservation to its end. Turns are round robin over
 //! all lanes that may start an attempt (L6). Never IO, never a clock. Runs on the
-//! runner's task.
+//! runner's thread.
 //!
 //! Arithmetic: answering tenants take few slots (1,000 records/s answered in 50
 //! ms are 50). Hanging tenants hold all their slots for 5 s each. So of 1,024

@@ -3,7 +3,7 @@
 //! attempts only wait for each other in this process, and cost memory and cache.
 //! An attempt that lasts releases its start slot, so slow tenants do not hold
 //! them. The process's own limit bounds all attempts together. Never IO, never a
-//! clock. Runs on the runner's task.
+//! clock. Runs on the runner's thread.
 //!
 //! The time of a start slot runs only while the process is idle. A busy process
 //! has unread answers, so a long attempt says nothing about its tenant. By the

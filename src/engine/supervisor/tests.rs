@@ -7,6 +7,8 @@ use crate::model::message::WriteId;
 use crate::model::position::{Generation, Partition, Topic};
 
 const FAST: Duration = Duration::from_millis(10);
+/// After this time a fault or a fence still counts; a second later it does not.
+const JUST_REMEMBERED: Duration = Duration::from_secs(59);
 
 struct Scene {
     supervisor: Supervisor,
@@ -114,7 +116,12 @@ fn cleared(actions: &[Decision]) -> Option<OpenTransaction> {
 fn a_fence_without_a_broker_fault_shows_another_process() {
     let mut scene = Scene::new();
     scene.event(KafkaEvent::BrokerFault);
-    scene.after(MEMORY);
+    scene.after(JUST_REMEMBERED);
+    assert_eq!(scene.event(KafkaEvent::ConsumerFenced), [Decision::Readopt]);
+
+    let mut scene = Scene::new();
+    scene.event(KafkaEvent::BrokerFault);
+    scene.after(Duration::from_secs(60));
     let in_use = Decision::End(End::NameInUse(FencedClient::Consumer));
     assert_eq!(scene.event(KafkaEvent::ConsumerFenced), [in_use]);
 }
@@ -180,9 +187,11 @@ fn the_sixth_producer_fence_in_a_minute_shows_another_process() {
         assert_eq!(scene.event(KafkaEvent::ProducerFenced), []);
         scene.drop_and_start();
     }
+    // The first fence is the oldest of the six.
+    scene.now = UnixMillis(1_000_000).plus(JUST_REMEMBERED);
     let in_use = Decision::End(End::NameInUse(FencedClient::Producer));
     assert_eq!(scene.event(KafkaEvent::ProducerFenced), [in_use]);
-    scene.after(MEMORY);
+    scene.after(Duration::from_secs(60));
     assert_eq!(scene.event(KafkaEvent::ProducerFenced), []);
 }
 

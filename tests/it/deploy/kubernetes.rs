@@ -145,9 +145,13 @@ fn names_ports_and_labels_fit_together() {
     }
     let of_job = at(resource("Job"), "/spec/template/metadata/labels");
     let name = "app.kubernetes.io/name";
-    let policy = at(resource("NetworkPolicy"), "/spec/podSelector");
-    let names = serde_json::json!([labels[name], of_job[name]]);
-    assert_eq!(*at(policy, "/matchExpressions/0/values"), names);
+    let policy = at(
+        resource("NetworkPolicy"),
+        "/spec/podSelector/matchExpressions",
+    );
+    let names = [&labels[name], &of_job[name]];
+    let both = serde_json::json!([{ "key": name, "operator": "In", "values": names }]);
+    assert_eq!(*policy, both);
     let monitored = at(resource("ServiceMonitor"), "/spec/selector/matchLabels");
     assert_eq!(monitored, at(resource("Service"), "/metadata/labels"));
     let port = at(container(), "/ports/0/name");

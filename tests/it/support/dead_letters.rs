@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// A record as it was found.
 #[derive(Clone, Debug)]
-pub struct CommittedState {
+pub struct FoundRecord {
     /// When it was written, epoch ms; by the broker's clock in our topics.
     pub at_ms: i64,
     /// Its key.
@@ -24,7 +24,7 @@ pub struct CommittedState {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-impl CommittedState {
+impl FoundRecord {
     /// The text of the one header with this name.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
@@ -49,7 +49,7 @@ impl CommittedState {
 }
 
 /// Everything in a topic now, each partition in its order.
-pub fn read(broker: &Broker, topic: &str) -> Vec<CommittedState> {
+pub fn read(broker: &Broker, topic: &str) -> Vec<FoundRecord> {
     let partitions = broker.partitions(topic);
     assert!(partitions > 0, "no topic {topic}");
     let consumer: BaseConsumer = broker
@@ -81,7 +81,7 @@ pub fn read(broker: &Broker, topic: &str) -> Vec<CommittedState> {
                 RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown,
             ))) => {}
             Some(Err(error)) => panic!("reading {topic}: {error}"),
-            Some(Ok(message)) => found.push(CommittedState {
+            Some(Ok(message)) => found.push(FoundRecord {
                 at_ms: message.timestamp().to_millis().unwrap_or_default(),
                 key: message.key().map(<[u8]>::to_vec),
                 value: message.payload().map(<[u8]>::to_vec),

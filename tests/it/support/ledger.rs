@@ -1,7 +1,7 @@
 //! The promises, checked from outside: what was published, against what
 //! arrived at the receiver and what lies among the dead letters.
 
-use super::dead_letters::CommittedState;
+use super::dead_letters::FoundRecord;
 use super::receiver::{Post, Posts};
 use ringback::model::attempt::ATTEMPTS_MAX;
 use std::collections::{BTreeMap, HashSet};
@@ -71,16 +71,12 @@ impl Ledger {
     }
 
     /// Whether every record was answered 2xx or is among the dead letters.
-    pub fn settled(&self, posts: &Posts, dead: &[CommittedState]) -> bool {
+    pub fn settled(&self, posts: &Posts, dead: &[FoundRecord]) -> bool {
         self.unsettled_now(posts, dead).next().is_none()
     }
 
     /// The records that are neither, each with its POSTs.
-    fn unsettled_now(
-        &self,
-        posts: &Posts,
-        dead: &[CommittedState],
-    ) -> impl Iterator<Item = String> {
+    fn unsettled_now(&self, posts: &Posts, dead: &[FoundRecord]) -> impl Iterator<Item = String> {
         let dead = ids(dead);
         self.ids().filter_map(move |id| {
             let posts = posts.get(id).map_or(&[][..], Vec::as_slice);
@@ -96,12 +92,12 @@ impl Ledger {
     }
 
     /// The records that are not settled, each with its POSTs.
-    pub fn unsettled(&self, posts: &Posts, dead: &[CommittedState]) -> Vec<String> {
+    pub fn unsettled(&self, posts: &Posts, dead: &[FoundRecord]) -> Vec<String> {
         self.unsettled_now(posts, dead).collect()
     }
 
     /// Draws up the account; `delay` is the shortest wait between attempts.
-    pub fn account(&self, posts: &Posts, dead: &[CommittedState], delay: Duration) -> Account {
+    pub fn account(&self, posts: &Posts, dead: &[FoundRecord], delay: Duration) -> Account {
         let dead = ids(dead);
         let mut account = Account {
             published: self.published.len(),
@@ -201,6 +197,6 @@ impl fmt::Display for Account {
     }
 }
 
-fn ids(dead: &[CommittedState]) -> HashSet<String> {
-    dead.iter().filter_map(CommittedState::id).collect()
+fn ids(dead: &[FoundRecord]) -> HashSet<String> {
+    dead.iter().filter_map(FoundRecord::id).collect()
 }

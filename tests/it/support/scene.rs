@@ -2,7 +2,7 @@
 //! broker or on one of its own.
 
 use super::broker::Broker;
-use super::dead_letters::{self, CommittedState};
+use super::dead_letters::{self, FoundRecord};
 use super::ledger::{Account, Ledger};
 use super::ports;
 use super::proxy::{Api, Proxy, Way};
@@ -308,13 +308,13 @@ impl<'b> Scene<'b> {
     }
 
     /// The dead letters now.
-    pub fn dead_letters(&self) -> Vec<CommittedState> {
+    pub fn dead_letters(&self) -> Vec<FoundRecord> {
         dead_letters::read(self.broker, &format!("{}.dead-letter", self.topic))
     }
 
     /// Waits until there are so many dead letters, and returns them.
     #[track_caller]
-    pub fn dead_letters_of(&self, count: usize) -> Vec<CommittedState> {
+    pub fn dead_letters_of(&self, count: usize) -> Vec<FoundRecord> {
         let what = format!("{count} dead letters");
         wait::until_some(&what, wait::PATIENCE, || {
             let found = self.dead_letters();
