@@ -3,6 +3,7 @@
 //! first wrong one. Runs on the main thread.
 
 pub mod output;
+pub mod reading;
 pub mod tenant;
 pub mod tenant_write;
 

@@ -66,6 +66,7 @@
 //! | [`config`] | shell for settings, environment and files | `model` |
 //! | [`telemetry`] | shell for metrics and log lines | `model` |
 //! | [`admin`] | shell for the operators' pages | `model` |
+//! | [`search`] | what the commands that read say about records, and which they select; pure | `model`, `engine` |
 //! | [`runner`] | the loop that connects engine and shells; spawns the threads of the service | everything |
 //! | [`service`] | builds the service from settings, for `run` and `demo` | everything |
 //! | [`commands`], [`demo`] | the commands of the program | everything |
@@ -109,6 +110,7 @@ pub mod kafka;
 pub mod model;
 pub mod receive;
 pub mod runner;
+pub mod search;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

@@ -7,6 +7,7 @@ pub mod contract;
 pub mod demo;
 pub mod health;
 pub mod publish;
+pub mod reading;
 pub mod receive;
 pub mod run;
 mod table;

@@ -351,6 +351,14 @@ impl Group for TenantsWriteGroup {
     const SECTIONS: &[Section] = &[CLUSTER, TENANTS_WRITE];
 }
 
+/// The settings of the commands that read: also those of the group, whose rights
+/// and offsets they use.
+pub enum ReadGroup {}
+
+impl Group for ReadGroup {
+    const SECTIONS: &[Section] = &[CLUSTER, ("Kafka", &[&GROUP])];
+}
+
 /// The settings of `topics`.
 pub enum TopicsGroup {}
 

@@ -8,6 +8,7 @@ pub mod definitions;
 pub mod environment;
 mod file_watch;
 pub mod mistake;
+pub mod moments;
 pub mod name_files;
 pub mod properties;
 mod rules;

@@ -253,6 +253,17 @@ pub fn read_callbacks(typed: &Typed, rule: PropertyRule) -> Result<Settings, Vec
     read(&typed, rule).map(|read| read.settings)
 }
 
+/// Reads the settings of the commands that read: the cluster and the group.
+///
+/// # Errors
+/// Every mistake.
+pub fn read_group(typed: &Typed, rule: PropertyRule) -> Result<(Cluster, String), Vec<Mistake>> {
+    let mut r = Reader::new(typed);
+    let cluster = cluster(&mut r, rule);
+    let group = r.take(&GROUP);
+    r.mistakes.unless_any(|| cluster.zip(group))
+}
+
 /// Reads the settings of `health`.
 ///
 /// # Errors

@@ -287,7 +287,8 @@ pub fn log_format(text: &str) -> Result<LogFormatSetting, String> {
         .ok_or_else(|| no_choice(text, &LogFormatSetting::ALL.map(LogFormatSetting::name)))
 }
 
-fn no_choice(text: &str, names: &[&str]) -> String {
+/// Returns the message about a text that is none of these names.
+pub fn no_choice(text: &str, names: &[&str]) -> String {
     format!("'{text}' is not one of {}", names.join(", "))
 }
 

@@ -9,7 +9,8 @@
 //!
 //! Imports go one way: `session` -> `transaction` -> `group` -> `inbox` and
 //! `session_state` -> `sessions` -> `client` and `call_monitor`. `admin` and
-//! `publish` use `client` only, `tenants_topic` uses `admin` too. `client_check` uses no other part.
+//! `publish` use `client` only, `scan` and `tenants_topic` use `admin` too.
+//! `client_check` uses no other part.
 
 pub mod admin;
 mod call_monitor;
@@ -18,6 +19,7 @@ pub mod client_check;
 mod group;
 mod inbox;
 pub mod publish;
+pub mod scan;
 mod session;
 mod session_state;
 mod sessions;

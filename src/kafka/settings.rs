@@ -176,6 +176,18 @@ const CONSUMER: &[(&str, &str)] = &[
     ("queued.min.messages", "2000"),
 ];
 
+/// Defaults of a scan. Its records are small and many: few large responses cost less.
+const SCAN: &[(&str, &str)] = &[
+    ("fetch.min.bytes", "1"),
+    ("fetch.wait.max.ms", "100"),
+    ("fetch.error.backoff.ms", "50"),
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.message.max.bytes", "1048576"),
+    ("fetch.max.bytes", "8388608"),
+    ("queued.max.messages.kbytes", "65536"),
+    ("queued.min.messages", "100000"),
+];
+
 /// Defaults of the producers. Retries are quick: the broker refuses the next
 /// transaction for a moment while it writes the markers of the last one.
 const PRODUCER: &[(&str, &str)] = &[
@@ -304,6 +316,21 @@ impl KafkaSettings {
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", "16384");
+        config
+    }
+
+    /// Returns the configuration of a consumer that assigns itself partitions, for
+    /// the commands that read. It never joins the group.
+    #[must_use]
+    pub fn scan_config(&self) -> ClientConfig {
+        let mut config = self.base(SCAN);
+        config
+            .set("group.id", &self.group)
+            .set("auto.offset.reset", "error")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true");
         config
     }
 

@@ -22,7 +22,9 @@ impl RecordId {
     /// The maximum length in characters.
     pub const LEN_MAX: usize = 256;
 
-    fn new(text: &str) -> Option<Self> {
+    /// Returns the id, or `None` where the text is none.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
         let visible = text.bytes().all(|b| b.is_ascii_graphic());
         (visible && !text.is_empty() && text.len() <= Self::LEN_MAX).then(|| Self(text.into()))
     }

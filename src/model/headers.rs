@@ -27,6 +27,10 @@ const PUBLISHED_AT: &str = "ringback-published-at";
 const REASON: &str = "ringback-reason";
 const LENGTH: &str = "ringback-length";
 const CUT: &str = "ringback-cut";
+/// The name of the job that wrote a copy.
+pub const JOB: &str = "ringback-job";
+/// `topic/partition/offset` of the record that a job copied.
+pub const REPLAYED_FROM: &str = "ringback-replayed-from";
 
 /// The history of a record before its present residence.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,6 +128,50 @@ impl History {
         put(ORIGIN, self.origin.clone());
         put(PUBLISHED_AT, self.published_at.to_string());
         headers
+    }
+}
+
+/// What the headers of ringback say about a record, as far as they can be read. For
+/// people: [`History`] decides what happens to a record.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Marks {
+    pub attempts_made: Option<u8>,
+    pub confirmed: Option<u8>,
+    pub error: Option<ErrorClass>,
+    pub status: Option<u16>,
+    pub first_at: Option<UnixMillis>,
+    pub last_at: Option<UnixMillis>,
+    pub diverts: Option<u32>,
+    pub origin: Option<String>,
+    pub published_at: Option<UnixMillis>,
+    pub reason: Option<DeadLetterReason>,
+    /// Length of the whole value, where it was cut.
+    pub length: Option<u64>,
+    pub job: Option<String>,
+    pub replayed_from: Option<String>,
+}
+
+impl Marks {
+    /// Reads the headers. A missing, repeated or malformed one is `None`.
+    #[must_use]
+    pub fn read(headers: &[Header]) -> Self {
+        let at = |name| required(headers, name).map(UnixMillis);
+        let text = |name| required::<String>(headers, name);
+        Self {
+            attempts_made: required(headers, ATTEMPTS_MADE),
+            confirmed: required(headers, CONFIRMED),
+            error: text(ERROR).and_then(|name| ErrorClass::from_name(&name)),
+            status: required(headers, STATUS),
+            first_at: at(FIRST_AT),
+            last_at: at(LAST_AT),
+            diverts: required(headers, DIVERTS),
+            origin: text(ORIGIN),
+            published_at: at(PUBLISHED_AT),
+            reason: text(REASON).and_then(|name| DeadLetterReason::from_name(&name)),
+            length: required(headers, LENGTH),
+            job: text(JOB),
+            replayed_from: text(REPLAYED_FROM),
+        }
     }
 }
 
@@ -289,6 +337,29 @@ mod tests {
         check(9, 9, 0, true);
         check(10, 9, 0, false);
         check(2, 3, 0, false);
+    }
+
+    #[test]
+    fn marks_hold_what_can_be_read_and_nothing_else() {
+        let mut headers = history().write(&[header("x", "1")]);
+        let cut = CutLengths {
+            value: Some(70_000),
+            ..CutLengths::default()
+        };
+        write_dead_letter(&mut headers, DeadLetterReason::TooLarge, cut);
+        let marks = Marks::read(&headers);
+        assert_eq!(marks.attempts_made, Some(3));
+        assert_eq!(marks.error, Some(ErrorClass::Http5xx));
+        assert_eq!(marks.reason, Some(DeadLetterReason::TooLarge));
+        assert_eq!(marks.length, Some(70_000));
+        assert_eq!(marks.origin.as_deref(), Some("call-ended/3/77"));
+        assert_eq!(marks.job, None);
+        headers.push(header(JOB, "night"));
+        headers.push(header(ATTEMPTS_MADE, "4"));
+        let marks = Marks::read(&headers);
+        assert_eq!(marks.job.as_deref(), Some("night"));
+        assert_eq!(marks.attempts_made, None, "it is repeated");
+        assert_eq!(Marks::read(&[header(ERROR, "unheard")]), Marks::default());
     }
 
     #[test]

@@ -31,6 +31,16 @@ impl UnixMillis {
         let ms = self.0.saturating_sub(earlier.0).max(0);
         Duration::from_millis(ms.unsigned_abs())
     }
+
+    /// Returns this moment as RFC 3339 in UTC with milliseconds. Outside of the years
+    /// -9999 to 9999 it is a number.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(at) => format!("{at:.3}"),
+            Err(_) => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for UnixMillis {
@@ -136,6 +146,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_shown_with_milliseconds() {
+        let shown = UnixMillis(1_764_504_000_250).rfc3339();
+        assert_eq!(shown, "2025-11-30T12:00:00.250Z");
+        assert_eq!(UnixMillis(i64::MAX).rfc3339(), i64::MAX.to_string());
+    }
 
     #[test]
     fn durations_read_back_as_the_largest_exact_unit() {

@@ -34,6 +34,7 @@ mod refused;
 mod replay;
 mod runbook;
 mod scaling;
+mod scan;
 mod settings;
 mod signatures;
 mod tenant_commands;

@@ -144,6 +144,11 @@ pub const ARROWS: &[Arrow] = &[
         to: &[],
     },
     Arrow {
+        from: "search",
+        // The offset maps, which say what became of a record.
+        to: &["model", "engine"],
+    },
+    Arrow {
         from: "cli",
         to: &["config", "exit"],
     },

@@ -104,7 +104,8 @@ pub fn existing<C: ClientContext>(
     Ok(own.collect())
 }
 
-fn all_topics<C: ClientContext>(
+/// Returns all topics that have partitions and no error, by name.
+pub(super) fn all_topics<C: ClientContext>(
     client: &Client<C>,
     timeout: Duration,
 ) -> Result<BTreeMap<String, ExistingTopic>, KafkaError> {

@@ -14,13 +14,6 @@ use rdkafka::topic_partition_list::{Offset as WireOffset, TopicPartitionList};
 
 /// Returns the record of a message.
 pub fn record(partition: Partition, message: &RawMessage) -> Record {
-    let mut headers = Vec::new();
-    message.for_each_header(|name, value| {
-        headers.push(Header {
-            name: name.to_string_lossy().into_owned(),
-            value: value.map(Bytes::copy_from_slice),
-        });
-    });
     Record {
         position: Position {
             partition,
@@ -29,8 +22,20 @@ pub fn record(partition: Partition, message: &RawMessage) -> Record {
         timestamp: UnixMillis(message.timestamp_ms()),
         key: message.key().map(Bytes::copy_from_slice),
         value: message.value().map(Bytes::copy_from_slice),
-        headers,
+        headers: headers_of(message),
     }
+}
+
+/// Returns a copy of a message's headers in their order.
+pub fn headers_of(message: &RawMessage) -> Vec<Header> {
+    let mut headers = Vec::new();
+    message.for_each_header(|name, value| {
+        headers.push(Header {
+            name: name.to_string_lossy().into_owned(),
+            value: value.map(Bytes::copy_from_slice),
+        });
+    });
+    headers
 }
 
 /// Returns headers for a record to be produced.

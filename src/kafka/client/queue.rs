@@ -1,7 +1,7 @@
-//! A partition's own queue and its messages, over librdkafka's functions. The
+//! Queues of partitions and their messages, over librdkafka's functions. The
 //! rdkafka crate's poll drops the offset of an end of partition and costs more
-//! for each message. Used by the consumer thread; the signal is set by
-//! librdkafka's threads.
+//! for each message. Used by the consumer thread, and by commands that scan; the
+//! signal is set by librdkafka's threads.
 
 use super::ffi::bytes;
 use super::wake::Waker;
@@ -9,10 +9,11 @@ use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Set by librdkafka's threads when a queue is no longer empty.
 struct Signal {
@@ -115,6 +116,68 @@ unsafe extern "C" fn nonempty(_: *mut rd::rd_kafka_t, signal: *mut c_void) {
     signal.waker.wake();
 }
 
+/// One queue for the records of several partitions of a consumer.
+///
+/// Its length is the fill of each of these partitions, so librdkafka's limits of a
+/// partition's queue hold for all of them together.
+pub struct SharedQueue<C: ConsumerContext> {
+    queue: *mut rd::rd_kafka_queue_t,
+    consumer: Arc<BaseConsumer<C>>,
+}
+
+impl<C: ConsumerContext> SharedQueue<C> {
+    /// Returns an empty queue.
+    pub fn new(consumer: Arc<BaseConsumer<C>>) -> Self {
+        // SAFETY: the client is alive. The queue belongs to us until `drop`.
+        let queue = unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) };
+        Self { queue, consumer }
+    }
+
+    /// Leads a partition's records into this queue. Must run before the partition
+    /// is assigned. A name with a NUL is no topic, and is ignored.
+    pub fn take_in(&self, topic: &str, partition: i32) {
+        self.forward(topic, partition, self.queue);
+    }
+
+    /// Ends [`SharedQueue::take_in`]. Each partition must be released before the
+    /// queue is dropped.
+    pub fn release(&self, topic: &str, partition: i32) {
+        self.forward(topic, partition, ptr::null_mut());
+    }
+
+    fn forward(&self, topic: &str, partition: i32, to: *mut rd::rd_kafka_queue_t) {
+        let Ok(topic) = CString::new(topic) else {
+            return;
+        };
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the client is alive, and the name is a C string. The reference to
+        // the partition's queue is released; the partition keeps its queue.
+        unsafe {
+            let queue = rd::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition);
+            if !queue.is_null() {
+                rd::rd_kafka_queue_forward(queue, to);
+                rd::rd_kafka_queue_destroy(queue);
+            }
+        }
+    }
+
+    /// Returns the next message or error, or `None` after `wait`. The message must
+    /// be dropped before the consumer.
+    pub fn next(&self, wait: Duration) -> Option<RawMessage> {
+        let wait = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the queue is valid, and the message belongs to us.
+        let message = unsafe { rd::rd_kafka_consume_queue(self.queue, wait) };
+        (!message.is_null()).then(|| RawMessage(message))
+    }
+}
+
+impl<C: ConsumerContext> Drop for SharedQueue<C> {
+    fn drop(&mut self) {
+        // SAFETY: the queue is valid and not used again.
+        unsafe { rd::rd_kafka_queue_destroy(self.queue) };
+    }
+}
+
 /// A message or an error of a partition's queue; destroyed when dropped.
 pub struct RawMessage(*mut rd::rd_kafka_message_t);
 
@@ -128,6 +191,26 @@ impl RawMessage {
     pub fn error(&self) -> Option<RDKafkaErrorCode> {
         let err = self.raw().err;
         (err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| err.into())
+    }
+
+    /// Returns an address that only messages of the same topic share.
+    pub fn topic_address(&self) -> usize {
+        self.raw().rkt.addr()
+    }
+
+    /// Returns the name of the topic.
+    pub fn topic(&self) -> String {
+        // SAFETY: the message keeps its topic, whose name is a C string.
+        let name = unsafe {
+            let topic = self.raw().rkt;
+            (!topic.is_null()).then(|| CStr::from_ptr(rd::rd_kafka_topic_name(topic)))
+        };
+        name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Returns the number of the partition.
+    pub fn partition(&self) -> i32 {
+        self.raw().partition
     }
 
     /// Returns the record's offset, or the end offset of an end of partition.

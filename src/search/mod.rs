@@ -1,0 +1,8 @@
+//! What the commands that read know about a record in a topic, and which records
+//! they select. Pure: never reads Kafka, a clock or a file, and prints nothing.
+
+pub mod filter;
+pub mod found;
+
+pub use filter::{Filter, Selection};
+pub use found::{FoundRecord, Place};
