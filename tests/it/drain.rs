@@ -118,7 +118,7 @@ fn signals_reload_drain_or_do_nothing_but_never_kill() {
     }
     until("SIGUSR2");
     ringback.signal(Signal::HUP);
-    until("SIGHUP: the tenants file and the name files are read again");
+    until("SIGHUP: the tenants and the name files are read again");
     until("the tenants file was reloaded");
     scene.publish("t", 5);
     wait::until("attempts", || scene.receiver.count() > 0);
