@@ -49,6 +49,11 @@ pub enum Command {
     Tenant(TenantCommand),
     /// Publish sample records, or records from JSON lines on standard input
     Publish(PublishArgs),
+    /// Find records by their ids: where each one is and what became of it
+    Find(reading::FindArgs),
+    /// List, count, show or export dead letters
+    #[command(subcommand)]
+    DeadLetter(reading::DeadLetter),
     /// Receive callbacks as a tenant would: show each one, verify its signature, and answer
     Receive(ReceiveArgs),
     /// Print the contract of the callbacks, for programs or for a document

@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         Command::Topics(args) => commands::topics::run(&args),
         Command::Tenant(command) => commands::tenant::run(&command),
         Command::Publish(args) => commands::publish::run(&args),
+        Command::Find(args) => commands::find::run(&args),
+        Command::DeadLetter(command) => commands::dead_letter::run(&command),
         Command::Receive(args) => commands::receive::run(&args),
         Command::Contract(form) => commands::contract::run(&form),
         Command::Health(args) => commands::health::run(&args),

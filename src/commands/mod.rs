@@ -4,7 +4,9 @@
 pub mod check_config;
 pub mod completions;
 pub mod contract;
+pub mod dead_letter;
 pub mod demo;
+pub mod find;
 pub mod health;
 pub mod publish;
 pub mod reading;

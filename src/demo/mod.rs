@@ -48,7 +48,7 @@ use tenants::Role;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use view::{Counts, Progress};
+use view::{Counts, DemoProgress};
 use witness::Witness;
 
 /// The last delay repeats: nine waits of 6.8 s in total, and three delay topics.
@@ -202,7 +202,7 @@ impl Demo {
             Role::ALL.len(),
             DELAYS.join(", ")
         ));
-        let mut progress = Progress::default();
+        let mut progress = DemoProgress::default();
         let mut show_at = self.started_at;
         let mut steps = interval(PUBLISH_EACH);
         steps.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -38,12 +38,12 @@ pub fn interval() -> Duration {
 
 /// Shows progress.
 #[derive(Default)]
-pub struct Progress {
+pub struct DemoProgress {
     /// Number of lines on the terminal that the next block replaces.
     lines: usize,
 }
 
-impl Progress {
+impl DemoProgress {
     /// Returns the progress after this time.
     #[must_use]
     pub fn show(

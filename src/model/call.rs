@@ -70,18 +70,15 @@ impl CallEnded {
     ///
     /// Errors: the reason for its dead letter.
     pub fn read(value: &[u8]) -> Result<Self, DeadLetterReason> {
-        let text = std::str::from_utf8(value).map_err(|_| DeadLetterReason::Undecodable)?;
-        if depth(value) > DEPTH_MAX {
-            return Err(DeadLetterReason::Undecodable);
-        }
-        let outer: Fields<'_> =
-            serde_json::from_str(text).map_err(|_| DeadLetterReason::Undecodable)?;
-        if let Some(data) = outer.only_data() {
-            let inner: Fields<'_> =
-                serde_json::from_str(data).map_err(|_| DeadLetterReason::Undecodable)?;
-            return inner.call(Framing::Wrapped);
-        }
-        outer.call(Framing::Bare)
+        let (fields, framing) = Fields::read(value)?;
+        fields.call(framing)
+    }
+
+    /// Returns the id of a value, also where the value has no usable tenant.
+    #[must_use]
+    pub fn id(value: &[u8]) -> Option<RecordId> {
+        let (fields, _) = Fields::read(value).ok()?;
+        RecordId::new(&fields.id.text(DeadLetterReason::NoRecordId).ok()?)
     }
 
     /// Returns the body of the request for this value.
@@ -172,6 +169,20 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Reads the object that holds the members, and how it is framed.
+    fn read(value: &'a [u8]) -> Result<(Self, Framing), DeadLetterReason> {
+        let text = std::str::from_utf8(value).map_err(|_| DeadLetterReason::Undecodable)?;
+        if depth(value) > DEPTH_MAX {
+            return Err(DeadLetterReason::Undecodable);
+        }
+        let parse = |text| serde_json::from_str(text).map_err(|_| DeadLetterReason::Undecodable);
+        let outer: Self = parse(text)?;
+        match outer.only_data() {
+            Some(data) => Ok((parse(data)?, Framing::Wrapped)),
+            None => Ok((outer, Framing::Bare)),
+        }
+    }
+
     /// Returns the text of `data` where it is an object and the only member.
     fn only_data(&self) -> Option<&'a str> {
         match self.data {

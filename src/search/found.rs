@@ -59,6 +59,8 @@ pub struct FoundRecord {
     pub timestamp: UnixMillis,
     /// `Err` where the value is no call-ended record, with the reason.
     pub identity: Result<(RecordId, TenantId), DeadLetterReason>,
+    /// Also where the value has an id but no usable tenant.
+    id: Option<RecordId>,
     /// Empty in the source topic: there headers of ringback say nothing.
     pub marks: Marks,
     /// The number of bytes of the value.
@@ -76,11 +78,17 @@ impl FoundRecord {
         headers: &[Header],
     ) -> Self {
         let value = value.unwrap_or_default();
+        let identity = CallEnded::read(value).map(|call| (call.id, call.tenant));
+        let id = match &identity {
+            Ok((id, _)) => Some(id.clone()),
+            Err(_) => CallEnded::id(value),
+        };
         Self {
             place,
             topic,
             timestamp,
-            identity: CallEnded::read(value).map(|call| (call.id, call.tenant)),
+            identity,
+            id,
             marks: match topic {
                 Topic::Source => Marks::default(),
                 Topic::Delay(_) | Topic::DeadLetter => Marks::read(headers),
@@ -89,10 +97,11 @@ impl FoundRecord {
         }
     }
 
-    /// Returns the id, if the value has one.
+    /// Returns the id, if the value has one. A value without a usable tenant may have
+    /// an id.
     #[must_use]
     pub fn id(&self) -> Option<&RecordId> {
-        self.identity.as_ref().ok().map(|(id, _)| id)
+        self.id.as_ref()
     }
 
     /// Returns the tenant, if the value has one.
@@ -161,5 +170,20 @@ mod tests {
         assert_eq!(delayed.origin().as_deref(), Some("t/0/1"));
         assert_eq!(delayed.due(), Some(UnixMillis(15_000)));
         assert_eq!(delayed.id().map(|id| id.as_str()), Some("a"));
+    }
+
+    #[test]
+    fn a_value_without_a_tenant_has_its_id() {
+        let id = |value: &str| {
+            let place = "x/1/2".parse().expect("a position");
+            let value = Some(value.as_bytes());
+            let found = FoundRecord::read(place, Topic::DeadLetter, UnixMillis(0), value, &[]);
+            assert_eq!(found.tenant(), None);
+            found.id().map(ToString::to_string)
+        };
+        assert_eq!(id(r#"{"id":"a"}"#).as_deref(), Some("a"));
+        assert_eq!(id(r#"{"data":{"id":"b"}}"#).as_deref(), Some("b"));
+        assert_eq!(id(r#"{"id":"a b"}"#), None);
+        assert_eq!(id("not json"), None);
     }
 }

@@ -116,14 +116,14 @@ impl Telemetry {
                 record,
             } => {
                 if self.limit().dead_letter_line(now) {
-                    let Place(topic, partition, offset) = self.place(position);
+                    let NamedPlace(topic, partition, offset) = self.place(position);
                     let record = record.as_ref().map(RecordId::as_str);
                     let reason = reason.name();
                     warn!(record, reason, topic, partition, offset, "dead letter");
                 }
             }
             Fact::InDoubt { position } => {
-                let Place(topic, partition, offset) = self.place(position);
+                let NamedPlace(topic, partition, offset) = self.place(position);
                 debug!(topic, partition, offset, "in doubt: one attempt is charged");
             }
             Fact::ClockSkew { ms } => {
@@ -307,7 +307,7 @@ impl Telemetry {
         let Some(left_out) = self.limit().tenant_line(now, tenant) else {
             return;
         };
-        let Place(topic, partition, offset) = self.place(position);
+        let NamedPlace(topic, partition, offset) = self.place(position);
         info!(
             record = record.as_str(),
             tenant = tenant.as_str(),
@@ -329,11 +329,11 @@ impl Telemetry {
         (self.names.name(partition.topic), partition.number)
     }
 
-    fn place(&self, position: &Position) -> Place {
+    fn place(&self, position: &Position) -> NamedPlace {
         let (topic, number) = self.partition(&position.partition);
-        Place(topic, number, position.offset.0)
+        NamedPlace(topic, number, position.offset.0)
     }
 }
 
 /// The topic, partition and offset of a record, as log fields.
-struct Place(String, i32, i64);
+struct NamedPlace(String, i32, i64);

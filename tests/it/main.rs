@@ -18,6 +18,7 @@ mod crash_loop;
 mod dashboards;
 mod deploy;
 mod drain;
+mod find;
 mod guide;
 mod hanging_calls;
 mod harness;

@@ -2,7 +2,9 @@
 //! the lines of an input. Never uses Kafka. Runs on the main thread.
 
 use crate::model::call::CallEnded;
+use crate::model::disposition::DeadLetterReason;
 use crate::model::tenant::TenantId;
+use crate::search::export_line::ExportLine;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, Read as _};
 
@@ -151,20 +153,30 @@ impl<R: BufRead> Iterator for Lines<R> {
                 self.ended = true;
             } else if !line.trim_ascii().is_empty() {
                 let value = line.trim_ascii().to_vec();
-                return Some(match CallEnded::read(&value) {
-                    Ok(call) => Ok(Outgoing {
-                        key: call.tenant.to_string(),
-                        value,
-                    }),
-                    Err(reason) => {
-                        let why = format!("not a record with id and tenantId ({})", reason.name());
-                        Err(self.refused(why))
-                    }
-                });
+                return Some(read(value).map_err(|why| self.refused(why)));
             }
         }
         None
     }
+}
+
+/// Reads a record, or the record in a line of an export of dead letters.
+fn read(line: Vec<u8>) -> Result<Outgoing, String> {
+    let value = match ExportLine::read(&line) {
+        Some(exported) if CallEnded::read(&line).is_err() => exported.record.ok_or(
+            "a dead letter without its record: export with --body; unreadable ones have none",
+        )?,
+        _ => line,
+    };
+    let refused = |reason: DeadLetterReason| {
+        let reason = reason.name();
+        format!("not a record with id and tenantId ({reason})")
+    };
+    let call = CallEnded::read(&value).map_err(refused)?;
+    Ok(Outgoing {
+        key: call.tenant.to_string(),
+        value,
+    })
 }
 
 impl<R> Lines<R> {

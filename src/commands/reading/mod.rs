@@ -5,6 +5,7 @@ pub mod filters;
 pub mod output;
 pub mod pass;
 pub mod progress;
+pub mod record_json;
 
 use super::property_mistakes;
 use crate::config::mistake::Mistake;

@@ -3,10 +3,11 @@
 //! that has gone away (`| head`) ends the output without an error.
 
 use crate::cli::output::OutputFormat;
-use crate::search::Place;
+use crate::receive::terminal::safe;
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 
 /// The text of a value that is missing.
 pub const MISSING: &str = "-";
@@ -35,10 +36,12 @@ impl Output {
         self.format
     }
 
-    /// Returns whether nothing reads the output any more. The command may then end.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.is_closed
+    /// Breaks when nothing reads the output any more: the command may then end.
+    pub fn flow(&self) -> ControlFlow<()> {
+        match self.is_closed {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     }
 
     /// Prints an object as one line of JSON.
@@ -47,7 +50,12 @@ impl Output {
         self.line(&line);
     }
 
-    /// Prints a line.
+    /// Prints a line of text from outside, made safe for a terminal.
+    pub fn safe_line(&mut self, line: &str) {
+        self.line(safe(line));
+    }
+
+    /// Prints a line as it is.
     pub fn line(&mut self, line: impl Display) {
         if writeln!(self.stream, "{line}").is_err() {
             self.is_closed = true;
@@ -78,7 +86,8 @@ impl Columns {
         self.row(self.0.iter().map(|(head, _)| (*head).to_owned()))
     }
 
-    /// Returns a line of cells. A longer cell moves the rest of its line.
+    /// Returns a line of cells, made safe for a terminal. A longer cell moves the rest
+    /// of its line.
     #[must_use]
     pub fn row(&self, cells: impl IntoIterator<Item = String>) -> String {
         let mut line = String::new();
@@ -86,6 +95,7 @@ impl Columns {
             if !line.is_empty() {
                 line.push_str("  ");
             }
+            let cell = safe(&cell);
             line.push_str(&cell);
             let missing = width.saturating_sub(cell.chars().count());
             line.extend(std::iter::repeat_n(' ', missing));
@@ -101,12 +111,6 @@ pub fn or_missing(value: Option<impl Display>) -> String {
     value.map_or_else(|| MISSING.to_owned(), |value| value.to_string())
 }
 
-/// Returns a position as text for JSON.
-#[must_use]
-pub fn position(place: &Place) -> String {
-    place.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +122,7 @@ mod tests {
         assert_eq!(columns.heads(), "TENANT    N    LAST");
         assert_eq!(row(["租户", "12", ""]), "租户        12");
         assert_eq!(row(["longer-than-8", "1", "x"]), "longer-than-8  1    x");
+        assert_eq!(row(["a\u{1b}[2J", "1", "x"]), "a\\u001b[2J  1    x");
         assert_eq!(or_missing(None::<u8>), "-");
     }
 }

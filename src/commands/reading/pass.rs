@@ -3,7 +3,7 @@
 use super::progress::ProgressShow;
 use crate::kafka::scan::{PartitionRange, PartitionScan, Scan, ScanError, ScannedRecord, Step};
 use crate::kafka::settings::KafkaSettings;
-use crate::model::position::TopicNames;
+use crate::model::position::Topic;
 use crate::search::{FoundRecord, Place, Selection};
 use std::io;
 use std::ops::ControlFlow;
@@ -66,14 +66,13 @@ pub fn unread(partitions: &[PartitionScan]) {
     }
 }
 
-/// Returns a scanned record if it is selected. Records of foreign topics are not.
+/// Returns a scanned record of a topic if it is selected.
 #[must_use]
 pub fn select(
-    names: &TopicNames,
+    topic: Topic,
     selection: &Selection,
     record: &ScannedRecord<'_>,
 ) -> Option<FoundRecord> {
-    let topic = names.topic(&record.partition().topic)?;
     selection.select(
         || place(record),
         topic,
@@ -81,6 +80,13 @@ pub fn select(
         record.value(),
         || record.headers(),
     )
+}
+
+/// Returns what can be read of a scanned record of a topic.
+#[must_use]
+pub fn found(topic: Topic, record: &ScannedRecord<'_>) -> FoundRecord {
+    let (value, headers) = (record.value(), record.headers());
+    FoundRecord::read(place(record), topic, record.timestamp(), value, &headers)
 }
 
 /// Returns where a scanned record lies.
