@@ -103,7 +103,9 @@ pub fn kafka_settings(cluster: &Cluster, schedule: &Schedule) -> KafkaSettings {
     }
 }
 
-fn http_settings(settings: &Settings, kind: ClusterKind) -> HttpSettings {
+/// Returns the settings of attempts.
+#[must_use]
+pub fn http_settings(settings: &Settings, kind: ClusterKind) -> HttpSettings {
     HttpSettings {
         timeout: settings.timeout,
         version: VERSION,

@@ -2,19 +2,24 @@
 //! work. Never shows a secret, a header's value or a URL's query. Only [`write`] writes.
 //! Runs on the main thread.
 
+mod check;
 mod list;
+mod test;
 mod write;
 
 use super::{Exit, property_mistakes, read_topic, refuse, say, topic_fault, warn};
 use crate::cli::tenant::TenantCommand;
 use crate::config::mistake::Warning;
+use crate::config::name_files::{NameFiles, NameFilesContent};
 use crate::config::setting::Typed;
 use crate::config::settings::Settings;
 use crate::config::{self, ConfiguredTenants};
-use crate::http::address_guard::{AddressGuard, Networks, Resolves};
+use crate::http::address_guard::AddressGuard;
+use crate::http::callback::HttpSettings;
 use crate::http::names::Names;
+use crate::kafka::settings::ClusterKind;
 use crate::model::tenant::{Tenant, TenantId, Tenants};
-use crate::service::kafka_settings;
+use crate::service::{http_settings, kafka_settings};
 use reqwest::Url;
 use std::io;
 use std::sync::Arc;
@@ -24,17 +29,21 @@ use std::sync::Arc;
 pub fn run(command: &TenantCommand) -> Exit {
     match command {
         TenantCommand::List(args) => with_tenants(&args.settings, |settings, tenants| {
-            list::list(&guard(settings), tenants, args.output)
+            list::list(&HttpFacts::new(settings).guard, tenants, args.output)
         }),
         TenantCommand::Show(args) => with_tenants(&args.settings, |settings, tenants| {
             match find(tenants, &args.tenant) {
-                Some(tenant) => list::show(&guard(settings), tenant, args),
+                Some(tenant) => list::show(&HttpFacts::new(settings).guard, tenant, args),
                 None => unknown(&args.tenant),
             }
         }),
         TenantCommand::Set(args) => write::set(args),
         TenantCommand::Remove(args) => write::remove(args),
         TenantCommand::Import(args) => write::import(args),
+        TenantCommand::Check(args) => with_tenants(&args.settings, |settings, tenants| {
+            check::check(&HttpFacts::new(settings), tenants, args)
+        }),
+        TenantCommand::Test(args) => test::test(args),
     }
 }
 
@@ -72,14 +81,28 @@ fn unknown(id: &str) -> Exit {
     Exit::NothingMatched
 }
 
-/// Returns a guard with the rules of the service.
-fn guard(settings: &Settings) -> AddressGuard {
-    let names = Arc::new(Names::new(settings.timeout));
-    let networks = Networks {
-        allowed: settings.allow_networks.clone(),
-        denied: settings.deny_networks.clone(),
-    };
-    AddressGuard::new(networks, names, Resolves::Receivers)
+/// How the service sends attempts.
+struct HttpFacts {
+    settings: HttpSettings,
+    files: NameFilesContent,
+    names: Arc<Names>,
+    guard: AddressGuard,
+}
+
+impl HttpFacts {
+    fn new(settings: &Settings) -> Self {
+        let settings = http_settings(settings, ClusterKind::Brokers);
+        let files = NameFiles::default().check();
+        let files = files.expect("the first check returns the content");
+        let names = Arc::new(Names::new(settings.timeout));
+        names.look_in(&files.resolv_conf, &files.hosts);
+        Self {
+            guard: settings.guard(Arc::clone(&names)),
+            settings,
+            files,
+            names,
+        }
+    }
 }
 
 fn url(tenant: &Tenant) -> Url {

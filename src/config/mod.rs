@@ -21,14 +21,21 @@ pub mod topic_tenants;
 pub mod values;
 pub mod watch;
 
+use crate::model::tenant::Tenant;
 use definitions::{ALLOW_NO_TENANTS, TENANTS};
 use mistake::{Mistake, both};
 use properties::PropertyRule;
 use setting::Typed;
 use settings::{ReadSettings, Settings};
+use std::path::Path;
+use tenants::TenantRules;
 use topic_tenants::TopicTenants;
 use values::{NoTenants, TenantsPlace};
 use watch::TenantsWatch;
+
+const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// The tenant of the contract's example.
+const EXAMPLE_TENANT: &str = "87462158132343186600590049";
 
 /// The settings and the tenants of `run`.
 #[derive(Debug)]
@@ -104,4 +111,25 @@ fn no_tenant_is_enabled(place: &str) -> Mistake {
         setting::name(&ALLOW_NO_TENANTS)
     );
     Mistake::new(setting::name(&TENANTS), text)
+}
+
+/// Returns a tenant with this URL and the secrets in a file, one per line. It is
+/// checked as an entry of the tenants.
+///
+/// # Errors
+/// Every mistake.
+pub fn tenant_at(
+    url: &str,
+    secret_file: Option<&Path>,
+    rules: TenantRules,
+) -> Result<Tenant, Vec<Mistake>> {
+    let read = |path| environment::read_file(path, SECRET_FILE_BYTES_MAX);
+    let secrets = secret_file.map(read).transpose();
+    let secrets = secrets.map_err(|text| vec![Mistake::new("--secret-file", text)])?;
+    let secrets = secrets.unwrap_or_default();
+    let secrets = String::from_utf8_lossy(&secrets);
+    let secrets = secrets.lines().map(str::trim);
+    let secrets: Vec<&str> = secrets.filter(|line| !line.is_empty()).collect();
+    let entry = serde_json::json!({ "url": url, "secrets": secrets });
+    tenants::parse_entry(EXAMPLE_TENANT, entry.to_string().as_bytes(), rules)
 }

@@ -27,7 +27,7 @@
 //!   blocked attempt.
 //! - An HTTP/2 peer may send 64 KiB of a stream in advance and 1 MiB in total.
 
-use super::address_guard::{AddressGuard, Networks, RefusedAddress, Resolves};
+use super::address_guard::{AddressGuard, RefusedAddress};
 use super::class;
 use super::clients::{Clients, IDLE_MAX};
 pub use super::clients::{ConnectionReuse, HttpError, HttpSettings, Trust};
@@ -35,6 +35,7 @@ use super::head;
 use super::names::Names;
 use super::pool::{ConnectionAfter, IdlePool};
 use super::signature::Keys;
+use super::url_check;
 use crate::clock;
 use crate::model::attempt::{ErrorClass, Outcome};
 use crate::model::message::AttemptRequest;
@@ -44,7 +45,6 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGE
 use reqwest::{Body, Method, Request, Response, Url};
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -56,7 +56,7 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 const BODY_WAIT_MAX: Duration = Duration::from_millis(50);
 /// The share of the deadline for the name lookup. A lookup that times out ends as
 /// `dns`, not as `timeout`: the owner of the zone must act, not of the receiver.
-const LOOKUP_SHARE: f64 = 0.9;
+pub(super) const LOOKUP_SHARE: f64 = 0.9;
 /// The maximum number of prepared tenants; at some 2 KiB each, 16 MiB. When it is
 /// reached, all are dropped and prepared again, at a few microseconds each.
 const PREPARED_MAX: usize = 8_192;
@@ -110,15 +110,7 @@ impl Callbacks {
     /// PEM text has no certificate.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpError> {
         let names = Arc::new(Names::new(settings.timeout.mul_f64(LOOKUP_SHARE)));
-        let resolves = match settings.proxy {
-            Some(_) => Resolves::Proxy,
-            None => Resolves::Receivers,
-        };
-        let networks = Networks {
-            allowed: settings.allow_networks.clone(),
-            denied: settings.deny_networks.clone(),
-        };
-        let guard = AddressGuard::new(networks, Arc::clone(&names), resolves);
+        let guard = settings.guard(Arc::clone(&names));
         Self::with_guard(settings, guard, names)
     }
 
@@ -252,14 +244,13 @@ impl Callbacks {
     fn url(&self, tenant: &Tenant) -> Result<Url, Outcome> {
         let url = Url::parse(&tenant.url.0)
             .map_err(|error| failed(ErrorClass::Connect, format!("the callback url: {error}")))?;
-        let host = url.host_str().unwrap_or_default();
-        let literal = host.trim_start_matches('[').trim_end_matches(']');
-        match literal.parse::<IpAddr>() {
-            Ok(address) if !self.guard.permitted(address) => {
+        match url_check::literal(&url) {
+            Some(address) if !self.guard.permitted(address) => {
+                let host = url.host_str().unwrap_or_default();
                 let refused = RefusedAddress::new(host).to_string();
                 Err(failed(ErrorClass::RefusedAddress, refused))
             }
-            Ok(_) | Err(_) => Ok(url),
+            Some(_) | None => Ok(url),
         }
     }
 

@@ -1,8 +1,9 @@
-//! Finds the class of an attempt without an answer. It looks at the types in the
+//! Finds the class of an attempt without an answer, and words for its cause. It looks at the types in the
 //! chain of the error, never at its text. Knows no policy. Runs on the runtimes of
 //! attempts.
 
 use super::address_guard::{DnsError, RefusedAddress};
+use super::tls_words;
 use crate::model::attempt::ErrorClass;
 use std::error::Error;
 use std::io;
@@ -10,6 +11,7 @@ use std::iter;
 
 /// The maximum length of the detail, in characters.
 const DETAIL_CHARS_MAX: usize = 200;
+const EOF_IN_TLS: &str = "the connection was closed in the TLS handshake";
 
 /// The step of an attempt that failed. It decides what a socket error means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +63,7 @@ pub fn classify(error: &reqwest::Error) -> (ErrorClass, String) {
     let chain: Vec<&(dyn Error + 'static)> = chain(error).skip(1).collect();
     for link in chain.iter().rev() {
         if let Some(class) = of_link(*link, step) {
-            return (class, detail(*link));
+            return (class, detail(*link, step));
         }
     }
     let class = match step {
@@ -71,7 +73,7 @@ pub fn classify(error: &reqwest::Error) -> (ErrorClass, String) {
     };
     let text = chain.last().map_or_else(
         || "the request could not be sent".to_owned(),
-        |e| detail(*e),
+        |e| detail(*e, step),
     );
     (class, text)
 }
@@ -153,8 +155,8 @@ fn of_hyper(error: &hyper::Error) -> Option<ErrorClass> {
     error.source().is_none().then_some(ErrorClass::Protocol)
 }
 
-/// Returns the text of one error, without any text from the other side.
-fn detail(link: &(dyn Error + 'static)) -> String {
+/// Returns the cause in one error's words, without any text from the other side.
+fn detail(link: &(dyn Error + 'static), step: AttemptStep) -> String {
     if let Some(error) = link.downcast_ref::<h2::Error>() {
         // The text of this error repeats the debug bytes of a GOAWAY.
         return match error.reason() {
@@ -162,7 +164,60 @@ fn detail(link: &(dyn Error + 'static)) -> String {
             None => "http/2 failed".to_owned(),
         };
     }
+    if let Some(error) = link.downcast_ref::<rustls::Error>() {
+        return tls_words::of(error);
+    }
+    if let Some(error) = link.downcast_ref::<hyper::Error>() {
+        return hyper_words(error);
+    }
+    if let Some(error) = link.downcast_ref::<io::Error>() {
+        return match (error.kind(), step) {
+            (io::ErrorKind::UnexpectedEof, AttemptStep::Connecting) => EOF_IN_TLS.to_owned(),
+            _ => io_words(error),
+        };
+    }
     link.to_string().chars().take(DETAIL_CHARS_MAX).collect()
+}
+
+/// Returns the cause of a failed handshake.
+pub(super) fn handshake_words(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(error) => tls_words::of(error),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => EOF_IN_TLS.to_owned(),
+        None => io_words(error),
+    }
+}
+
+/// Returns the cause of a socket error.
+pub(super) fn io_words(error: &io::Error) -> String {
+    use io::ErrorKind as Kind;
+    let words = match error.kind() {
+        Kind::ConnectionRefused => "the connection was refused: nothing listens at this port",
+        Kind::ConnectionReset => "the connection was reset before an answer",
+        Kind::ConnectionAborted | Kind::BrokenPipe | Kind::NotConnected | Kind::UnexpectedEof => {
+            "the connection was closed before an answer"
+        }
+        Kind::HostUnreachable | Kind::NetworkUnreachable => "no route leads to the address",
+        Kind::TimedOut => "no answer in time",
+        Kind::InvalidData => "the answer is not valid HTTP",
+        _ => return error.to_string().chars().take(DETAIL_CHARS_MAX).collect(),
+    };
+    words.to_owned()
+}
+
+fn hyper_words(error: &hyper::Error) -> String {
+    let words = if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        "the connection was closed before an answer"
+    } else if error.is_parse_too_large() {
+        "the head of the answer is too large"
+    } else if error.is_parse() {
+        "the answer is not valid HTTP"
+    } else if error.source().is_none() {
+        "the answer came before its request, or is not valid HTTP"
+    } else {
+        "the HTTP exchange failed"
+    };
+    words.to_owned()
 }
 
 #[cfg(test)]

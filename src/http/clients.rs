@@ -2,11 +2,13 @@
 //! new clients. Sends nothing. Runs on the main thread at the start, and on the thread
 //! `certificates` afterwards.
 
-use super::address_guard::AddressGuard;
+use super::address_guard::{AddressGuard, Networks, Resolves};
+use super::names::Names;
 use ipnet::IpNet;
 use reqwest::Client;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An idle connection is closed after this time. Receivers close theirs later.
@@ -55,6 +57,22 @@ pub struct HttpSettings {
     /// PEM with the certificate that callbacks show and its key.
     pub client_cert: Option<Vec<u8>>,
     pub reuse: ConnectionReuse,
+}
+
+impl HttpSettings {
+    /// Returns the guard of attempts, with this resolver.
+    #[must_use]
+    pub fn guard(&self, names: Arc<Names>) -> AddressGuard {
+        let resolves = match self.proxy {
+            Some(_) => Resolves::Proxy,
+            None => Resolves::Receivers,
+        };
+        let networks = Networks {
+            allowed: self.allow_networks.clone(),
+            denied: self.deny_networks.clone(),
+        };
+        AddressGuard::new(networks, names, resolves)
+    }
 }
 
 /// The clients of one set of certificates.
@@ -141,6 +159,7 @@ pub enum HttpError {
     NoCertificates,
     /// TLS or the client cannot be set up.
     Client(reqwest::Error),
+    Tls(rustls::Error),
 }
 
 impl fmt::Display for HttpError {
@@ -152,7 +171,7 @@ impl fmt::Display for HttpError {
                 f.write_str("the client certificate has no certificate with a key in PEM")
             }
             Self::NoCertificates => f.write_str("the CA file contains no certificate"),
-            Self::Client(_) => f.write_str(
+            Self::Client(_) | Self::Tls(_) => f.write_str(
                 "the HTTP client cannot be set up: check that trusted certificates are installed (package ca-certificates)",
             ),
         }
@@ -166,6 +185,7 @@ impl Error for HttpError {
             | Self::Certificates(error)
             | Self::ClientCertificate(error)
             | Self::Client(error) => Some(error),
+            Self::Tls(error) => Some(error),
             Self::NoCertificates => None,
         }
     }

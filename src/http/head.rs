@@ -1,6 +1,7 @@
 //! Decides the outcome of an answered attempt from its final status line and
 //! headers. Never looks at the body. Pure. Runs on the runtimes of attempts.
 
+use super::url_check::origin;
 use crate::model::attempt::{ErrorClass, Outcome};
 use crate::model::time::UnixMillis;
 use reqwest::Response;
@@ -54,18 +55,14 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     Some(headers.get(name)?.to_str().ok()?.trim())
 }
 
-/// Returns the target of a redirect, without credentials, query and fragment.
+/// Returns scheme, host and port of a redirect's target. Its path may hold a token.
 fn location(response: &Response) -> Option<String> {
     let text = response.headers().get(LOCATION)?.to_str().ok()?;
-    let mut target = response.url().join(text).ok()?;
-    target.set_query(None);
-    target.set_fragment(None);
-    let bare = target
-        .set_username("")
-        .and_then(|()| target.set_password(None));
-    // This fails only for URLs that cannot have credentials.
-    let (Ok(()) | Err(())) = bare;
-    Some(target.as_str().chars().take(LOCATION_CHARS_MAX).collect())
+    let target = response.url().join(text).ok()?;
+    match target.host_str() {
+        Some(_) => Some(origin(&target).chars().take(LOCATION_CHARS_MAX).collect()),
+        None => Some(format!("the scheme {}", target.scheme())),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ mod clients;
 mod head;
 pub mod names;
 pub mod pool;
+pub mod probe;
 mod reachable;
 pub mod signature;
+mod tls_words;
 pub mod url_check;

@@ -56,7 +56,7 @@ impl ErrorClass {
                 "nothing accepts connections at the callback URL: check host, port and firewall"
             }
             Self::Tls => {
-                "TLS failed: install a valid certificate with its whole chain for the URL's host name"
+                "TLS failed: serve TLS 1.2 or 1.3 at this port, with a valid certificate and its whole chain for the URL's host name"
             }
             Self::RefusedAddress => {
                 "the callback URL leads to an address that is not reachable from the internet: configure one that is"
@@ -84,7 +84,7 @@ impl ErrorClass {
     pub const fn advice_on(self, status: Option<u16>) -> &'static str {
         match status {
             Some(401 | 403) => {
-                "the receiver requires authorization: allow the path of the callback, or have the required header configured"
+                "the receiver refuses access: check the secret with which it verifies signatures, allow the path of the callback, or have the required header configured"
             }
             Some(404 | 405) => {
                 "the receiver accepts no POST at this path: check the path of the callback URL"

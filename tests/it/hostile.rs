@@ -4,7 +4,7 @@
 
 mod cases;
 mod plain_reader;
-mod receivers;
+pub mod receivers;
 
 use crate::support::dns::NameServer;
 use crate::support::receiver::Behaviour;

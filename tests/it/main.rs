@@ -39,6 +39,7 @@ mod scan;
 mod settings;
 mod signatures;
 mod tenant_commands;
+mod tenant_test;
 mod tenants;
 mod tenants_topic;
 mod waiting;

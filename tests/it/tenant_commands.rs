@@ -92,3 +92,30 @@ fn a_tenant_that_is_not_listed_ends_with_5_and_a_broken_file_with_2() {
     let (code, _, told) = tenant(&["list"], &file);
     assert_eq!(code, Some(2), "{told}");
 }
+
+#[test]
+fn a_check_warns_about_urls_that_cannot_work_and_ends_with_1() {
+    let file = tenants_file("tenant-check", &sample());
+    let (code, found, told) = tenant(&["check", "--output", "json"], &file);
+    assert_eq!(code, Some(1), "{found}{told}");
+    let kinds: Vec<(String, String)> = found
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+        .map(|line| (line["tenant"].to_string(), line["warning"].to_string()))
+        .collect();
+    for (id, kind) in [
+        ("a", "no_tls"),
+        ("a", "refused_address"),
+        ("c", "not_public"),
+    ] {
+        let expected = (format!("{id:?}"), format!("{kind:?}"));
+        assert!(kinds.contains(&expected), "{found}");
+    }
+    let clean = json!({ "d": { "url": "https://127.0.0.1/" } });
+    std::fs::write(&file, clean.to_string()).expect("the build directory is writable");
+    let allowed = ["check", "d", "--allow-networks", "127.0.0.0/8"];
+    let (code, found, told) = tenant(&allowed, &file);
+    assert_eq!(code, Some(0), "{found}{told}");
+    let (code, ..) = tenant(&["check", "unlisted"], &file);
+    assert_eq!(code, Some(5));
+}
