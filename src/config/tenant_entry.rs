@@ -96,7 +96,7 @@ fn headers(path: &Path) -> Result<Map<String, Value>, String> {
         let Some((name, value)) = line.split_once(':') else {
             return Err(format!("line {number} is not `name: value`"));
         };
-        let before = headers.insert(name.trim().to_owned(), value.trim().into());
+        let before = headers.insert(name.trim().to_ascii_lowercase(), value.trim().into());
         if before.is_some() {
             return Err(format!("line {number} repeats a header"));
         }
