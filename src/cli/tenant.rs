@@ -63,7 +63,7 @@ pub struct TenantShowArgs {
 #[derive(Args)]
 #[command(
     after_help = "It warns about: http without TLS, addresses that callbacks must not reach, names that do
-not resolve, and names that no public zone has.
+not resolve, and, without --allow-networks, names that no public zone has.
 Exit codes: 0 no warning, 1 warnings or a fault, 5 a tenant is not listed.
 
 Examples:

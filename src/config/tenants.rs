@@ -6,6 +6,7 @@
 use super::mistake::Mistake;
 use super::values::{self, PlainHttp};
 use crate::model::headers;
+use crate::model::host_name;
 use crate::model::tenant::{MAX_IN_FLIGHT_DEFAULT, Secret, Tenant, TenantId};
 use crate::model::time::DurationText;
 use base64::Engine as _;
@@ -280,8 +281,8 @@ impl EntryReader<'_> {
         if url.scheme() == "http" && self.rules.plain_http == PlainHttp::Refused {
             self.wrong(key, "scheme 'http' is refused: --require-https is on");
         }
-        if !url.has_host() {
-            self.wrong(key, "has no host");
+        if let Some(why) = host_mistake(&text, &url) {
+            self.wrong(key, why);
         }
         if url.port() == Some(0) {
             self.wrong(key, "port 0 is not allowed");
@@ -384,6 +385,20 @@ fn json<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
 fn shown(text: &str) -> String {
     let short: String = text.chars().take(64).collect();
     short.escape_debug().to_string()
+}
+
+/// Returns what is wrong with the host of a URL that was read from this text.
+fn host_mistake(text: &str, url: &Url) -> Option<&'static str> {
+    const NO_HOST: &str = "has no host";
+    if !["http", "https"].contains(&url.scheme()) {
+        return (!url.has_host()).then_some(NO_HOST);
+    }
+    // The parser takes any number of slashes: of "http:///x" it makes the host x.
+    let (_, behind) = text.split_once(':')?;
+    match behind.strip_prefix("//") {
+        Some(rest) if !rest.starts_with(['/', '\\']) => url.domain().and_then(host_name::mistake),
+        _ => Some(NO_HOST),
+    }
 }
 
 /// Returns whether a text is a secret: `whsec_` and base64.

@@ -99,6 +99,12 @@ impl AddressGuard {
         within(&self.networks.allowed, address) || reachable::is_global(address)
     }
 
+    /// Returns whether the operator allows networks that are not public.
+    #[must_use]
+    pub fn allows_networks(&self) -> bool {
+        !self.networks.allowed.is_empty()
+    }
+
     /// Returns the permitted addresses of a name.
     ///
     /// Errors: [`DnsError`] where the name has no address, [`RefusedAddress`] where

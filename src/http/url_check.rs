@@ -14,8 +14,6 @@ named_enum! {
         NoTls = "no_tls",
         /// A literal address that callbacks must not reach.
         RefusedAddress = "refused_address",
-        /// DNS cannot hold the name.
-        BadName = "bad_name",
         /// No public zone has the name.
         NotPublic = "not_public",
         /// The name does not resolve now.
@@ -72,10 +70,10 @@ pub fn warnings(url: &Url, guard: &AddressGuard) -> Vec<UrlWarning> {
             found.push(UrlWarning::new(UrlWarningKind::RefusedAddress, text));
         }
         Some(_) => {}
+        // Networks that are not public have names that are not public.
+        None if guard.allows_networks() => {}
         None => {
-            if let Some(why) = host_name::mistake(host) {
-                found.push(UrlWarning::new(UrlWarningKind::BadName, why));
-            } else if let Some(why) = host_name::not_public(host) {
+            if let Some(why) = host_name::not_public(host) {
                 let text = format!("no public name is '{host}': {why}");
                 found.push(UrlWarning::new(UrlWarningKind::NotPublic, text));
             }
@@ -90,22 +88,25 @@ mod tests {
 
     #[test]
     fn each_url_has_the_warnings_that_its_text_shows() {
-        use UrlWarningKind::{BadName, NoTls, NotPublic, RefusedAddress};
+        use UrlWarningKind::{NoTls, NotPublic, RefusedAddress};
         let allowed = ["10.9.0.0/16".parse().expect("a network")];
-        let guard = AddressGuard::with_answers(&allowed, &[]);
-        for (url, expected) in [
-            ("https://example.com/hook?token=hunter2", &[][..]),
-            ("http://example.com/", &[NoTls]),
-            ("https://10.0.0.1/", &[RefusedAddress]),
-            ("https://10.9.0.1/", &[]),
-            ("http://[::1]:8080/", &[NoTls, RefusedAddress]),
-            ("https://[2606:4700::1]/", &[]),
-            ("https://crm/", &[NotPublic]),
-            ("https://crm.internal/", &[NotPublic]),
-            ("https://a..example.com/", &[BadName]),
+        let public = AddressGuard::with_answers(&[], &[]);
+        let allowing = AddressGuard::with_answers(&allowed, &[]);
+        for (url, guard, expected) in [
+            ("https://example.com/hook?token=hunter2", &public, &[][..]),
+            ("http://example.com/", &public, &[NoTls]),
+            ("https://10.0.0.1/", &allowing, &[RefusedAddress]),
+            ("https://10.9.0.1/", &allowing, &[]),
+            ("https://10.9.0.1/", &public, &[RefusedAddress]),
+            ("http://[::1]:8080/", &public, &[NoTls, RefusedAddress]),
+            ("https://[2606:4700::1]/", &public, &[]),
+            ("https://crm/", &public, &[NotPublic]),
+            ("https://crm.internal/", &public, &[NotPublic]),
+            ("https://crm/", &allowing, &[]),
+            ("http://crm.internal/", &allowing, &[NoTls]),
         ] {
             let url = Url::parse(url).expect("a URL");
-            let found = warnings(&url, &guard);
+            let found = warnings(&url, guard);
             let kinds: Vec<UrlWarningKind> = found.iter().map(|w| w.kind).collect();
             assert_eq!(kinds, expected, "{url}");
             assert!(!format!("{found:?}").contains("hunter2"));

@@ -81,6 +81,17 @@ fn every_kind_of_mistake_names_its_tenant_and_key() {
     check(r#"{"url":"hunter2"}"#, &[", url: not a URL"]);
     check(r#"{"url":"/a?b=hunter2"}"#, &[", url: not a URL"]);
     check(r#"{"url":"http://?hunter2"}"#, &[", url: not a URL"]);
+    check(r#"{"url":"http:///hunter2"}"#, &[", url: has no host"]);
+    check(r#"{"url":"http:hunter2"}"#, &[", url: has no host"]);
+    check(
+        r#"{"url":"http://a..b/hunter2"}"#,
+        &[", url: the host name has an empty label"],
+    );
+    let long_label = "a".repeat(64);
+    check(
+        &format!(r#"{{"url":"https://{long_label}.example.com/hunter2"}}"#),
+        &[", url: the host name has a label of more than 63 bytes"],
+    );
     check(r#"{"url":"ftp://h"}"#, &[", url: scheme 'ftp'"]);
     check(
         r#"{"url":"data:hunter2"}"#,
