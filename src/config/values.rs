@@ -263,7 +263,10 @@ pub fn tenants(path: &Path) -> Result<TenantsPlace, String> {
         .and_then(|text| text.strip_prefix(TOPIC_PREFIX));
     match name {
         None => Ok(TenantsPlace::Files(path.to_owned())),
-        Some(name) if name.len() <= TOPIC_NAME_MAX => topic(name).map(TenantsPlace::Topic),
+        Some(name) if name.len() <= TOPIC_NAME_MAX => match topic(name) {
+            Ok(name) => Ok(TenantsPlace::Topic(name)),
+            Err(why) => Err(format!("'{TOPIC_PREFIX}{name}': {why}")),
+        },
         Some(_) => Err(format!(
             "a topic name has at most {TOPIC_NAME_MAX} characters"
         )),

@@ -265,7 +265,9 @@ fn the_shell_lines_work() {
             if line.contains("--secret") {
                 // With the guide's secret, which is the default of its lines.
                 let answer = stdout_of(shell(signed, port));
-                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                // Nothing listens where the guide's line forwards to.
+                let forwards = line.contains("--forward");
+                assert!(forwards || answer.starts_with("HTTP/1.1 200"), "{answer}");
                 let log = process.log();
                 let verified = "webhook-signature      verified";
                 assert!(log.contains(verified), "{log}");
