@@ -240,7 +240,7 @@ mod tests {
 
     /// Returns a place whose record was written at `at`, with the source at `s/0/1`.
     fn place(text: &str, at: i64, state: Option<PlaceState>) -> FoundPlace {
-        let place: crate::search::Place = text.parse().expect("a position");
+        let place: crate::search::RecordPlace = text.parse().expect("a position");
         let topic = match &*place.topic {
             "s" => Topic::Source,
             "s.dead-letter" => Topic::DeadLetter,

@@ -2,7 +2,7 @@
 //! says where the dead letter lies. `record` is its value, byte for byte except for
 //! line breaks; an export without bodies has none.
 
-use super::found::Place;
+use super::found::RecordPlace;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExportLine {
     /// Where the dead letter lies.
-    pub place: Place,
+    pub place: RecordPlace,
     /// The value of the record, if the line has it.
     pub record: Option<Vec<u8>>,
 }

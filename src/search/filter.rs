@@ -2,7 +2,7 @@
 //! and history. Before a value is parsed, its bytes are searched for the wanted
 //! texts: that costs a tenth of parsing it.
 
-use super::found::{FoundRecord, Place};
+use super::found::{FoundRecord, RecordPlace};
 use crate::model::attempt::ErrorClass;
 use crate::model::disposition::DeadLetterReason;
 use crate::model::position::Topic;
@@ -86,7 +86,7 @@ impl Selection {
     #[must_use]
     pub fn select(
         &self,
-        place: impl FnOnce() -> Place,
+        place: impl FnOnce() -> RecordPlace,
         topic: Topic,
         timestamp: UnixMillis,
         value: Option<&[u8]>,

@@ -15,19 +15,19 @@ use std::sync::Arc;
 
 /// A position by the name of its topic, as text `topic/partition/offset`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Place {
+pub struct RecordPlace {
     pub topic: Arc<str>,
     pub partition: i32,
     pub offset: Offset,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RecordPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.topic, self.partition, self.offset)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for RecordPlace {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -53,7 +53,7 @@ fn number<T: FromStr>(text: Option<&str>) -> Option<T> {
 /// A record that was found, without its value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FoundRecord {
-    pub place: Place,
+    pub place: RecordPlace,
     pub topic: Topic,
     /// Of the broker or of the producer, by the setting of the topic.
     pub timestamp: UnixMillis,
@@ -71,7 +71,7 @@ impl FoundRecord {
     /// Returns the record at a place.
     #[must_use]
     pub fn read(
-        place: Place,
+        place: RecordPlace,
         topic: Topic,
         timestamp: UnixMillis,
         value: Option<&[u8]>,
@@ -134,14 +134,14 @@ mod tests {
 
     #[test]
     fn a_place_reads_back_from_its_text() {
-        let place: Place = "a.b/c/3/77".parse().expect("a position");
+        let place: RecordPlace = "a.b/c/3/77".parse().expect("a position");
         assert_eq!(&*place.topic, "a.b/c");
         assert_eq!((place.partition, place.offset), (3, Offset(77)));
         assert_eq!(place.to_string(), "a.b/c/3/77");
         for bad in [
             "", "a", "a/1", "/1/2", "a/x/1", "a/1/-1", "a/1/+1", "a/1/", "a//1",
         ] {
-            let why = bad.parse::<Place>().expect_err(bad);
+            let why = bad.parse::<RecordPlace>().expect_err(bad);
             assert!(why.contains("topic/partition/offset"), "{why}");
         }
     }

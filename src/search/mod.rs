@@ -9,4 +9,4 @@ pub mod found;
 pub mod group_state;
 
 pub use filter::{Filter, Selection};
-pub use found::{FoundRecord, Place};
+pub use found::{FoundRecord, RecordPlace};

@@ -12,7 +12,7 @@ use crate::kafka::scan::{PartitionRange, Query, ScanError, ScannedRecord, TopicP
 use crate::kafka::settings::KafkaSettings;
 use crate::model::headers::own_headers;
 use crate::model::position::{NextOffset, Topic};
-use crate::search::Place;
+use crate::search::RecordPlace;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -40,7 +40,7 @@ pub fn run(args: &ShowArgs) -> Exit {
     shown.unwrap_or_else(|error| fault(&error))
 }
 
-fn place(args: &ShowArgs) -> Result<Place, Vec<Mistake>> {
+fn place(args: &ShowArgs) -> Result<RecordPlace, Vec<Mistake>> {
     let mut mistakes = Mistakes::default();
     let place = mistakes.take("POSITION", args.position.parse());
     mistakes.unless_any(|| place)
@@ -48,7 +48,7 @@ fn place(args: &ShowArgs) -> Result<Place, Vec<Mistake>> {
 
 fn show(
     settings: &KafkaSettings,
-    place: &Place,
+    place: &RecordPlace,
     mut output: Output,
     body: bool,
 ) -> Result<Exit, ScanError> {

@@ -9,7 +9,7 @@ use crate::model::call::RecordId;
 use crate::model::disposition::DeadLetterReason;
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
-use crate::search::{Filter, Place};
+use crate::search::{Filter, RecordPlace};
 
 /// Reads the filters.
 ///
@@ -85,7 +85,7 @@ fn error(text: &str) -> Result<ErrorClass, String> {
 }
 
 fn origin(text: &str) -> Result<String, String> {
-    let place: Place = text.parse()?;
+    let place: RecordPlace = text.parse()?;
     Ok(place.to_string())
 }
 

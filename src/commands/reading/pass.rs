@@ -4,7 +4,7 @@ use super::progress::ProgressShow;
 use crate::kafka::scan::{PartitionRange, PartitionScan, Scan, ScanError, ScannedRecord, Step};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::position::Topic;
-use crate::search::{FoundRecord, Place, Selection};
+use crate::search::{FoundRecord, RecordPlace, Selection};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -91,9 +91,9 @@ pub fn found(topic: Topic, record: &ScannedRecord<'_>) -> FoundRecord {
 
 /// Returns where a scanned record lies.
 #[must_use]
-pub fn place(record: &ScannedRecord<'_>) -> Place {
+pub fn place(record: &ScannedRecord<'_>) -> RecordPlace {
     let partition = record.partition();
-    Place {
+    RecordPlace {
         topic: Arc::clone(&partition.topic),
         partition: partition.number,
         offset: record.offset(),

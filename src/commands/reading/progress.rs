@@ -2,7 +2,7 @@
 //! elsewhere. Standard output has results only.
 
 use crate::clock;
-use crate::kafka::scan::Progress;
+use crate::kafka::scan::ScanProgress;
 use indicatif::{
     HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle,
 };
@@ -45,7 +45,7 @@ impl ProgressShow {
     }
 
     /// Shows how far the scan is. `more` says more in a few words, or nothing.
-    pub fn show(&mut self, progress: Progress, more: &str) {
+    pub fn show(&mut self, progress: ScanProgress, more: &str) {
         if self.is_terminal {
             self.bar.set_length(progress.offsets_total);
             self.bar.set_position(progress.offsets);
@@ -71,7 +71,7 @@ impl ProgressShow {
     }
 
     /// Ends the bar, and says what was read.
-    pub fn finish(self, progress: Progress, more: &str) {
+    pub fn finish(self, progress: ScanProgress, more: &str) {
         self.bar.finish_and_clear();
         let passed = clock::elapsed().saturating_sub(self.started);
         let seconds = passed.as_secs_f64();
@@ -86,13 +86,13 @@ impl ProgressShow {
     }
 }
 
-fn counts(progress: Progress, more: &str) -> String {
+fn counts(progress: ScanProgress, more: &str) -> String {
     let (records, bytes) = (HumanCount(progress.records), HumanBytes(progress.bytes));
     format!("{records} records, {bytes}{more}")
 }
 
 /// Returns how long the rest takes at the speed so far.
-fn left(passed: Duration, progress: Progress) -> Option<Duration> {
+fn left(passed: Duration, progress: ScanProgress) -> Option<Duration> {
     let open = progress.offsets_total.saturating_sub(progress.offsets);
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let share = open as f64 / (progress.offsets > 0).then_some(progress.offsets)? as f64;
@@ -105,10 +105,10 @@ mod tests {
 
     #[test]
     fn the_rest_takes_as_long_as_its_share() {
-        let at = |offsets| Progress {
+        let at = |offsets| ScanProgress {
             offsets,
             offsets_total: 400,
-            ..Progress::default()
+            ..ScanProgress::default()
         };
         let passed = Duration::from_secs(10);
         assert_eq!(left(passed, at(100)), Some(Duration::from_secs(30)));

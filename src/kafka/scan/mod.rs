@@ -88,7 +88,7 @@ pub struct PartitionScan {
 
 /// How far a scan is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Progress {
+pub struct ScanProgress {
     /// Records that were read.
     pub records: u64,
     /// Bytes of their keys and values.
@@ -205,7 +205,7 @@ pub struct Scan {
     /// By the address of the topic and the number of the partition.
     indexes: HashMap<(usize, i32), usize>,
     open: usize,
-    progress: Progress,
+    progress: ScanProgress,
     /// How long no message came, counted in waits.
     waited: Duration,
     last_error: Option<String>,
@@ -217,7 +217,7 @@ impl Scan {
     /// # Errors
     /// librdkafka refuses the configuration or an assignment.
     pub fn start(settings: &KafkaSettings, ranges: Vec<PartitionRange>) -> Result<Self, ScanError> {
-        let mut progress = Progress::default();
+        let mut progress = ScanProgress::default();
         let partitions: Vec<PartitionScan> = ranges
             .into_iter()
             .map(|range| {
@@ -252,7 +252,7 @@ impl Scan {
 
     /// Returns how far the scan is.
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> ScanProgress {
         self.progress
     }
 
