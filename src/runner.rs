@@ -13,10 +13,12 @@
 mod certificates;
 mod isolated;
 mod tenants;
+mod threads;
 
 use self::certificates::CertificateReloads;
 use self::isolated::IsolatedThreads;
 use self::tenants::{TenantsReloads, TenantsReport};
+pub use self::threads::spawn;
 use crate::clock;
 use crate::config::ConfiguredTenants;
 use crate::config::mistake::Mistake;
@@ -26,7 +28,7 @@ use crate::engine::Engine;
 pub use crate::engine::event::End;
 use crate::engine::event::{Action, Event, FencedClient};
 use crate::exit::Exit;
-use crate::kafka::{self, Job, Session, Sessions, WatchdogEvent};
+use crate::kafka::{self, Session, Sessions, WatchdogEvent};
 use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::message::{
     AttemptRequest, ConsumerRequest, Isolation, KafkaEvent, KafkaRequest, SessionId, SessionStart,
@@ -60,17 +62,6 @@ pub async fn serve(
 ) -> End {
     tokio::spawn(signals);
     Runner::new(service, tenants, phase, reloads).run().await
-}
-
-/// Spawns a thread for a job of a shell.
-///
-/// Panics: where the system refuses a thread; there is no service without it.
-pub fn spawn(job: Job) {
-    let Job { name, run } = job;
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    thread
-        .spawn(run)
-        .expect("the system gives the service its few threads");
 }
 
 /// Starts the watchdog and returns the receiver of its events.
@@ -433,6 +424,7 @@ impl Runner {
     /// Updates gauges and pages.
     fn show(&self, now: UnixMillis) {
         let mut overview = self.engine.overview(now);
+        overview.panicked = threads::panicked();
         (overview.refused, overview.tenants_refused) = self.tenants.refused();
         if let Some(why) = self.tenants.waits_for() {
             overview.readiness = Some(why.to_owned());

@@ -3,7 +3,7 @@
 //!
 //! Limits: 64 connections, each for one request and at most 10 s, with a head of
 //! at most 16 KiB within 5 s. A further connection closes the oldest one, which
-//! has had at least 250 ms for a page that takes a few. So a probe of `/healthz`
+//! has had at least 250 ms for a page that takes a few. So a probe of `/livez`
 //! does not wait for slow readers.
 
 mod page;

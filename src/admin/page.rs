@@ -58,6 +58,7 @@ pub fn render(view: &View<'_>, now_ms: i64) -> String {
                     h2 { "More" }
                     a href="/statusz" { "this page as JSON" }
                     a href="/metrics" { "metrics" }
+                    a href="/livez" { "liveness" }
                     a href="/healthz" { "health" }
                     a href="/readyz" { "readiness" }
                 }

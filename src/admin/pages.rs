@@ -72,6 +72,7 @@ impl Pages {
     pub(super) fn router(self) -> Router {
         Router::new()
             .route("/metrics", get(metrics))
+            .route("/livez", get(livez))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/statusz", get(statusz))
@@ -82,6 +83,10 @@ impl Pages {
 
 async fn metrics(State(pages): State<Pages>) -> Response {
     ([(CONTENT_TYPE, METRICS)], pages.metrics()).into_response()
+}
+
+async fn livez(State(pages): State<Pages>) -> Response {
+    verdict(pages.status.liveness((pages.now)()), "")
 }
 
 async fn healthz(State(pages): State<Pages>) -> Response {

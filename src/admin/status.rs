@@ -1,8 +1,9 @@
 //! The last overview, which the runner writes and the pages read. Decides only
-//! whether the runner's loop still turns. Never asks the service anything. The
-//! runner's thread writes, the thread of the operators' pages reads.
+//! whether a restart would help: the runner's loop has stopped, or a thread panicked.
+//! Never asks the service anything. The runner's thread writes, the thread of the
+//! operators' pages reads.
 
-use crate::model::overview::{Overview, RefusedDestination, ServiceState};
+use crate::model::overview::{Overview, RefusedDestination, ServiceState, Verdicts};
 use crate::model::position::TopicNames;
 use crate::model::time::UnixMillis;
 use std::sync::Arc;
@@ -52,17 +53,28 @@ impl Status {
         Arc::clone(&self.overview.borrow())
     }
 
-    /// Checks that the service makes progress. An unreachable broker is no fault
-    /// here: a restart of the service would not help.
+    /// Checks that all threads of the service work. Only faults that a restart heals
+    /// count here. The watchdog ends a process whose Kafka call hangs.
     ///
     /// Errors: the reason, for operators.
-    pub fn health(&self, now: UnixMillis) -> Result<(), String> {
+    pub fn liveness(&self, now: UnixMillis) -> Result<(), String> {
         let overview = self.overview();
         let stuck = now.since(overview.at);
         if stuck > HEALTHY_TURN_MAX {
             return Err(format!("the loop has not turned for {} s", stuck.as_secs()));
         }
-        overview.health.clone().map_or(Ok(()), Err)
+        match overview.panicked {
+            Some(thread) => Err(format!("thread '{thread}' has panicked")),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the service makes progress.
+    ///
+    /// Errors: the reason, for operators.
+    pub fn health(&self, now: UnixMillis) -> Result<(), String> {
+        self.liveness(now)?;
+        self.overview().health.clone().map_or(Ok(()), Err)
     }
 
     /// Returns a line for each destination that refuses records. It is no fault of
@@ -89,5 +101,15 @@ impl Status {
     pub fn readiness(&self, now: UnixMillis) -> Result<(), String> {
         self.health(now)?;
         self.overview().readiness.clone().map_or(Ok(()), Err)
+    }
+
+    /// Returns what the pages say now.
+    #[must_use]
+    pub fn verdicts(&self, now: UnixMillis) -> Verdicts {
+        Verdicts {
+            live: self.liveness(now).is_ok(),
+            healthy: self.health(now).is_ok(),
+            ready: self.readiness(now).is_ok(),
+        }
     }
 }

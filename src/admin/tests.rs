@@ -145,7 +145,9 @@ fn the_pages_show_what_the_runner_wrote() {
         (status, reason.as_str()),
         (503, "the loop has not turned for 10 s\n")
     );
+    assert_eq!(served.get("/livez"), (503, reason));
     served.show(10_000, None);
+    assert_eq!(served.get("/livez").0, 200);
     assert_eq!(served.get("/healthz").0, 200);
 
     let partition = Partition {
@@ -167,6 +169,8 @@ fn the_pages_show_what_the_runner_wrote() {
     for page in ["/healthz", "/readyz"] {
         assert_eq!(served.get(page), (503, format!("{why}\n")));
     }
+    let live = served.get("/livez");
+    assert_eq!(live.0, 200, "a restart does not heal a stopped partition");
 
     let (status, text) = served.get("/statusz");
     let json: serde_json::Value = serde_json::from_str(&text).expect("json");
@@ -203,6 +207,19 @@ fn the_pages_show_what_the_runner_wrote() {
     served.shutdown.send(()).expect("it waits");
     let ended = served.thread.join().expect("no panic");
     assert!(ended.is_ok());
+}
+
+#[test]
+fn a_thread_that_panicked_is_a_fault_of_every_page() {
+    let served = served();
+    served.status.show(Overview {
+        panicked: Some("kafka-commit"),
+        ..Overview::default()
+    });
+    let fault = "thread 'kafka-commit' has panicked\n".to_owned();
+    for page in ["/livez", "/healthz", "/readyz"] {
+        assert_eq!(served.get(page), (503, fault.clone()), "{page}");
+    }
 }
 
 #[test]

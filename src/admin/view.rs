@@ -23,6 +23,7 @@ pub struct View<'a> {
     pub started_at: i64,
     pub uptime_ms: u64,
     pub phase: &'static str,
+    pub live: bool,
     pub healthy: bool,
     pub ready: bool,
     /// Why the service is not ready or not healthy.
@@ -134,7 +135,7 @@ pub struct FailingView<'a> {
 
 impl<'a> View<'a> {
     pub(super) fn new(status: &'a Status, overview: &'a Overview, now: UnixMillis) -> Self {
-        let (health, readiness) = (status.health(now), status.readiness(now));
+        let verdicts = status.verdicts(now);
         let about = &status.about;
         let names = &about.names;
         Self {
@@ -144,9 +145,10 @@ impl<'a> View<'a> {
             started_at: about.started_at.0,
             uptime_ms: millis(now.since(about.started_at)),
             phase: overview.state.name(),
-            healthy: health.is_ok(),
-            ready: readiness.is_ok(),
-            reason: readiness.err().or(health.err()),
+            live: verdicts.live,
+            healthy: verdicts.healthy,
+            ready: verdicts.ready,
+            reason: status.readiness(now).err().or(status.health(now).err()),
             last_turn: overview.at.0,
             last_progress: overview.last_progress.0,
             in_flight: overview.in_flight,
@@ -198,6 +200,7 @@ fn partition(of: &PartitionOverview, names: &TopicNames) -> PartitionView {
         state: match of.state {
             PartitionStatus::Adopting => "adopting",
             PartitionStatus::Running => "running",
+            PartitionStatus::Stalled(..) => "stalled",
             PartitionStatus::Leaving => "leaving",
             PartitionStatus::Stopped(_) => "stopped",
         },

@@ -125,11 +125,16 @@ fn serve_pages(
 ) -> Result<oneshot::Sender<()>, Box<dyn Error>> {
     let listener = admin::bind(&listen.to_string())?;
     let (metrics, clock) = (Arc::clone(&service.metrics), Arc::clone(&service.clock));
-    let pages = Pages::new(
-        Arc::clone(&service.status),
-        move || metrics.render(),
-        move || clock.now(),
-    );
+    let (status, now) = (Arc::clone(&service.status), move || clock.now());
+    let render = {
+        let (status, now) = (Arc::clone(&status), now.clone());
+        // A loop that no longer turns cannot say so itself.
+        move || {
+            metrics.verdicts(status.verdicts(now()));
+            metrics.render()
+        }
+    };
+    let pages = Pages::new(status, render, now);
     let (stop, stopped) = oneshot::channel();
     let pages = admin::serve(listener, pages, stopped);
     runner::spawn(Job {

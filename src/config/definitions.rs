@@ -267,7 +267,7 @@ pub(super) static LISTEN: Setting<SocketAddr> = Setting {
     variable: "RINGBACK_LISTEN",
     value_name: "ADDRESS:PORT",
     default: "[::]:9464",
-    help: "Address and port of /metrics, /healthz, /readyz, /statusz and /; [::] is IPv6 and IPv4",
+    help: "Address and port of /metrics, /livez, /healthz, /readyz, /statusz and /; [::] is IPv6 and IPv4",
     read: ValueReader::Text(values::listen),
     show: SocketAddr::to_string,
     refused: &[("9464", "[::]:9464")],

@@ -24,7 +24,6 @@ impl Engine {
         let topics = topics
             .chain([Topic::Source])
             .map(|topic| (topic, TopicOverview::default()));
-        let mut stalled = Vec::new();
         let mut overview = Overview {
             at: now,
             state: self.core.readiness.state,
@@ -42,10 +41,9 @@ impl Engine {
             match shown.state {
                 PartitionStatus::Adopting => overview.adopting += 1,
                 PartitionStatus::Stopped(why) => overview.stopped.push((*partition, why)),
-                PartitionStatus::Running | PartitionStatus::Leaving => {}
-            }
-            if let Some((why, span)) = state.stalled() {
-                stalled.push((*partition, why, span));
+                PartitionStatus::Running
+                | PartitionStatus::Stalled(..)
+                | PartitionStatus::Leaving => {}
             }
             let topic = overview.topics.entry(partition.topic).or_default();
             topic.lag += shown.lag;
@@ -57,7 +55,7 @@ impl Engine {
             overview.partitions.push(shown);
         }
         let topics = &self.core.settings.topics;
-        overview.health = health_fault(topics, &overview.stopped, &stalled);
+        overview.health = health_fault(topics, &overview.partitions);
         overview.refusing = self.refused_destinations(wall);
         (overview.tenants_failing, overview.failing) = self.core.failing.worst(NAMED_MAX, wall);
         overview.delivering = self.core.failing.delivering(NAMED_MAX, wall);
@@ -74,17 +72,22 @@ impl Engine {
 fn shown(partition: Partition, state: &PartitionState, now: UnixMillis) -> PartitionOverview {
     PartitionOverview {
         partition,
-        state: match state.phase {
-            PartitionPhase::Adopting => PartitionStatus::Adopting,
-            PartitionPhase::Running => PartitionStatus::Running,
-            PartitionPhase::Leaving | PartitionPhase::Lost => PartitionStatus::Leaving,
-            PartitionPhase::Stopped(why) => PartitionStatus::Stopped(why),
-        },
+        state: status(state),
         base: state.ledger.base(),
         next: state.ledger.end(),
         log_end: state.log_end,
         lag: lag(state),
         oldest_unfinished_age: oldest_age(partition, state, now),
+    }
+}
+
+fn status(state: &PartitionState) -> PartitionStatus {
+    match (state.phase, state.stalled()) {
+        (PartitionPhase::Stopped(why), _) => PartitionStatus::Stopped(why),
+        (_, Some((why, span))) => PartitionStatus::Stalled(why, span),
+        (PartitionPhase::Adopting, None) => PartitionStatus::Adopting,
+        (PartitionPhase::Running, None) => PartitionStatus::Running,
+        (PartitionPhase::Leaving | PartitionPhase::Lost, None) => PartitionStatus::Leaving,
     }
 }
 

@@ -3,7 +3,7 @@
 //! in `admin`. Runs on the runner's thread.
 
 use crate::model::message::KafkaEvent;
-use crate::model::overview::ServiceState;
+use crate::model::overview::{PartitionOverview, PartitionStatus, ServiceState};
 use crate::model::position::{Partition, TopicNames};
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -63,23 +63,27 @@ impl Readiness {
     }
 }
 
-/// Returns why the service makes no progress, if it does not. `stalled` names the
-/// overdue answer of Kafka and the time since its request.
-pub fn health_fault(
-    topics: &TopicNames,
-    stopped: &[(Partition, &'static str)],
-    stalled: &[(Partition, &'static str, Duration)],
-) -> Option<String> {
+/// Returns why partitions make no progress, if some do not. Names the first stopped
+/// one, or else the first stalled one.
+pub fn health_fault(topics: &TopicNames, partitions: &[PartitionOverview]) -> Option<String> {
     let place = |partition: &Partition| {
         let topic = topics.name(partition.topic);
         format!("{topic}/{}", partition.number)
     };
-    if let Some((partition, why)) = stopped.first() {
-        let (count, place) = (stopped.len(), place(partition));
+    let mut stopped = partitions.iter().filter_map(|shown| match shown.state {
+        PartitionStatus::Stopped(why) => Some((shown.partition, why)),
+        _ => None,
+    });
+    if let Some((partition, why)) = stopped.next() {
+        let (count, place) = (1 + stopped.count(), place(&partition));
         return Some(format!("partitions stopped: {count}; {place}: {why}"));
     }
-    let (partition, why, span) = stalled.first()?;
-    let (count, place, seconds) = (stalled.len(), place(partition), span.as_secs());
+    let mut stalled = partitions.iter().filter_map(|shown| match shown.state {
+        PartitionStatus::Stalled(why, span) => Some((shown.partition, why, span)),
+        _ => None,
+    });
+    let (partition, why, span) = stalled.next()?;
+    let (count, place, seconds) = (1 + stalled.count(), place(&partition), span.as_secs());
     Some(format!(
         "partitions without progress: {count}; {place}: {why}, for {seconds} s while the brokers \
          answered"
@@ -89,7 +93,7 @@ pub fn health_fault(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::position::{Generation, Topic};
+    use crate::model::position::{Generation, NextOffset, Topic};
 
     const NOW: UnixMillis = UnixMillis(0);
     const LATER: UnixMillis = UnixMillis(6_000);
@@ -166,19 +170,32 @@ mod tests {
 
     #[test]
     fn a_partition_without_progress_is_named_after_a_stopped_one() {
-        let partition = |topic, number| Partition { topic, number };
-        let stalled = partition(Topic::Delay("10s".parse().expect("valid")), 7);
+        let shown = |topic, number, state| PartitionOverview {
+            partition: Partition { topic, number },
+            state,
+            base: NextOffset(0),
+            next: NextOffset(0),
+            log_end: NextOffset(0),
+            lag: 0,
+            oldest_unfinished_age: Duration::ZERO,
+        };
+        let delayed = Topic::Delay("10s".parse().expect("valid"));
         let owed = "a write of its offsets is not answered";
-        let stalled = [(stalled, owed, Duration::from_secs(31))];
-        let stopped = [(partition(Topic::Source, 3), "beyond the log")];
+        let stalled = PartitionStatus::Stalled(owed, Duration::from_secs(31));
+        let stopped = PartitionStatus::Stopped("beyond the log");
+        let mut all = vec![
+            shown(Topic::Source, 1, PartitionStatus::Running),
+            shown(delayed, 7, stalled),
+        ];
         let topics = TopicNames::new("call-ended");
-        assert_eq!(health_fault(&topics, &[], &[]), None);
+        assert_eq!(health_fault(&topics, &all[..1]), None);
         let red = "partitions without progress: 1; call-ended.delay.10s/7: a write of its offsets \
                    is not answered, for 31 s while the brokers answered";
-        let fault = health_fault(&topics, &[], &stalled);
+        let fault = health_fault(&topics, &all);
         assert_eq!(fault.as_deref(), Some(red));
         let red = "partitions stopped: 1; call-ended/3: beyond the log";
-        let fault = health_fault(&topics, &stopped, &stalled);
+        all.push(shown(Topic::Source, 3, stopped));
+        let fault = health_fault(&topics, &all);
         assert_eq!(fault.as_deref(), Some(red));
     }
 }

@@ -80,6 +80,9 @@ pub enum PartitionStatus {
     /// Its committed state is being read.
     Adopting,
     Running,
+    /// It waits for an overdue answer of Kafka, although the brokers answer others:
+    /// which answer, and for how long.
+    Stalled(&'static str, Duration),
     /// Its last writes end before the group takes it.
     Leaving,
     /// Stopped until an operator acts, with the reason.
@@ -145,12 +148,22 @@ pub struct RefusedDestination {
     pub waiting: usize,
 }
 
+/// What the pages about health say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verdicts {
+    pub live: bool,
+    pub healthy: bool,
+    pub ready: bool,
+}
+
 /// The present state of the engine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Overview {
     /// When the engine was in this state.
     pub at: UnixMillis,
     pub state: ServiceState,
+    /// The thread that panicked, if one did: a restart heals that.
+    pub panicked: Option<&'static str>,
     /// Why the service makes no progress, if it does not.
     pub health: Option<String>,
     /// Why the service does not deliver now, if it does not.

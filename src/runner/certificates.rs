@@ -1,7 +1,7 @@
 //! The thread that loads changed certificates: a new client takes longer to make
 //! than a turn of the main loop may. Decides nothing.
 
-use super::spawn;
+use super::threads::spawn;
 use crate::config::certificates::{CertificateFiles, CertificatesChange};
 use crate::http::callback::Callbacks;
 use crate::kafka::Job;

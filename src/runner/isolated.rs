@@ -2,7 +2,7 @@
 //! to tenants whose attempts end without an answer. Decides nothing; the engine says
 //! which attempts are isolated.
 
-use super::spawn;
+use super::threads::spawn;
 use crate::kafka::Job;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;

@@ -1,7 +1,7 @@
 //! The thread that loads changed tenants: parsing many takes longer than a turn of
 //! the main loop may. Decides nothing.
 
-use super::spawn;
+use super::threads::spawn;
 use crate::clock;
 use crate::config::ConfiguredTenants;
 use crate::config::mistake::Mistake;

@@ -1,8 +1,8 @@
 //! The gauges that show the state of the engine. Names no metric. Runs on the
 //! runner's thread, about once a second.
 
-use super::metrics::{Metrics, Success, TENANT_SERIES_MAX, TenantState};
-use crate::model::overview::Overview;
+use super::metrics::{Metrics, PartitionLabel, Success, TENANT_SERIES_MAX, TenantState};
+use crate::model::overview::{Overview, PartitionStatus};
 use prometheus::core::{Atomic, GenericGaugeVec};
 use std::collections::BTreeSet;
 
@@ -86,6 +86,15 @@ impl ShownSeries {
                 .with_label_values(&[success.name()])
                 .set(number(tenants));
         }
+        let mut partitions = [0; PartitionLabel::ALL.len()];
+        for shown in &overview.partitions {
+            partitions[label(shown.state) as usize] += 1;
+        }
+        for (label, partitions) in PartitionLabel::ALL.iter().zip(partitions) {
+            to.partitions
+                .with_label_values(&[label.name()])
+                .set(partitions);
+        }
         self.show_topics(metrics, overview);
         self.show_tenants(metrics, overview);
     }
@@ -139,6 +148,15 @@ impl ShownSeries {
     }
 }
 
+fn label(status: PartitionStatus) -> PartitionLabel {
+    match status {
+        PartitionStatus::Adopting => PartitionLabel::Starting,
+        PartitionStatus::Running | PartitionStatus::Leaving => PartitionLabel::Active,
+        PartitionStatus::Stalled(..) => PartitionLabel::Stalled,
+        PartitionStatus::Stopped(_) => PartitionLabel::Stopped,
+    }
+}
+
 fn number(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -152,8 +170,11 @@ mod tests {
     use super::*;
     use crate::model::attempt::ErrorClass;
     use crate::model::destination::RefusalReason;
-    use crate::model::overview::{FailingTenant, FirstAttempts, RefusedDestination, TopicOverview};
-    use crate::model::position::{Topic, TopicNames};
+    use crate::model::overview::{
+        FailingTenant, FirstAttempts, PartitionOverview, RefusedDestination, TopicOverview,
+        Verdicts,
+    };
+    use crate::model::position::{NextOffset, Partition, Topic, TopicNames};
     use crate::model::tenant::TenantId;
     use crate::model::time::UnixMillis;
     use std::time::Duration;
@@ -166,7 +187,20 @@ mod tests {
         FailingTenant::first(tenant(n), UnixMillis(2_500), class, "")
     }
 
-    /// 60 failing tenants, 2 limited ones and one topic.
+    fn shown(number: i32, state: PartitionStatus) -> PartitionOverview {
+        let topic = Topic::Source;
+        PartitionOverview {
+            partition: Partition { topic, number },
+            state,
+            base: NextOffset(0),
+            next: NextOffset(0),
+            log_end: NextOffset(0),
+            lag: 0,
+            oldest_unfinished_age: Duration::ZERO,
+        }
+    }
+
+    /// 60 failing tenants, 2 limited ones, one topic and four partitions.
     fn overview() -> Overview {
         let lag = TopicOverview {
             lag: 7,
@@ -194,20 +228,56 @@ mod tests {
                 since: UnixMillis(0),
                 waiting: 3,
             }],
+            partitions: vec![
+                shown(0, PartitionStatus::Running),
+                shown(1, PartitionStatus::Leaving),
+                shown(2, PartitionStatus::Stalled("late", Duration::from_secs(31))),
+                shown(3, PartitionStatus::Stopped("beyond the log")),
+            ],
             ..Overview::default()
         }
     }
 
-    #[test]
-    fn an_overview_becomes_gauges_and_ended_states_disappear() {
-        let metrics = Metrics::new(
+    fn metrics() -> Metrics {
+        Metrics::new(
             TopicNames::new("call-ended"),
             &[],
             Duration::from_secs(5),
             "9.9.9",
             "2.12.1",
-        );
-        let text = || String::from_utf8(metrics.render()).expect("text");
+        )
+    }
+
+    fn text(metrics: &Metrics) -> String {
+        String::from_utf8(metrics.render()).expect("text")
+    }
+
+    #[test]
+    fn partitions_are_counted_by_state_and_the_pages_have_their_gauges() {
+        let metrics = metrics();
+        ShownSeries::default().show(&metrics, &overview(), TenantCounts::default());
+        metrics.verdicts(Verdicts {
+            live: true,
+            healthy: false,
+            ready: false,
+        });
+        for line in [
+            "ringback_partitions{state=\"running\"} 2",
+            "ringback_partitions{state=\"starting\"} 0",
+            "ringback_partitions{state=\"stalled\"} 1",
+            "ringback_partitions{state=\"stopped\"} 1",
+            "ringback_live 1",
+            "ringback_healthy 0",
+            "ringback_ready 0",
+        ] {
+            assert!(text(&metrics).contains(&format!("\n{line}\n")), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_overview_becomes_gauges_and_ended_states_disappear() {
+        let metrics = metrics();
+        let text = || text(&metrics);
         let series = |family: &str| text().matches(&format!("\n{family}{{")).count();
         let mut shown = ShownSeries::default();
         let mut overview = overview();

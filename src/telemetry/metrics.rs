@@ -11,6 +11,7 @@ use crate::model::attempt::{ATTEMPTS_MAX, ErrorClass, Outcome};
 use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::fact::{Latency, OddTimestamp, ReadoptReason};
 use crate::model::named_enum::named_enum;
+use crate::model::overview::Verdicts;
 use crate::model::position::TopicNames;
 use crate::model::time::Delay;
 use prometheus::{
@@ -63,6 +64,17 @@ named_enum! {
         Limited = "limited",
         Failing = "failing",
         Disabled = "disabled",
+    }
+}
+
+named_enum! {
+    /// The label `state` of `ringback_partitions`.
+    pub(super) enum PartitionLabel {
+        /// Running, or leaving.
+        Active = "running",
+        Starting = "starting",
+        Stalled = "stalled",
+        Stopped = "stopped",
     }
 }
 
@@ -171,6 +183,14 @@ families! {
         "Partitions that are assigned to this replica.";
     stopped: IntGauge = "ringback_stopped_partitions", &[], 1,
         "Assigned partitions that are stopped until an operator acts.";
+    partitions: IntGaugeVec = "ringback_partitions", &["state"], PartitionLabel::ALL.len(),
+        "Assigned partitions, by state; a stalled one waits for an overdue answer of Kafka.";
+    live: IntGauge = "ringback_live", &[], 1,
+        "1 while /livez answers 200, else 0.";
+    healthy: IntGauge = "ringback_healthy", &[], 1,
+        "1 while /healthz answers 200, else 0.";
+    ready: IntGauge = "ringback_ready", &[], 1,
+        "1 while /readyz answers 200, else 0.";
 
     destination_refused: IntGaugeVec = "ringback_destination_refused", &["topic", "reason"], TOPICS_MAX,
         "1 for each topic that refuses moved records, with the reason.";
@@ -365,6 +385,14 @@ impl Metrics {
         self.reloads[result as usize].inc();
         let successful = result == TenantsReload::Ok;
         self.families.tenants_last_reload.set(successful.into());
+    }
+
+    /// Shows what the pages about health say.
+    pub fn verdicts(&self, verdicts: Verdicts) {
+        let of = &self.families;
+        of.live.set(verdicts.live.into());
+        of.healthy.set(verdicts.healthy.into());
+        of.ready.set(verdicts.ready.into());
     }
 
     /// Returns all metrics in Prometheus' text format.

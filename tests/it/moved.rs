@@ -271,8 +271,12 @@ fn a_committed_offset_beyond_the_logs_end_stops_its_partition_and_healthz_says_w
     let (_, why) = health(&ringback).expect("it answers");
     assert!(why.contains("beyond the log's end"), "{why}");
     assert!(why.contains(&scene.topic) && why.contains('2'), "{why}");
+    let live = ringback.page("/livez");
+    assert_eq!(live, Some(200), "a restart heals no stopped partition");
     ringback.until("one stopped, the others done", |metrics| {
-        metrics.count("ringback_stopped_partitions", &[]) == 1
+        metrics.count("ringback_partitions", &[("state", "stopped")]) == 1
+            && metrics.count("ringback_live", &[]) == 1
+            && metrics.count("ringback_healthy", &[]) == 0
             && metrics.count("ringback_unfinished_records", &[]) == 0
             && metrics.disposed("delivered") > 0
     });
