@@ -3,7 +3,7 @@
 //! attempt starts when the write is acknowledged. Never starts an attempt after
 //! the reservation's lease. Runs on the runner's thread.
 
-use super::fairness::LaneId;
+use super::fairness::OverdueLook;
 use super::keep::Keep;
 use super::ledger::{Entry, PendingMove, PendingRecord};
 use super::map::Mark;
@@ -65,20 +65,20 @@ impl Engine {
         if !core.lanes.checks_waits(core.now) {
             return;
         }
-        let mut lane = LaneId::FIRST;
+        let mut look = OverdueLook::default();
         loop {
             let eligible = |p: Position| {
                 let state = partitions.get(&p.partition);
                 state.is_some_and(|state| state.is_running() && !state.is_full_of_moves())
             };
-            let overdue = core.lanes.pop_overdue(&mut lane, eligible, core.now);
-            let Some(Position { partition, offset }) = overdue else {
+            let overdue = core.lanes.pop_overdue(&mut look, eligible, core.now);
+            let Some((Position { partition, offset }, wait)) = overdue else {
                 return;
             };
             let state = partitions.get_mut(&partition).expect("eligible");
             let pending = *state.take_pending(offset);
             let mut history = pending.history;
-            let verdict = verdict::divert(&core.schedule, &mut history, core.wall());
+            let verdict = verdict::divert_overdue(&core.schedule, &mut history, wait, core.wall());
             let moving = PendingMove {
                 record: pending.record,
                 id: Some(pending.call.id),

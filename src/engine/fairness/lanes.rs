@@ -12,6 +12,7 @@
 use super::limit::{Limit, Round, TenantStatus};
 use super::rate::Rate;
 use super::slots::{SlotClass, Slots, Turn, Turns};
+use super::wait_limit::WAIT_MAX;
 use crate::model::attempt::ErrorClass;
 use crate::model::overview::FirstAttempts;
 use crate::model::position::{Partition, Position};
@@ -40,11 +41,6 @@ pub(super) const RECENT: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct LaneId(pub(super) usize);
 
-impl LaneId {
-    /// The lane that was created first.
-    pub const FIRST: Self = Self(0);
-}
-
 /// The lane of one tenant.
 pub(super) struct Lane {
     tenant: TenantId,
@@ -62,6 +58,8 @@ pub(super) struct Lane {
     pub(super) held_back: Option<Observed>,
     /// Ended attempts, delivered or failed: both empty the lane.
     pub(super) ends: Rate,
+    /// The same in windows of [`WAIT_MAX`].
+    pub(super) ends_in_wait: Rate,
     /// Whether the last attempt failed.
     pub(super) failing: bool,
     /// When a record's first attempt last ended, and whether it delivered.
@@ -274,7 +272,7 @@ impl Lanes {
         if lane.limit.is_dead() {
             lane.paused_until = None;
         }
-        lane.ends.add(1, now);
+        lane.ended(now);
         self.change_limit(id, now, |limit| limit.delivered(round));
     }
 
@@ -289,7 +287,7 @@ impl Lanes {
         let (class, after) = failure;
         let lane = &mut self.lanes[id.0];
         lane.failing = true;
-        lane.ends.add(1, now);
+        lane.ended(now);
         let pace = self.change_limit(id, now, |limit| limit.failed(round, class, after));
         let lane = &mut self.lanes[id.0];
         let pause = match lane.limit.is_dead() {
@@ -454,9 +452,15 @@ impl Lane {
             turn: None,
             held_back: None,
             ends: Rate::default(),
+            ends_in_wait: Rate::of(WAIT_MAX),
             failing: false,
             first_attempt: None,
         }
+    }
+
+    fn ended(&mut self, now: UnixMillis) {
+        self.ends.add(1, now);
+        self.ends_in_wait.add(1, now);
     }
 
     pub(super) fn slot_class(&self) -> SlotClass {

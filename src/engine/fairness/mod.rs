@@ -24,6 +24,7 @@ pub use lanes::{LaneId, Lanes};
 pub use limit::Round;
 pub use ramp_up::RampUp;
 pub use start_slots::StartSlots;
+pub use wait_limit::OverdueLook;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use super::lanes::{LANE_RECORDS_MAX, Lane, PAUSE_MAX, RECENT};
 use super::limit::TenantStatus;
 use super::slots::SLOT_BYTES;
 use super::wait_limit::{CHECK_EVERY, WAIT_MAX};
-use super::{Admission, LaneId, Lanes, Occupancy, Round, rate};
+use super::{Admission, LaneId, Lanes, Occupancy, OverdueLook, Round, rate};
 use crate::model::attempt::ErrorClass;
 use crate::model::position::{Offset, Partition, Position, Topic};
 use crate::model::tenant::TenantId;
@@ -123,29 +123,34 @@ fn a_record_that_waited_too_long_for_its_tenant_leaves_its_lane() {
     let mut lanes = Lanes::new(10, PAUSE_MAX);
     let (slow, other) = (lanes.lane(&tenant("slow"), 1), lanes.lane(&tenant("b"), 9));
     lanes.push(other, position(9), 1, NOW);
-    for offset in 0..3 {
+    for offset in 0..4 {
         lanes.push(slow, position(offset), 1, NOW);
     }
     assert_eq!(lanes.choose(|p| p.offset.0 == 0), Some((slow, position(0))));
+    for _ in 0..2 {
+        lanes.delivered(slow, Round::default(), NOW);
+    }
     let overdue = |lanes: &mut Lanes, now: UnixMillis| {
         if !lanes.checks_waits(now) {
             return Vec::new();
         }
-        let mut lane = LaneId::FIRST;
-        let next = || lanes.pop_overdue(&mut lane, |p| p.offset.0 != 2, now);
-        std::iter::from_fn(next).map(|p| p.offset.0).collect()
+        let mut look = OverdueLook::default();
+        let next = || lanes.pop_overdue(&mut look, |p| p.offset.0 != 3, now);
+        let waits = std::iter::from_fn(next).map(|(p, wait)| (p.offset.0, wait.as_secs()));
+        waits.collect()
     };
     let limit = NOW.plus(WAIT_MAX);
-    assert_eq!(overdue(&mut lanes, UnixMillis(limit.0 - 1)), [0; 0]);
+    assert_eq!(overdue(&mut lanes, UnixMillis(limit.0 - 1)), [(0, 0); 0]);
     assert_eq!(
         overdue(&mut lanes, limit),
-        [0; 0],
+        [(0, 0); 0],
         "it was checked just now"
     );
     // The other lane's record waits for the process, and 2 is not eligible.
     let next = UnixMillis(limit.0 - 1).plus(CHECK_EVERY);
     assert_eq!(lanes.next_wait_check(), Some(next));
-    assert_eq!(overdue(&mut lanes, next), [1]);
+    let expected = [(1, 15), (2, 30)];
+    assert_eq!(overdue(&mut lanes, next), expected, "2 ended in 30 s");
     // A record that is put back keeps the wait of those behind it.
     lanes.put_back(slow, position(0), 1, next);
     assert_eq!(lanes.choose(|p| p.offset.0 == 0), Some((slow, position(0))));

@@ -7,6 +7,10 @@
 //! committed offset of their partitions would stay as far behind, and every restart
 //! would read all later records again.
 //!
+//! An overdue record goes to the longest delay within the wait that it would have had
+//! in its lane. So records come back as fast as their tenant takes them, and the lane
+//! never stands idle while they are away.
+//!
 //! Arithmetic: a record leaves its lane [`WAIT_MAX`] and at most [`CHECK_EVERY`]
 //! after it came. With an attempt of 5 s and its move, one tenant holds a committed
 //! offset back by less than 60 s.
@@ -21,6 +25,14 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(30);
 /// All lanes are compared this often, and not in each turn of the engine.
 pub(super) const CHECK_EVERY: Duration = Duration::from_secs(1);
 
+/// A look at all lanes for overdue records.
+#[derive(Default)]
+pub struct OverdueLook {
+    lane: usize,
+    /// The records that this look took from that lane.
+    taken: u32,
+}
+
 impl Lanes {
     /// Returns whether the waits are to be compared with their limit now. The next
     /// time is [`CHECK_EVERY`] later.
@@ -33,23 +45,29 @@ impl Lanes {
     }
 
     /// Takes a record out of its lane that waited for its tenant longer than the
-    /// limit. Looks at the lanes from `lane` on, and sets it to the lane of the record.
-    /// A record that is not `eligible` stays, and so do all records behind it.
+    /// limit. Returns it with the further wait that it would have had. A record that is
+    /// not `eligible` stays, and so do all records behind it.
     pub fn pop_overdue(
         &mut self,
-        lane: &mut LaneId,
+        look: &mut OverdueLook,
         mut eligible: impl FnMut(Position) -> bool,
         now: UnixMillis,
-    ) -> Option<Position> {
-        for index in lane.0..self.lanes.len() {
-            *lane = LaneId(index);
-            if let Some(first) = self.lanes[index].waiting.front()
+    ) -> Option<(Position, Duration)> {
+        while let Some(lane) = self.lanes.get(look.lane) {
+            let id = LaneId(look.lane);
+            if let Some(first) = lane.waiting.front()
                 && now.since(first.since) >= WAIT_MAX
-                && self.waits_for_tenant(*lane)
+                && self.waits_for_tenant(id)
                 && eligible(first.position)
             {
-                return self.pop_waiting(*lane);
+                look.taken += 1;
+                let ends = lane.ends_in_wait.recent(now).max(1);
+                let ends = u32::try_from(ends).unwrap_or(u32::MAX);
+                let wait = (WAIT_MAX / ends).saturating_mul(look.taken);
+                return self.pop_waiting(id).map(|position| (position, wait));
             }
+            look.lane += 1;
+            look.taken = 0;
         }
         None
     }
