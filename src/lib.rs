@@ -67,6 +67,7 @@
 //! | [`telemetry`] | shell for metrics and log lines | `model` |
 //! | [`admin`] | shell for the operators' pages | `model` |
 //! | [`search`] | what the commands that read say about records, and which they select; pure | `model`, `engine` |
+//! | [`jobs`] | replays and redrives: copies records to a delay topic, each once, while the service runs | `model`, `kafka`, `clock`, `search` |
 //! | [`runner`] | the loop that connects engine and shells; spawns the threads of the service | everything |
 //! | [`service`] | builds the service from settings, for `run` and `demo` | everything |
 //! | [`commands`], [`demo`] | the commands of the program | everything |
@@ -106,6 +107,7 @@ pub mod demo;
 pub mod engine;
 pub mod exit;
 pub mod http;
+pub mod jobs;
 pub mod kafka;
 pub mod model;
 pub mod receive;

@@ -3,7 +3,7 @@
 //! interprets a value.
 
 use super::mistake::Warning;
-use std::io::Read;
+use std::io::{BufRead as _, Read};
 use std::path::Path;
 
 /// The prefix of all variables of settings.
@@ -77,6 +77,34 @@ pub(super) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> 
         ));
     }
     Ok(bytes)
+}
+
+/// Calls `each` with the number and the bytes of each line of a file, without its end.
+///
+/// # Errors
+/// The file cannot be read, or `each` refuses a line.
+pub fn read_lines(
+    path: &Path,
+    mut each: impl FnMut(usize, &[u8]) -> Result<(), String>,
+) -> Result<(), String> {
+    let cannot = |why: std::io::Error| format!("cannot read '{}': {why}", path.display());
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    for (number, line) in (1..).zip(std::io::BufReader::new(file).split(b'\n')) {
+        let line = line.map_err(cannot)?;
+        each(number, line.strip_suffix(b"\r").unwrap_or(&line))?;
+    }
+    Ok(())
+}
+
+/// Returns the user and the host of this process, as `user@host`.
+#[must_use]
+pub fn operator() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"].map(std::env::var);
+    let user = user.into_iter().flatten().find(|user| !user.is_empty());
+    let user = user.unwrap_or_else(|| "unknown".to_owned());
+    let host = host_name().unwrap_or_else(|| "unknown".to_owned());
+    let short = |text: String| text.chars().take(40).collect::<String>();
+    format!("{}@{}", short(user), short(host))
 }
 
 #[cfg(test)]

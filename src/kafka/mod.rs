@@ -8,8 +8,8 @@
 //! times the calls of each thread.
 //!
 //! Imports go one way: `session` -> `transaction` -> `group` -> `inbox` and
-//! `session_state` -> `sessions` -> `client` and `call_monitor`. `admin` and
-//! `publish` use `client` only, `scan` and `tenants_topic` use `admin` too.
+//! `session_state` -> `sessions` -> `client` and `call_monitor`. `admin`, `job` and
+//! `publish` use `client` only; `scan` and `tenants_topic` use `admin` too.
 //! `client_check` uses no other part.
 
 pub mod admin;
@@ -18,6 +18,7 @@ mod client;
 pub mod client_check;
 mod group;
 mod inbox;
+pub mod job;
 pub mod publish;
 pub mod scan;
 mod session;

@@ -32,6 +32,15 @@ pub const JOB: &str = "ringback-job";
 /// `topic/partition/offset` of the record that a job copied.
 pub const REPLAYED_FROM: &str = "ringback-replayed-from";
 
+/// The job that made a copy of a record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopiedBy {
+    /// The name of the job.
+    pub job: String,
+    /// `topic/partition/offset` of the record that was copied.
+    pub from: String,
+}
+
 /// The history of a record before its present residence.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct History {
@@ -53,6 +62,8 @@ pub struct History {
     pub origin: String,
     /// The source record's timestamp.
     pub published_at: UnixMillis,
+    /// Of a copy that a redrive or replay made.
+    pub copied_by: Option<CopiedBy>,
 }
 
 impl History {
@@ -69,6 +80,7 @@ impl History {
             diverts: 0,
             origin,
             published_at,
+            copied_by: None,
         }
     }
 
@@ -92,6 +104,9 @@ impl History {
             diverts: required(headers, DIVERTS)?,
             origin: required(headers, ORIGIN)?,
             published_at: UnixMillis(required(headers, PUBLISHED_AT)?),
+            copied_by: optional(headers, JOB)?
+                .zip(optional(headers, REPLAYED_FROM)?)
+                .map(|(job, from)| CopiedBy { job, from }),
         };
         let was_moved = history.attempts_made > 0 || history.diverts > 0;
         let sane = was_moved
@@ -127,6 +142,10 @@ impl History {
         put(DIVERTS, self.diverts.to_string());
         put(ORIGIN, self.origin.clone());
         put(PUBLISHED_AT, self.published_at.to_string());
+        if let Some(CopiedBy { job, from }) = &self.copied_by {
+            put(JOB, job.clone());
+            put(REPLAYED_FROM, from.clone());
+        }
         headers
     }
 }
@@ -280,6 +299,7 @@ mod tests {
             diverts: 1,
             origin: "call-ended/3/77".to_owned(),
             published_at: UnixMillis(900),
+            copied_by: None,
         }
     }
 
@@ -300,6 +320,18 @@ mod tests {
         let written = history().write(&own);
         assert_eq!(History::read(&written), Some(history()));
         assert!(written[..2] == [header("x", "1"), header("x", "2")]);
+    }
+
+    #[test]
+    fn a_copy_stays_the_copy_of_its_job() {
+        let copy = History {
+            copied_by: Some(CopiedBy {
+                job: "night".to_owned(),
+                from: "call-ended.dead-letter/0/5".to_owned(),
+            }),
+            ..history()
+        };
+        assert_eq!(History::read(&copy.write(&[])), Some(copy));
     }
 
     #[test]

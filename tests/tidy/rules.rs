@@ -154,6 +154,10 @@ pub const ARROWS: &[Arrow] = &[
         to: &["model", "engine"],
     },
     Arrow {
+        from: "jobs",
+        to: &["clock", "kafka", "model", "search"],
+    },
+    Arrow {
         from: "cli",
         to: &["config", "exit"],
     },
