@@ -2,6 +2,7 @@
 //! [`crate::config::definitions`]. Never checks a value: clap would stop at the
 //! first wrong one. Runs on the main thread.
 
+pub mod jobs;
 pub mod output;
 pub mod reading;
 pub mod tenant;
@@ -47,13 +48,18 @@ pub enum Command {
     /// List, show and check the tenants, and write a tenants topic
     #[command(subcommand)]
     Tenant(TenantCommand),
+    /// Send records of the source topic again, while the service runs
+    Replay(jobs::ReplayArgs),
+    /// Show or cancel replays and redrives
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
     /// Publish sample records, or records from JSON lines on standard input
     Publish(PublishArgs),
     /// Find records by their ids: where each one is and what became of it
     Find(reading::FindArgs),
-    /// List, count, show or export dead letters
+    /// List, count, show or export dead letters, or send them again
     #[command(subcommand)]
-    DeadLetter(reading::DeadLetter),
+    DeadLetter(DeadLetter),
     /// Receive callbacks as a tenant would: show each one, verify its signature, and answer
     Receive(ReceiveArgs),
     /// Print the contract of the callbacks, for programs or for a document
@@ -76,6 +82,21 @@ pub struct CheckConfigArgs {
     /// Also connect, and check brokers, topics and their settings
     #[arg(long)]
     pub connect: bool,
+}
+
+/// The commands about dead letters.
+#[derive(Subcommand)]
+pub enum DeadLetter {
+    /// List dead letters, one per line
+    List(reading::SelectArgs),
+    /// Count dead letters by tenant, reason, class of the last error, and hour
+    Summary(reading::SelectArgs),
+    /// Show one dead letter
+    Show(reading::ShowArgs),
+    /// Print dead letters as JSON lines, for `ringback publish -` and for redrives
+    Export(reading::ExportArgs),
+    /// Send dead letters again, while the service runs
+    Redrive(jobs::RedriveArgs),
 }
 
 /// The commands about topics.

@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         Command::CheckConfig(args) => commands::check_config::run(&args, &warnings),
         Command::Topics(args) => commands::topics::run(&args),
         Command::Tenant(command) => commands::tenant::run(&command),
+        Command::Replay(args) => commands::copying::replay(&args),
+        Command::Jobs(command) => commands::jobs::run(&command),
         Command::Publish(args) => commands::publish::run(&args),
         Command::Find(args) => commands::find::run(&args),
         Command::DeadLetter(command) => commands::dead_letter::run(&command),

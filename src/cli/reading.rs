@@ -3,7 +3,7 @@
 use super::output::OutputFormat;
 use crate::config::definitions::ReadGroup;
 use crate::config::setting::SettingArgs;
-use clap::{Args, Subcommand};
+use clap::Args;
 
 /// How results are printed.
 #[derive(Args)]
@@ -14,7 +14,7 @@ pub struct OutputArgs {
 }
 
 /// Which records are selected. Values of one flag are alternatives; all flags must match.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Filters (repeatable or comma separated; all must match)")]
 pub struct FilterArgs {
     /// Of these tenants
@@ -67,19 +67,6 @@ pub struct FindArgs {
     pub tenant: Vec<String>,
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-/// The commands about dead letters.
-#[derive(Subcommand)]
-pub enum DeadLetter {
-    /// List dead letters, one per line
-    List(SelectArgs),
-    /// Count dead letters by tenant, reason, class of the last error, and hour
-    Summary(SelectArgs),
-    /// Show one dead letter
-    Show(ShowArgs),
-    /// Print dead letters as JSON lines, for `ringback publish -` and for redrives
-    Export(ExportArgs),
 }
 
 /// The flags of `dead-letter list` and `summary`.

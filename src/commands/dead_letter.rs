@@ -1,6 +1,6 @@
 //! `ringback dead-letter`: lists, counts, shows and exports dead letters. Reads
-//! only. Values, which hold personal data, are printed only with `--body`. Runs on
-//! the main thread.
+//! only; [`super::copying`] sends them again. Values, which hold personal data, are
+//! printed only with `--body`. Runs on the main thread.
 
 mod export;
 mod show;
@@ -9,9 +9,10 @@ mod summary;
 use super::reading::output::{Columns, Output, or_missing};
 use super::reading::record_json::RecordJson;
 use super::reading::{self, filters, pass};
-use super::{Exit, fault, refuse};
+use super::{Exit, copying, fault, refuse};
+use crate::cli::DeadLetter;
 use crate::cli::output::OutputFormat;
-use crate::cli::reading::{DeadLetter, SelectArgs};
+use crate::cli::reading::SelectArgs;
 use crate::clock::Clock;
 use crate::config::mistake::both;
 use crate::kafka::scan::{Query, ScanError, ScannedRecord, Start};
@@ -29,6 +30,7 @@ pub fn run(command: &DeadLetter) -> Exit {
         DeadLetter::Summary(args) => with(args, args.output.output, summary::run),
         DeadLetter::Show(args) => show::run(args),
         DeadLetter::Export(args) => export::run(args),
+        DeadLetter::Redrive(args) => copying::redrive(args),
     }
 }
 

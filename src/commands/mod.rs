@@ -4,10 +4,12 @@
 pub mod check_config;
 pub mod completions;
 pub mod contract;
+pub mod copying;
 pub mod dead_letter;
 pub mod demo;
 pub mod find;
 pub mod health;
+pub mod jobs;
 pub mod publish;
 pub mod reading;
 pub mod receive;

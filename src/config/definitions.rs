@@ -359,6 +359,13 @@ impl Group for ReadGroup {
     const SECTIONS: &[Section] = &[CLUSTER, ("Kafka", &[&GROUP])];
 }
 
+/// The settings of `replay` and `dead-letter redrive`.
+pub enum JobsGroup {}
+
+impl Group for JobsGroup {
+    const SECTIONS: &[Section] = &[CLUSTER, ("Kafka", &[&GROUP]), SCHEDULE];
+}
+
 /// The settings of `topics`.
 pub enum TopicsGroup {}
 

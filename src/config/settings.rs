@@ -264,6 +264,23 @@ pub fn read_group(typed: &Typed, rule: PropertyRule) -> Result<(Cluster, String)
     r.mistakes.unless_any(|| cluster.zip(group))
 }
 
+/// Reads the settings of `replay` and `dead-letter redrive`: the cluster, the group
+/// and the schedule.
+///
+/// # Errors
+/// Every mistake.
+pub fn read_jobs(
+    typed: &Typed,
+    rule: PropertyRule,
+) -> Result<(Cluster, String, Schedule), Vec<Mistake>> {
+    let mut r = Reader::new(typed);
+    let cluster = cluster(&mut r, rule);
+    let group = r.take(&GROUP);
+    let schedule = schedule(&mut r, cluster.as_ref().map(|c| &c.topics));
+    r.mistakes
+        .unless_any(|| Some((cluster?, group?, schedule?)))
+}
+
 /// Reads the settings of `health`.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ pub struct ReadSum {
 }
 
 /// Records to copy, and the state after their copies are written.
-pub struct Batch {
+pub struct JobBatch {
     pub state: JobState,
     pub records: Vec<Record>,
     /// Partitions whose progress changed.
@@ -80,10 +80,10 @@ impl Collector<'_> {
     ///
     /// # Errors
     /// The topic cannot be read.
-    pub fn collect(&self, state: &JobState, max: u64) -> Result<Batch, CollectError> {
+    pub fn collect(&self, state: &JobState, max: u64) -> Result<JobBatch, CollectError> {
         let started = clock::elapsed();
         let mut open = OpenBatch {
-            batch: Batch {
+            batch: JobBatch {
                 state: state.clone(),
                 records: Vec::new(),
                 changed: BTreeSet::new(),
@@ -177,7 +177,7 @@ impl Collector<'_> {
 }
 
 struct OpenBatch {
-    batch: Batch,
+    batch: JobBatch,
     /// Copies that still fit.
     left: u64,
     bytes: usize,

@@ -64,7 +64,7 @@ impl Copier {
 mod tests {
     use super::*;
     use crate::model::disposition::DeadLetterReason;
-    use crate::model::headers::write_dead_letter;
+    use crate::model::headers::{CutLengths, write_dead_letter};
     use crate::model::position::{Offset, Partition, Position};
     use crate::model::record::Header;
     use bytes::Bytes;
@@ -121,7 +121,8 @@ mod tests {
         (old.attempts_made, old.confirmed) = (10, 10);
         old.last_at = Some(UnixMillis(3));
         let mut headers = old.write(&[]);
-        write_dead_letter(&mut headers, DeadLetterReason::AttemptsExhausted, None);
+        let reason = DeadLetterReason::AttemptsExhausted;
+        write_dead_letter(&mut headers, reason, CutLengths::default());
         let dead = record(Topic::DeadLetter, headers);
         let copy = copier(JobKind::Redrive).copy(dead, UnixMillis(9));
         let history = History::read(&copy.headers).expect("well-formed");

@@ -5,7 +5,7 @@
 
 use super::selection::FileMark;
 use crate::model::call::RecordId;
-use crate::search::Place;
+use crate::search::RecordPlace;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -52,7 +52,7 @@ impl Entries {
     pub fn add_export(&mut self, topic: &str, number: usize, line: &[u8]) -> Result<(), String> {
         /// The part of a line that selects. The record itself is read from Kafka.
         #[derive(Deserialize)]
-        struct Line {
+        struct ExportedLine {
             position: String,
             #[serde(default)]
             id: Option<String>,
@@ -61,10 +61,10 @@ impl Entries {
             return Ok(());
         }
         let refused = |why: &str| Err(format!("line {number} {why}"));
-        let Ok(line) = serde_json::from_slice::<Line>(line) else {
+        let Ok(line) = serde_json::from_slice::<ExportedLine>(line) else {
             return refused("is not a line of `ringback dead-letter export`");
         };
-        let Ok(place) = line.position.parse::<Place>() else {
+        let Ok(place) = line.position.parse::<RecordPlace>() else {
             return refused("has no position: topic/partition/offset");
         };
         if *place.topic != *topic {

@@ -3,7 +3,7 @@
 
 use super::files::Entries;
 use super::selection::JobSelection;
-use super::state::{Counts, Descriptor, JobPhase, JobState, Progress};
+use super::state::{Descriptor, JobCounts, JobPhase, JobState, PartitionProgress};
 use super::{JobKind, JobName, group_prefix};
 use crate::kafka::job::{JobCallError, JobGroup, Reads, groups};
 use crate::kafka::settings::KafkaSettings;
@@ -94,11 +94,11 @@ pub fn plan(
             lost = u64::try_from(positions.range(gone).count()).unwrap_or(u64::MAX);
         }
         let from = from.min(end);
-        let counts = Counts {
+        let counts = JobCounts {
             lost,
-            ..Counts::default()
+            ..JobCounts::default()
         };
-        let progress = Progress {
+        let progress = PartitionProgress {
             from,
             next: from,
             end,

@@ -5,7 +5,7 @@
 //! An adoption takes the `transactional.id`, which fences the earlier process and ends
 //! its open transaction. Then it reads the committed offsets.
 
-use super::batch::{Batch, CollectError, Collector, ReadSum};
+use super::batch::{CollectError, Collector, JobBatch, ReadSum};
 use super::copy::Copier;
 use super::pace::Pace;
 use super::plan;
@@ -275,7 +275,7 @@ impl JobRun<'_> {
     fn write(
         &self,
         writer: &JobWriter,
-        batch: Batch,
+        batch: JobBatch,
         written: &mut Written,
     ) -> Result<JobState, Broken> {
         let mut state = batch.state;

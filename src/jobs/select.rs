@@ -5,11 +5,12 @@ use super::files::Entries;
 use super::selection::JobSelection;
 use crate::model::attempt::ErrorClass;
 use crate::model::disposition::DeadLetterReason;
-use crate::model::position::TopicNames;
+use crate::model::headers::is_cut;
+use crate::model::position::{Topic, TopicNames};
 use crate::model::record::Record;
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
-use crate::search::{Filter, Place, Selection};
+use crate::search::{Filter, RecordPlace, Selection};
 use std::sync::Arc;
 
 /// What a job does with a record.
@@ -17,7 +18,8 @@ use std::sync::Arc;
 pub enum Selected {
     No,
     Yes(TenantId),
-    /// Selected, but the service would make a dead letter of the copy at once.
+    /// Selected, but the service would make a dead letter of the copy at once. Or a
+    /// part of the record was cut (`TooLarge`): its receiver would get damaged data.
     Refused(DeadLetterReason),
 }
 
@@ -57,7 +59,7 @@ impl Selector {
     pub fn select(&self, record: &Record) -> Selected {
         let position = record.position;
         let number = position.partition.number;
-        let place = || Place {
+        let place = || RecordPlace {
             topic: Arc::clone(&self.topic),
             partition: number,
             offset: position.offset,
@@ -81,10 +83,10 @@ impl Selector {
         };
         let key_bytes = record.key.as_ref().map_or(0, |key| key.len());
         let is_large = found.value_bytes + key_bytes > self.record_bytes_max;
+        // On a source record, these headers are the publisher's and mean nothing.
+        let is_cut = position.partition.topic == Topic::DeadLetter && is_cut(&record.headers);
         match found.identity {
-            _ if is_large || found.marks.length.is_some() => {
-                Selected::Refused(DeadLetterReason::TooLarge)
-            }
+            _ if is_large || is_cut => Selected::Refused(DeadLetterReason::TooLarge),
             Err(reason) => Selected::Refused(reason),
             // Another record has this position now: the topic was created again.
             Ok((id, _)) if entry.is_some_and(|entry| entry != id.as_str()) => Selected::No,
@@ -115,15 +117,16 @@ fn filter(selection: &JobSelection) -> Result<Filter, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::headers::{History, write_dead_letter};
-    use crate::model::position::{Offset, Partition, Position, Topic};
+    use crate::model::headers::{CutLengths, History, write_dead_letter};
+    use crate::model::position::{Offset, Partition, Position};
+    use crate::model::record::Header;
     use bytes::Bytes;
 
-    fn dead_letter(value: &str, reason: DeadLetterReason, cut_from: Option<usize>) -> Record {
+    fn dead_letter(value: &str, reason: DeadLetterReason, cut: CutLengths) -> Record {
         let mut history = History::new("t/0/1".to_owned(), UnixMillis(2));
         history.last_at = Some(UnixMillis(3));
         let mut headers = history.write(&[]);
-        write_dead_letter(&mut headers, reason, cut_from);
+        write_dead_letter(&mut headers, reason, cut);
         let partition = Partition {
             topic: Topic::DeadLetter,
             number: 0,
@@ -140,6 +143,11 @@ mod tests {
         }
     }
 
+    fn whole(value: &str) -> Record {
+        let reason = DeadLetterReason::AttemptsExhausted;
+        dead_letter(value, reason, CutLengths::default())
+    }
+
     fn select(selection: &JobSelection, entries: Entries, record: &Record) -> Selected {
         let place = (JobKind::Redrive, &TopicNames::new("t"));
         let selector = Selector::new(selection, entries, place, 100).expect("good names");
@@ -151,22 +159,48 @@ mod tests {
     #[test]
     fn what_would_die_at_once_is_refused_with_its_reason() {
         let all = JobSelection::default();
-        let check = |value: &str, cut_from, expected| {
-            let record = dead_letter(value, DeadLetterReason::AttemptsExhausted, cut_from);
+        let check = |value: &str, expected| {
+            let record = whole(value);
             assert_eq!(select(&all, Entries::None, &record), expected, "{value}");
         };
         let tenant = TenantId::new("t").expect("an id");
-        check(VALUE, None, Selected::Yes(tenant));
+        check(VALUE, Selected::Yes(tenant));
         let refused = Selected::Refused;
-        check(VALUE, Some(9_999), refused(DeadLetterReason::TooLarge));
-        check(&"x".repeat(101), None, refused(DeadLetterReason::TooLarge));
-        check("not json", None, refused(DeadLetterReason::Undecodable));
-        check(r#"{"id":"a"}"#, None, refused(DeadLetterReason::NoTenantId));
+        check(&"x".repeat(101), refused(DeadLetterReason::TooLarge));
+        check("not json", refused(DeadLetterReason::Undecodable));
+        check(r#"{"id":"a"}"#, refused(DeadLetterReason::NoTenantId));
+    }
+
+    #[test]
+    fn a_dead_letter_of_which_any_part_was_cut_is_refused() {
+        let all = JobSelection::default();
+        let refused = Selected::Refused(DeadLetterReason::TooLarge);
+        let none = CutLengths::default();
+        let (value, key, headers) = (Some(9_999), Some(2_000), Some(20_000));
+        for cut in [
+            CutLengths { value, ..none },
+            CutLengths { key, ..none },
+            CutLengths { headers, ..none },
+        ] {
+            let record = dead_letter(VALUE, DeadLetterReason::AttemptsExhausted, cut);
+            assert_eq!(select(&all, Entries::None, &record), refused, "{cut:?}");
+        }
+        for name in ["ringback-cut", "ringback-length"] {
+            let mut record = whole(VALUE);
+            record.headers.push(Header {
+                name: name.to_owned(),
+                value: None,
+            });
+            assert_eq!(select(&all, Entries::None, &record), refused, "{name}");
+            record.position.partition.topic = Topic::Source;
+            let selected = select(&all, Entries::None, &record);
+            assert!(matches!(selected, Selected::Yes(_)), "a publisher's {name}");
+        }
     }
 
     #[test]
     fn an_entry_of_a_file_selects_its_record_and_no_other() {
-        let record = dead_letter(VALUE, DeadLetterReason::AttemptsExhausted, None);
+        let record = whole(VALUE);
         let at = |offset, id: Option<&str>| {
             let entry = ((0, offset), id.map(str::to_owned));
             let entries = Entries::Positions([entry].into());

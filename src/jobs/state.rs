@@ -52,7 +52,7 @@ pub struct Descriptor {
 
 /// The counts of records of one partition, or of all.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Counts {
+pub struct JobCounts {
     /// Selected by the job: copied or refused.
     #[serde(default)]
     pub selected: u64,
@@ -67,7 +67,7 @@ pub struct Counts {
     pub refused: BTreeMap<String, u64>,
 }
 
-impl Counts {
+impl JobCounts {
     fn add(&mut self, other: &Self) {
         self.selected += other.selected;
         self.sent += other.sent;
@@ -92,21 +92,21 @@ struct Metadata {
     at: i64,
     from: i64,
     end: i64,
-    counts: Counts,
+    counts: JobCounts,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     job: Option<Descriptor>,
 }
 
 /// How far a job is in one partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Progress {
+pub struct PartitionProgress {
     /// Where the job started.
     pub from: NextOffset,
     /// The next offset that the job reads.
     pub next: NextOffset,
     /// The job reads no record from here on.
     pub end: NextOffset,
-    pub counts: Counts,
+    pub counts: JobCounts,
 }
 
 /// The whole state of a job.
@@ -114,7 +114,7 @@ pub struct Progress {
 pub struct JobState {
     pub job: Descriptor,
     /// Not empty.
-    pub partitions: BTreeMap<Partition, Progress>,
+    pub partitions: BTreeMap<Partition, PartitionProgress>,
 }
 
 impl JobState {
@@ -136,7 +136,7 @@ impl JobState {
                 ));
             };
             job = job.or(read.job);
-            let progress = Progress {
+            let progress = PartitionProgress {
                 from: NextOffset(read.from),
                 next: offset.base,
                 end: NextOffset(read.end),
@@ -198,8 +198,8 @@ impl JobState {
 
     /// Returns the counts of all partitions.
     #[must_use]
-    pub fn counts(&self) -> Counts {
-        let mut sum = Counts::default();
+    pub fn counts(&self) -> JobCounts {
+        let mut sum = JobCounts::default();
         for progress in self.partitions.values() {
             sum.add(&progress.counts);
         }
@@ -262,11 +262,11 @@ pub mod tests {
     /// Returns a job over partitions 0 and following, each with this start and end.
     pub fn state(bounds: &[(i64, i64)]) -> JobState {
         let partitions = (0..).zip(bounds).map(|(number, (from, end))| {
-            let progress = Progress {
+            let progress = PartitionProgress {
                 from: NextOffset(*from),
                 next: NextOffset(*from),
                 end: NextOffset(*end),
-                counts: Counts::default(),
+                counts: JobCounts::default(),
             };
             (at(number), progress)
         });
@@ -332,7 +332,7 @@ pub mod tests {
         (state.job.started, state.job.progress) = (i64::MAX, i64::MAX);
         let progress = state.partitions.get_mut(&at(0)).expect("there is one");
         let reasons = crate::model::disposition::DeadLetterReason::ALL;
-        progress.counts = Counts {
+        progress.counts = JobCounts {
             selected: u64::MAX,
             sent: u64::MAX,
             lost: u64::MAX,

@@ -231,6 +231,12 @@ pub fn write_dead_letter(headers: &mut Vec<Header>, reason: DeadLetterReason, cu
     }
 }
 
+/// Returns whether a part of a dead letter was cut. A mark that cannot be read counts.
+#[must_use]
+pub fn is_cut(headers: &[Header]) -> bool {
+    headers.iter().any(|h| h.name == CUT || h.name == LENGTH)
+}
+
 /// Returns the record's own headers, without any that have the prefix of ringback.
 pub fn own_headers(headers: &[Header]) -> impl Iterator<Item = &Header> {
     headers.iter().filter(|h| !h.name.starts_with(PREFIX))

@@ -23,6 +23,7 @@ mod guide;
 mod hanging_calls;
 mod harness;
 mod hostile;
+mod jobs;
 mod kafka_facts;
 mod kills;
 mod lanes;
@@ -38,6 +39,8 @@ mod scaling;
 mod scan;
 mod settings;
 mod signatures;
+#[path = "../soak/mod.rs"]
+mod soak;
 mod tenant_commands;
 mod tenant_test;
 mod tenants;

@@ -13,6 +13,8 @@ pub mod hold;
 pub mod http;
 pub mod http_parts;
 #[allow(dead_code, reason = "each test program uses a part")]
+pub mod jobs;
+#[allow(dead_code, reason = "each test program uses a part")]
 pub mod json_schema;
 pub mod lateness;
 pub mod ledger;
