@@ -12,7 +12,6 @@
 use super::limit::{Limit, Round, TenantStatus};
 use super::rate::Rate;
 use super::slots::{SlotClass, Slots, Turn, Turns};
-use super::wait_limit::WAIT_MAX;
 use crate::model::attempt::ErrorClass;
 use crate::model::overview::FirstAttempts;
 use crate::model::position::{Partition, Position};
@@ -32,6 +31,8 @@ pub(super) const WAITING_MIN: usize = 2_048;
 /// The maximum number of bytes that wait across all lanes.
 pub(super) const WAITING_BYTES_MAX: usize = 32 << 20;
 
+/// The longest wait of a record for its own tenant.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(30);
 /// The maximum pause before a dead tenant's next attempt.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The age up to which [`FirstAttempts`] counts an attempt.

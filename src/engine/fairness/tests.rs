@@ -1,10 +1,10 @@
 //! Tests of lanes and admission without the engine.
 
 use super::admission::{GRACE, SAME_WAVE};
-use super::lanes::{LANE_RECORDS_MAX, Lane, PAUSE_MAX, RECENT};
+use super::lanes::{LANE_RECORDS_MAX, Lane, PAUSE_MAX, RECENT, WAIT_MAX};
 use super::limit::TenantStatus;
 use super::slots::SLOT_BYTES;
-use super::wait_limit::{CHECK_EVERY, WAIT_MAX};
+use super::wait_limit::CHECK_EVERY;
 use super::{Admission, LaneId, Lanes, Occupancy, OverdueLook, Round, rate};
 use crate::model::attempt::ErrorClass;
 use crate::model::position::{Offset, Partition, Position, Topic};

@@ -15,13 +15,11 @@
 //! after it came. With an attempt of 5 s and its move, one tenant holds a committed
 //! offset back by less than 60 s.
 
-use super::lanes::{LaneId, Lanes};
+use super::lanes::{LaneId, Lanes, WAIT_MAX};
 use crate::model::position::Position;
 use crate::model::time::UnixMillis;
 use std::time::Duration;
 
-/// The longest wait of a record for its own tenant.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(30);
 /// All lanes are compared this often, and not in each turn of the engine.
 pub(super) const CHECK_EVERY: Duration = Duration::from_secs(1);
 
