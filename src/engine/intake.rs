@@ -258,7 +258,7 @@ impl Core {
                 };
                 let entry = Entry::Waiting(Box::new(pending));
                 state.ledger.take(position.offset, entry);
-                self.lanes.push(lane, position, bytes, now);
+                self.lanes.push(lane, position, bytes);
                 Placed::Done
             }
             Admission::StopReading => Placed::Waits(Box::new(read), None),

@@ -283,7 +283,6 @@ impl Engine {
         }
         self.core.expire_start_slots();
         self.core.lanes.end_pauses(self.core.now);
-        self.divert_overdue();
         self.place_records();
         self.request_records();
         self.plan_writes();
@@ -304,7 +303,6 @@ impl Engine {
             .chain(drain)
             .chain(self.next_write())
             .chain(self.core.supervisor.next_wake())
-            .chain(self.core.lanes.next_wait_check())
             .min()
     }
 

@@ -3,12 +3,10 @@
 //! attempt starts when the write is acknowledged. Never starts an attempt after
 //! the reservation's lease. Runs on the runner's thread.
 
-use super::fairness::OverdueLook;
-use super::keep::Keep;
-use super::ledger::{Entry, PendingMove, PendingRecord};
+use super::ledger::{Entry, PendingRecord};
 use super::map::Mark;
 use super::partition::PartitionState;
-use super::{Core, Engine, verdict};
+use super::{Core, Engine};
 use crate::model::position::{Offset, Partition, Position};
 use crate::model::time::UnixMillis;
 use std::collections::BTreeSet;
@@ -58,39 +56,6 @@ impl Engine {
         }
         chosen
     }
-
-    /// Diverts the records that waited too long for their tenants.
-    pub(super) fn divert_overdue(&mut self) {
-        let Self { partitions, core } = self;
-        if !core.lanes.checks_waits(core.now) {
-            return;
-        }
-        let mut look = OverdueLook::default();
-        loop {
-            let eligible = |p: Position| {
-                let state = partitions.get(&p.partition);
-                state.is_some_and(|state| state.is_running() && !state.is_full_of_moves())
-            };
-            let overdue = core.lanes.pop_overdue(&mut look, eligible, core.now);
-            let Some((Position { partition, offset }, wait)) = overdue else {
-                return;
-            };
-            let state = partitions.get_mut(&partition).expect("eligible");
-            let pending = *state.take_pending(offset);
-            let mut history = pending.history;
-            let verdict = verdict::divert_overdue(&core.schedule, &mut history, wait, core.wall());
-            let moving = PendingMove {
-                record: pending.record,
-                id: Some(pending.call.id),
-                history,
-                verdict,
-                keep: Keep::of(verdict),
-                mark: Mark::Unreserved,
-                result: None,
-            };
-            core.queue_move(state, moving);
-        }
-    }
 }
 
 impl PartitionState {
@@ -139,8 +104,7 @@ impl Core {
         if state.is_running() {
             state.active -= 1;
             let (lane, bytes) = (pending.lane, pending.record.size());
-            let position = state.at(offset);
-            self.lanes.put_back(lane, position, bytes, self.now);
+            self.lanes.put_back(lane, state.at(offset), bytes);
             state.ledger.replace(offset, Entry::Waiting(pending));
         } else {
             self.end_reservation(state, &pending);

@@ -7,7 +7,6 @@ use crate::model::headers::History;
 use crate::model::position::Topic;
 use crate::model::schedule::Schedule;
 use crate::model::time::{Delay, UnixMillis};
-use std::time::Duration;
 
 /// Where a record goes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,30 +110,16 @@ pub fn divert(schedule: &Schedule, history: &mut History, now: UnixMillis) -> Ve
 /// tenants. It waits for the shortest delay. That says nothing about its own tenant,
 /// so a later [`divert`] does not wait longer.
 pub fn divert_untried(schedule: &Schedule, history: &mut History, now: UnixMillis) -> Verdict {
-    divert_to(schedule.shortest(), history, now)
-}
-
-/// Returns the verdict on a record that waited too long in its lane and would wait
-/// this long there. A later [`divert`] does not wait longer.
-pub fn divert_overdue(
-    schedule: &Schedule,
-    history: &mut History,
-    wait: Duration,
-    now: UnixMillis,
-) -> Verdict {
-    divert_to(schedule.within(wait), history, now)
-}
-
-fn divert_to(delay: Delay, history: &mut History, now: UnixMillis) -> Verdict {
     // A record in a delay topic has an attempt or a divert.
     history.diverts = history.diverts.max(1);
     history.last_at = Some(now);
-    Verdict::Divert(delay)
+    Verdict::Divert(schedule.shortest())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn delays(text: &str) -> Vec<Delay> {
         text.split(',')
@@ -273,9 +258,7 @@ mod tests {
         assert_eq!(history.diverts, 1);
         let verdict = divert(&schedule, &mut history, UnixMillis(0));
         assert_eq!(verdict, Verdict::Divert("1m".parse().expect("valid")));
-        let wait = Duration::from_secs(59);
-        let verdict = divert_overdue(&schedule, &mut history, wait, UnixMillis(0));
-        assert_eq!(verdict, Verdict::Divert("10s".parse().expect("valid")));
+        divert_untried(&schedule, &mut history, UnixMillis(0));
         assert_eq!(history.diverts, 2);
     }
 }

@@ -79,13 +79,6 @@ impl Schedule {
         enough.copied().unwrap_or(self.longest())
     }
 
-    /// Returns the longest delay within this wait, or else the shortest one.
-    #[must_use]
-    pub fn within(&self, wait: Duration) -> Delay {
-        let within = self.ladder.iter().rev().find(|d| d.duration() <= wait);
-        within.copied().unwrap_or(self.shortest())
-    }
-
     /// Returns the delay of the next divert after this many.
     #[must_use]
     pub fn divert_after(&self, diverts: u32) -> Delay {

@@ -2,7 +2,6 @@
 //! how lanes and diverts behave over minutes and hours. `world` simulates faults.
 
 use crate::plan::WAKE;
-use crate::tenant_result::TenantResult;
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, EngineSettings, Event};
 use ringback::engine::map::{MapsSince, Mark, encode};
@@ -11,7 +10,7 @@ use ringback::model::disposition::Disposition;
 use ringback::model::fact::{Fact, Latency};
 use ringback::model::message::{
     AttemptRequest, CommittedState, ConsumerRequest, KafkaEvent, KafkaRequest, MoveRequest,
-    SessionId, Snapshot,
+    SessionId,
 };
 use ringback::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic};
 use ringback::model::record::{Header, Record};
@@ -59,6 +58,36 @@ impl LoadTenant {
     }
 }
 
+/// The results of one tenant's records.
+#[derive(Clone, Default, Debug)]
+pub struct TenantResult {
+    pub published: usize,
+    pub attempts: usize,
+    pub delivered: usize,
+    pub diverted: usize,
+    pub delayed: usize,
+    pub dead_lettered: usize,
+    /// The times from publication to the start of the first attempt.
+    pub waits_ms: Vec<i64>,
+    pub in_flight: usize,
+    pub in_flight_most: usize,
+}
+
+impl TenantResult {
+    /// Returns the number of written copies of records.
+    pub fn writes(&self) -> usize {
+        self.diverted + self.delayed + self.dead_lettered
+    }
+
+    /// Returns the wait at this quantile.
+    pub fn wait_ms(&self, share: f64) -> i64 {
+        let mut waits = self.waits_ms.clone();
+        waits.sort_unstable();
+        let at = (waits.len() as f64 * share) as usize;
+        waits[at.min(waits.len() - 1)]
+    }
+}
+
 enum LoadEvent {
     Publish(usize),
     PassEvent(Event),
@@ -84,8 +113,6 @@ pub struct Load {
     pub results: Vec<TenantResult>,
     /// The maximum number of attempts in flight so far.
     pub in_flight_most: usize,
-    /// The greatest age of a record of the source topic at a committed offset.
-    pub base_age_most_ms: i64,
     logs: BTreeMap<Partition, Log>,
     published: usize,
     tenant_of: HashMap<Position, usize>,
@@ -125,7 +152,6 @@ impl Load {
             engine: Engine::new(settings),
             results: vec![TenantResult::default(); tenants.len()],
             in_flight_most: 0,
-            base_age_most_ms: 0,
             published: 0,
             tenant_of: HashMap::new(),
             first_partitions: partitions,
@@ -302,22 +328,7 @@ impl Load {
         self.pass_event(WAKE);
     }
 
-    /// Notes the age of the records from which a successor would read.
-    fn committed(&mut self, snapshots: &[Snapshot]) {
-        let source = snapshots
-            .iter()
-            .filter(|snapshot| snapshot.partition.topic == Topic::Source);
-        for snapshot in source {
-            let records = &self.logs[&snapshot.partition].records;
-            if let Some(first) = records.get(snapshot.base.0 as usize) {
-                let age = BEGIN_MS + self.now - first.timestamp.0;
-                self.base_age_most_ms = self.base_age_most_ms.max(age);
-            }
-        }
-    }
-
     fn moved(&mut self, order: MoveRequest) {
-        self.committed(&order.snapshots);
         for record in order.records {
             let tenant = self.tenant_of[&record.from];
             if let Topic::Delay(_) = record.to {
@@ -391,7 +402,6 @@ impl Load {
                 self.poll_soon(partition);
             }
             KafkaRequest::Commit(order) => {
-                self.committed(&order.snapshots);
                 let write = order.write;
                 let took = Duration::from_millis(COMMIT_MS as u64);
                 self.at(

@@ -22,7 +22,6 @@ mod refusing;
 mod replica;
 mod sessions;
 mod sim_event;
-mod tenant_result;
 mod trace;
 mod turns;
 mod world;

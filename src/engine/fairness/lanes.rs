@@ -31,8 +31,6 @@ pub(super) const WAITING_MIN: usize = 2_048;
 /// The maximum number of bytes that wait across all lanes.
 pub(super) const WAITING_BYTES_MAX: usize = 32 << 20;
 
-/// The longest wait of a record for its own tenant.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(30);
 /// The maximum pause before a dead tenant's next attempt.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The age up to which [`FirstAttempts`] counts an attempt.
@@ -45,7 +43,7 @@ pub struct LaneId(pub(super) usize);
 /// The lane of one tenant.
 pub(super) struct Lane {
     tenant: TenantId,
-    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) waiting: VecDeque<(Position, usize)>,
     pub(super) waiting_bytes: usize,
     /// Records that are reserved, being reserved or in flight.
     pub(super) active: usize,
@@ -59,20 +57,10 @@ pub(super) struct Lane {
     pub(super) held_back: Option<Observed>,
     /// Ended attempts, delivered or failed: both empty the lane.
     pub(super) ends: Rate,
-    /// The same in windows of [`WAIT_MAX`].
-    pub(super) ends_in_wait: Rate,
     /// Whether the last attempt failed.
     pub(super) failing: bool,
     /// When a record's first attempt last ended, and whether it delivered.
     first_attempt: Option<(UnixMillis, bool)>,
-}
-
-/// A record that waits in a lane.
-pub(super) struct Waiting {
-    pub(super) position: Position,
-    pub(super) bytes: usize,
-    /// Never later than that of the record behind it.
-    pub(super) since: UnixMillis,
 }
 
 /// The first and the last time of an observation.
@@ -105,8 +93,6 @@ pub struct Lanes {
     pause: Duration,
     /// The ends of all pauses; some of these pauses were ended early.
     pauses: BTreeSet<(UnixMillis, LaneId)>,
-    /// When the waits were last compared with their limit.
-    pub(super) waits_checked_at: UnixMillis,
 }
 
 impl Lanes {
@@ -126,7 +112,6 @@ impl Lanes {
             untried_waiting: None,
             pause: shortest_delay.min(PAUSE_MAX),
             pauses: BTreeSet::new(),
-            waits_checked_at: UnixMillis::default(),
         }
     }
 
@@ -158,25 +143,14 @@ impl Lanes {
     }
 
     /// Adds a record to the lane's end.
-    pub fn push(&mut self, id: LaneId, position: Position, bytes: usize, now: UnixMillis) {
-        self.lanes[id.0].waiting.push_back(Waiting {
-            position,
-            bytes,
-            since: now,
-        });
+    pub fn push(&mut self, id: LaneId, position: Position, bytes: usize) {
+        self.lanes[id.0].waiting.push_back((position, bytes));
         self.count_waiting(id, bytes);
     }
 
-    /// Puts a chosen record back at the lane's head and releases its slots. Its wait
-    /// counts from that of the record behind it, or from `now`.
-    pub fn put_back(&mut self, id: LaneId, position: Position, bytes: usize, now: UnixMillis) {
-        let waiting = &mut self.lanes[id.0].waiting;
-        let since = waiting.front().map_or(now, |behind| behind.since);
-        waiting.push_front(Waiting {
-            position,
-            bytes,
-            since,
-        });
+    /// Puts a chosen record back at the lane's head and releases its slots.
+    pub fn put_back(&mut self, id: LaneId, position: Position, bytes: usize) {
+        self.lanes[id.0].waiting.push_front((position, bytes));
         self.count_waiting(id, bytes);
         self.release(id, bytes);
     }
@@ -190,7 +164,7 @@ impl Lanes {
 
     /// Gives the lane a turn if it may start an attempt; removes its turn
     /// otherwise.
-    pub(super) fn update_turn(&mut self, id: LaneId) {
+    fn update_turn(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0];
         let class = lane.slot_class();
         let may_start = !lane.waiting.is_empty() && lane.may_start_more();
@@ -219,15 +193,13 @@ impl Lanes {
         let mut turns = self.turns.in_order(&self.slots);
         let (id, at) = turns.find_map(|id| {
             let mut waiting = lanes[id.0].waiting.iter();
-            let at = waiting.position(|waiting| eligible(waiting.position))?;
+            let at = waiting.position(|(position, _)| eligible(*position))?;
             Some((id, at))
         })?;
         drop(turns);
         let lane = &mut self.lanes[id.0];
         let status = lane.limit.status();
-        let Waiting {
-            position, bytes, ..
-        } = lane.waiting.remove(at)?;
+        let (position, bytes) = lane.waiting.remove(at)?;
         lane.waiting_bytes -= bytes;
         lane.active += 1;
         let slots = self.slots.of(bytes);
@@ -273,7 +245,7 @@ impl Lanes {
         if lane.limit.is_dead() {
             lane.paused_until = None;
         }
-        lane.ended(now);
+        lane.ends.add(1, now);
         self.change_limit(id, now, |limit| limit.delivered(round));
     }
 
@@ -288,7 +260,7 @@ impl Lanes {
         let (class, after) = failure;
         let lane = &mut self.lanes[id.0];
         lane.failing = true;
-        lane.ended(now);
+        lane.ends.add(1, now);
         let pace = self.change_limit(id, now, |limit| limit.failed(round, class, after));
         let lane = &mut self.lanes[id.0];
         let pause = match lane.limit.is_dead() {
@@ -354,10 +326,10 @@ impl Lanes {
         for index in 0..self.lanes.len() {
             let lane = &mut self.lanes[index];
             let before = (lane.waiting.len(), lane.waiting_bytes);
-            lane.waiting.retain(|waiting| {
-                let stays = waiting.position.partition != partition;
+            lane.waiting.retain(|(position, bytes)| {
+                let stays = position.partition != partition;
                 if !stays {
-                    lane.waiting_bytes -= waiting.bytes;
+                    lane.waiting_bytes -= bytes;
                 }
                 stays
             });
@@ -453,15 +425,9 @@ impl Lane {
             turn: None,
             held_back: None,
             ends: Rate::default(),
-            ends_in_wait: Rate::of(WAIT_MAX),
             failing: false,
             first_attempt: None,
         }
-    }
-
-    fn ended(&mut self, now: UnixMillis) {
-        self.ends.add(1, now);
-        self.ends_in_wait.add(1, now);
     }
 
     pub(super) fn slot_class(&self) -> SlotClass {

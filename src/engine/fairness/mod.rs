@@ -3,7 +3,6 @@
 //! thread.
 //!
 //! `lanes` holds the waiting records, `admission` decides about one more record.
-//! `wait_limit` bounds their wait.
 //! `limit` bounds the attempts of one tenant at once, `slots` those of all tenants.
 //! `start_slots` and `ramp_up` bound how fast attempts start. `rate` counts recent
 //! outcomes. `failing` lists the failing tenants for operators and decides nothing.
@@ -16,7 +15,6 @@ mod ramp_up;
 mod rate;
 mod slots;
 mod start_slots;
-mod wait_limit;
 
 pub use admission::{Admission, Occupancy};
 pub use failing::{Failing, Failure};
@@ -24,7 +22,6 @@ pub use lanes::{LaneId, Lanes};
 pub use limit::Round;
 pub use ramp_up::RampUp;
 pub use start_slots::StartSlots;
-pub use wait_limit::OverdueLook;
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,10 @@
 //! Tests of lanes and admission without the engine.
 
 use super::admission::{GRACE, SAME_WAVE};
-use super::lanes::{LANE_RECORDS_MAX, Lane, PAUSE_MAX, RECENT, WAIT_MAX};
+use super::lanes::{LANE_RECORDS_MAX, Lane, PAUSE_MAX, RECENT};
 use super::limit::TenantStatus;
 use super::slots::SLOT_BYTES;
-use super::wait_limit::CHECK_EVERY;
-use super::{Admission, LaneId, Lanes, Occupancy, OverdueLook, Round, rate};
+use super::{Admission, LaneId, Lanes, Occupancy, Round, rate};
 use crate::model::attempt::ErrorClass;
 use crate::model::position::{Offset, Partition, Position, Topic};
 use crate::model::tenant::TenantId;
@@ -33,9 +32,9 @@ fn lanes_take_turns() {
     let mut lanes = Lanes::new(100, PAUSE_MAX);
     let (a, b) = (lanes.lane(&tenant("a"), 10), lanes.lane(&tenant("b"), 10));
     for offset in 0..4 {
-        lanes.push(a, position(offset), 1, NOW);
+        lanes.push(a, position(offset), 1);
     }
-    lanes.push(b, position(10), 1, NOW);
+    lanes.push(b, position(10), 1);
     let order: Vec<i64> = std::iter::from_fn(|| lanes.choose(|_| true))
         .map(|(_, p)| p.offset.0)
         .collect();
@@ -47,12 +46,12 @@ fn a_tenant_at_its_limit_fills_its_lane_and_no_more() {
     let mut lanes = Lanes::new(1_024, PAUSE_MAX);
     let dead = lanes.lane(&tenant("dead"), 2);
     for offset in 0..2 {
-        lanes.push(dead, position(offset), 1, NOW);
+        lanes.push(dead, position(offset), 1);
         lanes.choose(|_| true).expect("a free slot");
     }
     for offset in 0..LANE_RECORDS_MAX as i64 {
         assert_eq!(lanes.admission(dead, Occupancy::Low, NOW), Admission::Admit);
-        lanes.push(dead, position(10 + offset), 1, NOW);
+        lanes.push(dead, position(10 + offset), 1);
     }
     assert_eq!(lanes.choose(|_| true), None);
     assert_eq!(
@@ -71,10 +70,10 @@ fn many_dead_lanes_leave_capacity_for_healthy_ones() {
     let mut lanes = Lanes::new(2_048, PAUSE_MAX);
     for index in 0..100 {
         let dead = lanes.lane(&tenant(&format!("dead{index}")), 1);
-        lanes.push(dead, position(0), 1, NOW);
+        lanes.push(dead, position(0), 1);
         lanes.choose(|_| true).expect("a free slot");
         while lanes.admission(dead, Occupancy::Low, NOW) == Admission::Admit {
-            lanes.push(dead, position(1), 1, NOW);
+            lanes.push(dead, position(1), 1);
         }
     }
     let healthy = lanes.lane(&tenant("healthy"), 64);
@@ -93,12 +92,12 @@ fn the_process_limit_stops_reading_and_diverts_nothing() {
     let mut lanes = Lanes::new(2, PAUSE_MAX);
     let lane = lanes.lane(&tenant("a"), 64);
     for offset in 0..2 {
-        lanes.push(lane, position(offset), 1, NOW);
+        lanes.push(lane, position(offset), 1);
         lanes.choose(|_| true).expect("a free slot");
     }
     for offset in 0..2 {
         assert_eq!(lanes.admission(lane, Occupancy::Low, NOW), Admission::Admit);
-        lanes.push(lane, position(offset + 2), 1, NOW);
+        lanes.push(lane, position(offset + 2), 1);
     }
     assert_eq!(
         lanes.admission(lane, Occupancy::Low, NOW),
@@ -111,50 +110,11 @@ fn the_process_limit_stops_reading_and_diverts_nothing() {
 fn a_record_that_is_not_eligible_keeps_its_place() {
     let mut lanes = Lanes::new(10, PAUSE_MAX);
     let lane = lanes.lane(&tenant("a"), 10);
-    lanes.push(lane, position(1), 1, NOW);
-    lanes.push(lane, position(2), 1, NOW);
+    lanes.push(lane, position(1), 1);
+    lanes.push(lane, position(2), 1);
     assert_eq!(lanes.choose(|p| p.offset.0 == 2), Some((lane, position(2))));
     assert_eq!(lanes.choose(|p| p.offset.0 == 2), None);
     assert_eq!(lanes.choose(|_| true), Some((lane, position(1))));
-}
-
-#[test]
-fn a_record_that_waited_too_long_for_its_tenant_leaves_its_lane() {
-    let mut lanes = Lanes::new(10, PAUSE_MAX);
-    let (slow, other) = (lanes.lane(&tenant("slow"), 1), lanes.lane(&tenant("b"), 9));
-    lanes.push(other, position(9), 1, NOW);
-    for offset in 0..4 {
-        lanes.push(slow, position(offset), 1, NOW);
-    }
-    assert_eq!(lanes.choose(|p| p.offset.0 == 0), Some((slow, position(0))));
-    for _ in 0..2 {
-        lanes.delivered(slow, Round::default(), NOW);
-    }
-    let overdue = |lanes: &mut Lanes, now: UnixMillis| {
-        if !lanes.checks_waits(now) {
-            return Vec::new();
-        }
-        let mut look = OverdueLook::default();
-        let next = || lanes.pop_overdue(&mut look, |p| p.offset.0 != 3, now);
-        let waits = std::iter::from_fn(next).map(|(p, wait)| (p.offset.0, wait.as_secs()));
-        waits.collect()
-    };
-    let limit = NOW.plus(WAIT_MAX);
-    assert_eq!(overdue(&mut lanes, UnixMillis(limit.0 - 1)), [(0, 0); 0]);
-    assert_eq!(
-        overdue(&mut lanes, limit),
-        [(0, 0); 0],
-        "it was checked just now"
-    );
-    // The other lane's record waits for the process, and 2 is not eligible.
-    let next = UnixMillis(limit.0 - 1).plus(CHECK_EVERY);
-    assert_eq!(lanes.next_wait_check(), Some(next));
-    let expected = [(1, 15), (2, 30)];
-    assert_eq!(overdue(&mut lanes, next), expected, "2 ended in 30 s");
-    // A record that is put back keeps the wait of those behind it.
-    lanes.put_back(slow, position(0), 1, next);
-    assert_eq!(lanes.choose(|p| p.offset.0 == 0), Some((slow, position(0))));
-    assert_eq!(lanes.choose(|_| true), Some((other, position(9))));
 }
 
 #[test]
@@ -176,7 +136,7 @@ fn limited_and_recently_attempted_tenants_are_reported() {
 
     assert_eq!(lanes.limited(), []);
     for (id, offset) in [(a, 1), (a, 2), (b, 3), (b, 4), (b, 5)] {
-        lanes.push(id, position(offset), 1, NOW);
+        lanes.push(id, position(offset), 1);
     }
     lanes.choose(|_| true).expect("a's turn");
     lanes.choose(|_| true).expect("b's turn");
@@ -190,7 +150,7 @@ fn records_wait_for_a_tenant_at_its_limit_or_that_hangs_but_not_for_a_full_proce
     let mut lanes = Lanes::new(2, PAUSE_MAX);
     let [a, b] = ["a", "b"].map(|name| lanes.lane(&tenant(name), 1));
     for (id, offset) in [(a, 1), (a, 2), (b, 3)] {
-        lanes.push(id, position(offset), 1, NOW);
+        lanes.push(id, position(offset), 1);
     }
     assert!(!lanes.waits_for_tenant(a), "none started yet");
     lanes.choose(|_| true).expect("a's turn");
@@ -207,7 +167,7 @@ fn records_wait_for_a_tenant_at_its_limit_or_that_hangs_but_not_for_a_full_proce
 fn hanging(lanes: &mut Lanes, name: &str, attempts: i64) -> LaneId {
     let id = lanes.lane(&tenant(name), 64);
     for offset in 0..attempts {
-        lanes.push(id, position(offset), 1, NOW);
+        lanes.push(id, position(offset), 1);
     }
     while lanes.choose(|_| true).is_some() {}
     id
@@ -232,7 +192,7 @@ fn the_dead_together_hold_a_quarter_of_the_slots() {
         for _ in 0..4 {
             if lanes.lanes[id.0].active > 0 {
                 time_out(&mut lanes, id);
-                lanes.push(id, position(0), 1, NOW);
+                lanes.push(id, position(0), 1);
                 lanes.end_pauses(NOW.plus(PAUSE_MAX));
                 while lanes.choose(|_| true).is_some() {}
             }
@@ -257,7 +217,7 @@ fn the_dead_together_hold_a_quarter_of_the_slots() {
             lanes.admission(healthy, Occupancy::Low, NOW),
             Admission::Admit
         );
-        lanes.push(healthy, position(offset), 1, NOW);
+        lanes.push(healthy, position(offset), 1);
         let chosen = lanes
             .choose(|_| true)
             .expect("a slot for those that answer");
@@ -281,7 +241,7 @@ fn a_tenant_at_the_floor_keeps_its_queue_and_diverts_without_delay() {
         Admission::Divert
     );
     let other = lanes.lane(&tenant("other"), 1);
-    lanes.push(other, position(0), 1, NOW);
+    lanes.push(other, position(0), 1);
     lanes.choose(|_| true).expect("a free slot");
     assert_eq!(
         lanes.admission(other, Occupancy::Low, NOW),
@@ -326,7 +286,7 @@ fn waiting_lanes_get_a_turn_between_two_starts_of_one() {
             }),
         }
         for offset in 0..4 {
-            lanes.push(*id, position(offset), 1, NOW);
+            lanes.push(*id, position(offset), 1);
         }
     }
     for _ in 0..4 {
@@ -347,7 +307,7 @@ fn a_dead_tenant_is_tried_again_when_its_record_is_due_again() {
     for _ in 0..7 {
         time_out(&mut lanes, dead);
     }
-    lanes.push(dead, position(9), 1, NOW);
+    lanes.push(dead, position(9), 1);
     time_out(&mut lanes, dead);
     assert_eq!(lanes.choose(|_| true), None);
     let until = lanes.next_pause_end().expect("it pauses");
@@ -358,7 +318,7 @@ fn a_dead_tenant_is_tried_again_when_its_record_is_due_again() {
     assert_eq!(lanes.choose(|_| true), Some((dead, position(9))));
     lanes.release(dead, 1);
     lanes.delivered(dead, lanes.round(dead), until);
-    lanes.push(dead, position(10), 1, NOW);
+    lanes.push(dead, position(10), 1);
     assert!(lanes.choose(|_| true).is_some(), "it answers again");
 }
 
@@ -373,15 +333,15 @@ fn a_large_record_takes_the_slots_of_its_bytes() {
     // Two slots are a sixteenth; no record takes more.
     let large = 64 << 20;
     for offset in 0..8 {
-        lanes.push(a, position(offset), 2 * SLOT_BYTES, NOW);
-        lanes.push(b, position(10 + offset), large, NOW);
+        lanes.push(a, position(offset), 2 * SLOT_BYTES);
+        lanes.push(b, position(10 + offset), large);
     }
     for _ in 0..16 {
         lanes.choose(|_| true).expect("there are 32 slots");
     }
-    lanes.push(c, position(20), 1, NOW);
+    lanes.push(c, position(20), 1);
     assert_eq!(lanes.choose(|_| true), None, "all are held");
-    lanes.put_back(b, position(17), large, NOW);
+    lanes.put_back(b, position(17), large);
     assert_eq!(lanes.choose(|_| true), Some((c, position(20))));
     assert_eq!(lanes.choose(|_| true), Some((b, position(17))), "one more");
     lanes.failed(b, Round::default(), (ErrorClass::Timeout, GRACE), NOW);
@@ -400,8 +360,8 @@ fn lanes_paused_by_a_429_continue_in_the_order_of_their_pauses() {
     let ids = ["a", "b"].map(|name| lanes.lane(&tenant(name), 64));
     let too_many = (ErrorClass::Http429, Duration::from_millis(20));
     for id in ids {
-        lanes.push(id, position(1), 1, NOW);
-        lanes.push(id, position(2), 1, NOW);
+        lanes.push(id, position(1), 1);
+        lanes.push(id, position(2), 1);
     }
     for id in ids {
         assert_eq!(lanes.choose(|_| true), Some((id, position(1))));
@@ -434,7 +394,7 @@ fn untried_tenants_wait_for_those_that_answer_and_not_for_those_that_hang() {
             while lanes.choose(|_| true).is_some() {}
             let id = lanes.lane(&tenant(&format!("t{}", lanes.lanes.len())), 64);
             match lanes.admission(id, Occupancy::Low, now) {
-                Admission::Admit => lanes.push(id, position(n), 1, NOW),
+                Admission::Admit => lanes.push(id, position(n), 1),
                 other => return other,
             }
         }
@@ -483,7 +443,7 @@ fn a_untried_tenant_alone_keeps_its_queue() {
             lanes.admission(alone, Occupancy::Low, now),
             Admission::Admit
         );
-        lanes.push(alone, position(8), 1, NOW);
+        lanes.push(alone, position(8), 1);
     }
     lanes.release(alone, 1);
     lanes.delivered(alone, Round::default(), later);
