@@ -51,7 +51,7 @@ pub struct FilterArgs {
   ringback find --output json --since 2026-11-30T00:00:00Z ID1
 
 States: finished (delivered, skipped, or moved: then its copy is listed too), in_progress (reserved for an
-attempt), waiting, unknown. Kafka does not tell delivered from skipped; the attempt log does, if it is on.
+attempt), waiting, unknown. Kafka does not tell delivered from skipped.
 Exit code 5 if no record was found.")]
 pub struct FindArgs {
     #[command(flatten)]
