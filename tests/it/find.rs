@@ -102,14 +102,7 @@ fn a_record_is_found_in_each_state() {
         (&"too_large".into(), &Value::Null)
     );
 
-    // While one attempt lasts, the next record of its tenant waits.
-    wait::until("an attempt in progress, with a record behind it", || {
-        scene.publish_record("find-first", "hangs");
-        scene.publish_record("find-second", "hangs");
-        scene.flush();
-        let found = ["find-first", "find-second"].map(|id| fates(&scene, id));
-        found[0].contains(&"in_progress".to_owned()) && found[1].contains(&"untried".to_owned())
-    });
+    until_one_attempt_is_in_progress(&mut scene);
 
     let table = read(&scene, &["find", "find-delayed"]);
     let (out, err) = (text(&table.stdout), text(&table.stderr));
@@ -124,6 +117,27 @@ fn a_record_is_found_in_each_state() {
     );
     service.kill();
     check_refusals(&scene);
+}
+
+/// While an attempt lasts, the other records of its tenant wait: 20 attempts of 4 s,
+/// one at a time, are longer than a look.
+fn until_one_attempt_is_in_progress(scene: &mut Scene<'_>) {
+    let ids: Vec<String> = (0..20).map(|n| format!("find-slow-{n}")).collect();
+    for id in &ids {
+        scene.publish_record(id, "hangs");
+    }
+    scene.flush();
+    let words = ["find", "--output", "json"].into_iter();
+    let words: Vec<&str> = words.chain(ids.iter().map(String::as_str)).collect();
+    wait::until("an attempt in progress, with a record behind it", || {
+        let found = json_lines(&read(scene, &words).stdout);
+        let is_some = |fate: &str| {
+            found
+                .iter()
+                .any(|one| one["conclusions"][0]["fate"] == fate)
+        };
+        is_some("in_progress") && is_some("untried")
+    });
 }
 
 fn check_refusals(scene: &Scene<'_>) {
