@@ -9,14 +9,15 @@ use super::keep::Keep;
 use super::ledger::{Entry, PendingMove, PendingRecord};
 use super::map::Mark;
 use super::partition::{Delivered, PartitionState};
-use super::verdict;
+use super::verdict::{self, Verdict};
 use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::call::RecordId;
 use crate::model::disposition::Disposition;
 use crate::model::fact::{Fact, Latency};
-use crate::model::headers::traceparent;
+use crate::model::headers::{History, traceparent};
 use crate::model::message::{AttemptRequest, Isolation};
 use crate::model::position::Position;
+use crate::model::record::Record;
 use crate::model::tenant::{Tenant, TenantId};
 use crate::model::time::{Delay, UnixMillis};
 use std::sync::Arc;
@@ -47,9 +48,9 @@ pub struct RememberedOutcome {
     /// In a topic that was created again, another record may have this position.
     pub record: RecordId,
     pub result: AttemptResult,
-    /// Whether its disposition was reported already.
-    pub disposed: bool,
-    pub at: UnixMillis,
+    /// The disposition of the record, if it was reported already.
+    pub reported: Option<Disposition>,
+    at: UnixMillis,
 }
 
 impl Core {
@@ -127,41 +128,20 @@ impl Core {
         self.report_end(&running, position, &result);
         let Some((state, pending)) = self.take_in_flight(state, position) else {
             self.note_failure(&running, position, &result.outcome, Duration::ZERO);
-            let remembered = RememberedOutcome {
-                record: running.record,
-                result,
-                disposed: false,
-                at: self.now,
-            };
-            self.remember(position, remembered);
+            self.remember(position, running.record, result, None);
             return;
         };
+        let (record, id) = (pending.record, pending.call.id);
         if matches!(result.outcome, Outcome::Delivered { .. }) {
-            self.complete(state, position, pending.call.id, result);
+            self.complete(state, position, id, result);
             self.dispose(Disposition::Delivered, position);
             return;
         }
-        let mut history = pending.history;
-        let verdict = verdict::failed(
-            &self.schedule,
-            &mut history,
-            &result.outcome,
-            result.started_at,
-            self.wall(),
-        );
+        let ended = Some(result.clone());
+        let verdict = self.charge(state, record, Some(id), pending.history, ended);
         let delay = verdict.topic().delay();
         let wait = delay.map_or(Duration::ZERO, Delay::duration);
         self.note_failure(&running, position, &result.outcome, wait);
-        let moving = PendingMove {
-            record: pending.record,
-            id: Some(pending.call.id),
-            history,
-            verdict,
-            keep: Keep::of(verdict),
-            mark: Mark::Reserved,
-            result: Some(result),
-        };
-        self.queue_move(state, moving);
     }
 
     /// Counts an outcome for the tenant's limit.
@@ -265,21 +245,40 @@ impl Core {
 
     /// Moves a record that was reserved and must not be sent from here.
     pub(super) fn move_in_doubt(&mut self, state: &mut PartitionState, pending: PendingRecord) {
-        let mut history = pending.history;
-        self.report(Fact::InDoubt {
-            position: pending.record.position,
-        });
-        let verdict = verdict::in_doubt(&self.schedule, &mut history, self.wall());
+        let (record, id) = (pending.record, pending.call.id);
+        self.charge(state, record, Some(id), pending.history, None);
+    }
+
+    /// Charges one attempt to a reserved record and moves it. Without the result of
+    /// that attempt, it is charged as in doubt.
+    pub(super) fn charge(
+        &mut self,
+        state: &mut PartitionState,
+        record: Record,
+        id: Option<RecordId>,
+        mut history: History,
+        result: Option<AttemptResult>,
+    ) -> Verdict {
+        let now = self.wall();
+        let verdict = match &result {
+            Some(result) => verdict::failed(&self.schedule, &mut history, result, now),
+            None => {
+                let position = record.position;
+                self.report(Fact::InDoubt { position });
+                verdict::in_doubt(&self.schedule, &mut history, now)
+            }
+        };
         let moving = PendingMove {
-            record: pending.record,
-            id: Some(pending.call.id),
+            record,
+            id,
             history,
             verdict,
             keep: Keep::of(verdict),
             mark: Mark::Reserved,
-            result: None,
+            result,
         };
         self.queue_move(state, moving);
+        verdict
     }
 
     /// Takes the record of an attempt that ended, if its partition is still under
@@ -320,14 +319,25 @@ impl Core {
     }
 
     /// Remembers an outcome until its record is read again.
-    pub(super) fn remember(&mut self, position: Position, remembered: RememberedOutcome) {
-        let max = REMEMBERED_PER_SLOT * self.settings.in_flight_max;
+    pub(super) fn remember(
+        &mut self,
+        position: Position,
+        record: RecordId,
+        result: AttemptResult,
+        reported: Option<Disposition>,
+    ) {
+        let (max, at) = (REMEMBERED_PER_SLOT * self.settings.in_flight_max, self.now);
         if self.remembered.len() >= max {
-            let now = self.now;
             self.remembered
-                .retain(|_, remembered| now.since(remembered.at) < REMEMBERED_FOR);
+                .retain(|_, remembered| at.since(remembered.at) < REMEMBERED_FOR);
         }
         if self.remembered.len() < max {
+            let remembered = RememberedOutcome {
+                record,
+                result,
+                reported,
+                at,
+            };
             self.remembered.insert(position, remembered);
         }
     }

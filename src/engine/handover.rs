@@ -2,10 +2,10 @@
 //! and drains all partitions before the process ends. Never keeps a partition
 //! longer than its deadline. Runs on the runner's thread.
 
-use super::attempt::RememberedOutcome;
 use super::ledger::Entry;
-use super::partition::{Delivered, PartitionPhase, PartitionState};
+use super::partition::{PartitionPhase, PartitionState};
 use super::{Core, Engine};
+use crate::model::disposition::Disposition;
 use crate::model::fact::Fact;
 use crate::model::message::{ConsumerRequest, KafkaRequest, Revocation};
 use crate::model::overview::ServiceState;
@@ -209,23 +209,14 @@ impl Core {
 
     /// Drops a partition's state. Outcomes that are not committed are remembered.
     pub(super) fn drop_partition(&mut self, state: PartitionState) {
-        let (partition, at) = (state.id, self.now);
+        let partition = state.id;
         self.lanes.remove_partition(partition);
         let position = |offset: Offset| Position { partition, offset };
         let written = state.in_write.map(|w| w.delivered).unwrap_or_default();
         for delivered in written.into_iter().chain(state.delivered) {
-            let Delivered {
-                offset,
-                record,
-                result,
-            } = delivered;
-            let remembered = RememberedOutcome {
-                record,
-                result,
-                disposed: true,
-                at,
-            };
-            self.remember(position(offset), remembered);
+            let reported = Some(Disposition::Delivered);
+            let (at, record) = (position(delivered.offset), delivered.record);
+            self.remember(at, record, delivered.result, reported);
         }
         for (offset, entry) in state.ledger.into_entries() {
             match entry {
@@ -235,13 +226,7 @@ impl Core {
                 }
                 Entry::Moving(moving) => {
                     if let (Some(record), Some(result)) = (moving.id, moving.result) {
-                        let remembered = RememberedOutcome {
-                            record,
-                            result,
-                            disposed: false,
-                            at,
-                        };
-                        self.remember(position(offset), remembered);
+                        self.remember(position(offset), record, result, None);
                     }
                 }
                 Entry::Listed(_) | Entry::Waiting(_) | Entry::InFlight(_) => {}

@@ -179,7 +179,7 @@ impl Core {
         state.pass_gaps(self.now);
     }
 
-    fn place(&mut self, state: &mut PartitionState, read: ReadRecord) -> Placed {
+    fn place(&mut self, state: &mut PartitionState, mut read: ReadRecord) -> Placed {
         let offset = read.record.position.offset;
         // Offsets that the committed map lists and that reading skips are deleted.
         let lost = state.ledger.forget_listed_before(offset);
@@ -210,8 +210,8 @@ impl Core {
         match self.accept(&read, state.maps_since) {
             Ok(call) => self.place_in_lane(state, read, call),
             Err(reason) => {
-                self.dead_letter(state, read, reason);
-                Placed::Done
+                read.history.last_at = Some(self.wall());
+                self.move_untried(state, read, Verdict::DeadLetter(reason))
             }
         }
     }
@@ -231,7 +231,7 @@ impl Core {
     fn place_in_lane(
         &mut self,
         state: &mut PartitionState,
-        read: ReadRecord,
+        mut read: ReadRecord,
         call: CallEnded,
     ) -> Placed {
         let now = self.now;
@@ -278,78 +278,63 @@ impl Core {
             }
             Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried => {
                 state.diverts_in_a_row = state.diverts_in_a_row.saturating_add(1);
-                let mut history = read.history;
                 let divert = match admission {
                     Admission::DivertUntried => verdict::divert_untried,
                     _ => verdict::divert,
                 };
-                let verdict = divert(&self.schedule, &mut history, self.wall());
-                let moving = PendingMove {
-                    record: read.record,
-                    id: Some(call.id),
-                    history,
-                    verdict,
-                    keep: Keep::of(verdict),
-                    mark: Mark::Unreserved,
-                    result: None,
-                };
-                self.queue_move(state, moving);
-                Placed::Done
+                let verdict = divert(&self.schedule, &mut read.history, self.wall());
+                self.move_untried(state, read, verdict)
             }
         }
+    }
+
+    /// Moves a record from which no attempt was made here.
+    fn move_untried(
+        &mut self,
+        state: &mut PartitionState,
+        read: ReadRecord,
+        verdict: Verdict,
+    ) -> Placed {
+        let moving = PendingMove {
+            record: read.record,
+            id: read.call.ok().map(|call| call.id),
+            history: read.history,
+            verdict,
+            keep: Keep::of(verdict),
+            mark: Mark::Unreserved,
+            result: None,
+        };
+        self.queue_move(state, moving);
+        Placed::Done
     }
 
     /// Places a record that its map marks as reserved: an attempt may have been
     /// sent from here, so none is sent from here again.
     fn place_reserved(&mut self, state: &mut PartitionState, read: ReadRecord) -> Placed {
-        let now = self.wall();
         let position = read.record.position;
         // In a recreated topic, another record may have this position.
         let is_same_record = |id: &RecordId| read.call.as_ref().is_ok_and(|c| c.id == *id);
         let remembered = self.remembered.remove(&position);
         let remembered = remembered.filter(|remembered| is_same_record(&remembered.record));
-        let runs = self.attempts.get(&position);
-        if remembered.is_none()
-            && let Some(running) = runs.filter(|running| is_same_record(&running.record))
-        {
-            let lane = running.lane;
-            return Self::rejoin(state, read, lane);
-        }
-        if let Some(remembered) = &remembered
-            && matches!(remembered.result.outcome, Outcome::Delivered { .. })
-        {
-            let (record, result) = (remembered.record.clone(), remembered.result.clone());
-            self.complete(state, position, record, result);
-            if !remembered.disposed {
-                self.dispose(Disposition::Delivered, position);
-            }
-            return Placed::Done;
-        }
-        let mut history = read.history;
-        let result = remembered.map(|remembered| remembered.result);
-        let verdict = match &result {
-            Some(result) => verdict::failed(
-                &self.schedule,
-                &mut history,
-                &result.outcome,
-                result.started_at,
-                now,
-            ),
-            None => {
-                self.report(Fact::InDoubt { position });
-                verdict::in_doubt(&self.schedule, &mut history, now)
+        let running = self.attempts.get(&position);
+        let running = running.filter(|running| is_same_record(&running.record));
+        let result = match (remembered, running) {
+            (None, None) => None,
+            (None, Some(running)) => return Self::rejoin(state, read, running.lane),
+            (Some(remembered), _) => {
+                let (record, result) = (remembered.record, remembered.result);
+                if matches!(result.outcome, Outcome::Delivered { .. }) {
+                    self.complete(state, position, record, result);
+                    if remembered.reported.is_none() {
+                        self.dispose(Disposition::Delivered, position);
+                    }
+                    return Placed::Done;
+                }
+                Some(result)
             }
         };
-        let moving = PendingMove {
-            record: read.record,
-            id: read.call.ok().map(|call| call.id),
-            history,
-            verdict,
-            keep: Keep::of(verdict),
-            mark: Mark::Reserved,
-            result,
-        };
-        self.queue_move(state, moving);
+        let id = read.call.ok().map(|call| call.id);
+        self.charge(state, read.record, id, read.history, result);
         Placed::Done
     }
 
@@ -375,26 +360,6 @@ impl Core {
         state.ledger.finish(position.offset);
         state.touch(self.now);
         self.dispose(Disposition::Skipped, position);
-    }
-
-    fn dead_letter(
-        &mut self,
-        state: &mut PartitionState,
-        read: ReadRecord,
-        reason: DeadLetterReason,
-    ) {
-        let mut history = read.history;
-        history.last_at = Some(self.wall());
-        let moving = PendingMove {
-            record: read.record,
-            id: read.call.ok().map(|call| call.id),
-            history,
-            verdict: Verdict::DeadLetter(reason),
-            keep: Keep::of(Verdict::DeadLetter(reason)),
-            mark: Mark::Unreserved,
-            result: None,
-        };
-        self.queue_move(state, moving);
     }
 
     pub(super) fn dispose(&mut self, disposition: Disposition, position: Position) {

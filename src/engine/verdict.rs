@@ -1,7 +1,7 @@
 //! Verdicts on one record: what follows a failed attempt, a charge without an
 //! attempt, or a full lane. The delays come from the schedule. Pure.
 
-use crate::model::attempt::{ErrorClass, Outcome};
+use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::headers::History;
 use crate::model::position::Topic;
@@ -54,8 +54,7 @@ pub fn may_try(schedule: &Schedule, history: &History) -> Result<(), DeadLetterR
 pub fn failed(
     schedule: &Schedule,
     history: &mut History,
-    outcome: &Outcome,
-    started_at: UnixMillis,
+    result: &AttemptResult,
     now: UnixMillis,
 ) -> Verdict {
     let mut asked = None;
@@ -64,14 +63,14 @@ pub fn failed(
         status,
         retry_after,
         ..
-    } = outcome
+    } = &result.outcome
     {
         history.error = Some(*class);
         history.status = status.or(history.status);
         asked = *retry_after;
     }
     history.confirmed += 1;
-    match (charge(schedule, history, started_at, now), asked) {
+    match (charge(schedule, history, result.started_at, now), asked) {
         (Verdict::Delay(delay), Some(asked)) => Verdict::Delay(schedule.at_least(delay, asked)),
         (verdict, _) => verdict,
     }
@@ -131,13 +130,23 @@ mod tests {
         History::new("call-ended/0/0".to_owned(), UnixMillis(0))
     }
 
-    fn failure() -> Outcome {
-        Outcome::Failed {
-            class: ErrorClass::Http5xx,
-            status: Some(503),
-            retry_after: None,
+    fn failure(class: ErrorClass, status: u16, retry_after: Option<u64>) -> AttemptResult {
+        let outcome = Outcome::Failed {
+            class,
+            status: Some(status),
+            retry_after: retry_after.map(Duration::from_secs),
             detail: String::new(),
+        };
+        AttemptResult {
+            outcome,
+            started_at: UnixMillis(1),
+            duration: Duration::ZERO,
         }
+    }
+
+    fn fail(schedule: &Schedule, history: &mut History) -> Verdict {
+        let result = failure(ErrorClass::Http5xx, 503, None);
+        failed(schedule, history, &result, UnixMillis(2))
     }
 
     #[test]
@@ -146,22 +155,10 @@ mod tests {
         let mut history = history();
         for expected in ["10s", "10s", "1m", "1m", "10m", "10m", "1h", "1h", "6h"] {
             assert_eq!(may_try(&schedule, &history), Ok(()));
-            let verdict = failed(
-                &schedule,
-                &mut history,
-                &failure(),
-                UnixMillis(1),
-                UnixMillis(2),
-            );
+            let verdict = fail(&schedule, &mut history);
             assert_eq!(verdict, Verdict::Delay(expected.parse().expect("valid")));
         }
-        let last = failed(
-            &schedule,
-            &mut history,
-            &failure(),
-            UnixMillis(1),
-            UnixMillis(2),
-        );
+        let last = fail(&schedule, &mut history);
         assert_eq!(
             last,
             Verdict::DeadLetter(DeadLetterReason::AttemptsExhausted)
@@ -177,19 +174,8 @@ mod tests {
         #[track_caller]
         fn check(asked: u64, expected: &str) {
             let schedule = Schedule::new(10, delays("10s,10s,1m,10m"));
-            let outcome = Outcome::Failed {
-                class: ErrorClass::Http429,
-                status: Some(429),
-                retry_after: Some(Duration::from_secs(asked)),
-                detail: String::new(),
-            };
-            let verdict = failed(
-                &schedule,
-                &mut history(),
-                &outcome,
-                UnixMillis(0),
-                UnixMillis(0),
-            );
+            let result = failure(ErrorClass::Http429, 429, Some(asked));
+            let verdict = failed(&schedule, &mut history(), &result, UnixMillis(2));
             assert_eq!(verdict, Verdict::Delay(expected.parse().expect("valid")));
         }
         check(0, "10s");
@@ -204,15 +190,7 @@ mod tests {
     fn one_delay_repeats_up_to_the_last_attempt() {
         let schedule = Schedule::new(3, delays("200ms"));
         let mut history = history();
-        let mut judge = || {
-            failed(
-                &schedule,
-                &mut history,
-                &failure(),
-                UnixMillis(0),
-                UnixMillis(0),
-            )
-        };
+        let mut judge = || fail(&schedule, &mut history);
         let delay = Verdict::Delay("200ms".parse().expect("valid"));
         assert_eq!(
             [judge(), judge(), judge()],
