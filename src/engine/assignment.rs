@@ -51,11 +51,11 @@ impl Engine {
             at: self.maps_since(partition, found),
             end: found.log_end,
         };
-        let Some(state) = self.partitions.get_mut(&partition) else {
+        let (Some(state), core) = self.assigned(partition) else {
             return;
         };
         if state.generation == generation && state.phase == PartitionPhase::Adopting {
-            self.core.adopt(state, found, maps_since);
+            core.adopt(state, found, maps_since);
         }
     }
 
@@ -95,12 +95,11 @@ impl Engine {
     }
 
     pub(super) fn on_log_bounds(&mut self, bounds: &[LogBounds]) {
-        let now = self.core.now;
         for LogBounds { partition, end, .. } in bounds {
-            let Some(state) = self.partitions.get_mut(partition) else {
+            let (Some(state), core) = self.assigned(*partition) else {
                 continue;
             };
-            state.bounds_reported(now);
+            state.bounds_reported(core.now);
             state.log_end = state.log_end.max(*end);
             let beyond_end = state.phase == PartitionPhase::Stopped(BEYOND_END);
             if beyond_end && state.ledger.base() <= *end {

@@ -23,6 +23,7 @@ use crate::model::destination::{RefusalReason, Refusals};
 use crate::model::fact::Fact;
 use crate::model::overview::RefusedDestination;
 use crate::model::position::{Offset, Partition, Topic};
+use crate::model::record::MovedRecord;
 use crate::model::time::UnixMillis;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -165,19 +166,21 @@ impl PartitionState {
         }
     }
 
-    /// Forgets held moves that are not in hand any more.
-    pub fn retain_held(&mut self) {
+    /// Forgets pending moves of records that are not in hand any more.
+    pub fn retain_moves(&mut self) {
         let ledger = &mut self.ledger;
+        let mut in_hand = |offset: &Offset| matches!(ledger.entry(*offset), Some(Entry::Moving(_)));
+        self.moves.retain(&mut in_hand);
         self.held.retain(|_, held| {
-            held.retain(|offset| matches!(ledger.entry(*offset), Some(Entry::Moving(_))));
+            held.retain(&mut in_hand);
             !held.is_empty()
         });
     }
 }
 
 impl Engine {
-    /// Returns the next probe that is due: the topic, and the record to move.
-    pub(super) fn take_probe(&mut self) -> Option<(Topic, Partition, Offset)> {
+    /// Takes the next probe that is due into a write and returns its record.
+    pub(super) fn take_probe(&mut self) -> Option<MovedRecord> {
         let Self { partitions, core } = self;
         let now = core.now;
         let due = core.destinations.probes().filter(|(_, at)| *at <= now);
@@ -198,7 +201,7 @@ impl Engine {
             }
             if let Some(offset) = offset {
                 of.probed = Some(state.id);
-                return Some((topic, state.id, offset));
+                return Some(state.start_move(offset).0);
             }
         }
         None

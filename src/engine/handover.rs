@@ -4,13 +4,14 @@
 
 use super::ledger::Entry;
 use super::partition::{PartitionPhase, PartitionState};
-use super::{Core, Engine};
+use super::{Core, Engine, Partitions};
 use crate::model::disposition::Disposition;
 use crate::model::fact::Fact;
 use crate::model::message::{ConsumerRequest, KafkaRequest, Revocation};
 use crate::model::overview::ServiceState;
 use crate::model::position::{Generation, Offset, Partition, Position};
 use crate::model::time::UnixMillis;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Attempts in flight may end within this time of a revocation; the group waits.
@@ -24,7 +25,7 @@ const STOP_RESERVE: Duration = Duration::from_millis(700);
 /// Revoked partitions whose revocation is not finished yet.
 pub struct Handover {
     generation: Generation,
-    partitions: Vec<Partition>,
+    partitions: BTreeSet<Partition>,
     how: Revocation,
     /// When the present wait ends.
     pub deadline: UnixMillis,
@@ -69,10 +70,9 @@ impl Engine {
             Revocation::Requested => (PartitionPhase::Leaving, REVOKE_WAIT),
             Revocation::Lost => (PartitionPhase::Lost, Duration::ZERO),
         };
-        for partition in &partitions {
-            if let Some(state) = self.partitions.get_mut(partition) {
-                core.start_leaving(state, phase);
-            }
+        let partitions: BTreeSet<Partition> = partitions.into_iter().collect();
+        for state in states(&mut self.partitions, &partitions) {
+            core.start_leaving(state, phase);
         }
         let in_flight_until = core.now.plus(wait);
         core.handovers.push(Handover {
@@ -89,11 +89,8 @@ impl Engine {
         let mut handovers = std::mem::take(&mut self.core.handovers);
         handovers.retain_mut(|handover| {
             let Self { partitions, core } = self;
-            let must_wait = |partition| {
-                let state = partitions.get_mut(partition);
-                state.is_some_and(|state| core.must_wait(state, handover))
-            };
-            if handover.partitions.iter().any(must_wait) {
+            let must_wait = |state| core.must_wait(state, handover);
+            if states(partitions, &handover.partitions).any(must_wait) {
                 let past = core.now >= handover.in_flight_until;
                 let last = handover.in_flight_until.plus(REVOKE_WRITE);
                 handover.deadline = if past { last } else { handover.in_flight_until };
@@ -106,7 +103,7 @@ impl Engine {
             }
             core.request(KafkaRequest::Consumer(ConsumerRequest::FinishRevoke {
                 generation: handover.generation,
-                partitions: std::mem::take(&mut handover.partitions),
+                partitions: handover.partitions.iter().copied().collect(),
             }));
             false
         });
@@ -166,6 +163,14 @@ impl Engine {
     }
 }
 
+/// Returns the states of those of these partitions that are still assigned.
+fn states<'a>(
+    all: &'a mut Partitions,
+    of: &'a BTreeSet<Partition>,
+) -> impl Iterator<Item = &'a mut PartitionState> {
+    all.values_mut().filter(|state| of.contains(&state.id))
+}
+
 impl Core {
     /// Stops all starts from a partition. Records that were not sent are forgotten.
     fn start_leaving(&mut self, state: &mut PartitionState, phase: PartitionPhase) {
@@ -178,11 +183,7 @@ impl Core {
         state.head_due = None;
         let in_write = state.in_write.as_ref().map_or(&[][..], |w| &w.moving);
         state.ledger.forget_unsent(in_write);
-        let ledger = &mut state.ledger;
-        state
-            .moves
-            .retain(|offset| matches!(ledger.entry(*offset), Some(Entry::Moving(_))));
-        state.retain_held();
+        state.retain_moves();
     }
 
     /// Whether the handover waits for this partition.

@@ -44,20 +44,17 @@ impl Engine {
     pub(super) fn on_records(&mut self, records: Vec<(Generation, Record)>) {
         for (generation, record) in records {
             let position = record.position;
-            let Some(state) = self.partitions.get_mut(&position.partition) else {
+            let Some((state, core)) = self.running(position.partition, generation) else {
                 continue;
             };
-            if state.generation != generation || !state.is_running() {
-                continue;
-            }
             // An offset that was passed already: the log is another one. The reason's
             // label says "base" for `expected`.
             if state.expected.is_past(position.offset) {
                 self.readopt(ReadoptReason::RecordBelowBase);
                 return;
             }
-            let read = self.core.parse(record);
-            self.core.report_skew(&read);
+            let read = core.parse(record);
+            core.report_skew(&read);
             state.receive(read);
         }
     }
@@ -68,14 +65,13 @@ impl Engine {
         partition: Partition,
         next: NextOffset,
     ) {
-        let now = self.core.now;
-        let Some(state) = self.running(partition, generation) else {
+        let Some((state, core)) = self.running(partition, generation) else {
             return;
         };
         state.progress();
         state.log_end = state.log_end.max(next);
         state.expected = state.expected.max(next);
-        state.pass_gaps(now);
+        state.pass_gaps(core.now);
     }
 
     /// Places the records that were read, one partition after the other.

@@ -153,11 +153,11 @@ impl Engine {
         match event {
             Event::Kafka { session, event } => self.on_kafka(session, event),
             Event::AttemptFinished { position, ended } => {
-                let state = self.partitions.get_mut(&position.partition);
+                let (state, core) = self.assigned(position.partition);
                 core.on_attempt_finished(state, position, ended);
             }
             Event::AttemptExpired { position } => {
-                let state = self.partitions.get_mut(&position.partition);
+                let (state, core) = self.assigned(position.partition);
                 core.on_attempt_expired(state, position);
             }
             Event::TenantsReplaced(tenants) => core.on_tenants_replaced(tenants),
@@ -306,14 +306,21 @@ impl Engine {
             .min()
     }
 
-    /// Returns the state of a running partition under this assignment.
+    /// Returns the state of the partition that an event names, if it is assigned, and
+    /// the rest of the engine's state.
+    fn assigned(&mut self, partition: Partition) -> (Option<&mut PartitionState>, &mut Core) {
+        (self.partitions.get_mut(&partition), &mut self.core)
+    }
+
+    /// The same for an event of one assignment (L8), while the partition runs.
     fn running(
         &mut self,
         partition: Partition,
         generation: Generation,
-    ) -> Option<&mut PartitionState> {
-        let state = self.partitions.get_mut(&partition)?;
-        (state.generation == generation && state.is_running()).then_some(state)
+    ) -> Option<(&mut PartitionState, &mut Core)> {
+        let (state, core) = self.assigned(partition);
+        let state = state.filter(|state| state.generation == generation && state.is_running());
+        Some((state?, core))
     }
 }
 

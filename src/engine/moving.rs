@@ -12,8 +12,7 @@
 
 use super::keep::Keep;
 use super::ledger::{Entry, PendingMove};
-use super::partition::{InWrite, MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, PartitionState};
-use super::snapshot::OutstandingWrite;
+use super::partition::{MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, PartitionState};
 use super::verdict::Verdict;
 use super::{Core, Engine};
 use crate::model::destination::{RefusalReason, Refusals};
@@ -58,18 +57,19 @@ impl Engine {
         }
         let moves = self.partitions.values().map(|state| state.moves.len());
         let pending: usize = moves.sum();
-        let free = self.partitions.values().filter(|state| state.may_write());
-        let mut due: Vec<(UnixMillis, Partition)> = free
-            .filter_map(|state| Some((state.move_due_at()?, state.id)))
+        let Self { partitions, core } = self;
+        let free = partitions.values_mut().filter(|state| state.may_write());
+        let mut due: Vec<_> = free
+            .filter_map(|state| Some((state.move_due_at()?, state)))
             .collect();
-        due.sort_unstable();
+        due.sort_unstable_by_key(|(at, state)| (*at, state.id));
         let together = match due.first() {
             Some(_) if pending >= MOVES_PENDING_MAX => UnixMillis(i64::MAX),
             Some((first, _)) if *first <= now => now.plus(MOVE_WAIT),
             _ => return,
         };
         due.retain(|(at, _)| *at <= together);
-        let records = self.take_moves(&due);
+        let records = core.take_moves(due.into_iter().map(|(_, state)| state));
         let taken: BTreeSet<Partition> = records.iter().map(|r| r.from.partition).collect();
         self.reserve(&taken);
         self.send_move(records, &taken, None);
@@ -78,21 +78,11 @@ impl Engine {
     /// Moves one record to a destination that refused records, if a probe is due.
     /// It reserves nothing, so that a refusal delays no attempt.
     fn plan_probe(&mut self) -> bool {
-        let Some((topic, partition, offset)) = self.take_probe() else {
+        let Some(record) = self.take_probe() else {
             return false;
         };
-        let Some(state) = self.partitions.get_mut(&partition) else {
-            return false;
-        };
-        let Some(Entry::Moving(pending)) = state.ledger.entry(offset) else {
-            unreachable!("L1: a held move is unfinished and in hand");
-        };
-        let records = vec![moved_record(pending)];
-        state.in_write = Some(InWrite {
-            moving: vec![offset],
-            ..InWrite::default()
-        });
-        self.send_move(records, &BTreeSet::from([partition]), Some(topic));
+        let (topic, taken) = (record.to, BTreeSet::from([record.from.partition]));
+        self.send_move(vec![record], &taken, Some(topic));
         true
     }
 
@@ -102,17 +92,9 @@ impl Engine {
         taken: &BTreeSet<Partition>,
         probe: Option<Topic>,
     ) {
-        let (snapshots, _) = self.take_snapshots(taken);
-        let core = &mut self.core;
-        let write = core.writes.next_id();
-        core.writes.moving = Some(OutstandingWrite {
-            write,
-            sent_at: core.now,
-            partitions: taken.iter().copied().collect(),
-            records: records.len(),
-            metadata_permille: 0,
-            probe,
-        });
+        let (sent, snapshots) = self.start_write(taken, records.len(), probe);
+        let (core, write) = (&mut self.core, sent.write);
+        core.writes.moving = Some(sent);
         let generation = core.generation;
         core.request(KafkaRequest::Move(MoveRequest {
             write,
@@ -126,53 +108,12 @@ impl Engine {
         }));
     }
 
-    /// Takes the records of one transaction from these partitions' queues.
-    fn take_moves(&mut self, due: &[(UnixMillis, Partition)]) -> Vec<MovedRecord> {
-        let Self { partitions, core } = self;
-        let records_max = match core.writes.alone {
-            0 => MOVE_RECORDS_MAX,
-            _ => 1,
-        };
-        core.writes.alone = core.writes.alone.saturating_sub(1);
-        let (mut records, mut bytes) = (Vec::new(), 0);
-        for (_, partition) in due {
-            let Some(state) = partitions.get_mut(partition) else {
-                continue;
-            };
-            let mut moving = Vec::new();
-            while records.len() < records_max && bytes < MOVE_BYTES_MAX {
-                let Some(offset) = state.moves.pop_front() else {
-                    break;
-                };
-                let Some(Entry::Moving(pending)) = state.ledger.entry(offset) else {
-                    unreachable!("L1: a queued move is unfinished and in hand");
-                };
-                let size = pending.record.size();
-                records.push(moved_record(pending));
-                moving.push(offset);
-                bytes += size;
-                state.moves_bytes = state.moves_bytes.saturating_sub(size);
-            }
-            if state.moves.is_empty() {
-                state.moves_by = None;
-                state.moves_bytes = 0;
-            }
-            if !moving.is_empty() {
-                moving.sort_unstable();
-                state.in_write = Some(InWrite {
-                    moving,
-                    ..InWrite::default()
-                });
-            }
-        }
-        records
-    }
-
     /// Whether the outstanding commit holds a partition with overdue moves.
     pub(super) fn is_overdue_in_commit(&self) -> bool {
-        let held = self.core.writes.commit.iter().flat_map(|o| &o.partitions);
-        let mut held = held.filter_map(|partition| self.partitions.get(partition));
-        held.any(|state| state.is_overdue(self.core.now))
+        self.core.writes.commit.as_ref().is_some_and(|commit| {
+            let mut held = self.partitions.values().filter(|s| s.is_in(commit.write));
+            held.any(|state| state.is_overdue(self.core.now))
+        })
     }
 
     pub(super) fn on_moved(&mut self, write: WriteId, took: Duration) {
@@ -187,9 +128,8 @@ impl Engine {
             records: done.records,
             took,
         });
-        let probe = done.probe;
-        self.acknowledge(done);
-        if let Some(topic) = probe {
+        self.acknowledge(&done);
+        if let Some(topic) = done.probe {
             self.on_probe_accepted(topic);
         }
     }
@@ -204,7 +144,7 @@ impl Engine {
         if destinations.is_empty() {
             core.writes.move_not_before = core.now.plus(MOVE_RETRY);
         }
-        self.undo(&refused);
+        self.undo(write);
         self.on_refusals(destinations);
         if let Some(topic) = refused.probe.filter(|_| destinations.is_empty()) {
             self.probe_again(topic, self.core.now.plus(PROBE_RETRY));
@@ -219,17 +159,15 @@ impl Engine {
         let Some(refused) = moving.take_if(|o| o.write == write) else {
             return;
         };
-        self.undo(&refused);
         if refused.records > 1 {
             self.core.writes.alone = refused.records;
+            self.undo(write);
             return;
         }
-        let mut fits = true;
-        if let [partition] = refused.partitions[..]
-            && let Some(state) = self.partitions.get_mut(&partition)
-        {
-            fits = self.core.shorten(state);
-        }
+        let Self { partitions, core } = self;
+        let mut held = partitions.values_mut().filter(|s| s.is_in(write));
+        let fits = held.all(|state| core.shorten(state));
+        self.undo(write);
         if let Some(topic) = refused.probe {
             self.probe_again(topic, self.core.now);
         }
@@ -261,6 +199,38 @@ impl Core {
         }
     }
 
+    /// Takes the records of one transaction from these partitions' queues.
+    fn take_moves<'a>(
+        &mut self,
+        due: impl Iterator<Item = &'a mut PartitionState>,
+    ) -> Vec<MovedRecord> {
+        let records_max = match self.writes.alone {
+            0 => MOVE_RECORDS_MAX,
+            _ => 1,
+        };
+        self.writes.alone = self.writes.alone.saturating_sub(1);
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for state in due {
+            while records.len() < records_max && bytes < MOVE_BYTES_MAX {
+                let Some(offset) = state.moves.pop_front() else {
+                    break;
+                };
+                let (record, size) = state.start_move(offset);
+                records.push(record);
+                bytes += size;
+                state.moves_bytes = state.moves_bytes.saturating_sub(size);
+            }
+            if state.moves.is_empty() {
+                state.moves_by = None;
+                state.moves_bytes = 0;
+            }
+            if let Some(in_write) = &mut state.in_write {
+                in_write.moving.sort_unstable();
+            }
+        }
+        records
+    }
+
     /// Whether a transaction may start.
     pub(super) fn may_move(&self) -> bool {
         self.writes.moving.is_none() && self.now >= self.writes.move_not_before
@@ -282,13 +252,12 @@ impl Core {
         self.dispose(moving.verdict.disposition(), position);
     }
 
-    /// Shortens the first record to be moved, or makes a dead letter of it. Returns
+    /// Shortens the record in a transaction, or makes a dead letter of it. Returns
     /// whether it was not the shortest already.
     fn shorten(&mut self, state: &mut PartitionState) -> bool {
-        let Some(offset) = state.moves.front().copied() else {
-            return true;
-        };
-        let Some(Entry::Moving(moving)) = state.ledger.entry(offset) else {
+        let offset = state.in_write.as_ref().and_then(|w| w.moving.first());
+        let entry = offset.and_then(|offset| state.ledger.entry(*offset));
+        let Some(Entry::Moving(moving)) = entry else {
             return true;
         };
         let shorter = match moving.verdict {
@@ -303,6 +272,19 @@ impl Core {
             self.writes.alone = self.writes.alone.max(1);
         }
         shorter.is_some()
+    }
+}
+
+impl PartitionState {
+    /// Takes a move into the next write. Returns the record as it is written to its
+    /// next residence, and its size here.
+    pub(super) fn start_move(&mut self, offset: Offset) -> (MovedRecord, usize) {
+        let Some(Entry::Moving(moving)) = self.ledger.entry(offset) else {
+            unreachable!("L1: a pending move is unfinished and in hand");
+        };
+        let in_write = self.in_write.get_or_insert_default();
+        in_write.moving.push(offset);
+        (moved_record(moving), moving.record.size())
     }
 }
 

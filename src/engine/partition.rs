@@ -9,6 +9,7 @@ use crate::model::attempt::AttemptResult;
 use crate::model::call::{CallEnded, RecordId};
 use crate::model::disposition::DeadLetterReason;
 use crate::model::headers::History;
+use crate::model::message::WriteId;
 use crate::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic, TopicId};
 use crate::model::record::Record;
 use crate::model::tenant::TenantId;
@@ -78,6 +79,8 @@ pub struct Delivered {
 /// Content of a partition's outstanding write.
 #[derive(Default)]
 pub struct InWrite {
+    /// Set when the write is sent.
+    pub write: WriteId,
     /// Delivered records that this write finishes.
     pub delivered: Vec<Delivered>,
     /// Records that this write moves. Ascending.
@@ -334,6 +337,11 @@ impl PartitionState {
             ramp_up.completed(now);
         }
         self.ramp_up.take_if(|ramp_up| ramp_up.is_over(now));
+    }
+
+    /// Whether this outstanding write holds the partition.
+    pub fn is_in(&self, write: WriteId) -> bool {
+        self.in_write.as_ref().is_some_and(|w| w.write == write)
     }
 
     /// Returns the number of deliveries that no acknowledged write has committed.

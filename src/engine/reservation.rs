@@ -32,15 +32,15 @@ impl Engine {
         let now = core.now;
         core.start_slots
             .set_max(core.writes.starts_max(uncommitted));
+        let open = partitions.values().filter(|state| state.may_reserve(now));
+        let open = open.map(|state| state.id).filter(|id| free.contains(id));
+        let mut open: BTreeSet<Partition> = open.collect();
         while core.start_slots.has_free() {
-            let eligible = |p: Position| {
-                free.contains(&p.partition) && partitions[&p.partition].may_reserve(now)
-            };
-            let Some((lane, position)) = core.lanes.choose(eligible) else {
+            let Some((lane, position)) = core.lanes.choose(|p| open.contains(&p.partition)) else {
                 return chosen;
             };
             let Position { partition, offset } = position;
-            let state = partitions.get_mut(&partition).expect("eligible");
+            let state = partitions.get_mut(&partition).expect("it is open");
             let pending = state.take_pending(offset);
             if core.tenants.callback(&pending.call.tenant).is_none() {
                 core.lanes.release(lane, pending.record.size());
@@ -53,6 +53,9 @@ impl Engine {
             in_write.reserving.push(offset);
             core.start_slots.take();
             chosen.insert(partition);
+            if !state.may_reserve(now) {
+                open.remove(&partition);
+            }
         }
         chosen
     }

@@ -63,10 +63,10 @@ pub struct Writes {
 /// A write that was sent and not answered.
 pub struct OutstandingWrite {
     pub write: WriteId,
-    pub sent_at: UnixMillis,
-    pub partitions: Vec<Partition>,
+    sent_at: UnixMillis,
+    /// The records of a transaction.
     pub records: usize,
-    pub metadata_permille: u16,
+    metadata_permille: u16,
     /// The destination that a transaction of one record probes.
     pub probe: Option<Topic>,
 }
@@ -169,18 +169,10 @@ impl Engine {
         if chosen.is_empty() {
             return;
         }
-        let (snapshots, metadata_permille) = self.take_snapshots(&chosen);
-        let core = &mut self.core;
-        let write = core.writes.next_id();
+        let (sent, snapshots) = self.start_write(&chosen, 0, None);
+        let (core, write) = (&mut self.core, sent.write);
         core.writes.last_commit_at = now;
-        core.writes.commit = Some(OutstandingWrite {
-            write,
-            sent_at: now,
-            partitions: chosen.into_iter().collect(),
-            records: 0,
-            metadata_permille,
-            probe: None,
-        });
+        core.writes.commit = Some(sent);
         core.request(KafkaRequest::Commit(CommitRequest { write, snapshots }));
     }
 
@@ -208,20 +200,28 @@ impl Engine {
         states.map(PartitionState::uncommitted).sum()
     }
 
-    /// Takes the snapshots of these partitions into their writes. Returns them, and
-    /// how much of the allowed metadata the largest one uses, in permille.
-    pub(super) fn take_snapshots(&mut self, of: &BTreeSet<Partition>) -> (Vec<Snapshot>, u16) {
-        let mut largest = 0;
+    /// Takes the snapshots of these partitions into a write that is sent now. Returns
+    /// both.
+    pub(super) fn start_write(
+        &mut self,
+        of: &BTreeSet<Partition>,
+        records: usize,
+        probe: Option<Topic>,
+    ) -> (OutstandingWrite, Vec<Snapshot>) {
+        let write = self.core.writes.next_id();
         let states = self.partitions.values_mut();
         let states = states.filter(|state| of.contains(&state.id));
-        let snapshots = states.map(|state| {
-            let snapshot = state.take_snapshot();
-            largest = largest.max(snapshot.metadata.len());
-            snapshot
-        });
-        let snapshots = snapshots.collect();
-        let permille = largest * 1_000 / METADATA_UNITS_MAX;
-        (snapshots, u16::try_from(permille).unwrap_or(1_000))
+        let snapshots: Vec<_> = states.map(|state| state.take_snapshot(write)).collect();
+        let lengths = snapshots.iter().map(|snapshot| snapshot.metadata.len());
+        let permille = lengths.max().unwrap_or(0) * 1_000 / METADATA_UNITS_MAX;
+        let sent = OutstandingWrite {
+            write,
+            sent_at: self.core.now,
+            records,
+            metadata_permille: u16::try_from(permille).unwrap_or(1_000),
+            probe,
+        };
+        (sent, snapshots)
     }
 
     pub(super) fn on_committed(&mut self, write: WriteId, took: Duration) {
@@ -239,16 +239,13 @@ impl Engine {
             took,
             metadata_permille: done.metadata_permille,
         });
-        self.acknowledge(done);
+        self.acknowledge(&done);
     }
 
     /// A write was acknowledged: its moves are finished and its reservations hold.
-    pub(super) fn acknowledge(&mut self, done: OutstandingWrite) {
+    pub(super) fn acknowledge(&mut self, done: &OutstandingWrite) {
         let Self { partitions, core } = self;
-        for partition in done.partitions {
-            let Some(state) = partitions.get_mut(&partition) else {
-                continue;
-            };
+        for state in partitions.values_mut().filter(|s| s.is_in(done.write)) {
             state.progress();
             // Its deliveries are committed: they are forgotten.
             let written = state.in_write.take().unwrap_or_default();
@@ -263,9 +260,9 @@ impl Engine {
 
     pub(super) fn on_commit_refused(&mut self, write: WriteId) {
         let core = &mut self.core;
-        if let Some(refused) = core.writes.commit.take_if(|o| o.write == write) {
+        if core.writes.commit.take_if(|o| o.write == write).is_some() {
             core.writes.refused_at = Some(core.now);
-            self.undo(&refused);
+            self.undo(write);
         }
     }
 
@@ -283,13 +280,11 @@ impl Engine {
 
     /// A write was refused: restores the state before it. Outcomes that came
     /// meanwhile are kept.
-    pub(super) fn undo(&mut self, refused: &OutstandingWrite) {
+    pub(super) fn undo(&mut self, refused: WriteId) {
         let Self { partitions, core } = self;
         core.report(Fact::WriteRefused);
-        for partition in &refused.partitions {
-            if let Some(state) = partitions.get_mut(partition) {
-                core.undo_in(state);
-            }
+        for state in partitions.values_mut().filter(|s| s.is_in(refused)) {
+            core.undo_in(state);
         }
     }
 
@@ -360,6 +355,7 @@ impl Core {
             mut delivered,
             moving,
             reserving,
+            ..
         } = state.in_write.take().unwrap_or_default();
         delivered.append(&mut state.delivered);
         state.delivered = delivered;
@@ -376,10 +372,11 @@ impl Core {
 }
 
 impl PartitionState {
-    /// Moves `delivered` into the outstanding write, clears the dirty flags, and
+    /// Moves `delivered` into the write that is sent now, clears the dirty flags, and
     /// returns the state to commit.
-    fn take_snapshot(&mut self) -> Snapshot {
+    fn take_snapshot(&mut self, write: WriteId) -> Snapshot {
         let in_write = self.in_write.get_or_insert_default();
+        in_write.write = write;
         in_write.delivered = std::mem::take(&mut self.delivered);
         self.dirty_since = None;
         self.write_now = false;
