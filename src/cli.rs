@@ -272,9 +272,9 @@ mod tests {
             assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(name.as_str()));
             flags += 1;
         }
-        assert_eq!(flags, 24);
+        assert_eq!(flags, 25);
         // The secret of `receive` is one more.
-        assert_eq!(variables().len(), 25);
+        assert_eq!(variables().len(), 26);
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
     fn the_settings_in_the_readme_are_the_text_of_the_help() {
         let readme = include_str!("../README.md");
         let table = settings_table();
-        assert_eq!(table.lines().count(), 24, "one row per flag");
+        assert_eq!(table.lines().count(), 25, "one row per flag");
         assert!(
             readme.contains(&table),
             "README.md must hold these rows:\n{table}"

@@ -10,11 +10,13 @@
 //! Results of attempts go before events of Kafka. Each turn takes a bounded batch of
 //! both, so that neither can keep the loop from the other.
 
+mod attempt_log;
 mod certificates;
 mod isolated;
 mod tenants;
 mod threads;
 
+use self::attempt_log::AttemptLogWriter;
 use self::certificates::CertificateReloads;
 use self::isolated::IsolatedThreads;
 use self::tenants::{TenantsReloads, TenantsReport};
@@ -96,6 +98,7 @@ struct Runner {
     isolated: IsolatedThreads,
     tenants: TenantsReloads,
     _certificates: CertificateReloads,
+    attempt_log: Option<AttemptLogWriter>,
     engine: Engine,
     phase: watch::Receiver<ShutdownPhase>,
     reloads: watch::Receiver<u64>,
@@ -128,6 +131,7 @@ impl Runner {
         let certificates = std::mem::take(&mut service.certificates);
         Self {
             _certificates: CertificateReloads::start(certificates, callbacks),
+            attempt_log: AttemptLogWriter::start(&service),
             runtime: Handle::current(),
             isolated: IsolatedThreads::start(),
             tenants: TenantsReloads::start(tenants, &service.kafka),
@@ -160,6 +164,9 @@ impl Runner {
         loop {
             self.turn(waited);
             if let Some(end) = self.end.take() {
+                if let Some(log) = self.attempt_log.take_if(|_| end == End::Drained) {
+                    log.finish();
+                }
                 return end;
             }
             waited = self.wait().await;
@@ -320,7 +327,12 @@ impl Runner {
                 Action::StartSession(start) => self.start_session(start),
                 Action::DropSession => self.drop_session(now),
                 Action::ShowOverview => self.next_tick = now,
-                Action::Report(fact) => self.service.telemetry.observe(now, &fact),
+                Action::Report(fact) => {
+                    if let Some(log) = &self.attempt_log {
+                        log.observe(&fact);
+                    }
+                    self.service.telemetry.observe(now, &fact);
+                }
                 Action::Exit(end) => self.exit(end),
             }
         }

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::certificates::CertificateFiles;
 use crate::config::name_files::NameFiles;
 use crate::config::settings::{Cluster, Schedule, Settings};
+use crate::config::values::AttemptLogSetting;
 use crate::engine::event::EngineSettings;
 use crate::http::callback::{Callbacks, ConnectionReuse, HttpError, HttpSettings, Trust};
 use crate::kafka::settings::{ClusterKind, KafkaSettings};
@@ -28,6 +29,7 @@ pub struct Service {
     pub name_files: NameFiles,
     /// The files of certificates, for new connections of the callbacks.
     pub certificates: CertificateFiles,
+    pub attempt_log: AttemptLogSetting,
     pub metrics: Arc<Metrics>,
     pub telemetry: Arc<Telemetry>,
     pub status: Arc<Status>,
@@ -76,6 +78,7 @@ impl Service {
             isolated_callbacks: Arc::new(Callbacks::new(isolated)?),
             name_files: NameFiles::default(),
             certificates: CertificateFiles::new(settings),
+            attempt_log: settings.attempt_log,
             telemetry: Arc::new(Telemetry::new(Arc::clone(&metrics), names)),
             metrics,
             status: Arc::new(status),

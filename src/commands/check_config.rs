@@ -6,6 +6,7 @@ use crate::cli::CheckConfigArgs;
 use crate::config::mistake::Warning;
 use crate::config::settings::Settings;
 use crate::config::topic_tenants::TopicTenants;
+use crate::config::values::AttemptLogSetting;
 use crate::config::{self, Configured, ConfiguredTenants};
 use crate::kafka::admin::check::{self, CheckVerdict, Finding};
 use crate::kafka::settings::KafkaSettings;
@@ -52,6 +53,9 @@ fn counted(tenants: &Tenants) -> String {
 fn connect(settings: &Settings, tenants: Option<TopicTenants>) -> Exit {
     let kafka = kafka_settings(&settings.cluster, &settings.schedule);
     let mut findings = check::check(&kafka);
+    if settings.attempt_log == AttemptLogSetting::On {
+        findings.push(check::attempt_log(&kafka));
+    }
     if let Some(tenants) = tenants {
         findings.extend(tenants_topic(&kafka, tenants));
     }

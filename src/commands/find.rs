@@ -109,7 +109,7 @@ impl SearchedTopics {
     fn ask(settings: &KafkaSettings, since: UnixMillis) -> Result<Self, ScanError> {
         let names = &settings.topics;
         let query = Query::connect(settings)?;
-        let attempts = format!("{}.attempts", names.name(Topic::Source));
+        let attempts = names.attempts();
         let existing = query.topics()?;
         let has_attempts = existing.contains(&attempts);
         let delays = existing.into_iter().filter(|name| {

@@ -10,7 +10,7 @@ use crate::cli::PublishArgs;
 use crate::config::mistake::{Mistake, Mistakes, both};
 use crate::config::settings::{self, Cluster, Schedule};
 use crate::config::values;
-use crate::kafka::admin::topics::{self, NewTopicSizes, Presence};
+use crate::kafka::admin::topics::{self, NewTopicSizes, OptionalTopics, Presence};
 use crate::kafka::publish::{PublishError, Publisher};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::position::Topic;
@@ -185,7 +185,11 @@ fn publish(cluster: &Cluster, plan: Plan) -> Result<PublishSum, Box<dyn Error>> 
 /// only after its message timeout. A user who may publish need not be allowed to
 /// read topic settings.
 fn check_topic(settings: &KafkaSettings, topic: &str) -> Result<(), Box<dyn Error>> {
-    match topics::plan(settings, NewTopicSizes::default(), None) {
+    match topics::plan(
+        settings,
+        NewTopicSizes::default(),
+        OptionalTopics::default(),
+    ) {
         Err(error) if error.is_denied() => Ok(()),
         Err(error) => Err(error.into()),
         Ok(plan) => {

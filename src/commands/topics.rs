@@ -5,9 +5,9 @@ use super::{Exit, fault, print, property_mistakes, refuse};
 use crate::cli::{CreateArgs, Topics};
 use crate::config::mistake::{Mistake, Mistakes, both};
 use crate::config::settings;
-use crate::config::values::{self, TenantsPlace};
+use crate::config::values::{self, AttemptLogSetting, TenantsPlace};
 use crate::kafka::admin::AdminCallError;
-use crate::kafka::admin::topics::{self, NewTopicSizes, Presence, TopicPlan};
+use crate::kafka::admin::topics::{self, NewTopicSizes, OptionalTopics, Presence, TopicPlan};
 use crate::kafka::settings::KafkaSettings;
 use crate::service::kafka_settings;
 
@@ -25,11 +25,15 @@ pub fn run(args: &Topics) -> Exit {
         Err(mistakes) => return refuse(&mistakes),
     };
     let settings = kafka_settings(&read.cluster, &read.schedule);
-    let tenants = match &read.tenants {
-        TenantsPlace::Topic(name) => Some(name.as_str()),
-        TenantsPlace::Files(_) => None,
+    let on = read.attempt_log == AttemptLogSetting::On;
+    let optional = OptionalTopics {
+        attempt_log: on.then(|| settings.topics.attempts()),
+        tenants: match read.tenants {
+            TenantsPlace::Topic(name) => Some(name),
+            TenantsPlace::Files(_) => None,
+        },
     };
-    let plan = topics::plan(&settings, sizes, tenants);
+    let plan = topics::plan(&settings, sizes, optional);
     let done = plan.and_then(|plan| match create {
         None => Ok(list(&plan)),
         Some(create) => self::create(&settings, &plan, create.dry_run),

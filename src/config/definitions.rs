@@ -5,8 +5,8 @@
 use super::properties::KafkaProperty;
 use super::setting::{Group, Section, Setting, ValueReader};
 use super::values::{
-    self, CaFile, ClientCert, LogFormatSetting, LogLevel, NoTenants, PlainHttp, ProxyUrl,
-    TenantsPlace,
+    self, AttemptLogSetting, CaFile, ClientCert, LogFormatSetting, LogLevel, NoTenants, PlainHttp,
+    ProxyUrl, TenantsPlace,
 };
 use crate::model::time::{Delay, DurationText};
 use ipnet::IpNet;
@@ -168,6 +168,18 @@ pub(super) static IN_FLIGHT_MAX: Setting<usize> = Setting {
     refused: &[("0", "1 to 65536"), ("65537", "1 to 65536")],
 };
 
+pub(super) static ATTEMPT_LOG: Setting<AttemptLogSetting> = Setting {
+    flag: "attempt-log",
+    variable: "RINGBACK_ATTEMPT_LOG",
+    value_name: "CHOICE",
+    default: "off",
+    help: "on or off: write one JSON record for each attempt to the topic <topic>.attempts, without \
+           personal data. Entries that Kafka does not take are dropped and counted",
+    read: ValueReader::Switch(values::attempt_log),
+    show: |choice| choice.name().to_owned(),
+    refused: &[("yes", "on, off"), ("", "on, off")],
+};
+
 pub(super) static TENANTS: Setting<TenantsPlace> = Setting {
     flag: "tenants",
     variable: "RINGBACK_TENANTS",
@@ -311,6 +323,7 @@ const MEMBER: Section = ("Kafka", &[&GROUP, &INSTANCE, &COMMIT_INTERVAL]);
 const SCHEDULE: Section = ("Attempts", &[&ATTEMPTS, &DELAYS, &RECORD_MAX_BYTES]);
 const DEADLINE: Section = ("Attempts", &[&TIMEOUT]);
 const ATTEMPT: Section = ("Attempts", &[&IN_FLIGHT_MAX]);
+const LOG_OF_ATTEMPTS: Section = ("Attempts", &[&ATTEMPT_LOG]);
 const CALLBACKS: Section = (
     "Callbacks",
     &[
@@ -370,7 +383,7 @@ impl Group for JobsGroup {
 pub enum TopicsGroup {}
 
 impl Group for TopicsGroup {
-    const SECTIONS: &[Section] = &[CLUSTER, SCHEDULE, TENANTS_ONLY];
+    const SECTIONS: &[Section] = &[CLUSTER, SCHEDULE, LOG_OF_ATTEMPTS, TENANTS_ONLY];
 }
 
 /// The settings of `health`.
@@ -385,7 +398,15 @@ pub enum RunGroup {}
 
 impl Group for RunGroup {
     const SECTIONS: &[Section] = &[
-        CLUSTER, MEMBER, SCHEDULE, DEADLINE, ATTEMPT, CALLBACKS, PAGES, PROCESS,
+        CLUSTER,
+        MEMBER,
+        SCHEDULE,
+        DEADLINE,
+        ATTEMPT,
+        LOG_OF_ATTEMPTS,
+        CALLBACKS,
+        PAGES,
+        PROCESS,
     ];
 }
 

@@ -3,9 +3,10 @@
 //! Runs on the main thread.
 
 use super::definitions::{
-    ALLOW_NETWORKS, ALLOW_NO_TENANTS, ATTEMPTS, BROKERS, CA_FILE, CLIENT_CERT, COMMIT_INTERVAL,
-    DELAYS, DENY_NETWORKS, DRAIN_TIMEOUT, GROUP, IN_FLIGHT_MAX, INSTANCE, KAFKA, KAFKA_PROPERTIES,
-    LISTEN, LOG, LOG_FORMAT, PROXY, RECORD_MAX_BYTES, REQUIRE_HTTPS, TENANTS, TIMEOUT, TOPIC,
+    ALLOW_NETWORKS, ALLOW_NO_TENANTS, ATTEMPT_LOG, ATTEMPTS, BROKERS, CA_FILE, CLIENT_CERT,
+    COMMIT_INTERVAL, DELAYS, DENY_NETWORKS, DRAIN_TIMEOUT, GROUP, IN_FLIGHT_MAX, INSTANCE, KAFKA,
+    KAFKA_PROPERTIES, LISTEN, LOG, LOG_FORMAT, PROXY, RECORD_MAX_BYTES, REQUIRE_HTTPS, TENANTS,
+    TIMEOUT, TOPIC,
 };
 use super::environment::host_name;
 use super::mistake::{Mistake, Warning};
@@ -14,8 +15,8 @@ use super::rules;
 use super::setting::{Reader, Typed, not_utf8};
 use super::tenants::TenantRules;
 use super::values::{
-    self, CaFile, ClientCert, LogFormatSetting, LogLevel, NoTenants, PlainHttp, ProxyUrl,
-    TenantsPlace,
+    self, AttemptLogSetting, CaFile, ClientCert, LogFormatSetting, LogLevel, NoTenants, PlainHttp,
+    ProxyUrl, TenantsPlace,
 };
 use crate::model::position::TopicNames;
 use crate::model::time::Delay;
@@ -65,6 +66,7 @@ pub struct Settings {
     pub timeout: Duration,
     pub listen: SocketAddr,
     pub in_flight_max: usize,
+    pub attempt_log: AttemptLogSetting,
     pub commit_interval: Duration,
     pub drain_timeout: Duration,
     pub no_tenants: NoTenants,
@@ -121,6 +123,7 @@ pub fn read(typed: &Typed, rule: PropertyRule) -> Result<ReadSettings, Vec<Mista
     let schedule = schedule(&mut r, cluster.as_ref().map(|c| &c.topics));
     let timeout = r.take(&TIMEOUT);
     let in_flight_max = r.take(&IN_FLIGHT_MAX);
+    let attempt_log = r.take(&ATTEMPT_LOG);
     tenants(&mut r, cluster.as_ref());
     let no_tenants = r.take(&ALLOW_NO_TENANTS);
     let plain_http = r.take(&REQUIRE_HTTPS);
@@ -142,6 +145,7 @@ pub fn read(typed: &Typed, rule: PropertyRule) -> Result<ReadSettings, Vec<Mista
             timeout: timeout?,
             listen: listen?,
             in_flight_max: in_flight_max?,
+            attempt_log: attempt_log?,
             commit_interval: commit_interval?,
             drain_timeout: drain_timeout?,
             no_tenants: no_tenants?,
@@ -212,6 +216,7 @@ pub fn read_tenants_writer(
 pub struct TopicsSettings {
     pub cluster: Cluster,
     pub schedule: Schedule,
+    pub attempt_log: AttemptLogSetting,
     pub tenants: TenantsPlace,
 }
 
@@ -223,11 +228,13 @@ pub fn read_topics(typed: &Typed, rule: PropertyRule) -> Result<TopicsSettings, 
     let mut r = Reader::new(typed);
     let cluster = cluster(&mut r, rule);
     let schedule = schedule(&mut r, cluster.as_ref().map(|c| &c.topics));
+    let attempt_log = r.take(&ATTEMPT_LOG);
     let tenants = tenants(&mut r, cluster.as_ref());
     r.mistakes.unless_any(|| {
         Some(TopicsSettings {
             cluster: cluster?,
             schedule: schedule?,
+            attempt_log: attempt_log?,
             tenants: tenants?,
         })
     })

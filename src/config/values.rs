@@ -235,6 +235,19 @@ pub fn plain_http(text: &str) -> Result<PlainHttp, String> {
     PlainHttp::from_name(text.trim()).ok_or_else(|| no_choice(text, &["on", "off"]))
 }
 
+named_enum! {
+    /// The choice of `--attempt-log`.
+    pub enum AttemptLogSetting {
+        Off = "off",
+        On = "on",
+    }
+}
+
+/// Reads the choice of `--attempt-log`.
+pub fn attempt_log(text: &str) -> Result<AttemptLogSetting, String> {
+    AttemptLogSetting::from_name(text.trim()).ok_or_else(|| no_choice(text, &["on", "off"]))
+}
+
 /// Where the tenants are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TenantsPlace {

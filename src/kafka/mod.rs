@@ -8,11 +8,12 @@
 //! times the calls of each thread.
 //!
 //! Imports go one way: `session` -> `transaction` -> `group` -> `inbox` and
-//! `session_state` -> `sessions` -> `client` and `call_monitor`. `admin`, `job` and
-//! `publish` use `client` only; `scan` and `tenants_topic` use `admin` too.
+//! `session_state` -> `sessions` -> `client` and `call_monitor`. `admin`,
+//! `attempt_log`, `job` and `publish` use `client` only; `scan` and `tenants_topic` use `admin` too.
 //! `client_check` uses no other part.
 
 pub mod admin;
+pub mod attempt_log;
 mod call_monitor;
 mod client;
 pub mod client_check;

@@ -198,6 +198,15 @@ const PRODUCER: &[(&str, &str)] = &[
     ("queue.buffering.max.kbytes", "65536"),
 ];
 
+/// Defaults of the attempt log's producer: large batches, and a queue that is small
+/// enough to be lost (L5).
+const ATTEMPT_LOG: &[(&str, &str)] = &[
+    ("linger.ms", "100"),
+    ("compression.type", "lz4"),
+    ("queue.buffering.max.messages", "20000"),
+    ("queue.buffering.max.kbytes", "8192"),
+];
+
 impl KafkaSettings {
     /// Returns whether the cluster is librdkafka's in-process one.
     #[must_use]
@@ -283,6 +292,19 @@ impl KafkaSettings {
             .set("message.max.bytes", bytes.to_string())
             .set("acks", "all")
             .set("enable.idempotence", "true");
+        config
+    }
+
+    /// Returns the configuration of the attempt log's producer. A lost entry is
+    /// counted, so it is not idempotent: it has no fatal errors.
+    #[must_use]
+    pub fn attempt_log_config(&self) -> ClientConfig {
+        let mut config = self.base(ATTEMPT_LOG);
+        config
+            .set("acks", "all")
+            .set("message.timeout.ms", "30000")
+            .set("delivery.report.only.error", "true")
+            .set("allow.auto.create.topics", "false");
         config
     }
 

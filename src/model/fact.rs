@@ -74,6 +74,8 @@ pub enum Fact {
         tenant: TenantId,
         record: RecordId,
         position: Position,
+        /// The record's position in the source topic.
+        origin: String,
         /// The number of the attempt, 1 to 10.
         attempt: u8,
         ended: AttemptResult,

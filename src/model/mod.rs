@@ -3,6 +3,7 @@
 //! Any thread may use them.
 
 pub mod attempt;
+pub mod attempt_log;
 pub mod call;
 pub mod destination;
 pub mod disposition;

@@ -53,6 +53,13 @@ impl TopicNames {
         }
     }
 
+    /// Returns the name of the topic of the attempt log. No [`Topic`] has it: records
+    /// never move there.
+    #[must_use]
+    pub fn attempts(&self) -> String {
+        format!("{}.attempts", self.source)
+    }
+
     /// Returns the topic with this name, if it belongs to this source topic. A delay
     /// with another spelling than its own (`.delay.60s` for `1m`) does not belong.
     #[must_use]

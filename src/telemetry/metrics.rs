@@ -8,6 +8,7 @@
 
 use super::registry::{Family, MetricDefinition};
 use crate::model::attempt::{ATTEMPTS_MAX, ErrorClass, Outcome};
+use crate::model::attempt_log::LogDropReason;
 use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::fact::{Latency, OddTimestamp, ReadoptReason};
 use crate::model::named_enum::named_enum;
@@ -195,6 +196,9 @@ families! {
     destination_refused: IntGaugeVec = "ringback_destination_refused", &["topic", "reason"], TOPICS_MAX,
         "1 for each topic that refuses moved records, with the reason.";
 
+    attempt_log_dropped: IntCounterVec = "ringback_attempt_log_dropped_total", &["reason"], LogDropReason::ALL.len(),
+        "Attempts that are missing in the attempt log, by reason.";
+
     tenants: IntGaugeVec = "ringback_tenants", &["state"], TenantState::ALL.len(),
         "Tenants, by state.";
     tenants_attempted: IntGaugeVec = "ringback_tenants_attempted", &["outcome"], Success::ALL.len(),
@@ -233,6 +237,7 @@ pub struct Metrics {
     readoptions: [IntCounter; ReadoptReason::ALL.len()],
     reloads: [IntCounter; TenantsReload::ALL.len()],
     latencies_unknown: [IntCounter; OddTimestamp::ALL.len()],
+    log_drops: [IntCounter; LogDropReason::ALL.len()],
     lateness: BTreeMap<Delay, Histogram>,
 }
 
@@ -274,6 +279,8 @@ impl Metrics {
             reloads: TenantsReload::ALL.map(|r| of.tenants_reloads.with_label_values(&[r.name()])),
             latencies_unknown: OddTimestamp::ALL
                 .map(|t| of.latencies_unknown.with_label_values(&[t.name()])),
+            log_drops: LogDropReason::ALL
+                .map(|r| of.attempt_log_dropped.with_label_values(&[r.name()])),
             lateness: delays.iter().map(lateness).collect(),
             families: of,
             names,
@@ -373,6 +380,11 @@ impl Metrics {
     /// Counts a restart of the Kafka session.
     pub fn readopting(&self, reason: ReadoptReason) {
         self.readoptions[reason as usize].inc();
+    }
+
+    /// Counts an attempt that is missing in the attempt log.
+    pub fn attempt_not_logged(&self, reason: LogDropReason) {
+        self.log_drops[reason as usize].inc();
     }
 
     /// Records our clock minus the broker's clock.

@@ -4,6 +4,7 @@
 mod support;
 
 mod alerts;
+mod attempt_log;
 mod attempts;
 mod bad_input;
 mod certificates;

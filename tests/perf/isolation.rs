@@ -195,7 +195,7 @@ fn print_missing(service: &Ringback, topic: &str, missing: &HashSet<usize>) {
     println!("    {}", service.says("/statusz"));
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -5,6 +5,7 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod attempt_log;
 mod isolation;
 mod machine;
 mod many_tenants;
@@ -57,10 +58,12 @@ fn main() {
             bench.backlog(&sizes);
             bench.steady(&sizes);
             bench.lateness(&sizes);
+            attempt_log::measure(&bench, &sizes);
         }
+        Some("attempt-log") => attempt_log::measure(&bench, &sizes),
         Some("isolation") => isolation::measure(&bench, &sizes),
         Some("many-tenants") => many_tenants::measure(&bench, &sizes),
-        Some(other) => panic!("there is no {other} among isolation and many-tenants"),
+        Some(other) => panic!("there is no {other} among attempt-log, isolation and many-tenants"),
     }
 }
 
@@ -133,6 +136,10 @@ impl Bench {
     }
 
     fn start(&self, run: &Run, delays: &str) -> Ringback {
+        self.start_with(run, delays, &[])
+    }
+
+    fn start_with(&self, run: &Run, delays: &str, options: &[&str]) -> Ringback {
         let tenants = run.directory.join("tenants.json");
         let tenants = tenants.to_str().expect("the build directory is UTF-8");
         let mut arguments = vec!["run".to_owned()];
@@ -147,6 +154,7 @@ impl Bench {
         ];
         arguments.extend(more.map(str::to_owned));
         arguments.extend(["--allow-networks", "127.0.0.0/8"].map(str::to_owned));
+        arguments.extend(options.iter().map(|option| (*option).to_owned()));
         let log = run.directory.join("ringback.log");
         Ringback::start("ringback", &arguments, ports::free(), &log)
     }

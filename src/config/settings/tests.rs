@@ -61,6 +61,7 @@ fn the_defaults_are_the_interfaces() {
             "delays=10s,10s,1m,1m,10m,10m,1h,1h,6h",
             "timeout=5s",
             "in-flight-max=1024",
+            "attempt-log=off",
             "tenants=tenants.json",
             "allow-no-tenants=off",
             "require-https=off",

@@ -180,6 +180,45 @@ pub(in crate::kafka) fn tenants_topic(
     }))
 }
 
+/// Checks the topic of the attempt log, for `check-config --connect`. All that is
+/// wrong is a warning: the service runs without the log.
+#[must_use]
+pub fn attempt_log(settings: &KafkaSettings) -> Finding {
+    let name = settings.topics.attempts();
+    let policy = Admin::connect(settings).and_then(|admin| {
+        if !admin.all_topics()?.contains_key(&name) {
+            return Ok(None);
+        }
+        let configs = admin.describe(std::slice::from_ref(&name))?;
+        let policy = configs.get(&name).and_then(|c| c.get("cleanup.policy"));
+        Ok(Some(policy.cloned().unwrap_or_default()))
+    });
+    match policy {
+        Ok(None) => Finding::new(
+            CheckVerdict::Warning,
+            format!(
+                "the topic of the attempt log '{name}' does not exist, so no attempt is logged: \
+                 run `ringback topics create --attempt-log`"
+            ),
+        ),
+        Ok(Some(policy)) if policy.contains("compact") => Finding::new(
+            CheckVerdict::Warning,
+            format!(
+                "the topic of the attempt log '{name}' has cleanup.policy={policy}, so only the \
+                 last attempt of a record is kept: set it to delete"
+            ),
+        ),
+        Ok(Some(_)) => Finding::new(
+            CheckVerdict::Ok,
+            format!("topic '{name}' of the attempt log exists"),
+        ),
+        Err(error) => Finding::new(
+            CheckVerdict::Warning,
+            format!("the topic of the attempt log '{name}' is not checked: {error}"),
+        ),
+    }
+}
+
 /// Returns warnings about a topic that may lose acknowledged records in a
 /// fail-over.
 fn durability(name: &str, existing: &ExistingTopic, config: &ConfigEntries) -> Vec<Finding> {

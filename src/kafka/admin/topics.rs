@@ -22,6 +22,8 @@ const LEADER_RETRY_AFTER: Duration = Duration::from_millis(100);
 /// long weekend loses nothing.
 const DELAY_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// As far back as `find` searches unless it is told otherwise.
+const ATTEMPT_LOG_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const TENANTS_COMPACTION_LAG: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The maximum of `max.message.bytes`. Kafka refuses a topic with more.
 const MESSAGE_BYTES_LIMIT: usize = i32::MAX as usize;
@@ -71,16 +73,22 @@ impl BrokerDefaults {
     }
 }
 
+/// The topics that only some settings need, by name.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OptionalTopics {
+    pub tenants: Option<String>,
+    pub attempt_log: Option<String>,
+}
+
 /// Returns the topics that the settings need, each as it exists or as `topics
-/// create` would create it. `tenants` is the name of the tenants topic, if there is
-/// one.
+/// create` would create it.
 ///
 /// # Errors
 /// The brokers cannot be reached, or refuse to show their topics.
 pub fn plan(
     settings: &KafkaSettings,
     sizes: NewTopicSizes,
-    tenants: Option<&str>,
+    optional: OptionalTopics,
 ) -> Result<Vec<TopicPlan>, AdminCallError> {
     let admin = Admin::connect(settings)?;
     let existing = admin.existing(settings)?;
@@ -88,20 +96,30 @@ pub fn plan(
     let topics: Vec<Topic> = existing.keys().copied().collect();
     let configs = admin.topic_settings(settings, &topics)?;
     let mut plan = plan_topics(settings, sizes, &existing, &configs, defaults);
-    if let Some(name) = tenants {
-        let replication = plan.first().map(|source| source.replication);
-        let replication = sizes.replication.or(replication).unwrap_or(1);
-        plan.push(plan_tenants(&admin, name, replication)?);
+    // The source topic is the first one, planned or existing.
+    let (partitions, replication) = (plan[0].partitions, plan[0].replication);
+    let replication = sizes.replication.unwrap_or(replication);
+    if let Some(name) = optional.attempt_log {
+        let new = attempt_log_settings(replication);
+        plan.push(plan_named(&admin, name, partitions, replication, new)?);
+    }
+    if let Some(name) = optional.tenants {
+        let new = tenants_topic_settings(replication);
+        // Each replica reads all of it, and the entries of a tenant stay in order.
+        plan.push(plan_named(&admin, name, 1, replication, new)?);
     }
     Ok(plan)
 }
 
-fn plan_tenants(
+/// Plans a topic that is no [`Topic`]: as it exists, or new with these sizes and
+/// settings.
+fn plan_named(
     admin: &Admin,
-    name: &str,
+    name: String,
+    partitions: usize,
     replication: usize,
+    new: Vec<(String, String)>,
 ) -> Result<TopicPlan, AdminCallError> {
-    let name = name.to_owned();
     if let Some(found) = admin.all_topics()?.get(&name) {
         let configs = admin.describe(std::slice::from_ref(&name))?;
         return Ok(TopicPlan {
@@ -115,11 +133,26 @@ fn plan_tenants(
     Ok(TopicPlan {
         name,
         presence: Presence::Missing,
-        // Each replica reads all of it, and the entries of a tenant stay in order.
-        partitions: 1,
+        partitions,
         replication,
-        settings: tenants_topic_settings(replication),
+        settings: new,
     })
+}
+
+fn attempt_log_settings(replication: usize) -> Vec<(String, String)> {
+    let retention = ATTEMPT_LOG_RETENTION.as_millis().to_string();
+    let mut settings = vec![
+        ("cleanup.policy".to_owned(), "delete".to_owned()),
+        ("retention.ms".to_owned(), retention),
+    ];
+    settings.extend(min_in_sync(replication));
+    settings
+}
+
+/// Returns `min.insync.replicas`, where the replication allows it.
+fn min_in_sync(replication: usize) -> Option<(String, String)> {
+    let pair = ("min.insync.replicas".to_owned(), "2".to_owned());
+    (replication >= REPLICATION_SAFE).then_some(pair)
 }
 
 fn tenants_topic_settings(replication: usize) -> Vec<(String, String)> {
@@ -131,9 +164,7 @@ fn tenants_topic_settings(replication: usize) -> Vec<(String, String)> {
             TENANTS_COMPACTION_LAG.as_millis().to_string(),
         ),
     ];
-    if replication >= REPLICATION_SAFE {
-        settings.push(("min.insync.replicas".to_owned(), "2".to_owned()));
-    }
+    settings.extend(min_in_sync(replication));
     settings
 }
 
@@ -277,9 +308,7 @@ fn new_topic_settings(
     if topic.delay().is_some() {
         set("message.timestamp.type", "LogAppendTime".to_owned());
     }
-    if replication >= REPLICATION_SAFE {
-        set("min.insync.replicas", "2".to_owned());
-    }
+    settings.extend(min_in_sync(replication));
     settings
 }
 
