@@ -5,8 +5,7 @@
 
 use super::selection::FileMark;
 use crate::model::call::RecordId;
-use crate::search::RecordPlace;
-use serde::Deserialize;
+use crate::search::export_line::ExportLine;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -50,22 +49,13 @@ impl Entries {
     /// # Errors
     /// The line is no dead letter of the topic; the error names the line.
     pub fn add_export(&mut self, topic: &str, number: usize, line: &[u8]) -> Result<(), String> {
-        /// The part of a line that selects. The record itself is read from Kafka.
-        #[derive(Deserialize)]
-        struct ExportedLine {
-            position: String,
-            #[serde(default)]
-            id: Option<String>,
-        }
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
         let refused = |why: &str| Err(format!("line {number} {why}"));
-        let Ok(line) = serde_json::from_slice::<ExportedLine>(line) else {
+        // The record itself is read from Kafka.
+        let Some(ExportLine { place, id, .. }) = ExportLine::read(line) else {
             return refused("is not a line of `ringback dead-letter export`");
-        };
-        let Ok(place) = line.position.parse::<RecordPlace>() else {
-            return refused("has no position: topic/partition/offset");
         };
         if *place.topic != *topic {
             let other = &place.topic;
@@ -75,8 +65,6 @@ impl Entries {
             *self = Self::Positions(BTreeMap::new());
         }
         if let Self::Positions(positions) = self {
-            // An export shows `-` where the value has no id.
-            let id = line.id.filter(|id| id != "-");
             positions.insert((place.partition, place.offset.0), id);
         }
         Ok(())
@@ -145,12 +133,18 @@ mod tests {
     #[test]
     fn an_export_names_positions_and_a_broken_line_is_named() {
         let mut entries = Entries::default();
-        let line = r#"{"position":"t.dead-letter/1/7","id":"a","value":{"x":1}}"#;
+        let line = r#"{"ringback":{"position":"t.dead-letter/1/7","id":"a"},"record":{"x":1}}"#;
         let mut add =
             |number, line: &str| entries.add_export("t.dead-letter", number, line.as_bytes());
         add(1, line).expect("a line");
-        add(2, r#"{"position":"t.dead-letter/1/3","id":"-"}"#).expect("a line");
-        for broken in ["{", "[]", r#"{"position":"x"}"#, r#"{"position":"t/1/7"}"#] {
+        add(2, r#"{"ringback":{"position":"t.dead-letter/1/3"}}"#).expect("a line");
+        for broken in [
+            "{",
+            "[]",
+            r#"{"position":"t.dead-letter/1/7"}"#,
+            r#"{"ringback":{"position":"x"}}"#,
+            r#"{"ringback":{"position":"t/1/7"}}"#,
+        ] {
             let why = add(9, broken).expect_err(broken);
             assert!(why.starts_with("line 9 "), "{why}");
         }

@@ -11,6 +11,8 @@ use serde_json::value::RawValue;
 pub struct ExportLine {
     /// Where the dead letter lies.
     pub place: RecordPlace,
+    /// The id of the record, if its value has one.
+    pub id: Option<String>,
     /// The value of the record, if the line has it.
     pub record: Option<Vec<u8>>,
 }
@@ -26,6 +28,7 @@ struct RawLine<'a> {
 struct RawPosition<'a> {
     #[serde(borrow)]
     position: std::borrow::Cow<'a, str>,
+    id: Option<String>,
 }
 
 impl ExportLine {
@@ -35,6 +38,7 @@ impl ExportLine {
         let line: RawLine<'_> = serde_json::from_slice(line).ok()?;
         Some(Self {
             place: line.ringback.position.parse().ok()?,
+            id: line.ringback.id,
             record: line.record.map(|raw| raw.get().as_bytes().to_vec()),
         })
     }
@@ -56,10 +60,12 @@ mod tests {
     fn a_record_comes_back_byte_for_byte_but_for_line_breaks() {
         let value = b"{\"id\":\"a\",\r\n \"n\":12345678901234567890123,\"t\":\"x\\ny\"}";
         let record = one_line(value).expect("JSON");
-        let line = format!(r#"{{"ringback":{{"position":"t/0/1","x":1}},"record":{record}}}"#);
+        let line =
+            format!(r#"{{"ringback":{{"position":"t/0/1","id":"a","x":1}},"record":{record}}}"#);
         assert!(!line.contains('\n'));
         let read = ExportLine::read(line.as_bytes()).expect("a line");
         assert_eq!(read.place.to_string(), "t/0/1");
+        assert_eq!(read.id.as_deref(), Some("a"));
         let expected = b"{\"id\":\"a\",   \"n\":12345678901234567890123,\"t\":\"x\\ny\"}";
         assert_eq!(read.record.as_deref(), Some(&expected[..]));
     }

@@ -90,6 +90,23 @@ fn public_validators_accept_the_files_and_the_schema_takes_what_the_contract_all
 }
 
 #[test]
+fn a_public_validator_accepts_the_schema_of_the_attempt_log() {
+    let path = repository("deploy/contract/attempt.schema.json");
+    let schema: Value = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
+    let example = &schema["examples"][0];
+    let with = |name: &str, value: Value| {
+        let mut entry = example.clone();
+        entry[name] = value;
+        entry
+    };
+    let more = with("added", json!(true));
+    let (eleventh, unknown) = (with("attempt", json!(11)), with("outcome", json!("ok")));
+    let input = format!("{example}\n{more}\n{eleventh}\n{unknown}\n");
+    let verdicts = output(node("validate.js").arg(path), &input);
+    assert_eq!(verdicts, "true\ntrue\nfalse\nfalse\n");
+}
+
+#[test]
 fn generated_clients_of_typescript_and_java_parse_a_callback() {
     let directory = workspace::directory("contract-clients");
     let mut clients = node("clients.js");

@@ -6,6 +6,7 @@ mod killed;
 
 use crate::support::jobs::{copies, counts, jobs, redrive, replay, start};
 use crate::support::receiver::Behaviour;
+use crate::support::ringback;
 use crate::support::scene::{Plan, Scene};
 use crate::support::wait;
 use serde_json::json;
@@ -190,13 +191,13 @@ fn a_file_selects_its_records_and_a_broken_line_sends_nothing() {
             .send_to(&topic, Some(1), None, Some(&letter(n)), &[]);
     }
     scene.flush();
-    let line = |n: usize| format!("{{\"position\":\"{topic}/1/{n}\",\"id\":\"dead-{n}\"}}");
-    let broken = scene.file("broken.jsonl", &format!("{}\n{{\n", line(0)));
+    let exported = export(&scene, &["--id", "dead-0,dead-2"]);
+    let broken = scene.file("broken.jsonl", &format!("{exported}{{\n"));
     let refused = redrive(&scene, &["--from", &path(&broken)]);
     refused.exits(2);
-    assert!(refused.error.contains("line 2"), "{}", refused.error);
-    let export = scene.file("export.jsonl", &format!("{}\n{}\n", line(0), line(2)));
-    redrive(&scene, &["--from", &path(&export), "--job", "exported"]).exits(0);
+    assert!(refused.error.contains("line 3"), "{}", refused.error);
+    let file = scene.file("export.jsonl", &exported);
+    redrive(&scene, &["--from", &path(&file), "--job", "exported"]).exits(0);
     let found = copies(&scene);
     let of_export = found
         .iter()
@@ -204,6 +205,20 @@ fn a_file_selects_its_records_and_a_broken_line_sends_nothing() {
     let mut copied: Vec<String> = of_export.map(|copy| copy.id().expect("an id")).collect();
     copied.sort();
     assert_eq!(copied, ["dead-0", "dead-2"]);
+}
+
+/// Returns what `dead-letter export` prints.
+#[track_caller]
+fn export(scene: &Scene<'_>, more: &[&str]) -> String {
+    let place = ["--brokers", scene.broker.address(), "--topic", &scene.topic];
+    let words = ["dead-letter", "export"];
+    let done = ringback::output(&[&words[..], &place, more].concat());
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    String::from_utf8(done.stdout).expect("UTF-8")
 }
 
 #[test]
