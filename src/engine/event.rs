@@ -13,12 +13,10 @@ use std::time::Duration;
 /// Something that happened. Events are handled in the order in which they happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A Kafka session reports.
     Kafka {
         session: SessionId,
         event: KafkaEvent,
     },
-    /// An attempt ended.
     AttemptFinished {
         /// The residence it was started from.
         position: Position,
@@ -54,9 +52,7 @@ pub enum Event {
 pub enum Action {
     /// Pass a request to the Kafka session.
     Kafka(KafkaRequest),
-    /// Start an attempt.
     StartAttempt(AttemptRequest),
-    /// Start a Kafka session.
     StartSession(SessionStart),
     /// Drop the Kafka session with everything in progress in it.
     DropSession,

@@ -111,6 +111,18 @@ impl Engine {
     }
 }
 
+impl ReadRecord {
+    fn in_lane(self, call: CallEnded, lane: LaneId) -> Box<PendingRecord> {
+        Box::new(PendingRecord {
+            record: self.record,
+            call,
+            history: self.history,
+            due: self.due,
+            lane,
+        })
+    }
+}
+
 impl Core {
     /// Parses headers and value of a record, once.
     fn parse(&self, record: Record) -> ReadRecord {
@@ -245,14 +257,7 @@ impl Core {
                     state.diverts_in_a_row = 0;
                 }
                 let bytes = read.record.size();
-                let pending = PendingRecord {
-                    record: read.record,
-                    call,
-                    history: read.history,
-                    due: read.due,
-                    lane,
-                };
-                let entry = Entry::Waiting(Box::new(pending));
+                let entry = Entry::Waiting(read.in_lane(call, lane));
                 state.ledger.take(position.offset, entry);
                 self.lanes.push(lane, position, bytes);
                 Placed::Done
@@ -338,15 +343,9 @@ impl Core {
     /// still runs for it.
     fn rejoin(state: &mut PartitionState, read: ReadRecord, lane: LaneId) -> Placed {
         let offset = read.record.position.offset;
-        let pending = PendingRecord {
-            record: read.record,
-            call: read.call.expect("its record id was compared"),
-            history: read.history,
-            due: read.due,
-            lane,
-        };
+        let call = read.call.clone().expect("its record id was compared");
         state.active += 1;
-        let entry = Entry::InFlight(Box::new(pending));
+        let entry = Entry::InFlight(read.in_lane(call, lane));
         state.ledger.take(offset, entry);
         Placed::Done
     }

@@ -70,7 +70,6 @@ pub enum Entry {
 
 impl Entry {
     /// Returns the size of a record that is to be moved.
-    #[must_use]
     pub fn moving_bytes(&self) -> usize {
         match self {
             Self::Moving(moving) => moving.record.size(),
@@ -79,7 +78,6 @@ impl Entry {
     }
 
     /// Returns the destination of a record that is to be moved.
-    #[must_use]
     pub fn moves_to(&self) -> Option<Topic> {
         match self {
             Self::Moving(moving) => Some(moving.verdict.topic()),
@@ -122,7 +120,6 @@ pub struct Ledger {
 
 impl Ledger {
     /// A ledger in which all offsets below `base` are finished and no other.
-    #[must_use]
     pub fn at(base: NextOffset) -> Self {
         Self {
             end: base,
@@ -133,7 +130,6 @@ impl Ledger {
     }
 
     /// The ledger of a committed map.
-    #[must_use]
     pub fn adopted(map: Map) -> Self {
         let mut ledger = Self::at(map.end);
         ledger.entries = map
@@ -147,7 +143,6 @@ impl Ledger {
     }
 
     /// Returns the smallest unfinished offset, or the end.
-    #[must_use]
     pub fn base(&self) -> NextOffset {
         self.entries
             .first_key_value()
@@ -155,19 +150,16 @@ impl Ledger {
     }
 
     /// Returns the offset from which on no record was read.
-    #[must_use]
     pub fn end(&self) -> NextOffset {
         self.end
     }
 
     /// Returns the number of unfinished records.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Returns the number of unfinished records that are marked as reserved.
-    #[must_use]
     pub fn reserved(&self) -> usize {
         self.entries
             .values()
@@ -177,7 +169,6 @@ impl Ledger {
 
     /// Whether a record of this offset fits ledger and map. An offset that is
     /// listed already always fits.
-    #[must_use]
     pub fn fits(&self, offset: Offset) -> bool {
         self.entries.contains_key(&offset) || self.has_capacity()
     }
@@ -188,7 +179,6 @@ impl Ledger {
 
     /// Returns how much of its capacity is used. Half of it is for records that can
     /// start, half of the rest for records that wait for tenants that answer.
-    #[must_use]
     pub fn occupancy(&self) -> Occupancy {
         let beyond = |share: usize| {
             self.entries.len() >= UNFINISHED_MAX / share || self.bytes >= ENTRY_BYTES_MAX / share
@@ -202,7 +192,6 @@ impl Ledger {
 
     /// Returns the status of an offset that was just read, or `None` where its
     /// record is in hand already.
-    #[must_use]
     pub fn status(&self, offset: Offset) -> Option<OffsetStatus> {
         match self.entries.get(&offset) {
             Some(Entry::Listed(Mark::Unreserved)) => Some(OffsetStatus::Untried),

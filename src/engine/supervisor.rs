@@ -106,7 +106,6 @@ impl Fences {
 impl Supervisor {
     /// Returns the supervisor of a process that starts now. An earlier process of
     /// this name may have died in the middle of a transaction.
-    #[must_use]
     pub fn new(instance: &str) -> Self {
         let start = UnixMillis(0);
         Self {
@@ -127,7 +126,6 @@ impl Supervisor {
     }
 
     /// Returns whether events of this session concern the engine.
-    #[must_use]
     pub fn is_current(&self, session: SessionId) -> bool {
         self.state == SessionPhase::Running && session == self.last_session
     }
@@ -198,7 +196,6 @@ impl Supervisor {
     }
 
     /// Whether a session runs.
-    #[must_use]
     pub fn is_running(&self) -> bool {
         self.state == SessionPhase::Running
     }
@@ -258,7 +255,6 @@ impl Supervisor {
     }
 
     /// Returns when [`Supervisor::wake`] must run if no event comes before.
-    #[must_use]
     pub fn next_wake(&self) -> Option<UnixMillis> {
         if self.leave_by.is_some() {
             return self.leave_by;

@@ -214,9 +214,10 @@ fn a_step_of_the_wall_clock_moves_due_times_and_no_other_wait() {
     }
 }
 
-fn moves(actions: &[Action]) -> Vec<&MoveRequest> {
+/// Returns the requested transactions.
+fn moves(actions: &[Action]) -> Vec<MoveRequest> {
     let moves = actions.iter().filter_map(|action| match action {
-        Action::Kafka(KafkaRequest::Move(request)) => Some(request),
+        Action::Kafka(KafkaRequest::Move(request)) => Some(request.clone()),
         _ => None,
     });
     moves.collect()

@@ -20,7 +20,6 @@ pub enum Verdict {
 
 impl Verdict {
     /// Returns the topic that the record moves to.
-    #[must_use]
     pub fn topic(self) -> Topic {
         match self {
             Self::Delay(delay) | Self::Divert(delay) => Topic::Delay(delay),
@@ -29,7 +28,6 @@ impl Verdict {
     }
 
     /// Returns the disposition to report once the move is committed.
-    #[must_use]
     pub fn disposition(self) -> Disposition {
         match self {
             Self::Delay(_) => Disposition::Delayed,

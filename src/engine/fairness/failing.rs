@@ -122,7 +122,6 @@ impl Failing {
 
     /// Returns the number of failing tenants, and `most` of them. Those with failed
     /// first attempts come first, and of these the tenants that fail longest.
-    #[must_use]
     pub fn worst(&self, most: usize, now: UnixMillis) -> (usize, Vec<FailingTenant>) {
         let shown = |entry: &'_ Entry| {
             let recent = is_recent(entry.first_failed_at, FIRST_FAILURES_COUNT_FOR, now);
@@ -143,7 +142,6 @@ impl Failing {
 
     /// Returns tenants with a remembered failure of which a first attempt was
     /// delivered just now, at most this many; the latest come first.
-    #[must_use]
     pub fn delivering(&self, most: usize, now: UnixMillis) -> Vec<TenantId> {
         let recent = |entry: &Entry| {
             entry.until > now && is_recent(entry.first_delivered_at, DELIVERING_FOR, now)

@@ -99,7 +99,6 @@ impl Lanes {
     /// Returns lanes with `active_max` slots. A dead tenant is tried again after
     /// `shortest_delay`, when its record is due again, and not earlier with other
     /// records. So fewer of its records spend an attempt, and fewer are moved.
-    #[must_use]
     pub fn new(active_max: usize, shortest_delay: Duration) -> Self {
         Self {
             lanes: Vec::new(),
@@ -137,7 +136,6 @@ impl Lanes {
 
     /// Returns whether the lane is less than half full: a sign that further
     /// reading finds records that can start.
-    #[must_use]
     pub fn is_under_half_full(&self, id: LaneId) -> bool {
         self.lanes[id.0].waiting.len() < LANE_RECORDS_MAX / 2
     }
@@ -227,13 +225,11 @@ impl Lanes {
     }
 
     /// Returns whether the lane's tenant answers.
-    #[must_use]
     pub fn answers(&self, id: LaneId) -> bool {
         self.lanes[id.0].limit.status() == TenantStatus::Answering
     }
 
     /// Returns the round of an attempt that starts now.
-    #[must_use]
     pub fn round(&self, id: LaneId) -> Round {
         self.lanes[id.0].limit.round()
     }
@@ -289,7 +285,6 @@ impl Lanes {
     }
 
     /// Returns the end of the next pause.
-    #[must_use]
     pub fn next_pause_end(&self) -> Option<UnixMillis> {
         self.pauses.first().map(|(until, _)| *until)
     }
@@ -362,14 +357,12 @@ impl Lanes {
     }
 
     /// Returns whether some lane has a turn.
-    #[must_use]
     pub fn has_turns(&self) -> bool {
         self.turns.any(&self.slots)
     }
 
     /// Returns the tenants whose lane is held back with records waiting, longest
     /// lane first. Failing tenants are excluded.
-    #[must_use]
     pub fn limited(&self) -> Vec<TenantId> {
         let is_limited = |lane: &&Lane| {
             let no_share = self.turns.is_share_full(lane.slot_class(), &self.slots);
@@ -383,7 +376,6 @@ impl Lanes {
 
     /// Returns whether the lane's records wait for their own tenant. It hangs, it
     /// pauses, or it has as many attempts in progress as it may have.
-    #[must_use]
     pub fn waits_for_tenant(&self, id: LaneId) -> bool {
         let lane = &self.lanes[id.0];
         lane.limit.status() == TenantStatus::Hanging || !lane.may_start_more()
@@ -391,7 +383,6 @@ impl Lanes {
 
     /// Returns whether the records of this tenant wait for it, as
     /// [`Lanes::waits_for_tenant`]. A tenant without a lane makes no record wait.
-    #[must_use]
     pub fn is_waited_for(&self, tenant: &TenantId) -> bool {
         let lane = self.by_tenant.get(tenant);
         lane.is_some_and(|id| self.waits_for_tenant(*id))
@@ -399,7 +390,6 @@ impl Lanes {
 
     /// Returns how many tenants had a record's first attempt in the last 5
     /// minutes.
-    #[must_use]
     pub fn attempted(&self, now: UnixMillis) -> FirstAttempts {
         let mut attempted = FirstAttempts::default();
         for (at, delivered) in self.lanes.iter().filter_map(|lane| lane.first_attempt) {

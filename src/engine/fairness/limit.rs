@@ -85,7 +85,6 @@ pub struct Limit {
 
 /// Returns whether a failure of this class indicates too many concurrent
 /// attempts. The other classes fail at once, whatever their number.
-#[must_use]
 pub const fn tells_overload(class: ErrorClass) -> bool {
     matches!(
         class,
@@ -95,7 +94,6 @@ pub const fn tells_overload(class: ErrorClass) -> bool {
 
 impl Limit {
     /// Returns the limit of an untried tenant; `ceiling` is its `maxInFlight`.
-    #[must_use]
     pub fn new(ceiling: usize) -> Self {
         let now = START.min(ceiling).max(1);
         Self {
@@ -118,25 +116,21 @@ impl Limit {
     }
 
     /// Returns whether one more attempt may start beside `active` ones.
-    #[must_use]
     pub fn allows(&self, active: usize) -> bool {
         active < self.now
     }
 
     /// Returns whether the tenant hangs even with one attempt at a time.
-    #[must_use]
     pub fn is_dead(&self) -> bool {
         self.now == 1 && self.status == TenantStatus::Hanging
     }
 
     /// Returns the tenant's status.
-    #[must_use]
     pub fn status(&self) -> TenantStatus {
         self.status
     }
 
     /// Returns the round of an attempt that starts now.
-    #[must_use]
     pub fn round(&self) -> Round {
         self.round
     }
@@ -190,7 +184,6 @@ impl Limit {
     }
 
     /// Returns whether a 429 demands pauses.
-    #[must_use]
     pub fn is_paced(&self) -> bool {
         !self.pace.is_zero()
     }

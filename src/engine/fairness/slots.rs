@@ -44,7 +44,6 @@ impl SlotClass {
     const ALL: [Self; 4] = [Self::Answering, Self::First, Self::Further, Self::Hanging];
 
     /// Returns the class of an attempt beside `active` other ones of the tenant.
-    #[must_use]
     pub fn of(status: TenantStatus, active: usize) -> Self {
         match status {
             TenantStatus::Answering => Self::Answering,
@@ -64,14 +63,12 @@ pub struct Slots {
 
 impl Slots {
     /// Returns `max` free slots.
-    #[must_use]
     pub fn new(max: usize) -> Self {
         let held = Default::default();
         Self { max, held }
     }
 
     /// Returns the number of slots.
-    #[must_use]
     pub fn max(&self) -> usize {
         self.max
     }
@@ -81,19 +78,16 @@ impl Slots {
     }
 
     /// Returns the number of slots of a record of this size.
-    #[must_use]
     pub fn of(&self, bytes: usize) -> usize {
         bytes.div_ceil(SLOT_BYTES).min(self.max / 16).max(1)
     }
 
     /// Returns whether all slots are taken.
-    #[must_use]
     pub fn are_full(&self) -> bool {
         self.held.iter().sum::<usize>() >= self.max
     }
 
     /// Returns whether the attempts of this class hold their whole share.
-    #[must_use]
     fn is_share_full(&self, class: SlotClass, untried_wait: bool) -> bool {
         let quarter = self.max / 4;
         let hanging = self.held(TenantStatus::Hanging);
@@ -145,7 +139,6 @@ pub struct Turns<Id> {
 
 impl<Id: Copy + Ord> Turns<Id> {
     /// Returns an order without turns.
-    #[must_use]
     pub fn new() -> Self {
         Self {
             rings: Default::default(),
@@ -175,7 +168,6 @@ impl<Id: Copy + Ord> Turns<Id> {
     }
 
     /// Returns whether some turn may take a slot.
-    #[must_use]
     pub fn any(&self, slots: &Slots) -> bool {
         let waits = |class: &SlotClass| self.has(*class) && self.are_open(*class, slots);
         SlotClass::ALL.iter().any(waits)
@@ -187,7 +179,6 @@ impl<Id: Copy + Ord> Turns<Id> {
     }
 
     /// Returns whether the attempts of this class hold their whole share.
-    #[must_use]
     pub fn is_share_full(&self, class: SlotClass, slots: &Slots) -> bool {
         slots.is_share_full(class, self.has(SlotClass::First))
     }

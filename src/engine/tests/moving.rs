@@ -1,7 +1,7 @@
 //! Moves and destinations that refuse them.
 
 use super::super::*;
-use super::{Harness, PARTITION};
+use super::{Harness, PARTITION, moves};
 use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use crate::model::destination::RefusalReason;
 use crate::model::message::{MovePurpose, MoveRequest};
@@ -33,15 +33,6 @@ fn destinations(asked: &[MoveRequest]) -> Vec<Vec<Topic>> {
         topics.into_iter().collect()
     };
     asked.iter().map(of).collect()
-}
-
-/// Returns the requested transactions.
-fn moves(actions: &[Action]) -> Vec<MoveRequest> {
-    let requested = |action: &Action| match action {
-        Action::Kafka(KafkaRequest::Move(request)) => Some(request.clone()),
-        _ => None,
-    };
-    actions.iter().filter_map(requested).collect()
 }
 
 impl Harness {
