@@ -151,18 +151,14 @@ impl PartitionState {
                 _ => self.moves.push_back(offset),
             }
         }
-        if self.moves.is_empty() {
-            self.moves_by = None;
-            self.moves_bytes = 0;
-        }
+        self.moves_taken();
     }
 
     /// Queues the held moves to this topic.
     fn release(&mut self, topic: Topic, now: UnixMillis) {
         let held = self.held.remove(&topic).unwrap_or_default();
         for offset in held.into_iter().rev() {
-            let bytes = self.ledger.entry(offset).map_or(0, |e| e.moving_bytes());
-            self.requeue_move(offset, bytes, now);
+            self.requeue_move(offset, now);
         }
     }
 
@@ -175,6 +171,7 @@ impl PartitionState {
             held.retain(&mut in_hand);
             !held.is_empty()
         });
+        self.moves_taken();
     }
 }
 

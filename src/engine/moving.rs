@@ -220,10 +220,7 @@ impl Core {
                 bytes += size;
                 state.moves_bytes = state.moves_bytes.saturating_sub(size);
             }
-            if state.moves.is_empty() {
-                state.moves_by = None;
-                state.moves_bytes = 0;
-            }
+            state.moves_taken();
             if let Some(in_write) = &mut state.in_write {
                 in_write.moving.sort_unstable();
             }

@@ -279,9 +279,10 @@ impl PartitionState {
     }
 
     /// Queues a record whose move was refused, before all others.
-    pub fn requeue_move(&mut self, offset: Offset, bytes: usize, now: UnixMillis) {
+    pub fn requeue_move(&mut self, offset: Offset, now: UnixMillis) {
+        let entry = self.ledger.entry(offset);
+        self.moves_bytes += entry.map_or(0, |entry| entry.moving_bytes());
         self.moves.push_front(offset);
-        self.moves_bytes += bytes;
         self.move_by(MoveBy {
             due: now,
             overdue: now,
@@ -296,9 +297,17 @@ impl PartitionState {
         });
     }
 
+    /// Notes that moves left the queue. An empty queue makes no partition overdue.
+    pub fn moves_taken(&mut self) {
+        if self.moves.is_empty() {
+            self.moves_by = None;
+            self.moves_bytes = 0;
+        }
+    }
+
     /// Returns when the pending moves are due, if there are any.
     pub fn move_due_at(&self) -> Option<UnixMillis> {
-        let by = self.moves_by.filter(|_| !self.moves.is_empty())?;
+        let by = self.moves_by?;
         Some(match self.phase {
             PartitionPhase::Leaving => UnixMillis(0),
             _ => by.due,

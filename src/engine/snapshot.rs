@@ -361,9 +361,7 @@ impl Core {
         state.delivered = delivered;
         state.touch(self.now);
         for offset in moving.into_iter().rev() {
-            let entry = state.ledger.entry(offset);
-            let bytes = entry.map_or(0, |entry| entry.moving_bytes());
-            state.requeue_move(offset, bytes, self.now);
+            state.requeue_move(offset, self.now);
         }
         for offset in reserving.into_iter().rev() {
             self.unreserve(state, offset);

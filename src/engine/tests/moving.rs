@@ -1,10 +1,10 @@
 //! Moves and destinations that refuse them.
 
 use super::super::*;
-use super::{Harness, PARTITION, moves};
+use super::{Harness, PARTITION, commits, moves};
 use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use crate::model::destination::RefusalReason;
-use crate::model::message::{MovePurpose, MoveRequest};
+use crate::model::message::{ConsumerRequest, MovePurpose, MoveRequest, Revocation};
 use crate::model::position::{NextOffset, Offset, Topic};
 use crate::model::record::Record;
 use crate::model::tenant::{Secret, Tenant, TenantId};
@@ -232,4 +232,31 @@ fn a_dead_letter_that_no_form_makes_fit_stops_no_partition() {
     harness.end_attempt(1, 200);
     harness.settle(Duration::from_millis(100));
     assert_eq!(harness.engine.uncommitted(), 0);
+}
+
+#[test]
+fn a_revoked_partition_is_committed_at_once_although_its_overdue_moves_were_forgotten() {
+    let mut harness = Harness::new();
+    harness.run();
+    harness.read(&[(0, 5_000), (1, 1)]);
+    harness.settle(Duration::from_millis(1));
+    let asked = moves(&harness.settle(Duration::from_millis(30)));
+    let (write, why) = (asked[0].write, String::new());
+    harness.kafka(SESSION, KafkaEvent::MoveNotStarted { write, why });
+    harness.end_attempt(1, 200);
+    let (generation, partitions) = (Generation(2), vec![PARTITION]);
+    let revoked = KafkaEvent::Revoked {
+        generation,
+        partitions: partitions.clone(),
+        how: Revocation::Requested,
+    };
+    harness.kafka(SESSION, revoked);
+    harness.settle(Duration::from_millis(1));
+    let actions = harness.settle(Duration::from_millis(1));
+    assert_eq!(commits(&actions), 1, "{actions:?}");
+    let finish = ConsumerRequest::FinishRevoke {
+        generation,
+        partitions,
+    };
+    assert!(actions.contains(&Action::Kafka(KafkaRequest::Consumer(finish))));
 }
