@@ -1,10 +1,12 @@
 //! Tests of lanes and admission without the engine.
 
+use super::Admission::{self, Admit, Divert, DivertUntried, StopReading, WaitBriefly};
+use super::Occupancy::{High, Low};
 use super::admission::{GRACE, SAME_WAVE};
 use super::lanes::{LANE_RECORDS_MAX, Lane, PAUSE_MAX, RECENT};
 use super::limit::TenantStatus;
 use super::slots::SLOT_BYTES;
-use super::{Admission, LaneId, Lanes, Occupancy, Round, rate};
+use super::{LaneId, Lanes, Round, rate};
 use crate::model::attempt::ErrorClass;
 use crate::model::position::{Offset, Partition, Position, Topic};
 use crate::model::tenant::TenantId;
@@ -50,19 +52,13 @@ fn a_tenant_at_its_limit_fills_its_lane_and_no_more() {
         lanes.choose(|_| true).expect("a free slot");
     }
     for offset in 0..LANE_RECORDS_MAX as i64 {
-        assert_eq!(lanes.admission(dead, Occupancy::Low, NOW), Admission::Admit);
+        assert_eq!(lanes.admission(dead, Low, NOW), Admit);
         lanes.push(dead, position(10 + offset), 1);
     }
     assert_eq!(lanes.choose(|_| true), None);
-    assert_eq!(
-        lanes.admission(dead, Occupancy::Low, NOW),
-        Admission::WaitBriefly
-    );
+    assert_eq!(lanes.admission(dead, Low, NOW), WaitBriefly);
     let later = NOW.plus(GRACE);
-    assert_eq!(
-        lanes.admission(dead, Occupancy::Low, later),
-        Admission::Divert
-    );
+    assert_eq!(lanes.admission(dead, Low, later), Divert);
 }
 
 #[test]
@@ -72,19 +68,13 @@ fn many_dead_lanes_leave_capacity_for_healthy_ones() {
         let dead = lanes.lane(&tenant(&format!("dead{index}")), 1);
         lanes.push(dead, position(0), 1);
         lanes.choose(|_| true).expect("a free slot");
-        while lanes.admission(dead, Occupancy::Low, NOW) == Admission::Admit {
+        while lanes.admission(dead, Low, NOW) == Admit {
             lanes.push(dead, position(1), 1);
         }
     }
     let healthy = lanes.lane(&tenant("healthy"), 64);
-    assert_eq!(
-        lanes.admission(healthy, Occupancy::Low, NOW),
-        Admission::Admit
-    );
-    assert_eq!(
-        lanes.admission(healthy, Occupancy::High, NOW),
-        Admission::Admit
-    );
+    assert_eq!(lanes.admission(healthy, Low, NOW), Admit);
+    assert_eq!(lanes.admission(healthy, High, NOW), Admit);
 }
 
 #[test]
@@ -96,13 +86,10 @@ fn the_process_limit_stops_reading_and_diverts_nothing() {
         lanes.choose(|_| true).expect("a free slot");
     }
     for offset in 0..2 {
-        assert_eq!(lanes.admission(lane, Occupancy::Low, NOW), Admission::Admit);
+        assert_eq!(lanes.admission(lane, Low, NOW), Admit);
         lanes.push(lane, position(offset + 2), 1);
     }
-    assert_eq!(
-        lanes.admission(lane, Occupancy::Low, NOW),
-        Admission::StopReading
-    );
+    assert_eq!(lanes.admission(lane, Low, NOW), StopReading);
     assert_eq!(lanes.choose(|_| true), None);
 }
 
@@ -213,10 +200,7 @@ fn the_dead_together_hold_a_quarter_of_the_slots() {
     let healthy = lanes.lane(&tenant("healthy"), 64);
     lanes.change_limit(healthy, NOW, |limit| limit.delivered(Round::default()));
     for offset in 0..8 {
-        assert_eq!(
-            lanes.admission(healthy, Occupancy::Low, NOW),
-            Admission::Admit
-        );
+        assert_eq!(lanes.admission(healthy, Low, NOW), Admit);
         lanes.push(healthy, position(offset), 1);
         let chosen = lanes
             .choose(|_| true)
@@ -229,28 +213,16 @@ fn the_dead_together_hold_a_quarter_of_the_slots() {
 fn a_tenant_at_the_floor_keeps_its_queue_and_diverts_without_delay() {
     let mut lanes = Lanes::new(1_024, PAUSE_MAX);
     let dead = hanging(&mut lanes, "dead", 300);
-    assert_eq!(
-        lanes.admission(dead, Occupancy::Low, NOW),
-        Admission::WaitBriefly
-    );
+    assert_eq!(lanes.admission(dead, Low, NOW), WaitBriefly);
     for _ in 0..3 {
         time_out(&mut lanes, dead);
     }
-    assert_eq!(
-        lanes.admission(dead, Occupancy::Low, NOW),
-        Admission::Divert
-    );
+    assert_eq!(lanes.admission(dead, Low, NOW), Divert);
     let other = lanes.lane(&tenant("other"), 1);
     lanes.push(other, position(0), 1);
     lanes.choose(|_| true).expect("a free slot");
-    assert_eq!(
-        lanes.admission(other, Occupancy::Low, NOW),
-        Admission::Admit
-    );
-    assert_eq!(
-        lanes.admission(other, Occupancy::High, NOW),
-        Admission::WaitBriefly
-    );
+    assert_eq!(lanes.admission(other, Low, NOW), Admit);
+    assert_eq!(lanes.admission(other, High, NOW), WaitBriefly);
 }
 
 /// The slow tenant's queue is full and one of its attempts ends. That is no
@@ -259,16 +231,13 @@ fn a_tenant_at_the_floor_keeps_its_queue_and_diverts_without_delay() {
 fn one_answer_of_an_overloaded_tenant_stops_no_other() {
     let mut lanes = Lanes::new(1_024, PAUSE_MAX);
     let slow = hanging(&mut lanes, "slow", 8 + LANE_RECORDS_MAX as i64);
-    lanes.admission(slow, Occupancy::Low, NOW);
+    lanes.admission(slow, Low, NOW);
     let later = NOW.plus(GRACE);
-    lanes.admission(slow, Occupancy::Low, later);
+    lanes.admission(slow, Low, later);
     let later = later.plus(Duration::from_millis(50));
     lanes.release(slow, 1);
     lanes.delivered(slow, Round::default(), later);
-    assert_eq!(
-        lanes.admission(slow, Occupancy::Low, later),
-        Admission::Divert
-    );
+    assert_eq!(lanes.admission(slow, Low, later), Divert);
 }
 
 #[test]
@@ -393,8 +362,8 @@ fn untried_tenants_wait_for_those_that_answer_and_not_for_those_that_hang() {
         for n in 0.. {
             while lanes.choose(|_| true).is_some() {}
             let id = lanes.lane(&tenant(&format!("t{}", lanes.lanes.len())), 64);
-            match lanes.admission(id, Occupancy::Low, now) {
-                Admission::Admit => lanes.push(id, position(n), 1),
+            match lanes.admission(id, Low, now) {
+                Admit => lanes.push(id, position(n), 1),
                 other => return other,
             }
         }
@@ -409,25 +378,17 @@ fn untried_tenants_wait_for_those_that_answer_and_not_for_those_that_hang() {
             while lanes.choose(|_| true).is_some() {}
         }
     };
-    assert_eq!(fill(&mut lanes, NOW), Admission::WaitBriefly);
+    assert_eq!(fill(&mut lanes, NOW), WaitBriefly);
     let now = NOW.plus(GRACE);
-    assert_eq!(
-        fill(&mut lanes, now),
-        Admission::DivertUntried,
-        "none has answered"
-    );
+    assert_eq!(fill(&mut lanes, now), DivertUntried, "none has answered");
     answer(&mut lanes, 100, now);
-    assert_eq!(fill(&mut lanes, now), Admission::DivertUntried, "too few");
+    assert_eq!(fill(&mut lanes, now), DivertUntried, "too few");
     answer(&mut lanes, 100, now);
-    assert_eq!(fill(&mut lanes, now), Admission::WaitBriefly);
+    assert_eq!(fill(&mut lanes, now), WaitBriefly);
     let later = now.plus(2 * rate::WINDOW);
-    assert_eq!(fill(&mut lanes, later), Admission::DivertUntried);
+    assert_eq!(fill(&mut lanes, later), DivertUntried);
     let much_later = later.plus(SAME_WAVE);
-    assert_eq!(
-        fill(&mut lanes, much_later),
-        Admission::WaitBriefly,
-        "another wave"
-    );
+    assert_eq!(fill(&mut lanes, much_later), WaitBriefly, "another wave");
 }
 
 /// Its further attempts may not use the half that is for first attempts, even if
@@ -439,10 +400,7 @@ fn a_untried_tenant_alone_keeps_its_queue() {
     assert_eq!(lanes.lanes[alone.0].active, 4);
     let later = NOW.plus(GRACE);
     for now in [NOW, later] {
-        assert_eq!(
-            lanes.admission(alone, Occupancy::Low, now),
-            Admission::Admit
-        );
+        assert_eq!(lanes.admission(alone, Low, now), Admit);
         lanes.push(alone, position(8), 1);
     }
     lanes.release(alone, 1);

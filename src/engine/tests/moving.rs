@@ -36,8 +36,9 @@ fn destinations(asked: &[MoveRequest]) -> Vec<Vec<Topic>> {
 }
 
 impl Harness {
-    /// Assigns a partition and answers its first commit. There is one tenant.
-    fn run(&mut self) {
+    /// A partition is assigned and its first commit is answered. There is one tenant.
+    fn running() -> Self {
+        let mut harness = Self::new();
         let tenant = Tenant {
             id: TenantId::new("t").expect("valid"),
             url: Secret(String::new()),
@@ -48,14 +49,15 @@ impl Harness {
             enabled: true,
         };
         let tenants = Tenants::from_iter([tenant]);
-        self.handle(Event::TenantsReplaced(Arc::new(tenants)));
-        self.turn(Duration::ZERO);
-        self.assign(SESSION);
-        self.settle(Duration::ZERO);
+        harness.handle(Event::TenantsReplaced(Arc::new(tenants)));
+        harness.turn(Duration::ZERO);
+        harness.assign(SESSION);
+        harness.settle(Duration::ZERO);
+        harness
     }
 
     /// Hands over one record for the tenant at each of these offsets, with this
-    /// many more bytes.
+    /// many more bytes, and starts their attempts.
     fn read(&mut self, records: &[(i64, usize)]) {
         let record = |(offset, filler): &(i64, usize)| {
             let filler = "x".repeat(*filler);
@@ -71,6 +73,7 @@ impl Harness {
         };
         let records = records.iter().map(record).collect();
         self.kafka(SESSION, KafkaEvent::Records(records));
+        self.settle(Duration::from_millis(1));
     }
 
     /// Ends the attempt of this record.
@@ -138,10 +141,8 @@ impl Harness {
 
 #[test]
 fn a_refused_destination_holds_back_only_its_records_until_a_probe_is_accepted() {
-    let mut harness = Harness::new();
-    harness.run();
+    let mut harness = Harness::running();
     harness.read(&[(0, 1), (1, 5_000), (2, 5_000)]);
-    harness.settle(Duration::from_millis(1));
     harness.end_attempt(0, 503);
     let asked = moves(&harness.settle(Duration::from_millis(30)));
     assert_eq!(asked[0].records.len(), 3);
@@ -185,10 +186,8 @@ fn a_refused_destination_holds_back_only_its_records_until_a_probe_is_accepted()
 
 #[test]
 fn suspected_destinations_are_probed_at_once_one_by_one() {
-    let mut harness = Harness::new();
-    harness.run();
+    let mut harness = Harness::running();
     harness.read(&[(0, 1), (1, 5_000)]);
-    harness.settle(Duration::from_millis(1));
     harness.end_attempt(0, 503);
     let asked = moves(&harness.settle(Duration::from_millis(30)));
     let suspected = asked[0].records.iter().map(|record| record.to).collect();
@@ -212,10 +211,8 @@ fn suspected_destinations_are_probed_at_once_one_by_one() {
 
 #[test]
 fn a_dead_letter_that_no_form_makes_fit_stops_no_partition() {
-    let mut harness = Harness::new();
-    harness.run();
+    let mut harness = Harness::running();
     harness.read(&[(0, 5_000), (1, 1)]);
-    harness.settle(Duration::from_millis(1));
     let mut told = harness.settle(Duration::from_millis(30));
     for _ in 0..2 {
         let asked = moves(&told);
@@ -236,10 +233,8 @@ fn a_dead_letter_that_no_form_makes_fit_stops_no_partition() {
 
 #[test]
 fn a_revoked_partition_is_committed_at_once_although_its_overdue_moves_were_forgotten() {
-    let mut harness = Harness::new();
-    harness.run();
+    let mut harness = Harness::running();
     harness.read(&[(0, 5_000), (1, 1)]);
-    harness.settle(Duration::from_millis(1));
     let asked = moves(&harness.settle(Duration::from_millis(30)));
     let (write, why) = (asked[0].write, String::new());
     harness.kafka(SESSION, KafkaEvent::MoveNotStarted { write, why });
