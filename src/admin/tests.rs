@@ -150,10 +150,7 @@ fn the_pages_show_what_the_runner_wrote() {
     assert_eq!(served.get("/livez").0, 200);
     assert_eq!(served.get("/healthz").0, 200);
 
-    let partition = Partition {
-        topic: Topic::Source,
-        number: 3,
-    };
+    let partition = Topic::Source.partition(3);
     let why = "call-ended/3: the committed offset is beyond the log";
     served.status.show(Overview {
         at: UnixMillis(10_000),

@@ -173,7 +173,7 @@ impl Core {
         let (now, partition) = (self.now, state.id);
         // A reservation of this process is no sign of a crash.
         let is_foreign = |offset: Offset| {
-            let position = state.at(offset);
+            let position = state.id.at(offset);
             !self.remembered.contains_key(&position) && !self.attempts.contains_key(&position)
         };
         let unclean = state.ledger.entries().any(|(offset, entry)| {

@@ -9,7 +9,7 @@ use crate::model::disposition::Disposition;
 use crate::model::fact::Fact;
 use crate::model::message::{ConsumerRequest, KafkaRequest, Revocation};
 use crate::model::overview::ServiceState;
-use crate::model::position::{Generation, Offset, Partition, Position};
+use crate::model::position::{Generation, Partition};
 use crate::model::time::UnixMillis;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -212,11 +212,10 @@ impl Core {
     pub(super) fn drop_partition(&mut self, state: PartitionState) {
         let partition = state.id;
         self.lanes.remove_partition(partition);
-        let position = |offset: Offset| Position { partition, offset };
         let written = state.in_write.map(|w| w.delivered).unwrap_or_default();
         for delivered in written.into_iter().chain(state.delivered) {
             let reported = Some(Disposition::Delivered);
-            let (at, record) = (position(delivered.offset), delivered.record);
+            let (at, record) = (partition.at(delivered.offset), delivered.record);
             self.remember(at, record, delivered.result, reported);
         }
         for (offset, entry) in state.ledger.into_entries() {
@@ -227,7 +226,7 @@ impl Core {
                 }
                 Entry::Moving(moving) => {
                     if let (Some(record), Some(result)) = (moving.id, moving.result) {
-                        self.remember(position(offset), record, result, None);
+                        self.remember(partition.at(offset), record, result, None);
                     }
                 }
                 Entry::Listed(_) | Entry::Waiting(_) | Entry::InFlight(_) => {}

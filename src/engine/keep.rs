@@ -117,7 +117,7 @@ fn cut_length(part: Option<&Bytes>, limit: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::position::{Offset, Partition, Position, Topic};
+    use crate::model::position::{Offset, Topic};
     use crate::model::time::UnixMillis;
 
     fn record(key: usize, value: usize, headers: &[usize]) -> Record {
@@ -126,15 +126,9 @@ mod tests {
             name: "own".to_owned(),
             value: bytes(*length),
         };
-        let partition = Partition {
-            topic: Topic::Source,
-            number: 0,
-        };
+        let partition = Topic::Source.partition(0);
         Record {
-            position: Position {
-                partition,
-                offset: Offset(0),
-            },
+            position: partition.at(Offset(0)),
             timestamp: UnixMillis(0),
             key: bytes(key),
             value: bytes(value),

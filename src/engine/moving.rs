@@ -235,7 +235,7 @@ impl Core {
 
     /// A move was committed: the record is finished here.
     pub(super) fn finish_move(&mut self, state: &mut PartitionState, offset: Offset) {
-        let position = state.at(offset);
+        let position = state.id.at(offset);
         let Some(Entry::Moving(moving)) = state.ledger.finish(offset) else {
             unreachable!("L1: a record in a transaction stays in hand until the answer");
         };

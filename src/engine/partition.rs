@@ -10,7 +10,7 @@ use crate::model::call::{CallEnded, RecordId};
 use crate::model::disposition::DeadLetterReason;
 use crate::model::headers::History;
 use crate::model::message::WriteId;
-use crate::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic, TopicId};
+use crate::model::position::{Generation, NextOffset, Offset, Partition, Topic, TopicId};
 use crate::model::record::Record;
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
@@ -171,12 +171,6 @@ impl PartitionState {
             progressed: false,
             stalled: Duration::ZERO,
         }
-    }
-
-    /// Returns the position of an offset in this partition.
-    pub fn at(&self, offset: Offset) -> Position {
-        let partition = self.id;
-        Position { partition, offset }
     }
 
     /// Returns whether the partition is adopted and new work on it may start.
@@ -371,10 +365,7 @@ mod tests {
 
     /// A partition that waits for records that its log holds.
     fn unread() -> PartitionState {
-        let id = Partition {
-            topic: Topic::Source,
-            number: 0,
-        };
+        let id = Topic::Source.partition(0);
         let mut state = PartitionState::adopting(id, Generation(1));
         state.phase = PartitionPhase::Running;
         state.log_end = NextOffset(5);

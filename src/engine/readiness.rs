@@ -170,8 +170,8 @@ mod tests {
 
     #[test]
     fn a_partition_without_progress_is_named_after_a_stopped_one() {
-        let shown = |topic, number, state| PartitionOverview {
-            partition: Partition { topic, number },
+        let shown = |topic: Topic, number, state| PartitionOverview {
+            partition: topic.partition(number),
             state,
             base: NextOffset(0),
             next: NextOffset(0),

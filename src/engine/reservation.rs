@@ -96,7 +96,7 @@ impl Core {
             self.start_attempt(state, pending, tenant, start_by);
         } else {
             self.end_reservation(state, &pending);
-            self.skip(state, state.at(offset));
+            self.skip(state, state.id.at(offset));
         }
     }
 
@@ -107,7 +107,7 @@ impl Core {
         if state.is_running() {
             state.active -= 1;
             let (lane, bytes) = (pending.lane, pending.record.size());
-            self.lanes.put_back(lane, state.at(offset), bytes);
+            self.lanes.put_back(lane, state.id.at(offset), bytes);
             state.ledger.replace(offset, Entry::Waiting(pending));
         } else {
             self.end_reservation(state, &pending);

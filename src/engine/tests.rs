@@ -11,10 +11,7 @@ use std::time::Duration;
 
 mod moving;
 
-const PARTITION: Partition = Partition {
-    topic: Topic::Source,
-    number: 0,
-};
+const PARTITION: Partition = Topic::Source.partition(0);
 
 struct Harness {
     engine: Engine,
@@ -164,14 +161,11 @@ fn a_group_that_cannot_be_left_is_abandoned_at_the_end_of_the_drain() {
 /// Waits in a delay topic until it is due, and is then moved: it is too large.
 fn delayed_record(appended_at: UnixMillis) -> (Partition, Record) {
     let topic = Topic::Delay("10s".parse().expect("valid delay"));
-    let partition = Partition { topic, number: 0 };
+    let partition = topic.partition(0);
     let mut history = History::new("call-ended/0/0".to_owned(), appended_at);
     history.diverts = 1;
     let record = Record {
-        position: Position {
-            partition,
-            offset: Offset(0),
-        },
+        position: partition.at(Offset(0)),
         timestamp: appended_at,
         key: None,
         value: Some("{}".into()),

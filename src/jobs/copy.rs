@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::model::disposition::DeadLetterReason;
     use crate::model::headers::{CutLengths, write_dead_letter};
-    use crate::model::position::{Offset, Partition, Position};
+    use crate::model::position::Offset;
     use crate::model::record::Header;
     use bytes::Bytes;
 
@@ -80,10 +80,7 @@ mod tests {
 
     fn record(topic: Topic, headers: Vec<Header>) -> Record {
         Record {
-            position: Position {
-                partition: Partition { topic, number: 3 },
-                offset: Offset(7),
-            },
+            position: topic.partition(3).at(Offset(7)),
             timestamp: UnixMillis(5),
             key: Some(Bytes::from_static(b"k")),
             value: Some(Bytes::from_static(b"v")),

@@ -118,7 +118,7 @@ fn filter(selection: &JobSelection) -> Result<Filter, String> {
 mod tests {
     use super::*;
     use crate::model::headers::{CutLengths, History, write_dead_letter};
-    use crate::model::position::{Offset, Partition, Position};
+    use crate::model::position::Offset;
     use crate::model::record::Header;
     use bytes::Bytes;
 
@@ -127,15 +127,9 @@ mod tests {
         history.last_at = Some(UnixMillis(3));
         let mut headers = history.write(&[]);
         write_dead_letter(&mut headers, reason, cut);
-        let partition = Partition {
-            topic: Topic::DeadLetter,
-            number: 0,
-        };
+        let partition = Topic::DeadLetter.partition(0);
         Record {
-            position: Position {
-                partition,
-                offset: Offset(7),
-            },
+            position: partition.at(Offset(7)),
             timestamp: UnixMillis(5),
             key: None,
             value: Some(Bytes::from(value.to_owned())),

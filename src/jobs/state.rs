@@ -253,10 +253,7 @@ pub mod tests {
     use crate::model::position::Topic;
 
     pub fn at(number: i32) -> Partition {
-        Partition {
-            topic: Topic::Source,
-            number,
-        }
+        Topic::Source.partition(number)
     }
 
     /// Returns a job over partitions 0 and following, each with this start and end.

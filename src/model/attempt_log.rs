@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::model::attempt::{AttemptResult, ErrorClass};
     use crate::model::call::RecordId;
-    use crate::model::position::{Offset, Partition, Position, Topic};
+    use crate::model::position::{Offset, Topic};
     use crate::model::tenant::TenantId;
     use crate::model::time::UnixMillis;
     use serde_json::{Value, json};
@@ -89,17 +89,11 @@ mod tests {
     use std::time::Duration;
 
     fn ended(outcome: Outcome) -> Fact {
-        let partition = Partition {
-            topic: Topic::Source,
-            number: 3,
-        };
+        let partition = Topic::Source.partition(3);
         Fact::AttemptEnded {
             tenant: TenantId::new("t-1").expect("valid"),
             record: RecordId::new("call-1").expect("valid"),
-            position: Position {
-                partition,
-                offset: Offset(7),
-            },
+            position: partition.at(Offset(7)),
             origin: "call-ended/3/7".to_owned(),
             attempt: 2,
             ended: AttemptResult {

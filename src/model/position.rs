@@ -17,6 +17,15 @@ pub enum Topic {
 }
 
 impl Topic {
+    /// Returns the partition of this topic with this number.
+    #[must_use]
+    pub const fn partition(self, number: i32) -> Partition {
+        Partition {
+            topic: self,
+            number,
+        }
+    }
+
     /// Returns the delay of a delay topic.
     #[must_use]
     pub fn delay(self) -> Option<Delay> {
@@ -82,6 +91,17 @@ impl TopicNames {
 pub struct Partition {
     pub topic: Topic,
     pub number: i32,
+}
+
+impl Partition {
+    /// Returns the position of a record in this partition.
+    #[must_use]
+    pub const fn at(self, offset: Offset) -> Position {
+        Position {
+            partition: self,
+            offset,
+        }
+    }
 }
 
 /// The offset of a record.

@@ -174,7 +174,7 @@ mod tests {
         FailingTenant, FirstAttempts, PartitionOverview, RefusedDestination, TopicOverview,
         Verdicts,
     };
-    use crate::model::position::{NextOffset, Partition, Topic, TopicNames};
+    use crate::model::position::{NextOffset, Topic, TopicNames};
     use crate::model::tenant::TenantId;
     use crate::model::time::UnixMillis;
     use std::time::Duration;
@@ -190,7 +190,7 @@ mod tests {
     fn shown(number: i32, state: PartitionStatus) -> PartitionOverview {
         let topic = Topic::Source;
         PartitionOverview {
-            partition: Partition { topic, number },
+            partition: topic.partition(number),
             state,
             base: NextOffset(0),
             next: NextOffset(0),

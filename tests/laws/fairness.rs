@@ -12,7 +12,7 @@
 use super::map::Map;
 use super::{Law, Verdict};
 use ringback::model::message::WriteId;
-use ringback::model::position::{NextOffset, Offset, Partition, Position};
+use ringback::model::position::{NextOffset, Partition, Position};
 use ringback::model::tenant::{TenantId, Tenants};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -179,24 +179,20 @@ impl Fairness {
             let refused = std::mem::take(&mut adopted.refused);
             chosen.refused_before |= refused;
             let before = before.as_ref().filter(|_| !refused);
-            let at = |offset: Offset| Position {
-                partition: *partition,
-                offset,
-            };
             let mut waiting = Vec::new();
             let mut starts = 0;
             for (offset, reserved) in &map.unfinished {
                 let was = before.and_then(|b| b.unfinished.get(offset));
                 if *reserved && was != Some(&true) {
-                    if let Some(what) = self.passed_by.remove(&at(*offset)) {
-                        return Err(Law::L6.breach(format!("{:?}: {what}", at(*offset))));
+                    if let Some(what) = self.passed_by.remove(&partition.at(*offset)) {
+                        return Err(Law::L6.breach(format!("{:?}: {what}", partition.at(*offset))));
                     }
                     starts += 1;
-                    if let Some(tenant) = self.tenant_of.get(&at(*offset)) {
+                    if let Some(tenant) = self.tenant_of.get(&partition.at(*offset)) {
                         *chosen.starts.entry(tenant.clone()).or_default() += 1;
                     }
                 } else if !*reserved && !adopted.ramps_up && !adopted.end.is_past(*offset) {
-                    waiting.push(at(*offset));
+                    waiting.push(partition.at(*offset));
                 }
             }
             if starts == 0 {

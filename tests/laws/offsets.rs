@@ -92,10 +92,7 @@ impl Offsets {
             for (offset, reservation) in &old.reservations {
                 let opened = map.unfinished.get(offset) == Some(&false);
                 let posts = residences
-                    .get(Position {
-                        partition,
-                        offset: *offset,
-                    })
+                    .get(partition.at(*offset))
                     .map_or(0, |residence| residence.posts);
                 Law::L3.check(!opened || (reservation.by == by && posts == 0), || {
                     format!("{partition:?}: {offset} was reserved, may have been sent, and is not reserved any more")
@@ -120,8 +117,7 @@ impl Offsets {
                 reservation.by != by && !map.unfinished.contains_key(offset)
             });
             for (offset, reservation) in ended {
-                let offset = *offset;
-                let position = Position { partition, offset };
+                let position = partition.at(*offset);
                 self.ended_by_others.insert(position, *reservation);
             }
         }

@@ -270,13 +270,7 @@ impl Residences {
     /// Notes that the records before `start` were deleted, or skipped by an
     /// operator.
     pub fn gone_before(&mut self, partition: Partition, start: NextOffset, why: Gone) {
-        let before = Position {
-            partition,
-            offset: Offset(i64::MIN),
-        }..Position {
-            partition,
-            offset: Offset(start.0),
-        };
+        let before = partition.at(Offset(i64::MIN))..partition.at(Offset(start.0));
         for (_, residence) in self.at.range_mut(before) {
             let already_deleted = residence.gone.is_some() && why == Gone::Deleted;
             if !residence.is_disposed() && !already_deleted {
@@ -308,8 +302,7 @@ impl Residences {
         from: NextOffset,
         to: NextOffset,
     ) -> impl Iterator<Item = (Offset, &Residence)> {
-        let position = |offset| Position { partition, offset };
-        let range = position(Offset(from.0))..position(Offset(to.0.max(from.0)));
+        let range = partition.at(Offset(from.0))..partition.at(Offset(to.0.max(from.0)));
         self.at.range(range).map(|(p, r)| (p.offset, r))
     }
 
@@ -382,10 +375,7 @@ fn too_old(old: &mut Residence, from: Position, to: Position, now: UnixMillis) -
 
 /// Returns the range of all positions of a partition from this offset on.
 fn whole(partition: Partition, from: NextOffset) -> std::ops::RangeInclusive<Position> {
-    let at = |offset| Position {
-        partition,
-        offset: Offset(offset),
-    };
+    let at = |offset| partition.at(Offset(offset));
     at(from.0)..=at(i64::MAX)
 }
 

@@ -163,10 +163,7 @@ impl Broker {
         let partition = self.partition_of(Topic::Source, Some(key));
         let log = self.log(partition);
         let record = Record {
-            position: Position {
-                partition,
-                offset: Offset(log.next_offset()),
-            },
+            position: partition.at(Offset(log.next_offset())),
             timestamp: at,
             key: Some(key.to_vec().into()),
             value,
@@ -211,10 +208,7 @@ impl Broker {
         for moved in &request.records {
             let partition = self.partition_of(moved.to, moved.key.as_deref());
             let log = self.log(partition);
-            let position = Position {
-                partition,
-                offset: Offset(log.next_offset()),
-            };
+            let position = partition.at(Offset(log.next_offset()));
             log.entries.push(Entry::Pending(Record {
                 position,
                 timestamp: at,
@@ -411,7 +405,7 @@ impl Broker {
     /// Adds a partition to a topic.
     pub fn grow(&mut self, topic: Topic) -> Partition {
         let number = i32::try_from(self.partitions(topic).len()).expect("few partitions");
-        let partition = Partition { topic, number };
+        let partition = topic.partition(number);
         self.logs.insert(partition, Log::new(0));
         partition
     }
@@ -448,10 +442,7 @@ impl Broker {
     }
 
     fn partition_of(&self, topic: Topic, key: Option<&[u8]>) -> Partition {
-        let range = Partition { topic, number: 0 }..=Partition {
-            topic,
-            number: i32::MAX,
-        };
+        let range = topic.partition(0)..=topic.partition(i32::MAX);
         let count = self.logs.range(range).count() as u64;
         assert!(count > 0, "no topic {topic:?}");
         let group = key.unwrap_or_default().iter().take_while(|b| **b != b'-');
@@ -459,6 +450,6 @@ impl Broker {
             hash.wrapping_mul(31).wrapping_add(u64::from(*byte))
         });
         let number = i32::try_from(hash % count).expect("few partitions");
-        Partition { topic, number }
+        topic.partition(number)
     }
 }

@@ -141,12 +141,9 @@ impl Load {
     ) -> Self {
         let delays = settings.delays.iter().map(|delay| Topic::Delay(*delay));
         let topics: Vec<Topic> = std::iter::once(Topic::Source).chain(delays).collect();
-        let all = topics.into_iter().flat_map(|topic| {
-            (0..partitions).map(move |number| Partition {
-                topic,
-                number: number as i32,
-            })
-        });
+        let all = topics
+            .into_iter()
+            .flat_map(|topic| (0..partitions).map(move |number| topic.partition(number as i32)));
         let logs: BTreeMap<Partition, Log> = all.map(|p| (p, Log::default())).collect();
         let mut load = Self {
             engine: Engine::new(settings),
@@ -275,10 +272,7 @@ impl Load {
         let number = self.published;
         self.published += 1;
         let value = format!(r#"{{"id":"r{number}","tenantId":"t{tenant}"}}"#);
-        let partition = Partition {
-            topic: Topic::Source,
-            number: (number % self.first_partitions as usize) as i32,
-        };
+        let partition = Topic::Source.partition((number % self.first_partitions as usize) as i32);
         self.append(partition, tenant, Some(value.into()), Vec::new());
     }
 
@@ -291,10 +285,7 @@ impl Load {
     ) {
         let timestamp = self.clock();
         let log = self.logs.get_mut(&partition).expect("a consumed topic");
-        let position = Position {
-            partition,
-            offset: Offset(log.records.len() as i64),
-        };
+        let position = partition.at(Offset(log.records.len() as i64));
         log.records.push(Record {
             position,
             timestamp,
@@ -333,10 +324,7 @@ impl Load {
             let tenant = self.tenant_of[&record.from];
             if let Topic::Delay(_) = record.to {
                 let number = record.from.partition.number;
-                let partition = Partition {
-                    topic: record.to,
-                    number,
-                };
+                let partition = record.to.partition(number);
                 self.append(partition, tenant, record.value, record.headers);
             }
         }

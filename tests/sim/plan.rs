@@ -369,7 +369,7 @@ pub fn partitions(chance: &mut Chance, settings: &EngineSettings) -> Vec<(Partit
     for topic in topics {
         for number in 0..chance.pick(&[1, 2, 3]) {
             let start = chance.pick(&[0, 0, 17, 1 << 33]);
-            all.push((Partition { topic, number }, start));
+            all.push((topic.partition(number), start));
         }
     }
     all

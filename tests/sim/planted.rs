@@ -286,8 +286,7 @@ impl Tamperer {
             let before = self.last.insert(partition, snapshot.clone());
             let before = before.map(|before| reserved(&before)).unwrap_or_default();
             for offset in reserved(snapshot).difference(&before) {
-                let offset = *offset;
-                let position = Position { partition, offset };
+                let position = partition.at(*offset);
                 if let Some(tenant) = self.tenants.get(&position) {
                     chosen.entry(tenant.clone()).or_default().push(position);
                 }
@@ -308,8 +307,7 @@ impl Tamperer {
                 let partition = snapshot.partition;
                 if let Ok(mut map) = map::decode(snapshot, None) {
                     for (offset, reserved) in &mut map.unfinished {
-                        let offset = *offset;
-                        *reserved &= !self.withheld.contains(&Position { partition, offset });
+                        *reserved &= !self.withheld.contains(&partition.at(*offset));
                     }
                     snapshot.metadata = map::encode(&map, None);
                 }

@@ -17,7 +17,7 @@ use crate::http::url_check::origin;
 use crate::model::attempt::Outcome;
 use crate::model::call::CallEnded;
 use crate::model::message::{AttemptRequest, Isolation};
-use crate::model::position::{Offset, Partition, Position, Topic};
+use crate::model::position::{Offset, Topic};
 use crate::model::tenant::{Secret, Tenant};
 use crate::model::time::UnixMillis;
 use bytes::Bytes;
@@ -124,13 +124,7 @@ fn sample(tenant: &Arc<Tenant>) -> AttemptRequest {
     let value = Bytes::from(record.expect("one was asked for").value);
     AttemptRequest {
         // It stands in no topic: nothing is made of the position.
-        position: Position {
-            partition: Partition {
-                topic: Topic::Source,
-                number: 0,
-            },
-            offset: Offset(0),
-        },
+        position: Topic::Source.partition(0).at(Offset(0)),
         tenant: Arc::new(marked),
         call: CallEnded::read(&value).expect("the example is a record"),
         value,

@@ -175,8 +175,7 @@ mod tests {
     }
 
     fn partition(number: i32) -> Partition {
-        let topic = Topic::Source;
-        Partition { topic, number }
+        Topic::Source.partition(number)
     }
 
     fn failure(class: ErrorClass, detail: &str) -> Failure<'_> {

@@ -131,16 +131,10 @@ impl StartSlots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::position::{Offset, Partition, Topic};
+    use crate::model::position::{Offset, Topic};
 
     const START: UnixMillis = UnixMillis(1_000);
-    const POSITION: Position = Position {
-        partition: Partition {
-            topic: Topic::Source,
-            number: 0,
-        },
-        offset: Offset(0),
-    };
+    const POSITION: Position = Topic::Source.partition(0).at(Offset(0));
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)

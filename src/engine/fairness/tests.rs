@@ -1,6 +1,6 @@
 //! Tests of lanes and admission without the engine.
 
-use super::Admission::{self, Admit, Divert, DivertUntried, StopReading, WaitBriefly};
+use super::Admission::{Admit, Divert, DivertUntried, StopReading, WaitBriefly};
 use super::Occupancy::{High, Low};
 use super::admission::{GRACE, SAME_WAVE};
 use super::lanes::{LANE_RECORDS_MAX, Lane, PAUSE_MAX, RECENT};
@@ -8,7 +8,7 @@ use super::limit::TenantStatus;
 use super::slots::SLOT_BYTES;
 use super::{LaneId, Lanes, Round, rate};
 use crate::model::attempt::ErrorClass;
-use crate::model::position::{Offset, Partition, Position, Topic};
+use crate::model::position::{Offset, Position, Topic};
 use crate::model::tenant::TenantId;
 use crate::model::time::UnixMillis;
 use std::time::Duration;
@@ -16,13 +16,7 @@ use std::time::Duration;
 const NOW: UnixMillis = UnixMillis(1_000);
 
 fn position(offset: i64) -> Position {
-    Position {
-        partition: Partition {
-            topic: Topic::Source,
-            number: 0,
-        },
-        offset: Offset(offset),
-    }
+    Topic::Source.partition(0).at(Offset(offset))
 }
 
 fn tenant(name: &str) -> TenantId {

@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::unassigned_look::{CONFIRM, LOOK_AFTER_REBALANCE, LOOK_EVERY};
 use crate::model::destination::Refusals;
 use crate::model::message::WriteId;
-use crate::model::position::{Generation, Partition, Topic};
+use crate::model::position::{Generation, Topic};
 
 const FAST: Duration = Duration::from_millis(10);
 /// After this time a fault or a fence still counts; a second later it does not.
@@ -79,10 +79,7 @@ impl Scene {
 }
 
 fn unassigned(number: Option<i32>) -> KafkaEvent {
-    let partition = |number| Partition {
-        topic: Topic::Source,
-        number,
-    };
+    let partition = |number| Topic::Source.partition(number);
     KafkaEvent::Unassigned(number.map(partition).into_iter().collect())
 }
 

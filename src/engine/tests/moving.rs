@@ -16,10 +16,7 @@ const SESSION: SessionId = SessionId(1);
 const TOOK: Duration = Duration::from_millis(10);
 
 fn at(offset: i64) -> Position {
-    Position {
-        partition: PARTITION,
-        offset: Offset(offset),
-    }
+    PARTITION.at(Offset(offset))
 }
 
 fn delay() -> Topic {

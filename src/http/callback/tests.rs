@@ -9,7 +9,7 @@ use super::*;
 use crate::http::names::Names;
 use crate::model::call::CallEnded;
 use crate::model::message::Isolation;
-use crate::model::position::{Offset, Partition, Position, Topic};
+use crate::model::position::{Offset, Topic};
 use crate::model::tenant::Secret;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -61,13 +61,7 @@ fn to(url: &str) -> AttemptRequest {
         enabled: true,
     };
     AttemptRequest {
-        position: Position {
-            partition: Partition {
-                topic: Topic::Source,
-                number: 0,
-            },
-            offset: Offset(7),
-        },
+        position: Topic::Source.partition(0).at(Offset(7)),
         tenant: Arc::new(tenant),
         call,
         value: Bytes::from_static(VALUE),

@@ -4,7 +4,7 @@
 use super::ffi;
 use super::queue::RawMessage;
 use crate::model::message::Snapshot;
-use crate::model::position::{NextOffset, Offset, Partition, Position, TopicNames};
+use crate::model::position::{NextOffset, Offset, Partition, TopicNames};
 use crate::model::record::{Header, Record};
 use crate::model::time::UnixMillis;
 use bytes::Bytes;
@@ -15,10 +15,7 @@ use rdkafka::topic_partition_list::{Offset as WireOffset, TopicPartitionList};
 /// Returns the record of a message.
 pub fn record(partition: Partition, message: &RawMessage) -> Record {
     Record {
-        position: Position {
-            partition,
-            offset: Offset(message.offset()),
-        },
+        position: partition.at(Offset(message.offset())),
         timestamp: UnixMillis(message.timestamp_ms()),
         key: message.key().map(Bytes::copy_from_slice),
         value: message.value().map(Bytes::copy_from_slice),
@@ -61,10 +58,7 @@ pub fn partitions(names: &TopicNames, list: &TopicPartitionList) -> Vec<Partitio
 
 /// Returns the element's partition, or `None` for a foreign topic.
 pub fn partition(names: &TopicNames, element: &ffi::Element) -> Option<Partition> {
-    Some(Partition {
-        topic: names.topic(&element.topic)?,
-        number: element.partition,
-    })
+    Some(names.topic(&element.topic)?.partition(element.partition))
 }
 
 /// Returns a list of partitions without offsets.
@@ -196,9 +190,9 @@ mod tests {
     #[test]
     fn snapshots_keep_offset_and_metadata_and_foreign_topics_are_left_out() {
         let names = TopicNames::new("t");
-        let at = |topic, number| Partition { topic, number };
+        let source = Topic::Source.partition(3);
         let delay = Topic::Delay("1m".parse().expect("valid"));
-        let expected: Vec<Snapshot> = [(at(Topic::Source, 3), 7, "map"), (at(delay, 0), 0, "")]
+        let expected: Vec<Snapshot> = [(source, 7, "map"), (delay.partition(0), 0, "")]
             .into_iter()
             .map(|(partition, base, metadata)| Snapshot {
                 partition,

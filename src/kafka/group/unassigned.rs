@@ -62,12 +62,7 @@ fn partitions(
 ) -> impl Iterator<Item = Partition> {
     let topic = names.topic(topic);
     let all = numbers.into_iter();
-    all.filter_map(move |number| {
-        Some(Partition {
-            topic: topic?,
-            number,
-        })
-    })
+    all.filter_map(move |number| Some(topic?.partition(number)))
 }
 
 /// Returns the partitions of a member's assignment, or `None` when it cannot be
@@ -118,10 +113,7 @@ mod tests {
             &[255, 255, 255, 255],
         ]
         .concat();
-        let expected = [0, 263].map(|number| Partition {
-            topic: Topic::Source,
-            number,
-        });
+        let expected = [0, 263].map(|number| Topic::Source.partition(number));
         assert_eq!(read(&bytes), Some(expected.to_vec()));
         assert_eq!(read(&[]), Some(Vec::new()));
         for length in 1..bytes.len() - 4 {

@@ -99,7 +99,7 @@ impl JobGroup {
             return Err(JobCallError::of_code(tried(), error.into()));
         }
         let numbers = found.partitions().iter().map(|partition| partition.id());
-        let mut all: Vec<Partition> = numbers.map(|number| Partition { topic, number }).collect();
+        let mut all: Vec<Partition> = numbers.map(|number| topic.partition(number)).collect();
         all.sort_unstable();
         Ok(all)
     }

@@ -12,7 +12,7 @@ use crate::kafka::client::ffi::{self, TransactionError};
 use crate::kafka::client::{convert, log::QueryContext};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::message::Snapshot;
-use crate::model::position::{NextOffset, Partition, Topic, TopicNames};
+use crate::model::position::{NextOffset, Topic, TopicNames};
 use crate::model::record::MovedRecord;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
@@ -129,7 +129,7 @@ impl JobWriter {
 
     /// Ends offsets that an earlier transaction may have left open.
     fn clear(&self, topic: Topic) -> Result<(), WriteError> {
-        let partition = Partition { topic, number: 0 };
+        let partition = topic.partition(0);
         let nothing = Snapshot {
             partition,
             base: NextOffset(0),

@@ -79,7 +79,7 @@ fn partitions_of(
             return Err(Stop::Refused(format!("{name}/{number} has no leader")));
         }
         let numbers = 0..i32::try_from(existing.partitions).unwrap_or(i32::MAX);
-        partitions.extend(numbers.map(|number| Partition { topic, number }));
+        partitions.extend(numbers.map(|number| topic.partition(number)));
     }
     Ok(partitions)
 }
