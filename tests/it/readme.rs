@@ -7,6 +7,7 @@ use crate::support::jobs::replay;
 use crate::support::receiver::Behaviour;
 use crate::support::sample;
 use crate::support::scene::{Plan, Scene};
+use ringback::config::tenants::{self, TenantRules};
 use ringback::exit;
 use ringback::telemetry::metrics::DEFINITIONS;
 use serde_json::json;
@@ -102,6 +103,41 @@ fn the_table_of_metrics_is_that_of_the_program() {
         readme.contains(&rows),
         "README must hold these rows:\n{rows}"
     );
+}
+
+#[test]
+fn urls_that_the_documents_call_refused_are_refused_by_the_length_that_they_tell() {
+    let mistakes = |url: &str| {
+        let entry = json!({ "url": url }).to_string();
+        tenants::parse_entry("t", entry.as_bytes(), TenantRules::default()).err()
+    };
+    for document in [
+        README,
+        README_ZH,
+        "deploy/tenant-guide.en.md",
+        "deploy/tenant-guide.zh.md",
+    ] {
+        let text = documents::text(document);
+        let mut paragraphs = text.split("\n\n");
+        let rule = paragraphs.find(|text| text.contains("`https:///"));
+        let rule = rule.unwrap_or_else(|| panic!("{document}: no rule on host names"));
+        let code = rule.split('`').skip(1).step_by(2);
+        let urls: Vec<&str> = code.filter(|code| code.contains("://")).collect();
+        assert_eq!(urls.len(), 3, "{document}");
+        for url in urls {
+            assert!(mistakes(url).is_some(), "{document}: {url}");
+        }
+        assert!(
+            rule.contains(" 253 ") && rule.contains(" 63 "),
+            "{document}"
+        );
+    }
+    let label = |length: usize| format!("https://{}.example.com/", "a".repeat(length));
+    assert!(mistakes(&label(63)).is_none() && mistakes(&label(64)).is_some());
+    // Five labels of 49 bytes and a dot each.
+    let labels = format!("{}.", "a".repeat(49)).repeat(5);
+    let name = |last: usize| format!("https://{labels}{}/", "b".repeat(last));
+    assert!(mistakes(&name(3)).is_none() && mistakes(&name(4)).is_some());
 }
 
 #[test]
