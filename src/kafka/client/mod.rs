@@ -5,5 +5,6 @@
 pub mod convert;
 pub mod ffi;
 pub mod log;
+pub mod offsets;
 pub mod queue;
 pub mod wake;

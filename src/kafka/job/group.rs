@@ -4,7 +4,7 @@
 
 use super::{JobCallError, REQUEST_MAX};
 use crate::kafka::client::log::QueryContext;
-use crate::kafka::client::{convert, ffi};
+use crate::kafka::client::{convert, ffi, offsets};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::message::{LogBounds, Snapshot};
 use crate::model::position::{NextOffset, Partition, Topic, TopicNames};
@@ -196,10 +196,7 @@ impl JobGroup {
         let failed = |error: KafkaError| JobCallError::new(self.tried_bounds(first), error);
         let mut asked: TopicPartitionList = convert::list(&self.names, partitions);
         asked.set_all_offsets(which).map_err(failed)?;
-        let list = self
-            .consumer
-            .offsets_for_times(asked, REQUEST_MAX)
-            .map_err(failed)?;
+        let list = offsets::for_times(&self.consumer, &asked, REQUEST_MAX).map_err(failed)?;
         let mut found = BTreeMap::new();
         for element in ffi::elements(&list) {
             let Some(partition) = convert::partition(&self.names, &element) else {

@@ -6,6 +6,7 @@ use super::{PartitionRange, ScanError, TopicPartition};
 use crate::kafka::admin::{TIMEOUT, all_topics};
 use crate::kafka::client::ffi;
 use crate::kafka::client::log::QueryContext;
+use crate::kafka::client::offsets;
 use crate::kafka::settings::KafkaSettings;
 use crate::model::position::{NextOffset, TopicId};
 use crate::model::time::UnixMillis;
@@ -170,7 +171,7 @@ impl Query {
         };
         let mut asked = list(partitions);
         asked.set_all_offsets(which).map_err(failed)?;
-        let answer = self.client.offsets_for_times(asked, TIMEOUT);
+        let answer = offsets::for_times(&self.client, &asked, TIMEOUT);
         let mut offsets = BTreeMap::new();
         for element in ffi::elements(&answer.map_err(failed)?) {
             let partition = TopicPartition::new(&element.topic, element.partition);
