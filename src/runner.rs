@@ -13,12 +13,14 @@
 mod attempt_log;
 mod certificates;
 mod isolated;
+mod jobs;
 mod tenants;
 mod threads;
 
 use self::attempt_log::AttemptLogWriter;
 use self::certificates::CertificateReloads;
 use self::isolated::IsolatedThreads;
+use self::jobs::JobCounts;
 use self::tenants::{TenantsReloads, TenantsReport};
 pub use self::threads::spawn;
 use crate::clock;
@@ -30,6 +32,7 @@ use crate::engine::Engine;
 pub use crate::engine::event::End;
 use crate::engine::event::{Action, Event, FencedClient};
 use crate::exit::Exit;
+use crate::kafka::settings::ClusterKind;
 use crate::kafka::{self, Session, Sessions, WatchdogEvent};
 use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::message::{
@@ -82,6 +85,13 @@ fn start_watchdog(
     events
 }
 
+/// Starts the thread that counts jobs. A cluster inside of the process has none.
+fn start_job_counts(service: &Service) -> Option<JobCounts> {
+    let (kafka, metrics) = (Arc::clone(&service.kafka), Arc::clone(&service.metrics));
+    let brokers = kafka.kind == ClusterKind::Brokers;
+    brokers.then(|| JobCounts::start(kafka, metrics, Arc::clone(&service.clock)))
+}
+
 /// What [`Runner::wait`] waited for.
 enum Waited {
     Event(Box<Event>),
@@ -99,6 +109,7 @@ struct Runner {
     tenants: TenantsReloads,
     _certificates: CertificateReloads,
     attempt_log: Option<AttemptLogWriter>,
+    _jobs: Option<JobCounts>,
     engine: Engine,
     phase: watch::Receiver<ShutdownPhase>,
     reloads: watch::Receiver<u64>,
@@ -132,6 +143,7 @@ impl Runner {
         Self {
             _certificates: CertificateReloads::start(certificates, callbacks),
             attempt_log: AttemptLogWriter::start(&service),
+            _jobs: start_job_counts(&service),
             runtime: Handle::current(),
             isolated: IsolatedThreads::start(),
             tenants: TenantsReloads::start(tenants, &service.kafka),

@@ -14,12 +14,9 @@ use crate::jobs::run::{self, JobEnd, JobError};
 use crate::jobs::state::{JobPhase, JobState};
 use crate::kafka::job::Reads;
 use crate::kafka::settings::KafkaSettings;
+use crate::model::job::JobStatus;
 use crate::model::time::UnixMillis;
 use serde_json::json;
-use std::time::Duration;
-
-/// A running job makes progress every few seconds.
-const PROGRESS_MAX: Duration = Duration::from_secs(60);
 
 const COLUMNS: Columns = Columns(&[
     ("JOB", 26),
@@ -35,18 +32,6 @@ const COLUMNS: Columns = Columns(&[
     ("PROGRESS", 24),
     ("SELECTION", 9),
 ]);
-
-/// Returns the state of a job as the list shows it.
-fn shown_state(state: &JobState, now: UnixMillis) -> &'static str {
-    let silent = now.since(UnixMillis(state.job.progress));
-    match state.job.phase {
-        JobPhase::Finished => "finished",
-        JobPhase::Cancelled => "cancelled",
-        // It can be resumed.
-        JobPhase::Running if silent > PROGRESS_MAX => "stopped",
-        JobPhase::Running => "running",
-    }
-}
 
 /// Runs one of the commands.
 #[must_use]
@@ -96,7 +81,14 @@ fn cells((name, state): &FoundJob, now: UnixMillis) -> Vec<String> {
     let name = name.as_str().to_owned();
     let state = match state {
         Ok(state) => state,
-        Err(why) => return vec![name, "-".to_owned(), "damaged".to_owned(), why.clone()],
+        Err(why) => {
+            return vec![
+                name,
+                "-".to_owned(),
+                JobStatus::Damaged.name().to_owned(),
+                why.clone(),
+            ];
+        }
     };
     let counts = state.counts();
     let time = |ms: i64| UnixMillis(ms).rfc3339();
@@ -106,7 +98,7 @@ fn cells((name, state): &FoundJob, now: UnixMillis) -> Vec<String> {
     vec![
         name,
         job.kind.clone(),
-        shown_state(state, now).to_owned(),
+        state.status(now).name().to_owned(),
         format!("{}%", percent(state)),
         counts.selected.to_string(),
         counts.sent.to_string(),
@@ -123,7 +115,7 @@ fn object((name, state): &FoundJob, now: UnixMillis) -> serde_json::Value {
     let name = name.as_str();
     let state = match state {
         Ok(state) => state,
-        Err(why) => return json!({ "job": name, "state": "damaged", "why": why }),
+        Err(why) => return json!({ "job": name, "state": JobStatus::Damaged.name(), "why": why }),
     };
     let counts = state.counts();
     let (read, all) = state.share();
@@ -131,7 +123,7 @@ fn object((name, state): &FoundJob, now: UnixMillis) -> serde_json::Value {
     json!({
         "job": name,
         "kind": state.job.kind,
-        "state": shown_state(state, now),
+        "state": state.status(now).name(),
         "offsets": all,
         "offsetsRead": read,
         "selected": counts.selected,

@@ -21,6 +21,7 @@ pub mod run;
 pub mod select;
 pub mod selection;
 pub mod state;
+pub mod watch;
 
 use crate::model::named_enum::named_enum;
 use crate::model::position::Topic;

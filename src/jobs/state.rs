@@ -7,14 +7,19 @@
 
 use super::JobKind;
 use super::selection::JobSelection;
+use crate::model::job::JobStatus;
 use crate::model::message::Snapshot;
 use crate::model::position::{NextOffset, Partition};
 use crate::model::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The version of the state. A state with another one is not read.
 const VERSION: u32 = 1;
+
+/// A running job makes progress every few seconds.
+const PROGRESS_MAX: Duration = Duration::from_secs(60);
 
 /// A job takes this many selected records from a partition, then from the next one.
 /// So all partitions advance together, in an order that depends on the state alone.
@@ -165,6 +170,19 @@ impl JobState {
         JobKind::from_name(&self.job.kind).expect("a state is read or made with a kind")
     }
 
+    /// Returns the state of the job at this moment.
+    #[must_use]
+    pub fn status(&self, now: UnixMillis) -> JobStatus {
+        let silent = now.since(UnixMillis(self.job.progress));
+        match self.job.phase {
+            JobPhase::Finished => JobStatus::Complete,
+            JobPhase::Cancelled => JobStatus::CalledOff,
+            // It can be resumed.
+            JobPhase::Running if silent > PROGRESS_MAX => JobStatus::Stopped,
+            JobPhase::Running => JobStatus::Active,
+        }
+    }
+
     /// Returns the offsets of these partitions, and of the lowest one, for a
     /// transaction at this moment.
     pub fn write(
@@ -301,6 +319,22 @@ pub mod tests {
         offsets = changed;
         assert_eq!(JobState::read(&offsets), Ok(Some(state)));
         assert_eq!(JobState::read(&[]), Ok(None));
+    }
+
+    #[test]
+    fn a_job_without_progress_for_a_minute_is_stopped_unless_it_has_ended() {
+        let mut state = state(&[(0, 10)]);
+        state.job.progress = 1_000;
+        for (phase, at, status) in [
+            (JobPhase::Running, 1_000, JobStatus::Active),
+            (JobPhase::Running, 61_000, JobStatus::Active),
+            (JobPhase::Running, 61_001, JobStatus::Stopped),
+            (JobPhase::Finished, 99_000, JobStatus::Complete),
+            (JobPhase::Cancelled, 99_000, JobStatus::CalledOff),
+        ] {
+            state.job.phase = phase;
+            assert_eq!(state.status(UnixMillis(at)), status, "{phase:?} at {at}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod disposition;
 pub mod fact;
 pub mod headers;
 pub mod host_name;
+pub mod job;
 pub mod message;
 pub(crate) mod named_enum;
 pub mod overview;

@@ -11,6 +11,7 @@ use crate::model::attempt::{ATTEMPTS_MAX, ErrorClass, Outcome};
 use crate::model::attempt_log::LogDropReason;
 use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::fact::{Latency, OddTimestamp, ReadoptReason};
+use crate::model::job::JobStatus;
 use crate::model::named_enum::named_enum;
 use crate::model::overview::Verdicts;
 use crate::model::position::TopicNames;
@@ -221,6 +222,9 @@ families! {
     tenants_last_reload: IntGauge = "ringback_tenants_last_reload_successful", &[], 1,
         "1 if the present tenants of the files or the topic are in force, else 0.";
 
+    jobs: IntGaugeVec = "ringback_jobs", &["state"], JobStatus::ALL.len(),
+        "Replays and redrives of this group, by state; a stopped one is not finished, and no process works on it.";
+
     build_info: IntGaugeVec = "ringback_build_info", &["version", "librdkafka"], 1,
         "1, with the versions of ringback and librdkafka as labels.";
 }
@@ -265,6 +269,9 @@ impl Metrics {
             .with_label_values(&[version, librdkafka])
             .set(1);
         of.tenants_last_reload.set(1);
+        for status in JobStatus::ALL {
+            of.jobs.with_label_values(&[status.name()]).set(0);
+        }
         let lateness = |delay: &Delay| {
             let label = [delay.to_string()];
             (*delay, of.delay_lateness.with_label_values(&label))
@@ -397,6 +404,16 @@ impl Metrics {
         self.reloads[result as usize].inc();
         let successful = result == TenantsReload::Ok;
         self.families.tenants_last_reload.set(successful.into());
+    }
+
+    /// Shows the number of jobs in each state.
+    pub fn jobs(&self, jobs: &[JobStatus]) {
+        for status in JobStatus::ALL {
+            let count = jobs.iter().filter(|job| **job == status).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            let series = self.families.jobs.with_label_values(&[status.name()]);
+            series.set(count);
+        }
     }
 
     /// Shows what the pages about health say.

@@ -5,6 +5,7 @@ mod bad_input;
 mod killed;
 
 use crate::support::jobs::{copies, counts, jobs, redrive, replay, start};
+use crate::support::metrics::Metrics;
 use crate::support::receiver::Behaviour;
 use crate::support::ringback;
 use crate::support::scene::{Plan, Scene};
@@ -69,6 +70,29 @@ fn a_dry_run_counts_exactly_what_is_then_copied_and_delivered() {
     );
     let metrics = ringback.metrics();
     assert_eq!(metrics.disposed("dead_lettered"), 0);
+    ringback.drain();
+}
+
+/// Runs the service while a job is open, killed, ended and damaged.
+#[test]
+fn the_metrics_of_the_service_count_jobs_by_state() {
+    let mut scene = Scene::new("jobs-metrics", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    let ringback = scene.run("a");
+    let count = |metrics: &Metrics, state| metrics.count("ringback_jobs", &[("state", state)]);
+    assert_eq!(count(&ringback.metrics(), "running"), 0);
+    scene.publish("t", 300);
+    scene.flush();
+    let words = ["replay", "--tenant", "t", "--rate", "2", "--job", "slow"];
+    let mut slow = start(&scene, &words);
+    ringback.until("an open job", |metrics| count(metrics, "running") == 1);
+    slow.kill();
+    jobs(&scene, &["cancel", "slow"]).exits(0);
+    replay(&scene, &["--tenant", "t", "--job", "quick", "--again"]).exits(0);
+    ringback.until("jobs that have ended", |metrics| {
+        let ended = ["cancelled", "finished"].map(|state| count(metrics, state));
+        ended == [1, 1] && count(metrics, "running") == 0
+    });
     ringback.drain();
 }
 

@@ -18,6 +18,8 @@ const PAGES: &str = "ringback-0:9464";
 const BEFORE: &str = "First deployment on an old topic";
 /// This section runs while all replicas are stopped.
 const STOPPED: &str = "Replay";
+/// This section runs when there is a job.
+const JOBS: &str = "RingbackJobStopped";
 /// This section ends a replica.
 const DRAIN: &str = "Drain";
 
@@ -171,8 +173,9 @@ fn every_command_of_the_runbook_runs_against_the_running_system() {
     });
     let mut operator = Operator::new(&scene);
     operator.done = done;
-    let last = [BEFORE, STOPPED, DRAIN];
+    let last = [BEFORE, STOPPED, JOBS, DRAIN];
     operator.run(Some(&replica), |section| !last.contains(&section));
+    operator.run(Some(&replica), |section| section == JOBS);
     operator.run(Some(&replica), |section| section == DRAIN);
     let (code, log) = replica.ended();
     assert_eq!(code, 0, "a drained service exits 0");

@@ -182,6 +182,65 @@ pub fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
     }
 }
 
+/// Returns the names of all groups that the brokers list. Unlike the crate's function
+/// it describes no group, which is costly on clusters with many of them.
+///
+/// Errors: no broker has answered in time, or all refuse.
+pub fn group_names<C: ClientContext>(
+    client: &Client<C>,
+    timeout: Duration,
+) -> Result<Vec<String>, RDKafkaErrorCode> {
+    const OPERATION: rd::rd_kafka_admin_op_t =
+        rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS;
+    let client = client.native_ptr();
+    // SAFETY: the client is alive. Queue, options and event belong to us and are
+    // destroyed after their last use. The answer is copied before.
+    unsafe {
+        let queue = rd::rd_kafka_queue_new(client);
+        let options = rd::rd_kafka_AdminOptions_new(client, OPERATION);
+        let millis = millis(timeout);
+        rd::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
+        rd::rd_kafka_ListConsumerGroups(client, options, queue);
+        rd::rd_kafka_AdminOptions_destroy(options);
+        // librdkafka answers by the timeout; the second one is for a busy machine.
+        let event = rd::rd_kafka_queue_poll(queue, millis.saturating_mul(2));
+        let names = match event.is_null() {
+            true => Err(RDKafkaErrorCode::OperationTimedOut),
+            false => listed_groups(event),
+        };
+        if !event.is_null() {
+            rd::rd_kafka_event_destroy(event);
+        }
+        rd::rd_kafka_queue_destroy(queue);
+        names
+    }
+}
+
+/// SAFETY: the event must be the answer of a list of groups that is not destroyed yet.
+unsafe fn listed_groups(event: *mut rd::rd_kafka_event_t) -> Result<Vec<String>, RDKafkaErrorCode> {
+    // SAFETY: the caller promises it. The arrays belong to the event and have as many
+    // elements as the counts say.
+    unsafe {
+        let error = rd::rd_kafka_event_error(event);
+        if error != NO_ERROR {
+            return Err(error.into());
+        }
+        let result = rd::rd_kafka_event_ListConsumerGroups_result(event);
+        let mut count = 0;
+        let errors = rd::rd_kafka_ListConsumerGroups_result_errors(result, &mut count);
+        if count > 0 {
+            return Err(rd::rd_kafka_error_code(*errors).into());
+        }
+        let groups = rd::rd_kafka_ListConsumerGroups_result_valid(result, &mut count);
+        let name = |index| {
+            text(rd::rd_kafka_ConsumerGroupListing_group_id(
+                *groups.add(index),
+            ))
+        };
+        Ok((0..count).map(name).collect())
+    }
+}
+
 /// One element of a partition list.
 pub struct Element {
     pub topic: String,

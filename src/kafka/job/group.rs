@@ -34,15 +34,9 @@ pub fn groups(settings: &KafkaSettings, prefix: &str) -> Result<Vec<String>, Job
     let consumer: BaseConsumer<QueryContext> =
         BaseConsumer::from_config_and_context(&settings.admin_config(), QueryContext)
             .map_err(|error| JobCallError::new(tried, error))?;
-    let list = consumer
-        .fetch_group_list(None, REQUEST_MAX)
-        .map_err(|error| JobCallError::new(tried, error))?;
-    let mut names: Vec<String> = list
-        .groups()
-        .iter()
-        .map(|group| group.name().to_owned())
-        .filter(|name| name.starts_with(prefix))
-        .collect();
+    let names = ffi::group_names(consumer.client(), REQUEST_MAX);
+    let mut names = names.map_err(|code| JobCallError::of_code(tried, code))?;
+    names.retain(|name| name.starts_with(prefix));
     names.sort();
     names.dedup();
     Ok(names)

@@ -1,0 +1,51 @@
+//! Watches the states of all jobs of the service's group, for the metrics. Reads
+//! offsets and commits nothing. Runs on a thread of the service.
+//!
+//! A job that has ended never changes: it is read once. So each look costs one list of
+//! the groups, and a few requests for each open job.
+
+use super::plan;
+use super::{JobName, group_prefix};
+use crate::kafka::job::{JobCallError, Reads, groups};
+use crate::kafka::settings::KafkaSettings;
+use crate::model::job::JobStatus;
+use crate::model::time::UnixMillis;
+use std::collections::BTreeMap;
+
+/// The jobs at the last look.
+#[derive(Default)]
+pub struct JobsWatch {
+    seen: BTreeMap<JobName, JobStatus>,
+}
+
+impl JobsWatch {
+    /// Returns the states of all jobs now.
+    ///
+    /// # Errors
+    /// The brokers do not answer, or refuse.
+    pub fn look(
+        &mut self,
+        settings: &KafkaSettings,
+        now: UnixMillis,
+    ) -> Result<Vec<JobStatus>, JobCallError> {
+        let mut found = BTreeMap::new();
+        for group in groups(settings, &group_prefix(&settings.group))? {
+            let Some(name) = JobName::of_group(&settings.group, &group) else {
+                continue;
+            };
+            let ended = self.seen.get(&name).filter(|status| !status.is_open());
+            let status = match ended {
+                Some(status) => Some(*status),
+                None => match plan::read(settings, &name, Reads::Now)? {
+                    Ok(state) => state.map(|state| state.status(now)),
+                    Err(_) => Some(JobStatus::Damaged),
+                },
+            };
+            if let Some(status) = status {
+                found.insert(name, status);
+            }
+        }
+        self.seen = found;
+        Ok(self.seen.values().copied().collect())
+    }
+}
