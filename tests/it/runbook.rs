@@ -7,6 +7,8 @@ use crate::support::receiver::Behaviour;
 use crate::support::ringback::Ringback;
 use crate::support::scene::{Plan, Scene};
 use crate::support::{broker, sample};
+use ringback::exit::{self, Exit};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -98,6 +100,10 @@ impl<'s> Operator<'s> {
             .command
             .replace("kafka-0:9092", self.scene.broker.address())
             .replace("--group ringback", &format!("--group {topic}"))
+            .replace(
+                "call-ended.delay.10s",
+                &self.scene.delay_topic(self.scene.plan.delays),
+            )
             .replace("call-ended", topic);
         if let Some(replica) = replica {
             command = command.replace(PAGES, &format!("127.0.0.1:{}", replica.port()));
@@ -118,6 +124,7 @@ impl<'s> Operator<'s> {
         let out = String::from_utf8_lossy(&done.stdout);
         let err = String::from_utf8_lossy(&done.stderr);
         let at = format!("{}: {command}\n{out}{err}", step.section);
+        assert!(!out.contains("whsec_"), "a secret is printed: {at}");
         let wrong = ["rror:", "xception", "not found", "No such file", "sage:"];
         assert!(!wrong.iter().any(|word| err.contains(word)), "{at}");
         let may_be_empty = EMPTY_IN_HEALTH.iter().any(|name| command.contains(name));
@@ -141,7 +148,8 @@ fn every_command_of_the_runbook_runs_against_the_running_system() {
     let mut scene = Scene::bare(broker::Broker::shared(), "runbook", plan);
     let topic = scene.topic.clone();
     scene.broker.create_topic(&topic, 1, &[]);
-    scene.tenant(sample::EXAMPLE_TENANT, Behaviour::Always(503));
+    let signed = json!({ "secrets": ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"] });
+    scene.tenant_with(sample::EXAMPLE_TENANT, Behaviour::Always(503), &signed);
     scene.tenant("healthy", Behaviour::Ok);
     scene.publish("healthy", 5);
     scene.flush();
@@ -182,6 +190,20 @@ fn every_command_of_the_runbook_runs_against_the_running_system() {
     let end = log.lines().last().expect("it logs");
     assert!(end.contains("\"drained\""), "{end}");
     operator.run(None, |section| section == STOPPED);
+}
+
+#[test]
+fn the_section_on_silence_has_every_exit_code_of_the_service() {
+    let text = documents::text(RUNBOOK);
+    let (_, section) = text.split_once("### RingbackNoData\n").expect("it exists");
+    let (section, _) = section.split_once("\n### ").expect("others follow");
+    for (exit, meaning) in exit::TABLE
+        .iter()
+        .filter(|(e, _)| *e != Exit::NothingMatched)
+    {
+        let code = format!(" {}: ", exit.code());
+        assert!(section.contains(&code), "{code}: {meaning}");
+    }
 }
 
 /// A level and a message.

@@ -98,7 +98,7 @@ pub struct Shell {
 }
 
 /// Kafka's tools and their classes.
-const TOOLS: [(&str, &str); 3] = [
+const TOOLS: [(&str, &str); 4] = [
     ("kafka-consumer-groups.sh", broker::CONSUMER_GROUPS),
     (
         "kafka-console-consumer.sh",
@@ -108,6 +108,7 @@ const TOOLS: [(&str, &str); 3] = [
         "kafka-get-offsets.sh",
         "org.apache.kafka.tools.GetOffsetShell",
     ),
+    ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
 ];
 
 impl Shell {
