@@ -3,6 +3,7 @@
 //! fits the program.
 
 use super::{at, documents, read, repository, run, stdout_of, texts, tool, tools};
+use crate::support::broker::Broker;
 use crate::support::receiver::Behaviour;
 use crate::support::scene::{Plan, Scene};
 use crate::support::{ringback, workspace};
@@ -12,24 +13,48 @@ use ::ringback::telemetry::metrics::DEFINITIONS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
 /// The first Kubernetes with preStop's sleep enabled by default, and the newest
 /// that the schemas have.
-const VERSIONS: [&str; 2] = ["1.30", "1.37"];
+pub const VERSIONS: [&str; 2] = ["1.30", "1.37"];
 
-static BUILT: LazyLock<(String, Vec<Value>)> = LazyLock::new(|| {
+/// The text and the objects of the kustomization.
+pub static BUILT: LazyLock<(String, Vec<Value>)> =
+    LazyLock::new(|| built(&repository("deploy/kubernetes")));
+
+fn built(folder: &Path) -> (String, Vec<Value>) {
     let mut kubectl = tool("kubectl");
-    let yaml = stdout_of(
-        kubectl
-            .arg("kustomize")
-            .arg(repository("deploy/kubernetes")),
-        "",
-    );
+    let yaml = stdout_of(kubectl.arg("kustomize").arg(folder), "");
     let documents = documents(&yaml);
     (yaml, documents)
-});
+}
+
+/// Returns the objects of an overlay with these components, as an operator makes it.
+pub fn overlay(components: &[&str]) -> Vec<Value> {
+    let directory = workspace::directory(&format!("kubernetes-{}", components.join("-")));
+    let directory = fs::canonicalize(directory).expect("it exists");
+    // Kustomize takes no absolute paths.
+    let up = "../".repeat(directory.components().count() - 1);
+    let base = repository("deploy/kubernetes");
+    let base = format!(
+        "{up}{}",
+        base.strip_prefix("/").expect("absolute").display()
+    );
+    let components: Vec<String> = components.iter().map(|c| format!("{base}/{c}")).collect();
+    let kustomization = serde_json::json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "ringback",
+        "resources": [base],
+        "components": components,
+    });
+    let file = directory.join("kustomization.yaml");
+    fs::write(file, kustomization.to_string()).expect("the build directory is writable");
+    built(&directory).1
+}
 
 /// Returns the only resource of a kind.
 #[track_caller]
@@ -44,9 +69,10 @@ fn container() -> &'static Value {
     at(resource("StatefulSet"), "/spec/template/spec/containers/0")
 }
 
-fn is_custom(document: &Value) -> bool {
+/// Returns whether Kubernetes has the resource by a definition of its own.
+pub fn is_custom(document: &Value) -> bool {
     let version = document["apiVersion"].as_str().unwrap_or_default();
-    version.starts_with("monitoring.coreos.com/")
+    version.starts_with("monitoring.coreos.com/") || version.starts_with("keda.sh/")
 }
 
 #[test]
@@ -168,7 +194,10 @@ fn names_ports_and_labels_fit_together() {
         at(set, "/spec/serviceName"),
         at(resource("Service"), "/metadata/name")
     );
-    let volume = at(set, "/spec/template/spec/volumes/0/secret/secretName");
+    let volume = at(
+        set,
+        "/spec/template/spec/volumes/0/projected/sources/0/secret/name",
+    );
     assert_eq!(volume, at(resource("Secret"), "/metadata/name"));
     let user = at(set, "/spec/template/spec/securityContext/runAsUser");
     assert!(read("deploy/Dockerfile").contains(&format!("USER {user}:{user}")));
@@ -209,24 +238,90 @@ fn all_pods_fit_the_restricted_profile_and_no_apply_resets_the_replicas() {
     );
 }
 
-#[test]
-fn the_autoscaler_names_the_replicas_and_an_existing_metric() {
-    let text = read("deploy/kubernetes/autoscaling/horizontalpodautoscaler.yaml");
-    let scaler = documents(&text).remove(0);
-    let directory = workspace::directory("kubernetes-autoscaling");
-    let file = directory.join("scaler.json");
-    fs::write(&file, scaler.to_string()).expect("the build directory is writable");
-    for version in VERSIONS {
-        let mut validate = tool("kubernetes-validate");
-        validate.args(["--strict", "-k", version]).arg(&file);
-        stdout_of(&mut validate, "");
+/// Checks objects by the schemas of Kubernetes and of the custom resources.
+#[track_caller]
+fn valid(objects: &[Value], name: &str) {
+    let directory = workspace::directory(name);
+    let script = tools().join("custom-resources.mjs");
+    for (number, object) in objects.iter().enumerate() {
+        if is_custom(object) {
+            let all = serde_json::json!([object]).to_string();
+            stdout_of(Command::new("node").arg(&script), &all);
+            continue;
+        }
+        let file = directory.join(format!("{number}.json"));
+        fs::write(&file, object.to_string()).expect("the build directory is writable");
+        for version in VERSIONS {
+            let mut validate = tool("kubernetes-validate");
+            validate.args(["--strict", "-k", version]).arg(&file);
+            stdout_of(&mut validate, "");
+        }
     }
-    let target = at(&scaler, "/spec/scaleTargetRef/name");
-    assert_eq!(target, at(resource("StatefulSet"), "/metadata/name"));
-    let metric = at(&scaler, "/spec/metrics/0/external/metric/name");
-    let mut metrics = DEFINITIONS.iter();
-    let exists = metrics.any(|row| metric.as_str() == Some(row.name));
-    assert!(exists, "{metric}");
+}
+
+#[test]
+fn the_autoscalers_name_the_replicas_and_an_existing_metric() {
+    for (component, kind) in [
+        ("autoscaling", "HorizontalPodAutoscaler"),
+        ("autoscaling-keda", "ScaledObject"),
+    ] {
+        let all = overlay(&[component]);
+        let mut scalers = all.iter().filter(|object| object["kind"] == kind);
+        let scaler = scalers.next().unwrap_or_else(|| panic!("no {kind}"));
+        valid(std::slice::from_ref(scaler), component);
+        let target = at(scaler, "/spec/scaleTargetRef/name");
+        assert_eq!(target, at(resource("StatefulSet"), "/metadata/name"));
+        let asked = match kind {
+            "ScaledObject" => at(scaler, "/spec/triggers/0/metadata/query"),
+            _ => at(scaler, "/spec/metrics/0/external/metric/name"),
+        };
+        let asked = asked.as_str().expect("text");
+        let mut metrics = DEFINITIONS.iter();
+        let lag = metrics.find(|row| row.name == "ringback_lag_records");
+        assert!(asked.contains(lag.expect("it exists").name), "{asked}");
+    }
+}
+
+#[test]
+fn tenants_may_be_in_a_topic_that_the_job_creates() {
+    let all = overlay(&["tenants-topic"]);
+    valid(&all, "kubernetes-topic");
+    let of = |kind: &str| all.iter().find(|object| object["kind"] == kind);
+    assert!(of("Secret").is_none());
+    let map = of("ConfigMap").expect("a ConfigMap");
+    let topic = "topic:call-ended.tenants";
+    assert_eq!(*at(map, "/data/RINGBACK_TENANTS"), topic);
+    for (kind, from) in [
+        ("StatefulSet", "/spec/template/spec/containers/0/envFrom/0"),
+        ("Job", "/spec/template/spec/containers/0/envFrom/0"),
+    ] {
+        let name = at(of(kind).expect("there is one"), from).pointer("/configMapRef/name");
+        assert_eq!(name, Some(at(map, "/metadata/name")), "{kind}");
+    }
+    // The topic has a name that is no delay topic's.
+    let mut scene = Scene::bare(Broker::shared(), "kubernetes-tenants", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    let tenants = topic.replace("call-ended", &scene.topic);
+    let mut create = ringback::command(&["topics".to_owned(), "create".to_owned()]);
+    create
+        .env("RINGBACK_BROKERS", scene.broker.address())
+        .env("RINGBACK_TOPIC", &scene.topic)
+        .env("RINGBACK_TENANTS", &tenants);
+    let created = stdout_of(&mut create, "");
+    let name = tenants.trim_start_matches("topic:");
+    assert!(created.contains(&format!("{name} created")), "{created}");
+}
+
+#[test]
+fn the_pages_answer_on_both_families_and_to_the_monitoring_alone() {
+    let service = at(resource("Service"), "/spec");
+    assert_eq!(at(service, "/ipFamilyPolicy"), "PreferDualStack");
+    let policy = at(resource("NetworkPolicy"), "/spec");
+    let admitted = serde_json::json!([{ "namespaceSelector": { "matchLabels": {
+        "kubernetes.io/metadata.name": "monitoring" } } }]);
+    assert_eq!(*at(policy, "/ingress/0/from"), admitted);
+    assert_eq!(policy["ingress"].as_array().map(Vec::len), Some(1));
+    assert_eq!(texts(at(policy, "/policyTypes")), ["Ingress"]);
 }
 
 /// Returns all variables of a pod. A field reference has the pod's name as value.
@@ -259,8 +354,8 @@ fn ringback_accepts_the_settings_and_the_grace_period_covers_the_drain() {
         assert!(settings.contains(&name), "{name} belongs to no setting");
         command.env(name, value);
     }
-    let tenants = repository("deploy/kubernetes/tenants.json");
-    command.env("RINGBACK_TENANTS", &tenants);
+    // Its only *.json is that of the Secret.
+    command.env("RINGBACK_TENANTS", repository("deploy/kubernetes"));
     stdout_of(&mut command, "");
 
     let pod = at(resource("StatefulSet"), "/spec/template/spec");
@@ -274,14 +369,9 @@ fn ringback_accepts_the_settings_and_the_grace_period_covers_the_drain() {
     assert!(grace >= stop + drain.as_secs() + 5, "{grace} s");
     assert_eq!(at(pod, "/enableServiceLinks"), false);
     assert_eq!(texts(at(container(), "/args")), ["run"]);
-    // The setting names the mounted tenants file.
-    let mount = at(container(), "/volumeMounts/0/mountPath")
-        .as_str()
-        .unwrap_or_default();
-    assert_eq!(
-        variables()["RINGBACK_TENANTS"],
-        format!("{mount}/tenants.json")
-    );
+    // The setting names the mounted folder.
+    let mount = at(container(), "/volumeMounts/0/mountPath");
+    assert_eq!(*mount, variables()["RINGBACK_TENANTS"]);
     assert!(
         at(resource("Secret"), "/data")
             .get("tenants.json")
