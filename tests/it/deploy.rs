@@ -2,6 +2,8 @@
 //! them, and they fit the program that they run.
 
 mod compose;
+#[cfg(target_arch = "x86_64")]
+mod helm;
 mod image;
 mod kubernetes;
 
