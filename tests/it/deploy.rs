@@ -6,6 +6,7 @@ mod compose;
 mod helm;
 mod image;
 mod kubernetes;
+mod systemd;
 
 use crate::support::workspace;
 use serde_json::Value;

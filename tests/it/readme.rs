@@ -62,6 +62,7 @@ fn every_link_leads_to_a_file_and_a_heading() {
         README,
         README_ZH,
         RUNBOOK,
+        "deploy/README.md",
         "tests/README.md",
         "deploy/CHANGELOG.md",
         "deploy/tenant-guide.en.md",
