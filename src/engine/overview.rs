@@ -15,6 +15,12 @@ use std::time::Duration;
 const NAMED_MAX: usize = 50;
 
 impl Engine {
+    /// Returns the number of attempts in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.core.attempts.len()
+    }
+
     /// Returns the present state.
     #[must_use]
     pub fn overview(&self, now: UnixMillis) -> Overview {
@@ -28,7 +34,7 @@ impl Engine {
             at: now,
             state: self.core.readiness.state,
             readiness: self.core.readiness.fault(now, self.partitions.len()),
-            in_flight: self.core.attempts.len(),
+            in_flight: self.in_flight(),
             in_flight_max: self.core.settings.in_flight_max,
             assigned: self.partitions.len(),
             attempted: self.core.lanes.attempted(now),

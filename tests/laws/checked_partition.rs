@@ -5,6 +5,7 @@ use ringback::model::message::Revocation;
 use ringback::model::position::{Generation, Position};
 use ringback::model::time::UnixMillis;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// Phase of a partition, as its engine may see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +27,7 @@ pub struct CheckedPartition {
     pub asked: usize,
     pub in_hand: HashSet<Position>,
     /// The map of the last read or write.
-    pub map: Option<Map>,
+    pub map: Option<Rc<Map>>,
 }
 
 impl CheckedPartition {
@@ -41,6 +42,12 @@ impl CheckedPartition {
             in_hand: HashSet::new(),
             map: None,
         }
+    }
+
+    /// Notes the map of a write, and returns it to be shared.
+    pub fn replace_map(&mut self, map: Map) -> Rc<Map> {
+        self.in_hand.retain(|p| !map.is_finished(p.offset));
+        Rc::clone(self.map.insert(Rc::new(map)))
     }
 
     /// Whether an action may start something from this partition.

@@ -18,6 +18,7 @@ use ringback::model::record::Record;
 use ringback::model::tenant::{TenantId, Tenants};
 use ringback::model::time::UnixMillis;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,9 +117,11 @@ impl EngineChecker {
                             base,
                             metadata,
                         };
-                        map::decode(&snapshot, found.topic_id.as_ref()).ok()
+                        map::decode(&snapshot, found.topic_id.as_ref())
+                            .ok()
+                            .map(Rc::new)
                     });
-                    self.fairness.adopted(*partition, state.map.as_ref());
+                    self.fairness.adopted(*partition, state.map.as_deref());
                 }
             }
             KafkaEvent::Revoked {
@@ -411,9 +414,7 @@ impl EngineChecker {
                 self.assigned.get_mut(&partition),
                 map::decode(snapshot, None),
             ) {
-                state.in_hand.retain(|p| !map.is_finished(p.offset));
-                let before = state.map.replace(map.clone());
-                maps.push((partition, before, map));
+                maps.push((partition, state.map.clone(), state.replace_map(map)));
             }
         }
         let (per_tenant, tenants) = (&self.per_tenant, &self.tenants);

@@ -15,6 +15,7 @@ use ringback::model::message::WriteId;
 use ringback::model::position::{NextOffset, Partition, Position};
 use ringback::model::tenant::{TenantId, Tenants};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 
 /// A lane whose tenant has not failed may have at least this many attempts at
 /// once, or the tenant's own limit if that is lower.
@@ -31,6 +32,9 @@ struct AdoptedPartition {
     /// Its last write was refused, so its reservations come again.
     refused: bool,
 }
+
+/// A written partition, with its map before the write and in it.
+pub type WrittenMap = (Partition, Option<Rc<Map>>, Rc<Map>);
 
 /// The starts of one write.
 #[derive(Default)]
@@ -138,7 +142,7 @@ impl Fairness {
     pub fn written(
         &mut self,
         write: WriteId,
-        maps: &[(Partition, Option<Map>, Map)],
+        maps: &[WrittenMap],
         in_flight: impl Fn(&TenantId) -> Option<usize>,
     ) -> Verdict {
         let chosen = self.chosen(maps)?;
@@ -168,7 +172,7 @@ impl Fairness {
         Ok(())
     }
 
-    fn chosen(&mut self, maps: &[(Partition, Option<Map>, Map)]) -> Result<Chosen, super::Breach> {
+    fn chosen(&mut self, maps: &[WrittenMap]) -> Result<Chosen, super::Breach> {
         let mut chosen = Chosen::default();
         for (partition, before, map) in maps {
             let Some(adopted) = self.adopted.get_mut(partition) else {

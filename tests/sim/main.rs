@@ -40,8 +40,8 @@ use world::{Summary, World};
 /// Seeds that failed once; each showed a bug of the engine.
 const FAILED_ONCE: &[u64] = &[27, 105, 190, 1_485, 1_596, 1_832, 3_259];
 
-/// The number of seeds of a run without `RINGBACK_SIM_SEEDS`: about two minutes
-/// on two cores.
+/// The number of seeds of a run without `RINGBACK_SIM_SEEDS`: about a minute and a
+/// half on two cores.
 const SEEDS: u64 = 12_000;
 
 /// Every one of these must occur in a run of that many seeds.

@@ -101,7 +101,8 @@ impl SimEvent {
 pub struct Scheduled {
     pub at_us: u64,
     pub number: u64,
-    pub sim_event: SimEvent,
+    /// In a box: the queue moves its elements often.
+    pub sim_event: Box<SimEvent>,
 }
 
 impl PartialEq for Scheduled {

@@ -69,7 +69,7 @@ impl World {
     }
 
     /// Ends the turn before an event that the runner passes only at its beginning.
-    pub fn end_turn_before(&mut self, replica: usize, event: &Event) -> Verdict {
+    fn end_turn_before(&mut self, replica: usize, event: &Event) -> Verdict {
         let turning = matches!(event, Event::TenantsReplaced(_) | Event::Drain);
         match turning && self.replicas[replica].in_turn {
             true => self.perform_all(replica),
@@ -288,10 +288,10 @@ impl World {
             let now = self.now_of(replica);
             this.checker.check_deadlines(now)?;
             let in_flight = this.checker.in_flight() + this.tamperer.swallowed;
-            let shown = engine.overview(now).in_flight;
+            let shown = engine.in_flight();
             // Within a turn some actions are not performed yet.
             Law::L5.check(shown == in_flight || this.in_turn, || {
-                format!("the overview shows {shown} attempts in flight, but {in_flight} are")
+                format!("the engine counts {shown} attempts in flight, but {in_flight} are")
             })?;
         }
         Ok(())

@@ -147,7 +147,7 @@ impl World {
         self.begin();
         while let Some(Reverse(next)) = self.queue.pop() {
             self.now_us = next.at_us;
-            self.handle(next.sim_event)?;
+            self.handle(*next.sim_event)?;
             if self.phase == RunPhase::Draining && self.replicas.iter().all(|r| r.engine.is_none())
             {
                 return self.end();
@@ -167,7 +167,7 @@ impl World {
         self.queue.push(Reverse(Scheduled {
             at_us: at_us.max(self.now_us),
             number: self.scheduled,
-            sim_event,
+            sim_event: Box::new(sim_event),
         }));
     }
 
@@ -249,11 +249,6 @@ impl World {
                 }
             }
             SimEvent::PassConsumerEvent(tag, event) => {
-                if self.replicas[tag.replica].is_current(tag) {
-                    self.end_turn_before(tag.replica, &tag.event(event.clone()))?;
-                }
-                // The turn may have dropped the consumer, so this is checked
-                // again.
                 if self.replicas[tag.replica].is_current(tag) {
                     self.remember_event(tag.replica, &event);
                     return self.pass_event(tag.replica, tag.event(event));
