@@ -1,6 +1,7 @@
 //! An idempotent producer without transactions, for the commands that publish. Never
 //! decides what is published, or how fast. Runs on the caller's thread.
 
+use super::client::reports;
 use super::settings::KafkaSettings;
 use crate::model::record::Header;
 use rdkafka::client::ClientContext;
@@ -143,7 +144,7 @@ impl Publisher {
                 let topic = self.topic.clone();
                 return Err(PublishError::Record { topic, source });
             }
-            self.producer.poll(Duration::from_millis(1));
+            reports::take_or_wait(&self.producer);
             record = back;
         }
         self.sent += 1;

@@ -9,7 +9,7 @@
 
 use super::{JobCallError, REQUEST_MAX};
 use crate::kafka::client::ffi::{self, TransactionError};
-use crate::kafka::client::{convert, log::QueryContext};
+use crate::kafka::client::{convert, log::QueryContext, reports};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::message::Snapshot;
 use crate::model::position::{NextOffset, Topic, TopicNames};
@@ -208,13 +208,13 @@ impl JobWriter {
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                     return Err(self.refused_copy(&topic, error));
                 }
-                self.producer.poll(Duration::from_millis(1));
+                reports::take_or_wait(&self.producer);
                 record = back;
             }
         }
         // A commit would wait 100 ms for each report that is left.
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_millis(1));
+            reports::take_or_wait(&self.producer);
         }
         match (self.producer.context().take_failed(), copies.first()) {
             (Some(code), Some(copy)) => {

@@ -4,7 +4,7 @@
 
 use crate::kafka::call_monitor::{CLOSE, CallTimer};
 use crate::kafka::client::ffi::{self, TransactionError};
-use crate::kafka::client::{convert, log};
+use crate::kafka::client::{convert, log, reports};
 use crate::kafka::session_state::SessionState;
 use crate::kafka::settings::TRANSACTION_SOCKET;
 use crate::model::destination::Refusals;
@@ -235,7 +235,7 @@ impl<'a> TimedProducer<'a> {
                 return Err(error.into());
             }
             self.check_alive()?;
-            self.producer.poll(Duration::from_millis(1));
+            reports::take_or_wait(&self.producer);
             record = back;
         }
         Ok(())
@@ -270,7 +270,7 @@ impl<'a> TimedProducer<'a> {
             if self.state.now() >= until {
                 return Ok(false);
             }
-            self.producer.poll(Duration::from_millis(1));
+            reports::take_or_wait(&self.producer);
         }
         Ok(true)
     }
