@@ -5,14 +5,14 @@
 //! | state | records for it | probe |
 //! |---|---|---|
 //! | accepts | move as usual | none |
-//! | suspected: one of several destinations of an aborted transaction | are held | at once |
+//! | suspected: it may have refused an aborted transaction | are held | at once |
 //! | refuses | are held | after a backoff of 1 s that doubles up to 30 s |
 //!
 //! Bounds (L5, L10): a held record stays unfinished, so the ledger bounds the held
 //! records of a partition to [`UNFINISHED_MAX`]. Until then, all other records of the
 //! partition go on. Beyond it the partition reads no further: its map cannot name
-//! more offsets. A probe holds one partition for one transaction, and reserves
-//! nothing.
+//! more offsets. A probe holds one partition for one transaction. It reserves
+//! nothing, so that a refusal delays no attempt.
 //!
 //! [`UNFINISHED_MAX`]: super::ledger::UNFINISHED_MAX
 
@@ -34,10 +34,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A destination that accepted records for this long begins with the shortest
 /// backoff again.
 const GOOD_FOR: Duration = Duration::from_secs(60);
-/// A destination that refused records and that no record needs is forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(300);
+/// A destination that no record needs is no longer shown after this time.
+const SHOWN_FOR: Duration = Duration::from_secs(300);
 
-/// The destinations that refuse records, or did so recently.
+/// The destinations that refuse records, or did so once.
 #[derive(Default)]
 pub struct Destinations {
     by_topic: BTreeMap<Topic, Destination>,
@@ -49,9 +49,10 @@ struct Destination {
     backoff: Duration,
     /// When the next probe is due, while records are held.
     probe_at: UnixMillis,
-    /// The last refusal.
+    /// The last refusal or suspicion.
     refused_at: UnixMillis,
-    /// The partition of the last probe. The next probe takes another one.
+    /// The partition of the last probe. The next probe takes another one, so that no
+    /// partition is in every probe.
     probed: Option<Partition>,
 }
 
@@ -67,14 +68,30 @@ enum State {
     },
 }
 
+impl Destination {
+    fn accepts(&self) -> bool {
+        matches!(self.state, State::Accepts { .. })
+    }
+
+    /// Begins with the shortest backoff again, if records were accepted for long.
+    fn reset_backoff(&mut self, now: UnixMillis) {
+        if let State::Accepts { since } = self.state
+            && now.since(since) >= GOOD_FOR
+        {
+            self.backoff = BACKOFF_MIN;
+        }
+    }
+}
+
 impl Destinations {
     /// Whether records may be moved to this topic with others.
     pub fn accepts(&self, topic: Topic) -> bool {
-        let of = self.by_topic.get(&topic);
-        of.is_none_or(|of| matches!(of.state, State::Accepts { .. }))
+        let destination = self.by_topic.get(&topic);
+        destination.is_none_or(Destination::accepts)
     }
 
-    fn at(&mut self, topic: Topic, now: UnixMillis) -> &mut Destination {
+    /// Returns the destination. A new one accepts records.
+    fn entry(&mut self, topic: Topic, now: UnixMillis) -> &mut Destination {
         let new = || Destination {
             state: State::Accepts {
                 since: UnixMillis(0),
@@ -89,58 +106,55 @@ impl Destinations {
 
     /// Notes that a topic may have refused records.
     fn suspect(&mut self, topic: Topic, now: UnixMillis) {
-        let of = self.at(topic, now);
-        if matches!(of.state, State::Accepts { .. }) {
-            of.state = State::Suspected;
-            of.probe_at = now;
-            of.refused_at = now;
+        let destination = self.entry(topic, now);
+        if destination.accepts() {
+            destination.reset_backoff(now);
+            destination.state = State::Suspected;
+            destination.probe_at = now;
+            destination.refused_at = now;
         }
     }
 
     /// Notes that a topic refused records. Returns whether this or the reason is new.
     fn refuse(&mut self, topic: Topic, reason: RefusalReason, now: UnixMillis) -> bool {
-        let of = self.at(topic, now);
-        let since = match of.state {
-            State::Refuses { since, .. } => since,
-            State::Accepts { since } if now.since(since) >= GOOD_FOR => {
-                of.backoff = BACKOFF_MIN;
-                now
-            }
-            State::Accepts { .. } | State::Suspected => now,
+        let destination = self.entry(topic, now);
+        destination.reset_backoff(now);
+        let (since, before) = match destination.state {
+            State::Refuses { since, reason } => (since, Some(reason)),
+            State::Accepts { .. } | State::Suspected => (now, None),
         };
-        let same = matches!(of.state, State::Refuses { reason: before, .. } if before == reason);
-        of.state = State::Refuses { reason, since };
-        of.refused_at = now;
-        of.probe_at = now.plus(of.backoff);
-        of.backoff = (of.backoff * 2).min(BACKOFF_MAX);
-        !same
+        destination.state = State::Refuses { reason, since };
+        destination.refused_at = now;
+        destination.probe_at = now.plus(destination.backoff);
+        destination.backoff = (destination.backoff * 2).min(BACKOFF_MAX);
+        before != Some(reason)
     }
 
     /// Notes that a topic accepted a record. Returns whether it refused before.
     fn accept(&mut self, topic: Topic, now: UnixMillis) -> bool {
-        let of = self.at(topic, now);
-        let refused = matches!(of.state, State::Refuses { .. });
-        of.state = State::Accepts { since: now };
+        let destination = self.entry(topic, now);
+        let refused = matches!(destination.state, State::Refuses { .. });
+        destination.state = State::Accepts { since: now };
         refused
     }
 
     /// Probes a topic at this time: its last probe told nothing about it.
-    fn probe_at(&mut self, topic: Topic, at: UnixMillis) {
-        if let Some(of) = self.by_topic.get_mut(&topic) {
-            of.probe_at = at;
+    fn set_next_probe(&mut self, topic: Topic, at: UnixMillis) {
+        if let Some(destination) = self.by_topic.get_mut(&topic) {
+            destination.probe_at = at;
         }
     }
 
     /// Returns the topics to probe, each with the time of its next probe.
     fn probes(&self) -> impl Iterator<Item = (Topic, UnixMillis)> {
-        let held = |of: &Destination| !matches!(of.state, State::Accepts { .. });
-        let held = self.by_topic.iter().filter(move |(_, of)| held(of));
-        held.map(|(topic, of)| (*topic, of.probe_at))
+        let all = self.by_topic.iter();
+        let probed = all.filter(|(_, destination)| !destination.accepts());
+        probed.map(|(topic, destination)| (*topic, destination.probe_at))
     }
 }
 
 impl PartitionState {
-    /// Holds the queued moves to this topic.
+    /// Takes the queued moves to this topic out of the queue, into `held`.
     fn hold(&mut self, topic: Topic) {
         for offset in std::mem::take(&mut self.moves) {
             match self.ledger.entry(offset) {
@@ -156,20 +170,20 @@ impl PartitionState {
 
     /// Queues the held moves to this topic.
     fn release(&mut self, topic: Topic, now: UnixMillis) {
-        let held = self.held.remove(&topic).unwrap_or_default();
-        for offset in held.into_iter().rev() {
+        let queue = self.held.remove(&topic).unwrap_or_default();
+        for offset in queue.into_iter().rev() {
             self.requeue_move(offset, now);
         }
     }
 
-    /// Forgets pending moves of records that are not in hand any more.
+    /// Forgets queued and held moves of records that do not move any more.
     pub fn retain_moves(&mut self) {
         let ledger = &mut self.ledger;
-        let mut in_hand = |offset: &Offset| matches!(ledger.entry(*offset), Some(Entry::Moving(_)));
-        self.moves.retain(&mut in_hand);
-        self.held.retain(|_, held| {
-            held.retain(&mut in_hand);
-            !held.is_empty()
+        let mut moves = |offset: &Offset| matches!(ledger.entry(*offset), Some(Entry::Moving(_)));
+        self.moves.retain(&mut moves);
+        self.held.retain(|_, queue| {
+            queue.retain(&mut moves);
+            !queue.is_empty()
         });
         self.moves_taken();
     }
@@ -182,22 +196,24 @@ impl Engine {
         let now = core.now;
         let due = core.destinations.probes().filter(|(_, at)| *at <= now);
         for (topic, _) in due.collect::<Vec<_>>() {
-            let of = core.destinations.at(topic, now);
+            let destination = core.destinations.entry(topic, now);
             let holds =
                 |state: &&mut PartitionState| state.may_write() && state.held.contains_key(&topic);
             let mut holding: Vec<_> = partitions.values_mut().filter(holds).collect();
-            let next = holding.iter().position(|state| Some(state.id) > of.probed);
             if holding.is_empty() {
                 continue;
             }
+            // The first partition after the one that was probed last, or the first of all.
+            let is_next = |id: Partition| destination.probed.is_none_or(|last| id > last);
+            let next = holding.iter().position(|state| is_next(state.id));
             let state = holding.swap_remove(next.unwrap_or(0));
-            let held = state.held.entry(topic).or_default();
-            let offset = held.pop_front();
-            if held.is_empty() {
+            let queue = state.held.entry(topic).or_default();
+            let offset = queue.pop_front();
+            if queue.is_empty() {
                 state.held.remove(&topic);
             }
             if let Some(offset) = offset {
-                of.probed = Some(state.id);
+                destination.probed = Some(state.id);
                 return Some(state.start_move(offset).0);
             }
         }
@@ -237,7 +253,7 @@ impl Engine {
 
     /// A probe told nothing about its topic: another one follows at this time.
     pub(super) fn probe_again(&mut self, topic: Topic, at: UnixMillis) {
-        self.core.destinations.probe_at(topic, at);
+        self.core.destinations.set_next_probe(topic, at);
         self.hold(topic);
     }
 
@@ -262,18 +278,18 @@ impl Engine {
     /// Returns the destinations that refuse records now, with times of the wall clock.
     pub(super) fn refused_destinations(&self, wall: UnixMillis) -> Vec<RefusedDestination> {
         let now = self.core.now;
-        let held = |topic: &Topic| {
+        let count_held = |topic: &Topic| {
             let states = self.partitions.values();
-            let held = states.filter_map(|state| state.held.get(topic).map(VecDeque::len));
-            held.sum::<usize>()
+            let counts = states.filter_map(|state| state.held.get(topic).map(VecDeque::len));
+            counts.sum::<usize>()
         };
         let shown = self.core.destinations.by_topic.iter();
-        let shown = shown.filter_map(|(topic, of)| {
-            let State::Refuses { reason, since } = of.state else {
+        let shown = shown.filter_map(|(topic, destination)| {
+            let State::Refuses { reason, since } = destination.state else {
                 return None;
             };
-            let waiting = held(topic);
-            let is_old = waiting == 0 && now.since(of.refused_at) >= FORGET_AFTER;
+            let waiting = count_held(topic);
+            let is_old = waiting == 0 && now.since(destination.refused_at) >= SHOWN_FOR;
             (!is_old).then_some(RefusedDestination {
                 topic: *topic,
                 reason,
@@ -289,5 +305,45 @@ impl Core {
     /// Whether a record that is to be moved there must be held.
     pub(super) fn must_hold(&self, topic: Topic) -> bool {
         !self.destinations.accepts(topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DENIED: RefusalReason = RefusalReason::NotAuthorized;
+
+    fn probe_after(destinations: &Destinations, now: UnixMillis) -> Duration {
+        let mut probes = destinations.probes();
+        probes.next().expect("a topic to probe").1.since(now)
+    }
+
+    #[test]
+    fn the_backoff_doubles_and_starts_again_after_a_good_minute_also_if_it_was_suspected_first() {
+        for suspected in [false, true] {
+            let mut destinations = Destinations::default();
+            let mut now = UnixMillis(1_000_000);
+            for seconds in [1, 2, 4, 8, 16, 30, 30] {
+                destinations.refuse(Topic::DeadLetter, DENIED, now);
+                assert_eq!(
+                    probe_after(&destinations, now),
+                    Duration::from_secs(seconds)
+                );
+            }
+            for (good, seconds) in [(GOOD_FOR / 2, 30), (GOOD_FOR, 1)] {
+                destinations.accept(Topic::DeadLetter, now);
+                now = now.plus(good);
+                if suspected {
+                    destinations.suspect(Topic::DeadLetter, now);
+                    assert_eq!(probe_after(&destinations, now), Duration::ZERO);
+                }
+                destinations.refuse(Topic::DeadLetter, DENIED, now);
+                assert_eq!(
+                    probe_after(&destinations, now),
+                    Duration::from_secs(seconds)
+                );
+            }
+        }
     }
 }

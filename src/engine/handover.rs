@@ -1,6 +1,6 @@
 //! Handover: gives revoked partitions back once their last snapshot is written,
-//! and drains all partitions before the process ends. Never keeps a partition
-//! longer than its deadline. Runs on the runner's thread.
+//! and drains all partitions before the process ends. Keeps a partition beyond its
+//! deadline only while a write for it is outstanding. Runs on the runner's thread.
 
 use super::ledger::Entry;
 use super::partition::{PartitionPhase, PartitionState};
@@ -14,12 +14,14 @@ use crate::model::time::UnixMillis;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Attempts in flight may end within this time of a revocation; the group waits.
+/// A requested handover waits this long for attempts in flight. The whole group
+/// waits too.
 const REVOKE_WAIT: Duration = Duration::from_secs(2);
 /// The last snapshot must be written within this time after that.
 const REVOKE_WRITE: Duration = Duration::from_secs(1);
-/// A drain keeps this much of its time for the last writes and for leaving.
+/// A drain stops waiting for attempts this long before its limit.
 const DRAIN_RESERVE: Duration = Duration::from_millis(1_500);
+/// A drain stops writing this long before its limit, and leaves the group.
 const STOP_RESERVE: Duration = Duration::from_millis(700);
 
 /// Revoked partitions whose revocation is not finished yet.
@@ -29,15 +31,25 @@ pub struct Handover {
     how: Revocation,
     /// When the present wait ends.
     pub deadline: UnixMillis,
+    /// Until then attempts in flight may end.
     in_flight_until: UnixMillis,
 }
 
 /// A drain in progress.
 pub struct Drain {
-    in_flight_until: UnixMillis,
+    attempts: DrainAttempts,
+    /// Then nothing more is written.
     stop_by: UnixMillis,
+    /// Then the process ends.
     end_by: UnixMillis,
     over: bool,
+}
+
+/// Whether a drain still waits for attempts in flight.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DrainAttempts {
+    AwaitedUntil(UnixMillis),
+    NoLongerAwaited,
 }
 
 impl Drain {
@@ -48,7 +60,11 @@ impl Drain {
 
     /// Returns when the drain continues without an event.
     pub fn next_step(&self) -> Option<UnixMillis> {
-        (!self.over).then(|| self.in_flight_until.min(self.stop_by))
+        let step = match self.attempts {
+            DrainAttempts::AwaitedUntil(at) => at.min(self.stop_by),
+            DrainAttempts::NoLongerAwaited => self.stop_by,
+        };
+        (!self.over).then_some(step)
     }
 }
 
@@ -116,10 +132,13 @@ impl Engine {
             return;
         }
         let timeout = core.settings.drain_timeout;
-        let keep = |reserve: Duration| timeout.saturating_sub(reserve).max(timeout / 2);
+        let until = |reserve: Duration| {
+            let used = timeout.saturating_sub(reserve).max(timeout / 2);
+            core.now.plus(used)
+        };
         core.drain = Some(Drain {
-            in_flight_until: core.now.plus(keep(DRAIN_RESERVE)),
-            stop_by: core.now.plus(keep(STOP_RESERVE)),
+            attempts: DrainAttempts::AwaitedUntil(until(DRAIN_RESERVE)),
+            stop_by: until(STOP_RESERVE),
             end_by: core.now.plus(timeout),
             over: false,
         });
@@ -136,26 +155,30 @@ impl Engine {
         let Some(drain) = &mut core.drain else {
             return;
         };
-        let wait_for_attempts = core.now < drain.in_flight_until;
         let over = core.now >= drain.stop_by;
-        if !wait_for_attempts {
-            drain.in_flight_until = drain.stop_by;
+        if let DrainAttempts::AwaitedUntil(at) = drain.attempts
+            && core.now >= at
+        {
+            drain.attempts = DrainAttempts::NoLongerAwaited;
         }
-        let mut written = true;
+        let wait_for_attempts = drain.attempts != DrainAttempts::NoLongerAwaited;
+        let mut all_done = true;
         for state in partitions.values_mut() {
+            let attempts_done = state.active == 0 || !wait_for_attempts;
             let done = match state.phase {
                 PartitionPhase::Stopped(_) => true,
+                // Nothing may be written for it; only its last write is awaited.
                 PartitionPhase::Lost => state.in_write.is_none(),
-                _ => state.is_clean() && (state.active == 0 || !wait_for_attempts),
+                _ => state.is_clean() && attempts_done,
             };
-            written &= done;
-            let unwritten = state.active == 0 && state.dirty_since.is_some() && !state.write_now;
+            all_done &= done;
+            let unwritten = attempts_done && state.dirty_since.is_some() && !state.write_now;
             if !done && unwritten {
                 state.write_now = true;
                 core.dirty = true;
             }
         }
-        if written || over {
+        if all_done || over {
             drain.over = true;
             core.supervisor.leave(core.now, drain.end_by);
             self.carry_out_decisions();
@@ -163,7 +186,7 @@ impl Engine {
     }
 }
 
-/// Returns the states of those of these partitions that are still assigned.
+/// Returns the states of the assigned partitions in `of`.
 fn states<'a>(
     all: &'a mut Partitions,
     of: &'a BTreeSet<Partition>,
@@ -175,6 +198,7 @@ impl Core {
     /// Stops all starts from a partition. Records that were not sent are forgotten.
     fn start_leaving(&mut self, state: &mut PartitionState, phase: PartitionPhase) {
         self.lanes.remove_partition(state.id);
+        // A lost partition stays lost, also in a drain.
         if state.phase != PartitionPhase::Lost {
             state.phase = phase;
         }
@@ -188,6 +212,7 @@ impl Core {
 
     /// Whether the handover waits for this partition.
     fn must_wait(&mut self, state: &mut PartitionState, handover: &Handover) -> bool {
+        // The consumer may give it back only when no write for it is outstanding.
         if state.in_write.is_some() {
             return true;
         }
@@ -212,8 +237,8 @@ impl Core {
     pub(super) fn drop_partition(&mut self, state: PartitionState) {
         let partition = state.id;
         self.lanes.remove_partition(partition);
-        let written = state.in_write.map(|w| w.delivered).unwrap_or_default();
-        for delivered in written.into_iter().chain(state.delivered) {
+        let unanswered = state.in_write.map(|w| w.delivered).unwrap_or_default();
+        for delivered in unanswered.into_iter().chain(state.delivered) {
             let reported = Some(Disposition::Delivered);
             let (at, record) = (partition.at(delivered.offset), delivered.record);
             self.remember(at, record, delivered.result, reported);

@@ -1,6 +1,6 @@
 //! Reservations: chooses the records that start next, and acts on the answer to
-//! the write that reserves them. A record takes its slot when it is chosen; its
-//! attempt starts when the write is acknowledged. Never starts an attempt after
+//! the write that reserves them. A chosen record takes slots of its lane and a start
+//! slot. Its attempt starts when the write is acknowledged. Never starts an attempt after
 //! the reservation's lease. Runs on the runner's thread.
 
 use super::ledger::{Entry, PendingRecord};
@@ -12,8 +12,9 @@ use crate::model::time::UnixMillis;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A reservation is valid for this long from the moment its write was sent. A process
-/// that was stopped and continues must not send records that others have moved.
+/// A reservation is valid for this long from the moment its write was sent. After a
+/// long stop of this process, another replica may own the partition and may have moved
+/// the record.
 pub const LEASE: Duration = Duration::from_secs(2);
 
 impl Engine {
@@ -24,6 +25,7 @@ impl Engine {
         if self.core.drain.is_some() || free.is_empty() {
             return chosen;
         }
+        // Each uncommitted delivery is repeated if the process dies.
         let uncommitted = self.uncommitted();
         if self.core.writes.is_full(uncommitted) {
             return chosen;
@@ -42,6 +44,7 @@ impl Engine {
             let Position { partition, offset } = position;
             let state = partitions.get_mut(&partition).expect("it is open");
             let pending = state.take_pending(offset);
+            // The tenant lost its callback while the record waited.
             if core.tenants.callback(&pending.call.tenant).is_none() {
                 core.lanes.release(lane, pending.record.size());
                 core.skip(state, position);
@@ -62,7 +65,8 @@ impl Engine {
 }
 
 impl PartitionState {
-    /// Takes the record of a waiting or reserving entry, which must be replaced.
+    /// Takes the record of a waiting or reserving entry. Leaves the offset listed as
+    /// unreserved.
     fn take_pending(&mut self, offset: Offset) -> Box<PendingRecord> {
         let placeholder = Entry::Listed(Mark::Unreserved);
         match self.ledger.replace(offset, placeholder) {
@@ -86,7 +90,8 @@ impl Core {
         self.start_slots.release();
         let tenant = self.tenants.callback(&pending.call.tenant).cloned();
         if !state.is_running() || self.drain.is_some() {
-            // Certainly not sent: the last snapshot removes the reservation.
+            // Certainly not sent. The last snapshot removes the reservation, unless the
+            // partition is lost.
             state.touch(self.now);
             self.end_reservation(state, &pending);
         } else if self.now > start_by {

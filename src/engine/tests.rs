@@ -9,6 +9,7 @@ use crate::model::position::{NextOffset, Offset, Topic, TopicNames};
 use crate::model::record::Record;
 use std::time::Duration;
 
+mod draining;
 mod moving;
 
 const PARTITION: Partition = Topic::Source.partition(0);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const SESSION: SessionId = SessionId(1);
+pub(super) const SESSION: SessionId = SessionId(1);
 const TOOK: Duration = Duration::from_millis(10);
 
 fn at(offset: i64) -> Position {
@@ -34,7 +34,7 @@ fn destinations(asked: &[MoveRequest]) -> Vec<Vec<Topic>> {
 
 impl Harness {
     /// A partition is assigned and its first commit is answered. There is one tenant.
-    fn running() -> Self {
+    pub(super) fn running() -> Self {
         let mut harness = Self::new();
         let tenant = Tenant {
             id: TenantId::new("t").expect("valid"),
@@ -55,7 +55,7 @@ impl Harness {
 
     /// Hands over one record for the tenant at each of these offsets, with this
     /// many more bytes, and starts their attempts.
-    fn read(&mut self, records: &[(i64, usize)]) {
+    pub(super) fn read(&mut self, records: &[(i64, usize)]) {
         let record = |(offset, filler): &(i64, usize)| {
             let filler = "x".repeat(*filler);
             let value = format!(r#"{{"id":"r{offset}","tenantId":"t","x":"{filler}"}}"#);
@@ -74,7 +74,7 @@ impl Harness {
     }
 
     /// Ends the attempt of this record.
-    fn end_attempt(&mut self, offset: i64, status: u16) {
+    pub(super) fn end_attempt(&mut self, offset: i64, status: u16) {
         let outcome = match ErrorClass::of_status(status) {
             None => Outcome::Delivered { status },
             Some(class) => Outcome::Failed {
@@ -121,7 +121,7 @@ impl Harness {
 
     /// Takes turns and answers each commit at once, until a turn has none. Returns
     /// all actions.
-    fn settle(&mut self, after: Duration) -> Vec<Action> {
+    pub(super) fn settle(&mut self, after: Duration) -> Vec<Action> {
         let mut all = self.turn(after);
         let mut seen = 0;
         while let Some(action) = all.get(seen) {

@@ -20,10 +20,10 @@ use std::time::Duration;
 
 /// The limit of one request for all partitions.
 const REQUEST_MAX: Duration = Duration::from_secs(1);
-/// The first and the longest limit of a request for all committed offsets. While
-/// an earlier owner's transaction is open, its partitions are not answered, and
-/// all other partitions of the request wait for them.
-const COMMITTED: Duration = Duration::from_millis(100);
+/// The first limit of a request for all committed offsets. It grows while no
+/// partition is answered. While an earlier owner's transaction is open, its partitions
+/// are not answered, and all other partitions of the request wait for them.
+const COMMITTED_FIRST: Duration = Duration::from_millis(100);
 const COMMITTED_MAX: Duration = Duration::from_secs(3);
 /// The limit for one partition alone, after the common request failed.
 const COMMITTED_ALONE: Duration = Duration::from_millis(30);
@@ -45,11 +45,11 @@ pub fn run(shared: &GroupShared, requests: &Receiver<ToReader>, timer: &CallTime
     let mut thread = ReaderThread {
         state,
         timer,
-        client: state.sessions.calls.client(),
+        client_timer: state.sessions.calls.client(),
         assigned: BTreeSet::new(),
         pending: BTreeMap::new(),
         ids: BTreeMap::new(),
-        committed_limit: COMMITTED,
+        committed_limit: COMMITTED_FIRST,
         next_bounds: Duration::ZERO,
         next_ids: Duration::ZERO,
         find_unassigned: false,
@@ -62,7 +62,7 @@ pub fn run(shared: &GroupShared, requests: &Receiver<ToReader>, timer: &CallTime
             Ok(request) => thread.handle(request),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        // All waiting requests count before anything is read.
+        // A partition that was revoked meanwhile must not be read.
         for request in requests.try_iter() {
             if matches!(request, ToReader::End) {
                 return;
@@ -74,12 +74,11 @@ pub fn run(shared: &GroupShared, requests: &Receiver<ToReader>, timer: &CallTime
         }
         let Some(consumer) = shared.consumer() else {
             // A client that does not exist yet is not overdue.
-            thread.client.start("log bounds", CLIENT_MAX);
+            thread.client_timer.start("log bounds", CLIENT_MAX);
             continue;
         };
         thread.turn(&consumer, requests);
-        // If the session has ended, this thread may be the last user of the
-        // consumer.
+        // If the session has ended, this drop may close the consumer, which takes long.
         timer.start("close", CLOSE);
         drop(consumer);
     }
@@ -88,8 +87,8 @@ pub fn run(shared: &GroupShared, requests: &Receiver<ToReader>, timer: &CallTime
 struct ReaderThread<'a> {
     state: &'a SessionState,
     timer: &'a CallTimer,
-    /// Of the consumer's client, which answers about log bounds every second.
-    client: CallTimer,
+    /// Times for how long the consumer's client gave no log bounds.
+    client_timer: CallTimer,
     assigned: BTreeSet<Partition>,
     /// Partitions whose committed state is not read yet.
     pending: BTreeMap<Partition, (Generation, Ask)>,
@@ -142,33 +141,20 @@ impl ReaderThread<'_> {
 
     fn turn(&mut self, consumer: &Consumer, requests: &Receiver<ToReader>) {
         self.read_together(consumer);
-        // One by one, so that new requests are served in between.
-        let alone = self.pending_with(Ask::Alone);
-        let unanswered = self.pending.len();
-        for partition in &alone {
-            self.read(consumer, &[*partition], COMMITTED_ALONE);
-            if let Ok(request) = requests.try_recv() {
-                if matches!(request, ToReader::End) {
-                    return;
-                }
-                self.handle(request);
-                break;
-            }
+        self.read_alone(consumer, requests);
+        if !self.state.is_active() {
+            return;
         }
-        if !alone.is_empty() && self.pending.len() == unanswered {
-            // Either all pending partitions wait for a transaction, or the
-            // brokers need more time than the limit.
-            self.committed_limit = (self.committed_limit * 4).min(COMMITTED_MAX);
-            for (_, ask) in self.pending.values_mut() {
-                *ask = Ask::Together;
-            }
+        if self.pending.is_empty() {
+            self.committed_limit = COMMITTED_FIRST;
         }
         let now = self.state.now();
         if now >= self.next_bounds {
             self.next_bounds = now + BOUNDS_EVERY;
             self.report_bounds(consumer);
             // The client's own thread answers this call. Without that thread the
-            // membership ends soon, although reads still work.
+            // membership ends soon, although reads still work. The watchdog finds a call
+            // that does not return.
             self.timer.start("member id", Duration::ZERO);
             if !ffi::is_member(consumer) {
                 tracing::debug!("not in the group at the moment");
@@ -186,6 +172,29 @@ impl ReaderThread<'_> {
                 false => unassigned::find(self.state, consumer),
             };
             self.state.report(KafkaEvent::Unassigned(found));
+        }
+    }
+
+    /// Reads one partition after the other, until a request comes: new partitions
+    /// are first read together.
+    fn read_alone(&mut self, consumer: &Consumer, requests: &Receiver<ToReader>) {
+        let alone = self.pending_with(Ask::Alone);
+        let unanswered = self.pending.len();
+        for partition in &alone {
+            self.read(consumer, &[*partition], COMMITTED_ALONE);
+            if let Ok(request) = requests.try_recv() {
+                // At the end of the session, `run` sees that it is not active.
+                self.handle(request);
+                return;
+            }
+        }
+        if !alone.is_empty() && self.pending.len() == unanswered {
+            // Either all pending partitions wait for a transaction, or the
+            // brokers need more time than the limit.
+            self.committed_limit = (self.committed_limit * 4).min(COMMITTED_MAX);
+            for (_, ask) in self.pending.values_mut() {
+                *ask = Ask::Together;
+            }
         }
     }
 
@@ -326,13 +335,13 @@ impl ReaderThread<'_> {
         let partitions: Vec<Partition> = self.assigned.iter().copied().collect();
         let bounds = self.bounds(consumer, &partitions);
         if !partitions.is_empty() && bounds.is_empty() {
-            if self.client.is_overdue() {
+            if self.client_timer.is_overdue() {
                 let why = "the consumer's client does not answer, although the brokers do";
                 self.state.consumer_fault(why.to_owned());
             }
             return;
         }
-        self.client.start("log bounds", CLIENT_MAX);
+        self.client_timer.start("log bounds", CLIENT_MAX);
         if !bounds.is_empty() {
             self.timer.answered();
             self.state.report(KafkaEvent::LogBounds(bounds));

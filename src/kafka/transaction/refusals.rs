@@ -4,10 +4,11 @@
 //! | what the transaction shows | answer |
 //! |---|---|
 //! | a delivery report with the broker's reason | its topic refuses |
-//! | librdkafka took back all records, because the broker refused to add a partition | the only topic refuses, or all are suspected |
-//! | no report in time, and a topic does not exist or has no leader | that topic refuses |
-//! | no report in time, and all topics have leaders | the topic of a probe refuses, others are suspected |
-//! | no report in time, and no broker answers | none: the brokers are away |
+//! | librdkafka took records back, because the broker refused to add a partition | the only topic refuses, or all are suspected |
+//! | the same, and the transaction's error tells nothing | none |
+//! | no report in time, or none that tells a reason, and a topic does not exist or has no leader | that topic refuses |
+//! | the same, and all topics have leaders | the topic of a probe refuses, others are suspected |
+//! | the same, and no broker answers | none: the brokers are away |
 
 use super::producer::{Reports, TimedProducer};
 use crate::model::destination::{RefusalReason, Refusals};
@@ -20,54 +21,61 @@ use std::time::Duration;
 /// The limit of one request for a topic's leaders.
 const METADATA_MAX: Duration = Duration::from_secs(1);
 
-/// Returns the destinations that refused records of this request, by its delivery
-/// reports. `transaction_error` returns the error of the failed transaction.
+/// Finds the destinations that refused records of this request. Uses the delivery
+/// reports first. `ask_for_error` calls the broker to get the error of the failed
+/// transaction, which may take seconds. It is called only when it is needed.
 pub fn find(
     producer: &TimedProducer<'_>,
     request: &MoveRequest,
     reports: &Reports,
-    transaction_error: impl FnOnce() -> Option<Code>,
+    ask_for_error: impl FnOnce() -> Option<Code>,
 ) -> Refusals {
     let names = &producer.state.settings.topics;
     let mut sent: BTreeMap<Topic, usize> = BTreeMap::new();
     for record in &request.records {
         *sent.entry(record.to).or_default() += 1;
     }
-    let of = |topic: &Topic| reports.get(&names.name(*topic));
-    let codes = |topic: &Topic| of(topic).into_iter().flat_map(|of| &of.failed);
-    let refusal = |topic: &Topic| Some((*topic, codes(topic).find_map(|code| reason(*code))?));
+    let reports_of = |topic: &Topic| reports.get(&names.name(*topic));
+    let codes = |topic: &Topic| reports_of(topic).into_iter().flat_map(|r| &r.failed);
+    let refusal = |topic: &Topic| {
+        let first = codes(topic).find_map(|code| reason(*code))?;
+        Some((*topic, first))
+    };
     let refused: BTreeMap<Topic, RefusalReason> = sent.keys().filter_map(refusal).collect();
     if !refused.is_empty() {
-        return refusals(refused);
+        return only_refused(refused);
     }
     let topics: BTreeSet<Topic> = sent.keys().copied().collect();
     let is_taken_back = |topic: &Topic| codes(topic).any(|code| *code == Code::PurgeQueue);
     if sent.keys().any(is_taken_back) {
-        return match (transaction_error().and_then(reason), topics.first()) {
+        return match (ask_for_error().and_then(reason), topics.first()) {
             (Some(reason), Some(only)) if topics.len() == 1 => {
-                refusals(BTreeMap::from([(*only, reason)]))
+                only_refused(BTreeMap::from([(*only, reason)]))
             }
-            (Some(_), _) => suspected(topics),
+            (Some(_), _) => only_suspected(topics),
             (None, _) => Refusals::default(),
         };
     }
-    let is_open = |topic: &Topic, sent: &usize| {
-        let answered = of(topic).map_or(0, |of| of.answered);
+    // Not all of its records were reported as delivered, and no code says why.
+    let is_unexplained = |topic: &Topic, sent: &usize| {
+        let answered = reports_of(topic).map_or(0, |r| r.answered);
         answered < *sent || codes(topic).next().is_some()
     };
-    let open = sent.iter().filter(|(topic, sent)| is_open(topic, sent));
-    let open: BTreeSet<Topic> = open.map(|(topic, _)| *topic).collect();
-    without_answer(producer, request.purpose, open)
+    let unexplained = sent
+        .iter()
+        .filter(|(topic, sent)| is_unexplained(topic, sent));
+    let unexplained = unexplained.map(|(topic, _)| *topic).collect();
+    without_answer(producer, request.purpose, unexplained)
 }
 
 /// Finds out why these topics gave no answer.
 fn without_answer(
     producer: &TimedProducer<'_>,
     purpose: MovePurpose,
-    open: BTreeSet<Topic>,
+    unexplained: BTreeSet<Topic>,
 ) -> Refusals {
     let mut refused = BTreeMap::new();
-    for topic in &open {
+    for topic in &unexplained {
         match look_up(producer, *topic) {
             Ok(Some(reason)) => {
                 refused.insert(*topic, reason);
@@ -77,12 +85,16 @@ fn without_answer(
         }
     }
     match (refused.is_empty(), purpose) {
-        (false, _) => refusals(refused),
+        (false, _) => only_refused(refused),
         (true, MovePurpose::Probe) => {
-            let open = open.into_iter();
-            refusals(open.map(|topic| (topic, RefusalReason::NoAnswer)).collect())
+            let topics = unexplained.into_iter();
+            only_refused(
+                topics
+                    .map(|topic| (topic, RefusalReason::NoAnswer))
+                    .collect(),
+            )
         }
-        (true, MovePurpose::Move) => suspected(open),
+        (true, MovePurpose::Move) => only_suspected(unexplained),
     }
 }
 
@@ -112,14 +124,14 @@ pub fn look_up(
     })
 }
 
-fn refusals(refused: BTreeMap<Topic, RefusalReason>) -> Refusals {
+fn only_refused(refused: BTreeMap<Topic, RefusalReason>) -> Refusals {
     Refusals {
         refused,
         ..Refusals::default()
     }
 }
 
-fn suspected(suspected: BTreeSet<Topic>) -> Refusals {
+fn only_suspected(suspected: BTreeSet<Topic>) -> Refusals {
     Refusals {
         suspected,
         ..Refusals::default()
