@@ -88,7 +88,8 @@
 //! - The watchdog ends the process when a Kafka call hangs although the brokers
 //!   answer other calls. One of its threads watches the calls, one asks the brokers.
 //! - The operators' pages, the writer of the log and the counts of jobs have one thread
-//!   each. So have the reloads of the tenants and of the certificates.
+//!   each. So have the reloads of the tenants and of the certificates, and the answers
+//!   to the attempt log.
 //!
 //! Queues connect the threads. The engine requests every record that it gets, and
 //! so bounds the length of each queue.

@@ -175,7 +175,7 @@ pub(super) static ATTEMPT_LOG: Setting<AttemptLogSetting> = Setting {
     default: "off",
     help: "on or off: write one JSON record for each attempt to the topic <topic>.attempts, without \
            personal data. Entries that Kafka does not take are dropped and counted",
-    read: ValueReader::Switch(values::attempt_log),
+    read: ValueReader::Switch(|text| values::on_or_off(text, AttemptLogSetting::from_name)),
     show: |choice| choice.name().to_owned(),
     refused: &[("yes", "on, off"), ("", "on, off")],
 };
@@ -198,7 +198,7 @@ pub(super) static ALLOW_NO_TENANTS: Setting<NoTenants> = Setting {
     value_name: "CHOICE",
     default: "off",
     help: "on or off: start although no tenant is enabled. Every record is then skipped for good",
-    read: ValueReader::Switch(values::no_tenants),
+    read: ValueReader::Switch(|text| values::on_or_off(text, NoTenants::from_name)),
     show: |choice| choice.name().to_owned(),
     refused: &[("yes", "on, off"), ("", "on, off")],
 };
@@ -209,7 +209,7 @@ pub(super) static REQUIRE_HTTPS: Setting<PlainHttp> = Setting {
     value_name: "CHOICE",
     default: "off",
     help: "on or off: refuse tenants with an http URL",
-    read: ValueReader::Switch(values::plain_http),
+    read: ValueReader::Switch(|text| values::on_or_off(text, PlainHttp::from_name)),
     show: |choice| choice.name().to_owned(),
     refused: &[("yes", "on, off"), ("", "on, off")],
 };

@@ -217,22 +217,12 @@ named_enum! {
     }
 }
 
-/// Reads the choice of `--allow-no-tenants`.
-pub fn no_tenants(text: &str) -> Result<NoTenants, String> {
-    NoTenants::from_name(text.trim()).ok_or_else(|| no_choice(text, &["on", "off"]))
-}
-
 named_enum! {
     /// The choice of `--require-https`: what becomes of `http` URLs.
     pub enum PlainHttp {
         Allowed = "off",
         Refused = "on",
     }
-}
-
-/// Reads the choice of `--require-https`.
-pub fn plain_http(text: &str) -> Result<PlainHttp, String> {
-    PlainHttp::from_name(text.trim()).ok_or_else(|| no_choice(text, &["on", "off"]))
 }
 
 named_enum! {
@@ -243,9 +233,9 @@ named_enum! {
     }
 }
 
-/// Reads the choice of `--attempt-log`.
-pub fn attempt_log(text: &str) -> Result<AttemptLogSetting, String> {
-    AttemptLogSetting::from_name(text.trim()).ok_or_else(|| no_choice(text, &["on", "off"]))
+/// Reads a choice between on and off; `from_name` is that of its enum.
+pub fn on_or_off<T>(text: &str, from_name: fn(&str) -> Option<T>) -> Result<T, String> {
+    from_name(text.trim()).ok_or_else(|| no_choice(text, &["on", "off"]))
 }
 
 /// Where the tenants are.

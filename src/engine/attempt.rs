@@ -123,11 +123,11 @@ impl Core {
         position: Position,
         result: AttemptResult,
     ) {
-        let Some(running) = self.end_running(position) else {
+        let Some(mut running) = self.end_running(position) else {
             return;
         };
         self.count_outcome(&running, &result);
-        self.report_end(&running, position, &result);
+        self.report_end(&mut running, position, &result);
         let Some((state, pending)) = self.take_in_flight(state, position) else {
             self.note_failure(&running, position, &result.outcome, Duration::ZERO);
             self.remember(position, running.record, result, None);
@@ -167,7 +167,7 @@ impl Core {
         }
     }
 
-    fn report_end(&mut self, running: &Running, position: Position, result: &AttemptResult) {
+    fn report_end(&mut self, running: &mut Running, position: Position, result: &AttemptResult) {
         let delivered = matches!(result.outcome, Outcome::Delivered { .. });
         let ended_at = result.started_at.plus(result.duration);
         let first_wait = Latency::between(running.published_at, result.started_at);
@@ -175,7 +175,7 @@ impl Core {
             tenant: running.tenant.clone(),
             record: running.record.clone(),
             position,
-            origin: running.origin.clone(),
+            origin: std::mem::take(&mut running.origin),
             attempt: running.attempt,
             first_attempt_latency: running.first.then_some(first_wait),
             delivery_latency: delivered.then(|| Latency::between(running.published_at, ended_at)),

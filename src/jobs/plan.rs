@@ -5,7 +5,7 @@ use super::files::Entries;
 use super::selection::JobSelection;
 use super::state::{Descriptor, JobCounts, JobPhase, JobState, PartitionProgress};
 use super::{JobKind, JobName, group_prefix};
-use crate::kafka::job::{JobCallError, JobGroup, Reads, groups};
+use crate::kafka::job::{GroupList, JobCallError, JobGroup, Reads};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::position::{NextOffset, Partition};
 use crate::model::time::UnixMillis;
@@ -147,7 +147,8 @@ pub type FoundJob = (JobName, Result<JobState, String>);
 /// The brokers do not answer, or refuse.
 pub fn find(settings: &KafkaSettings) -> Result<Vec<FoundJob>, JobCallError> {
     let mut found = Vec::new();
-    for group in groups(settings, &group_prefix(&settings.group))? {
+    let groups = GroupList::connect(settings)?;
+    for group in groups.with_prefix(&group_prefix(&settings.group))? {
         let Some(name) = JobName::of_group(&settings.group, &group) else {
             continue;
         };

@@ -6,7 +6,7 @@
 
 use super::plan;
 use super::{JobName, group_prefix};
-use crate::kafka::job::{JobCallError, Reads, groups};
+use crate::kafka::job::{GroupList, JobCallError, Reads};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::job::JobStatus;
 use crate::model::time::UnixMillis;
@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub struct JobsWatch {
     seen: BTreeMap<JobName, JobStatus>,
+    /// Kept: a new client would connect and log in for each look.
+    groups: Option<GroupList>,
 }
 
 impl JobsWatch {
@@ -28,8 +30,12 @@ impl JobsWatch {
         settings: &KafkaSettings,
         now: UnixMillis,
     ) -> Result<Vec<JobStatus>, JobCallError> {
+        let groups = match &self.groups {
+            Some(groups) => groups,
+            None => self.groups.insert(GroupList::connect(settings)?),
+        };
         let mut found = BTreeMap::new();
-        for group in groups(settings, &group_prefix(&settings.group))? {
+        for group in groups.with_prefix(&group_prefix(&settings.group))? {
             let Some(name) = JobName::of_group(&settings.group, &group) else {
                 continue;
             };

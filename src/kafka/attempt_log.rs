@@ -81,7 +81,7 @@ impl AttemptLog {
     /// Waits until all entries are acknowledged, but not longer than `limit`. The
     /// rest is dropped.
     pub fn finish(self, limit: Duration) {
-        // Entries that are left count as dropped when the producer is dropped.
+        // The process ends, so nobody could read a count of what is left.
         let _ = self.producer.flush(limit);
     }
 }

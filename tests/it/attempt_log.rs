@@ -154,7 +154,8 @@ fn a_log_without_a_topic_costs_entries_and_no_delivery() {
     assert_eq!(service.page("/healthz"), Some(200));
     let log = service.log();
     let lines = log.matches("an attempt is missing in the attempt log");
-    assert_eq!(lines.count(), 1, "{log}");
+    // One line for each reason in 30 s, and a busy machine takes its time.
+    assert!((1..10).contains(&lines.count()), "{log}");
 
     create_log_topic(&scene);
     wait::until("an entry in the new topic", || {

@@ -25,21 +25,37 @@ pub enum Reads {
     Now,
 }
 
-/// Returns the names of all groups that start with `prefix`, in their order.
-///
-/// # Errors
-/// The brokers cannot be reached, or refuse to list groups.
-pub fn groups(settings: &KafkaSettings, prefix: &str) -> Result<Vec<String>, JobCallError> {
-    let tried = "list the consumer groups";
-    let consumer: BaseConsumer<QueryContext> =
-        BaseConsumer::from_config_and_context(&settings.admin_config(), QueryContext)
-            .map_err(|error| JobCallError::new(tried, error))?;
-    let names = ffi::group_names(consumer.client(), REQUEST_MAX);
-    let mut names = names.map_err(|code| JobCallError::of_code(tried, code))?;
-    names.retain(|name| name.starts_with(prefix));
-    names.sort();
-    names.dedup();
-    Ok(names)
+/// A client that lists the groups of the cluster.
+pub struct GroupList {
+    consumer: BaseConsumer<QueryContext>,
+}
+
+impl GroupList {
+    const TRIED: &str = "list the consumer groups";
+
+    /// Creates the client. It connects in the background.
+    ///
+    /// # Errors
+    /// librdkafka refuses the configuration.
+    pub fn connect(settings: &KafkaSettings) -> Result<Self, JobCallError> {
+        let consumer =
+            BaseConsumer::from_config_and_context(&settings.admin_config(), QueryContext)
+                .map_err(|error| JobCallError::new(Self::TRIED, error))?;
+        Ok(Self { consumer })
+    }
+
+    /// Returns the names of all groups that start with `prefix`, in their order.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or refuse to list groups.
+    pub fn with_prefix(&self, prefix: &str) -> Result<Vec<String>, JobCallError> {
+        let names = ffi::group_names(self.consumer.client(), REQUEST_MAX);
+        let mut names = names.map_err(|code| JobCallError::of_code(Self::TRIED, code))?;
+        names.retain(|name| name.starts_with(prefix));
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
 }
 
 /// A client that reads a job's group.

@@ -7,7 +7,7 @@ mod group;
 mod reader;
 mod writer;
 
-pub use group::{JobGroup, Reads, groups};
+pub use group::{GroupList, JobGroup, Reads};
 pub use reader::{JobReader, NextRecord};
 pub use writer::{JobWriter, WriteError};
 

@@ -3,8 +3,8 @@
 //!
 //! The package with Helm's own library has a build for x86-64 alone.
 
-use super::kubernetes::{BUILT, VERSIONS, is_custom, overlay};
-use super::{at, read, repository, run, stdout_of, tool, tools};
+use super::kubernetes::{BUILT, overlay, valid};
+use super::{at, read, repository, run, stdout_of, tools};
 use crate::support::{ringback, workspace};
 use ::ringback::cli;
 use serde_json::{Value, json};
@@ -210,16 +210,7 @@ fn values_become_settings_that_ringback_accepts() {
     let mut command = ringback::command(&["check-config".to_owned()]);
     stdout_of(command.envs(&found), "");
 
-    let directory = workspace::directory("helm-objects");
-    for (number, object) in objects.iter().enumerate().filter(|(_, o)| !is_custom(o)) {
-        let file = directory.join(format!("{number}.json"));
-        fs::write(&file, object.to_string()).expect("the build directory is writable");
-        for version in VERSIONS {
-            let mut validate = tool("kubernetes-validate");
-            validate.args(["--strict", "-k", version]).arg(&file);
-            stdout_of(&mut validate, "");
-        }
-    }
+    valid(&objects, "helm-objects");
 }
 
 /// A Job cannot be changed, so another Job needs another name. Changed settings

@@ -240,7 +240,7 @@ fn all_pods_fit_the_restricted_profile_and_no_apply_resets_the_replicas() {
 
 /// Checks objects by the schemas of Kubernetes and of the custom resources.
 #[track_caller]
-fn valid(objects: &[Value], name: &str) {
+pub fn valid(objects: &[Value], name: &str) {
     let directory = workspace::directory(name);
     let script = tools().join("custom-resources.mjs");
     for (number, object) in objects.iter().enumerate() {
