@@ -81,7 +81,7 @@ impl AttemptLog {
     /// Waits until all entries are acknowledged, but not longer than `limit`. The
     /// rest is dropped.
     pub fn finish(self, limit: Duration) {
-        // The process ends, so nobody could read a count of what is left.
+        // The process ends: a count of what is left could not be read any more.
         let _ = self.producer.flush(limit);
     }
 }
