@@ -33,6 +33,8 @@
 //!   with one attempt charged, and is never sent again from that residence. So one
 //!   residence costs at most one POST and one of the ten attempts, whichever
 //!   process stops.
+//! - A POST counts once it may have been processed. Where an HTTP/2 receiver says that
+//!   it has not processed one, the same attempt sends it again ([`http`]).
 //! - A reservation is a lease of two seconds from the moment its write was sent.
 //! - Every unclear outcome ends in a *re-adoption*: a restart of the Kafka session.
 //!   It drops the consumer, the producer and the state of all partitions, joins

@@ -3,12 +3,11 @@
 //! redirect is followed, nothing is sent twice, no cookie is stored. Never decides
 //! what follows from an outcome. Runs on the runtimes of attempts.
 //!
-//! Why nothing is sent twice: the retries of reqwest are off. They would repeat
-//! what an HTTP/2 peer refused (REFUSED_STREAM, GOAWAY), a second POST that is not
-//! counted. The connection pool does retry on another connection where a pooled
-//! one is closed, but only while no byte of the request is written. A POST that is
-//! half written when its connection closes is a failed attempt: it may have
-//! arrived.
+//! Why nothing is sent twice: the retries of reqwest are off. `post` sends again only
+//! what an HTTP/2 receiver says that it has not processed. The connection pool
+//! does retry on another connection where a pooled one is closed, but only while no
+//! byte of the request is written. A POST that is half written when its connection
+//! closes is a failed attempt: it may have arrived.
 //!
 //! Limits, and the arithmetic behind them:
 //! - Idle connections are closed after 4 s. Common receivers (Node's) close theirs
@@ -34,6 +33,7 @@ pub use super::clients::{ConnectionReuse, HttpError, HttpSettings, Trust};
 use super::head;
 use super::names::Names;
 use super::pool::{ConnectionAfter, IdlePool};
+use super::post::CallbackPost;
 use super::signature::Keys;
 use super::url_check;
 use crate::clock;
@@ -42,7 +42,7 @@ use crate::model::message::AttemptRequest;
 use crate::model::tenant::{Tenant, TenantId};
 use crate::model::time::UnixMillis;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use reqwest::{Body, Method, Request, Response, Url};
+use reqwest::{Response, Url};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -254,7 +254,12 @@ impl Callbacks {
         }
     }
 
-    async fn send(&self, post: Request, prepared: &Prepared, started_at: UnixMillis) -> Outcome {
+    async fn send(
+        &self,
+        post: CallbackPost,
+        prepared: &Prepared,
+        started_at: UnixMillis,
+    ) -> Outcome {
         let mut claim = self.claim(&prepared.host);
         let clients = self.clients();
         let client = match (&claim, &clients.reusing) {
@@ -263,7 +268,7 @@ impl Callbacks {
         };
         let mut outcome = None;
         let whole = async {
-            match client.execute(post).await {
+            match post.send(client, &clients.closing).await {
                 Ok(mut response) => {
                     if let Some(claim) = &mut claim {
                         claim.after = ConnectionAfter::Open;
@@ -324,7 +329,7 @@ fn post(
     prepared: &Prepared,
     request: &AttemptRequest,
     started_at: UnixMillis,
-) -> Result<Request, Outcome> {
+) -> Result<CallbackPost, Outcome> {
     let url = prepared.url.clone()?;
     let mut headers = prepared.headers.clone();
     let id = HeaderValue::from_str(request.call.id.as_str()).expect("a record id is visible ASCII");
@@ -343,10 +348,7 @@ fn post(
         let value = HeaderValue::from_str(text).expect("a traceparent is hex and dashes");
         headers.insert(TRACEPARENT, value);
     }
-    let mut post = Request::new(Method::POST, url);
-    *post.headers_mut() = headers;
-    *post.body_mut() = Some(Body::from(body));
-    Ok(post)
+    Ok(CallbackPost { url, headers, body })
 }
 
 impl fmt::Debug for Callbacks {

@@ -22,6 +22,15 @@ pub enum AttemptStep {
     Connected,
 }
 
+/// What an HTTP/2 receiver did with a POST that it has not processed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unprocessed {
+    /// It takes no more streams on this connection, which the pool uses no more.
+    GoAway,
+    /// It refused the stream. The pool goes on with the connection.
+    Refused,
+}
+
 /// The classes of a socket error: while connecting, and on an open connection.
 /// All other kinds mean `Connect` or `Reset`.
 const IO_CLASSES: &[(io::ErrorKind, ErrorClass, ErrorClass)] = {
@@ -76,6 +85,23 @@ pub fn classify(error: &reqwest::Error) -> (ErrorClass, String) {
         |e| detail(*e, step),
     );
     (class, text)
+}
+
+/// Returns how an HTTP/2 receiver has said that it did not process the request, if it
+/// has.
+pub(super) fn unprocessed(error: &reqwest::Error) -> Option<Unprocessed> {
+    let error = chain(error).find_map(|link| link.downcast_ref::<h2::Error>())?;
+    let reason = error.reason()?;
+    if !error.is_remote() {
+        return None;
+    }
+    let refused = error.is_reset() && reason == h2::Reason::REFUSED_STREAM;
+    let gone = error.is_go_away() && reason != h2::Reason::ENHANCE_YOUR_CALM;
+    match (refused, gone) {
+        (true, _) => Some(Unprocessed::Refused),
+        (_, true) => Some(Unprocessed::GoAway),
+        (false, false) => None,
+    }
 }
 
 /// Returns the error and its causes. An `io::Error` does not return the error that

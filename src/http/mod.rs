@@ -8,6 +8,7 @@ mod clients;
 mod head;
 pub mod names;
 pub mod pool;
+mod post;
 pub mod probe;
 mod reachable;
 pub mod signature;

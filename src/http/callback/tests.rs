@@ -1,7 +1,9 @@
 //! Attempts against scripted receivers on loopback.
 
 mod answers;
+mod h2_receiver;
 mod script;
+mod unprocessed;
 
 use self::answers::ended;
 use self::script::{Script, receiver};
@@ -333,7 +335,7 @@ async fn a_changed_tenant_is_prepared_again() {
     ] {
         let prepared = callbacks.prepared(&request.tenant);
         let post = post(&prepared, request, UnixMillis(0)).expect("a url");
-        assert_eq!(post.url().path(), path);
+        assert_eq!(post.url.path(), path);
     }
     let prepared = callbacks.prepared.lock().expect("not poisoned");
     assert_eq!(prepared.len(), 1);

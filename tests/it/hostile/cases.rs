@@ -54,6 +54,17 @@ const fn case(
     }
 }
 
+impl Case {
+    /// Returns the maximum number of requests of one attempt. A receiver that says
+    /// that it has not processed one gets it again, three times at most.
+    pub fn requests_max(&self) -> usize {
+        match self.name {
+            "h2 refuses every stream" | "h2 goes away unseen" => 4,
+            _ => 1,
+        }
+    }
+}
+
 /// A case over TCP.
 const fn tcp(name: &'static str, steps: &'static [Step], ends: &'static [&'static str]) -> Case {
     case(name, HTTP, Script::Plain(steps), ends)
