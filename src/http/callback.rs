@@ -10,6 +10,8 @@
 //! closes is a failed attempt: it may have arrived.
 //!
 //! Limits, and the arithmetic behind them:
+//! - Connections to a host are renewed after 60 s, 1,000 requests or failures (see
+//!   `pool`). So a changed name and new instances are found.
 //! - Idle connections are closed after 4 s. Common receivers (Node's) close theirs
 //!   after 5 s, and a POST could meet that moment.
 //! - A POST on a new connection costs 76 us of CPU, on a reused one 35 (measured).
@@ -29,11 +31,11 @@
 use super::address_guard::{AddressGuard, RefusedAddress};
 use super::class;
 use super::clients::{Clients, IDLE_MAX};
-pub use super::clients::{ConnectionReuse, HttpError, HttpSettings, Trust};
 use super::head;
 use super::names::Names;
-use super::pool::{ConnectionAfter, IdlePool};
+use super::pool::{AttemptEnd, BundleId, Carries, ConnectionAfter, Health, IdlePool};
 use super::post::CallbackPost;
+pub use super::settings::{ConnectionReuse, HttpError, HttpSettings, Trust};
 use super::signature::Keys;
 use super::url_check;
 use crate::clock;
@@ -42,10 +44,10 @@ use crate::model::message::AttemptRequest;
 use crate::model::tenant::{Tenant, TenantId};
 use crate::model::time::UnixMillis;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use reqwest::{Response, Url};
+use reqwest::{Client, Response, Url, Version};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -69,18 +71,23 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The place of an attempt in the pool, until it is dropped.
 struct Claim<'a> {
-    pool: &'a Mutex<IdlePool>,
-    host: &'a Arc<str>,
-    /// Whether the connection may stay open after the attempt.
-    after: ConnectionAfter,
+    connections: &'a Mutex<Connections>,
+    bundle: BundleId,
+    client: Client,
+    end: AttemptEnd,
+}
+
+/// The clients, and the connections that later attempts may use again.
+struct Connections {
+    /// New certificates replace them. Attempts in progress keep the old ones.
+    clients: Clients,
+    pool: IdlePool<Client>,
 }
 
 /// Sends attempts. Built once and shared.
 pub struct Callbacks {
-    /// New certificates replace them. Attempts in progress keep the old ones.
-    clients: Mutex<Arc<Clients>>,
+    connections: Mutex<Connections>,
     settings: HttpSettings,
-    pool: Mutex<IdlePool>,
     guard: AddressGuard,
     names: Arc<Names>,
     /// The headers that are the same for all tenants.
@@ -134,9 +141,11 @@ impl Callbacks {
             common.insert(name, HeaderValue::from_static(""));
         }
         Ok(Self {
-            clients: Mutex::new(Arc::new(clients)),
+            connections: Mutex::new(Connections {
+                clients,
+                pool: IdlePool::new(IDLE_OPEN_MAX),
+            }),
             settings,
-            pool: Mutex::new(IdlePool::new(IDLE_OPEN_MAX)),
             guard,
             names,
             common,
@@ -167,14 +176,16 @@ impl Callbacks {
             client_cert: client.map(<[u8]>::to_vec),
             ..self.settings.clone()
         };
-        let new = Arc::new(Clients::new(&settings, &self.guard)?);
-        *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        let new = Clients::new(&settings, &self.guard)?;
+        let mut connections = self.connections();
+        connections.clients = new;
+        connections.pool.retire_all();
         Ok(())
     }
 
-    fn clients(&self) -> Arc<Clients> {
-        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&clients)
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        let connections = self.connections.lock();
+        connections.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the future of one attempt, which starts when it is first polled.
@@ -260,25 +271,22 @@ impl Callbacks {
         prepared: &Prepared,
         started_at: UnixMillis,
     ) -> Outcome {
-        let mut claim = self.claim(&prepared.host);
-        let clients = self.clients();
-        let client = match (&claim, &clients.reusing) {
-            (Some(_), Some(reusing)) => reusing,
-            _ => &clients.closing,
-        };
+        let (mut claim, closing) = self.claim(&prepared.host);
+        let client = claim.as_ref().map_or(&closing, |claim| &claim.client);
+        let client = client.clone();
         let mut outcome = None;
         let whole = async {
-            match post.send(client, &clients.closing).await {
+            match post.send(&client, &closing).await {
                 Ok(mut response) => {
                     if let Some(claim) = &mut claim {
-                        claim.after = ConnectionAfter::Open;
+                        claim.answered(&response);
                     }
                     outcome = Some(head::judge(&response, started_at));
                     finish_body(&mut response).await;
                 }
                 Err(error) => {
                     if let Some(claim) = claim.as_mut().filter(|_| error.is_connect()) {
-                        claim.after = ConnectionAfter::Closed;
+                        claim.end.after = ConnectionAfter::Closed;
                     }
                     let (class, detail) = class::classify(&error);
                     outcome = Some(failed(class, detail));
@@ -296,31 +304,57 @@ impl Callbacks {
         }
     }
 
-    fn claim<'a>(&'a self, host: &'a Arc<str>) -> Option<Claim<'a>> {
+    /// Returns the place of an attempt in the pool, unless it must close its connection,
+    /// and the client that closes connections.
+    fn claim<'a>(&'a self, host: &Arc<str>) -> (Option<Claim<'a>>, Client) {
+        let mut connections = self.connections();
+        let Connections { clients, pool } = &mut *connections;
+        let closing = clients.closing.clone();
         if self.settings.reuse == ConnectionReuse::CloseAfterAttempt {
-            return None;
+            return (None, closing);
         }
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if !pool.begin(host, clock::elapsed()) {
-            return None;
-        }
-        Some(Claim {
-            pool: &self.pool,
-            host,
-            // An HTTP/2 connection stays open however its attempts end. Only TLS
-            // offers HTTP/2.
-            after: match host.starts_with("https:") {
-                true => ConnectionAfter::Open,
-                false => ConnectionAfter::Closed,
+        let begun = pool.begin(host, clock::elapsed(), || clients.reusing());
+        let claim = begun.map(|(bundle, client)| Claim {
+            connections: &self.connections,
+            bundle,
+            client,
+            end: AttemptEnd {
+                // An HTTP/2 connection stays open however its attempts end. Only TLS
+                // offers HTTP/2.
+                after: match host.starts_with("https:") {
+                    true => ConnectionAfter::Open,
+                    false => ConnectionAfter::Closed,
+                },
+                carries: None,
+                health: Health::Fails,
             },
-        })
+        });
+        (claim, closing)
+    }
+}
+
+impl Claim<'_> {
+    fn answered(&mut self, response: &Response) {
+        self.end = AttemptEnd {
+            after: ConnectionAfter::Open,
+            carries: Some(match response.version() {
+                Version::HTTP_2 => Carries::ManyRequests,
+                _ => Carries::OneRequest,
+            }),
+            health: match response.status().is_server_error() {
+                true => Health::Fails,
+                false => Health::Works,
+            },
+        };
     }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.end(self.host, self.after, clock::elapsed());
+        let connections = self.connections.lock();
+        let mut connections = connections.unwrap_or_else(PoisonError::into_inner);
+        let pool = &mut connections.pool;
+        pool.end(self.bundle, self.end, clock::elapsed());
     }
 }
 

@@ -11,6 +11,8 @@ pub mod pool;
 mod post;
 pub mod probe;
 mod reachable;
+mod settings;
 pub mod signature;
+mod tls;
 mod tls_words;
 pub mod url_check;

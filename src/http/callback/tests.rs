@@ -2,6 +2,7 @@
 
 mod answers;
 mod h2_receiver;
+mod renewed;
 mod script;
 mod unprocessed;
 

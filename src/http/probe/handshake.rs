@@ -1,16 +1,14 @@
 //! TLS handshakes that keep the certificates they saw, also where the certificates
 //! are refused. They trust what attempts trust. Runs on the runtime of the command.
 
-use super::super::callback::{HttpError, HttpSettings, Trust};
+use super::super::callback::{HttpError, HttpSettings};
 use super::super::class;
+use super::super::tls::TlsSettings;
 use super::{Stream, ms_since};
 use crate::clock;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_platform_verifier::Verifier;
 use serde::Serialize;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_rustls::TlsConnector;
@@ -57,21 +55,7 @@ impl Handshakes {
     /// # Errors
     /// There are no trusted certificates.
     pub fn new(settings: &HttpSettings) -> Result<Self, HttpError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = verifier(&settings.trust, Arc::clone(&provider)).map_err(HttpError::Tls)?;
-        let verifier: Arc<dyn ServerCertVerifier> = Arc::new(verifier);
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(HttpError::Tls)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&verifier));
-        let mut config = match settings.client_cert.as_deref().and_then(identity) {
-            Some((chain, key)) => builder
-                .with_client_auth_cert(chain, key)
-                .map_err(HttpError::Tls)?,
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let TlsSettings { config, verifier } = TlsSettings::new(settings)?;
         Ok(Self { config, verifier })
     }
 
@@ -120,21 +104,6 @@ impl Handshakes {
             }
         }
     }
-}
-
-/// Returns the certificate that callbacks show, and its key.
-fn identity(pem: &[u8]) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let chain = CertificateDer::pem_slice_iter(pem).flatten().collect();
-    Some((chain, PrivateKeyDer::from_pem_slice(pem).ok()?))
-}
-
-/// Returns the verifier that the client of attempts makes from the same settings.
-fn verifier(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Verifier, rustls::Error> {
-    let further = match trust {
-        Trust::SystemAnd(pem) => CertificateDer::pem_slice_iter(pem).flatten().collect(),
-        Trust::System | Trust::Nothing => Vec::new(),
-    };
-    Verifier::new_with_extra_roots(further, provider)
 }
 
 /// A verifier that keeps the certificates it is asked about.

@@ -84,6 +84,7 @@ impl H2Receiver {
         let shared = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).expect("an open socket");
                 let (acceptor, seen) = (acceptor.clone(), Arc::clone(&shared));
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else {
