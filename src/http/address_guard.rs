@@ -20,6 +20,10 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+/// The maximum number of addresses of a name that one attempt tries. The time to
+/// connect is shared among them.
+const ADDRESSES_MAX: usize = 6;
+
 /// Resolves names, and refuses addresses that are not globally reachable.
 #[derive(Clone)]
 pub struct AddressGuard {
@@ -121,7 +125,7 @@ impl AddressGuard {
         if found.is_empty() {
             return Err(RefusedAddress::new(name).into());
         }
-        Ok(found)
+        Ok(alternating(&found, |address| address.ip()))
     }
 
     async fn look_up(&self, name: &str) -> Result<Vec<SocketAddr>, Unresolved> {
@@ -135,6 +139,27 @@ impl AddressGuard {
             Lookup::Fixed(addresses) => Ok(addresses.to_vec()),
         }
     }
+}
+
+/// Returns the first addresses, in alternating families. So either family is tried
+/// also where the other has many addresses.
+pub(super) fn alternating<A: Copy>(found: &[A], ip: impl Fn(A) -> IpAddr) -> Vec<A> {
+    let of = |v4: bool| {
+        let (all, ip) = (found.iter().copied(), &ip);
+        all.filter(move |address| ip(*address).is_ipv4() == v4)
+    };
+    let (mut v4, mut v6) = (of(true), of(false));
+    let mut chosen = Vec::new();
+    while chosen.len() < ADDRESSES_MAX {
+        let before = chosen.len();
+        chosen.extend(v4.next());
+        chosen.extend(v6.next());
+        if chosen.len() == before {
+            break;
+        }
+    }
+    chosen.truncate(ADDRESSES_MAX);
+    chosen
 }
 
 impl fmt::Debug for AddressGuard {
@@ -286,6 +311,31 @@ mod tests {
         assert!(text.contains("inside") && !text.contains("192"), "{text}");
         let nothing = guard("", &[]).addresses("nothing").await;
         assert!(nothing.is_err_and(|error| error.is::<DnsError>()));
+    }
+
+    #[tokio::test]
+    async fn six_addresses_of_a_name_are_tried_and_the_families_alternate() {
+        let check = async |answers: &[&str], expected: &[&str]| {
+            let found = guard("", answers).addresses("many").await;
+            let found = found.expect("all are permitted");
+            let found: Vec<String> = found.iter().map(|a| a.ip().to_string()).collect();
+            assert_eq!(found, expected);
+        };
+        let v4 = ["8.8.8.1", "8.8.8.2", "8.8.8.3", "8.8.8.4", "8.8.8.5"];
+        let v6 = ["2606:4700::1", "2606:4700::2"];
+        check(&v6, &v6).await;
+        check(
+            &[&v4[..], &["8.8.8.6", "8.8.8.7"]].concat(),
+            &[&v4[..], &["8.8.8.6"]].concat(),
+        )
+        .await;
+        let mixed = [v4[0], v6[0], v4[1], v6[1], v4[2], v4[3]];
+        check(&[&v4[..], &v6[..]].concat(), &mixed).await;
+        check(
+            &[&["10.0.0.1"], &v4[..1], &v6[..]].concat(),
+            &[v4[0], v6[0], v6[1]],
+        )
+        .await;
     }
 
     #[tokio::test]

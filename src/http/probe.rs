@@ -5,7 +5,7 @@
 
 mod handshake;
 
-use super::address_guard::AddressGuard;
+use super::address_guard::{AddressGuard, alternating};
 use super::callback::{HttpError, HttpSettings, LOOKUP_SHARE};
 use super::class;
 use super::names::{Names, Unresolved};
@@ -212,9 +212,9 @@ impl Prober {
                 let looked_up = self.names.look_up(host).await;
                 let dns = self.dns(host, looked_up, ms_since(started));
                 let permitted = dns.addresses.iter().filter(|found| found.permitted);
-                let permitted = permitted.map(|found| found.address).collect();
+                let permitted: Vec<IpAddr> = permitted.map(|found| found.address).collect();
                 steps.dns = Some(dns);
-                permitted
+                alternating(&permitted, |address| address)
             }
         };
         let port = port(url);
