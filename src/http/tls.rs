@@ -7,9 +7,14 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
+};
 use rustls_platform_verifier::Verifier;
 use std::sync::Arc;
+use std::time::Duration;
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
 /// The TLS settings of attempts.
 pub(super) struct TlsSettings {
@@ -55,8 +60,10 @@ fn identity(pem: &[u8]) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'
 /// The certificates that attempts trust.
 #[derive(Debug)]
 struct Trusted {
-    /// `None` trusts nothing.
-    system: Option<Verifier>,
+    /// The system and `--ca-file`. `None` trusts nothing.
+    authorities: Option<Verifier>,
+    /// The certificates of `--ca-file`.
+    listed: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -66,15 +73,56 @@ impl Trusted {
             Trust::SystemAnd(pem) => listed(pem)?,
             Trust::System | Trust::Nothing => Vec::new(),
         };
-        let system = match trust {
+        let authorities = match trust {
             Trust::Nothing => None,
             Trust::System | Trust::SystemAnd(_) => {
-                let verifier = Verifier::new_with_extra_roots(listed, Arc::clone(&provider));
+                let (further, provider) = (listed.clone(), Arc::clone(&provider));
+                let verifier = Verifier::new_with_extra_roots(further, provider);
                 Some(verifier.map_err(HttpError::Tls)?)
             }
         };
-        Ok(Self { system, provider })
+        Ok(Self {
+            authorities,
+            listed,
+            provider,
+        })
     }
+}
+
+/// Returns whether a server shows the certificate of an authority (CA:TRUE).
+pub(super) fn is_authoritys(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(OtherError(error))) = error else {
+        return false;
+    };
+    error.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
+/// Checks a server's certificate that `--ca-file` lists itself. It is trusted without
+/// an authority, as curl and OpenSSL do, although it is one of an authority. So
+/// `openssl req -x509` makes them.
+fn verify_listed(
+    certificate: &CertificateDer<'_>,
+    server_name: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<ServerCertVerified, Error> {
+    let parsed = ParsedCertificate::try_from(certificate)?;
+    rustls::client::verify_server_name(&parsed, server_name)?;
+    let bad = |_| Error::from(CertificateError::BadEncoding);
+    let (_, x509) = X509Certificate::from_der(certificate).map_err(bad)?;
+    let at = |time: ASN1Time| {
+        let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    };
+    let validity = x509.validity();
+    let (not_before, not_after) = (at(validity.not_before), at(validity.not_after));
+    let time = now;
+    if now < not_before {
+        return Err(CertificateError::NotValidYetContext { time, not_before }.into());
+    }
+    if now > not_after {
+        return Err(CertificateError::ExpiredContext { time, not_after }.into());
+    }
+    Ok(ServerCertVerified::assertion())
 }
 
 /// Returns the certificates of `--ca-file`.
@@ -96,15 +144,21 @@ impl ServerCertVerifier for Trusted {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match &self.system {
-            Some(system) => system.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            ),
-            None => Err(CertificateError::UnknownIssuer.into()),
+        let Some(authorities) = &self.authorities else {
+            return Err(CertificateError::UnknownIssuer.into());
+        };
+        let verified = authorities.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
+            Err(error) if is_authoritys(&error) && self.listed.contains(end_entity) => {
+                verify_listed(end_entity, server_name, now)
+            }
+            verified => verified,
         }
     }
 
@@ -134,3 +188,6 @@ impl ServerCertVerifier for Trusted {
             .supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

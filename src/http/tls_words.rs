@@ -49,14 +49,15 @@ fn of_certificate(error: &CertificateError) -> String {
             if error.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) =>
         {
             "the certificate is one of an authority (CA:TRUE), as self-signed ones often are: \
-             a server needs one with CA:FALSE"
+             a server needs one with CA:FALSE, or --ca-file must list this very one"
         }
         CertificateError::Revoked => "the certificate is revoked",
         CertificateError::BadEncoding => "the certificate is not valid X.509",
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "a certificate of the chain has a key or signature that is not supported: \
-             RSA from 2048 bits, P-256, P-384 and Ed25519 are"
+            "a certificate of the chain has a key or signature that is not supported. Use RSA \
+             from 2048 bits with SHA-256, SHA-384 or SHA-512, P-256 or P-384 with SHA-256 or \
+             SHA-384, or Ed25519; P-521, and ECDSA with SHA-512, are not supported"
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "the certificate is not for TLS servers"
@@ -73,7 +74,8 @@ fn of_alert(alert: AlertDescription) -> String {
     let why = match alert {
         AlertDescription::ProtocolVersion => "it has neither TLS 1.2 nor TLS 1.3",
         AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
-            "no cipher suite is common, or it wants a client certificate"
+            "no cipher suite is common, its certificate has a key that is not supported (P-521), \
+             or it wants a client certificate"
         }
         AlertDescription::CertificateRequired => "it wants a client certificate",
         AlertDescription::BadCertificate

@@ -5,6 +5,7 @@ use super::to;
 use crate::http::callback::Trust;
 use crate::model::message::AttemptRequest;
 use bytes::Bytes;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::collections::HashMap;
@@ -64,17 +65,19 @@ pub struct H2Receiver {
 }
 
 impl H2Receiver {
-    /// Starts a receiver with a certificate of its own.
+    /// Starts a receiver with a certificate of its own, as `openssl req -x509` makes it.
     pub async fn start(script: H2Script) -> Self {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
-        let made = made.expect("a name");
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let made = params.self_signed(&key).expect("a certificate");
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring has them")
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::Pkcs8(key))
+            .with_single_cert(vec![made.der().clone()], PrivateKeyDer::Pkcs8(key))
             .expect("they belong together");
         config.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -110,7 +113,7 @@ impl H2Receiver {
         });
         Self {
             address,
-            trust: Trust::SystemAnd(made.cert.pem().into_bytes()),
+            trust: Trust::SystemAnd(made.pem().into_bytes()),
             seen,
         }
     }
