@@ -4,14 +4,16 @@
 
 use super::chain;
 use crate::admin::{self, Pages};
-use crate::config::mistake::Warning;
+use crate::config::mistake::{Mistake, Warning};
 use crate::config::setting::Typed;
-use crate::config::settings::Settings;
-use crate::config::{self, Configured, ConfiguredTenants, values};
+use crate::config::settings::{self, Settings};
+use crate::config::values::LogFormatSetting;
+use crate::config::{self, Configured, ConfiguredTenants};
 use crate::exit::Exit;
 use crate::http::pool::POOL_MAX;
 use crate::kafka::settings::ClusterKind;
 use crate::kafka::{self, Job};
+use crate::model::log_levels::{LogLevel, LogLevels};
 use crate::runner::{self, End};
 use crate::service::Service;
 use crate::shutdown;
@@ -31,12 +33,10 @@ const OTHER_FILES_MAX: usize = 256;
 pub fn run(args: &Typed, warnings: &[Warning]) -> Exit {
     let Configured { read, tenants } = match config::load(args, super::property_mistakes) {
         Ok(configured) => configured,
-        Err(mistakes) => {
-            super::warn(warnings);
-            return super::refuse(&mistakes);
-        }
+        Err(mistakes) => return refuse(args, &mistakes, warnings),
     };
-    let log = match start_log(&read.settings) {
+    let format = format_of(read.settings.log_format);
+    let log = match start_log(&read.settings.log, format) {
         Ok(log) => log,
         Err(error) => return super::fault(error.as_ref()),
     };
@@ -83,14 +83,45 @@ fn raise_file_limit(in_flight_max: usize) {
     }
 }
 
-fn start_log(settings: &Settings) -> Result<Log, Box<dyn Error>> {
-    let filter: LogFilter = settings.log.name().parse()?;
-    let format = match settings.log_format {
-        Some(values::LogFormatSetting::Text) => LogFormat::Text,
-        Some(values::LogFormatSetting::Json) => LogFormat::Json,
-        None => LogFormat::of_stderr(),
+/// Reports every mistake in the format of the log.
+fn refuse(args: &Typed, mistakes: &[Mistake], warnings: &[Warning]) -> Exit {
+    let format = format_of(settings::read_log_format(args));
+    let levels = LogLevels {
+        own: LogLevel::Info,
+        targets: Vec::new(),
     };
-    let (log, writer) = logging::start(&filter, format)?;
+    let log = match format {
+        LogFormat::Json => start_log(&levels, format).ok(),
+        LogFormat::Text => None,
+    };
+    let Some(log) = log else {
+        super::warn(warnings);
+        return super::refuse(mistakes);
+    };
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    for Mistake { name, text } in mistakes {
+        error!(
+            name,
+            mistake = text,
+            "wrong settings: the service cannot start"
+        );
+    }
+    log.flush();
+    Exit::WrongSettings
+}
+
+fn format_of(setting: Option<LogFormatSetting>) -> LogFormat {
+    match setting {
+        Some(LogFormatSetting::Text) => LogFormat::Text,
+        Some(LogFormatSetting::Json) => LogFormat::Json,
+        None => LogFormat::of_stderr(),
+    }
+}
+
+fn start_log(levels: &LogLevels, format: LogFormat) -> Result<Log, Box<dyn Error>> {
+    let (log, writer) = logging::start(&LogFilter::new(levels), format)?;
     runner::spawn(Job {
         name: "log",
         run: Box::new(move || writer.run()),

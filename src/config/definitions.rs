@@ -5,9 +5,10 @@
 use super::properties::KafkaProperty;
 use super::setting::{Group, Section, Setting, ValueReader};
 use super::values::{
-    self, AttemptLogSetting, CaFile, ClientCert, LogFormatSetting, LogLevel, NoTenants, PlainHttp,
-    ProxyUrl, TenantsPlace,
+    self, AttemptLogSetting, CaFile, ClientCert, LogFormatSetting, NoTenants, PlainHttp, ProxyUrl,
+    TenantsPlace,
 };
+use crate::model::log_levels::LogLevels;
 use crate::model::time::{Delay, DurationText};
 use ipnet::IpNet;
 use std::fmt::Display;
@@ -296,15 +297,19 @@ pub(super) static DRAIN_TIMEOUT: Setting<Duration> = Setting {
     refused: &[("1h", "100ms to 5m"), ("99ms", "100ms to 5m")],
 };
 
-pub(super) static LOG: Setting<LogLevel> = Setting {
+pub(super) static LOG: Setting<LogLevels> = Setting {
     flag: "log",
     variable: "RINGBACK_LOG",
     value_name: "LEVEL",
     default: "info",
-    help: "Minimum log level: error, warn, info, debug or trace",
-    read: ValueReader::Text(values::log_level),
-    show: |level| level.name().to_owned(),
-    refused: &[("loud", "error, warn, info, debug, trace")],
+    help: "Minimum log level: off, error, warn, info, debug or trace. For the modules of \
+           libraries, add MODULE=LEVEL, for example info,hyper_util=debug",
+    read: ValueReader::Text(|text| text.parse()),
+    show: LogLevels::to_string,
+    refused: &[
+        ("loud", "off, error, warn, info, debug, trace"),
+        ("info,hyper=loud", "MODULE=LEVEL"),
+    ],
 };
 
 pub(super) static LOG_FORMAT: Setting<LogFormatSetting> = Setting {

@@ -15,9 +15,10 @@ use super::rules;
 use super::setting::{Reader, Typed, not_utf8};
 use super::tenants::TenantRules;
 use super::values::{
-    self, AttemptLogSetting, CaFile, ClientCert, LogFormatSetting, LogLevel, NoTenants, PlainHttp,
-    ProxyUrl, TenantsPlace,
+    self, AttemptLogSetting, CaFile, ClientCert, LogFormatSetting, NoTenants, PlainHttp, ProxyUrl,
+    TenantsPlace,
 };
+use crate::model::log_levels::LogLevels;
 use crate::model::position::TopicNames;
 use crate::model::time::Delay;
 use ipnet::IpNet;
@@ -77,7 +78,7 @@ pub struct Settings {
     pub proxy: Option<ProxyUrl>,
     pub ca_file: Option<CaFile>,
     pub client_cert: Option<ClientCert>,
-    pub log: LogLevel,
+    pub log: LogLevels,
     /// None: text on a terminal, else JSON.
     pub log_format: Option<LogFormatSetting>,
 }
@@ -238,6 +239,12 @@ pub fn read_topics(typed: &Typed, rule: PropertyRule) -> Result<TopicsSettings, 
             tenants: tenants?,
         })
     })
+}
+
+/// Reads the log format alone, for a service that does not start.
+#[must_use]
+pub fn read_log_format(typed: &Typed) -> Option<LogFormatSetting> {
+    Reader::new(typed).take_optional(&LOG_FORMAT)
 }
 
 /// Reads the settings of `publish`.

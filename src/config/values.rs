@@ -191,17 +191,6 @@ pub fn networks(text: &str) -> Result<Vec<IpNet>, String> {
 }
 
 named_enum! {
-    /// The minimum level of a log line.
-    pub enum LogLevel {
-        Error = "error",
-        Warn = "warn",
-        Info = "info",
-        Debug = "debug",
-        Trace = "trace",
-    }
-}
-
-named_enum! {
     /// The format that `--log-format` asks for.
     pub enum LogFormatSetting {
         Text = "text",
@@ -280,12 +269,6 @@ pub fn tenants(path: &Path) -> Result<TenantsPlace, String> {
 ///
 /// Source: Kafka, `org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH`.
 pub const TOPIC_NAME_MAX: usize = 249;
-
-/// Reads a log level by its name.
-pub fn log_level(text: &str) -> Result<LogLevel, String> {
-    LogLevel::from_name(text.trim())
-        .ok_or_else(|| no_choice(text, &LogLevel::ALL.map(LogLevel::name)))
-}
 
 /// Reads a log format by its name.
 pub fn log_format(text: &str) -> Result<LogFormatSetting, String> {

@@ -11,6 +11,7 @@ pub mod fact;
 pub mod headers;
 pub mod host_name;
 pub mod job;
+pub mod log_levels;
 pub mod message;
 pub(crate) mod named_enum;
 pub mod overview;

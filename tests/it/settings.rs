@@ -55,6 +55,61 @@ fn wrong_settings_are_all_reported_at_once() {
 }
 
 #[test]
+fn a_refused_start_is_told_in_the_format_of_the_log() {
+    let run = |format: &str| {
+        let wrong = ["--attempts", "11", "--log", "loud"];
+        let done = ringback::output(&[&["run", "--log-format", format], &wrong[..]].concat());
+        assert_eq!(done.status.code(), Some(2), "{}", text(&done));
+        String::from_utf8(done.stderr).expect("UTF-8")
+    };
+    let mut named = Vec::new();
+    for line in run("json").lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect(line);
+        assert_eq!(line["level"], "ERROR", "{line}");
+        assert!(!line["mistake"].as_str().expect("a text").is_empty());
+        named.push(line["name"].as_str().expect("a text").to_owned());
+    }
+    for name in ["--attempts", "--log"] {
+        assert!(named.iter().any(|n| n == name), "{name}: {named:?}");
+    }
+    let told = run("text");
+    assert!(
+        told.contains("mistakes in the settings") && !told.contains('{'),
+        "{told}"
+    );
+}
+
+/// Attempts and idle connections are sockets. A lack of them looks as if tenants were
+/// unreachable.
+#[test]
+fn a_limit_of_open_files_that_is_too_low_is_told_at_the_start() {
+    let scene = Scene::new("open-files", Plan::default());
+    let told = "the limit of open files is low";
+    // The soft limit is raised as far as the hard limit allows.
+    for (limit, is_low) in [("-n 2303", true), ("-Sn 256", false)] {
+        let shell = format!("ulimit {limit} && exec \"$0\" \"$@\"");
+        let wrapper = ["sh".to_owned(), "-c".to_owned(), shell];
+        let broker = scene.broker.address();
+        let ringback = scene.start_in(&wrapper, broker, "a").ready();
+        assert_eq!(ringback.log().contains(told), is_low, "{limit}");
+        ringback.drain();
+    }
+}
+
+#[test]
+fn a_module_of_a_library_has_a_log_level_of_its_own() {
+    let mut scene = Scene::new("module-levels", Plan::default());
+    scene.tenant("t", Behaviour::Ok);
+    let ringback = scene.start("a", &["--log", "warn,hyper=debug"]).ready();
+    scene.publish("t", 1);
+    scene.until_delivered();
+    let log = ringback.log();
+    assert!(log.contains("hyper_util"), "{log}");
+    assert!(!log.contains("INFO"), "{log}");
+    ringback.drain();
+}
+
+#[test]
 fn a_wrong_tenants_file_ends_the_start_with_every_mistake() {
     let mut scene = Scene::bare(Broker::shared(), "wrong-tenants", Plan::default());
     scene.tenant("fine", Behaviour::Ok);
