@@ -6,6 +6,7 @@
 mod support;
 
 mod attempt_log;
+mod distance;
 mod isolation;
 mod machine;
 mod many_tenants;
@@ -61,9 +62,12 @@ fn main() {
             attempt_log::measure(&bench, &sizes);
         }
         Some("attempt-log") => attempt_log::measure(&bench, &sizes),
+        Some("distance") => distance::measure(&bench, &sizes),
         Some("isolation") => isolation::measure(&bench, &sizes),
         Some("many-tenants") => many_tenants::measure(&bench, &sizes),
-        Some(other) => panic!("there is no {other} among attempt-log, isolation and many-tenants"),
+        Some(other) => {
+            panic!("there is no {other} among attempt-log, distance, isolation and many-tenants")
+        }
     }
 }
 
@@ -130,7 +134,10 @@ impl Bench {
     }
 
     fn settings(&self, topic: &str, delays: &str) -> Vec<String> {
-        let brokers = self.broker.address();
+        Self::settings_at(self.broker.address(), topic, delays)
+    }
+
+    fn settings_at(brokers: &str, topic: &str, delays: &str) -> Vec<String> {
         let all = ["--brokers", brokers, "--topic", topic, "--delays", delays];
         all.map(str::to_owned).to_vec()
     }
@@ -140,10 +147,14 @@ impl Bench {
     }
 
     fn start_with(&self, run: &Run, delays: &str, options: &[&str]) -> Ringback {
+        Self::start_at(self.broker.address(), run, delays, options)
+    }
+
+    fn start_at(brokers: &str, run: &Run, delays: &str, options: &[&str]) -> Ringback {
         let tenants = run.directory.join("tenants.json");
         let tenants = tenants.to_str().expect("the build directory is UTF-8");
         let mut arguments = vec!["run".to_owned()];
-        arguments.extend(self.settings(&run.topic, delays));
+        arguments.extend(Self::settings_at(brokers, &run.topic, delays));
         let more = [
             "--group",
             &run.topic,
@@ -247,14 +258,7 @@ impl Bench {
         });
         until_count(&mut run.receiver, total);
         let cpu = machine::cpu(service.pid()) - cpu;
-        let mut latencies: Vec<f64> = Vec::with_capacity(total);
-        for (id, times) in run.receiver.posts() {
-            let number = number_of(&id);
-            if number >= warm {
-                let latency = times[0].saturating_sub(published_us[number]);
-                latencies.push(latency as f64 / 1e3);
-            }
-        }
+        let mut latencies = latencies(&mut run.receiver, &published_us, warm);
         println!(
             "  publish to POST                  {}",
             spread(&mut latencies)
@@ -339,6 +343,16 @@ fn number_of(id: &str) -> usize {
 fn now_us() -> u64 {
     let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     epoch.expect("after 1970").as_micros() as u64
+}
+
+/// Returns the time from publication to the first POST of each record from number
+/// `from` on, in milliseconds.
+fn latencies(receiver: &mut ReceiverProcess, published_us: &[u64], from: usize) -> Vec<f64> {
+    let posts = receiver.posts().into_iter();
+    let numbered = posts.map(|(id, times)| (number_of(&id), times[0]));
+    let wanted = numbered.filter(|(number, _)| *number >= from);
+    let latency = |(number, at): (usize, u64)| at.saturating_sub(published_us[number]) as f64 / 1e3;
+    wanted.map(latency).collect()
 }
 
 /// Returns minimum, median, 99th percentile and maximum, in milliseconds.

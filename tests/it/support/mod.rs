@@ -7,6 +7,7 @@ pub mod cluster;
 #[allow(dead_code, reason = "each test program uses a part")]
 pub mod dashboards;
 pub mod dead_letters;
+pub mod delay_line;
 pub mod dns;
 pub mod documents;
 pub mod hold;

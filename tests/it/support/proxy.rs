@@ -7,13 +7,15 @@
 //! Nothing in the messages is changed but the brokers' ports, so that clients
 //! come back through it. Brokers are at 127.0.0.1. Two threads a connection.
 
+use super::delay_line::DelayLine;
 use super::{ports, wait};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 /// A kind of request, by the number that Kafka gives it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +71,8 @@ pub enum Fate {
     /// It waits, and with it all that comes behind on its connection, until
     /// [`Trap::release`].
     Hold,
+    /// It waits for this long, and with it all that comes behind on its connection.
+    Delay(Duration),
     /// It is lost; what comes behind goes on.
     Lose,
     /// It is lost and its connection is closed.
@@ -152,6 +156,8 @@ struct State {
 struct Shared {
     /// The brokers' ports, each with ours.
     ports: Vec<(u16, u16)>,
+    /// How long a message takes in one direction.
+    one_way: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -164,6 +170,11 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a port for each of these brokers, each `host:port`.
     pub fn start(brokers: &[&str]) -> Self {
+        Self::start_far(brokers, Duration::ZERO)
+    }
+
+    /// The same, with brokers that are this round trip away.
+    pub fn start_far(brokers: &[&str], round_trip: Duration) -> Self {
         let port = |address: &&str| {
             let (_, port) = address.rsplit_once(':').expect("host:port");
             port.parse::<u16>().expect("a port")
@@ -181,6 +192,7 @@ impl Proxy {
         });
         let shared = Arc::new(Shared {
             ports: ports.collect(),
+            one_way: round_trip / 2,
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -303,8 +315,14 @@ impl Shared {
         })?;
         state.traps[number].caught += 1;
         let fate = state.traps[number].fate;
-        if fate != Fate::Hold {
-            return Some(fate);
+        match fate {
+            Fate::Hold => {}
+            Fate::Delay(span) => {
+                drop(state);
+                thread::sleep(span);
+                return None;
+            }
+            Fate::Lose | Fate::Cut => return Some(fate),
         }
         let held = |state: &mut State| !state.traps[number].released && !state.over;
         let waited = self.changed.wait_while(state, held);
@@ -359,7 +377,8 @@ impl Asked {
     }
 }
 
-fn requests(shared: &Shared, client: TcpStream, mut broker: TcpStream, asked: &Asked) {
+fn requests(shared: &Shared, client: TcpStream, broker: TcpStream, asked: &Asked) {
+    let mut line = DelayLine::new(clone(&broker), shared.one_way);
     let mut client = BufReader::new(client);
     while let Some(frame) = read_frame(&mut client) {
         let api = Api(i16::from_be_bytes([frame[4], frame[5]]));
@@ -370,11 +389,11 @@ fn requests(shared: &Shared, client: TcpStream, mut broker: TcpStream, asked: &A
                 close(client.get_ref(), &broker);
                 return;
             }
-            Some(Fate::Hold) | None => {}
+            Some(Fate::Hold | Fate::Delay(_)) | None => {}
         }
         let id = i32::from_be_bytes([frame[8], frame[9], frame[10], frame[11]]);
         asked.lock().push_back((id, api));
-        if broker.write_all(&frame).is_err() {
+        if line.send(frame).is_err() {
             break;
         }
     }
@@ -388,7 +407,8 @@ fn requests(shared: &Shared, client: TcpStream, mut broker: TcpStream, asked: &A
     close(client.get_ref(), &broker);
 }
 
-fn answers(shared: &Shared, broker: TcpStream, mut client: TcpStream, asked: &Asked) {
+fn answers(shared: &Shared, broker: TcpStream, client: TcpStream, asked: &Asked) {
+    let mut line = DelayLine::new(clone(&client), shared.one_way);
     let mut broker = BufReader::new(broker);
     while let Some(mut frame) = read_frame(&mut broker) {
         let id = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
@@ -400,11 +420,11 @@ fn answers(shared: &Shared, broker: TcpStream, mut client: TcpStream, asked: &As
         match shared.judge(Way::Answer, api, &frame[4..]) {
             Some(Fate::Lose) => continue,
             Some(Fate::Cut) => break,
-            Some(Fate::Hold) | None => {}
+            Some(Fate::Hold | Fate::Delay(_)) | None => {}
         }
         readdress(&shared.ports, api, &mut frame);
         // A client that has gone needs no answer; the next may still be held.
-        client.write_all(&frame).ok();
+        line.send(frame).ok();
     }
     asked.lock().clear();
     asked.answered.notify_all();
