@@ -16,7 +16,7 @@ use crate::model::disposition::Disposition;
 use crate::model::fact::{Fact, Latency};
 use crate::model::headers::{History, traceparent};
 use crate::model::message::{AttemptRequest, Isolation};
-use crate::model::position::Position;
+use crate::model::position::{Generation, Position};
 use crate::model::record::Record;
 use crate::model::tenant::{Tenant, TenantId};
 use crate::model::time::{Delay, UnixMillis};
@@ -42,6 +42,8 @@ pub struct Running {
     published_at: UnixMillis,
     first: bool,
     holds_start_slot: bool,
+    /// The assignment of the partition that reserved the record.
+    generation: Generation,
 }
 
 /// The outcome of an attempt whose reservation Kafka may still return.
@@ -93,6 +95,7 @@ impl Core {
             published_at: pending.history.published_at,
             first: pending.history.attempts_made == 0,
             holds_start_slot: true,
+            generation: state.generation,
         };
         let request = AttemptRequest {
             position,
@@ -133,14 +136,21 @@ impl Core {
             self.remember(position, running.record, result, None);
             return;
         };
-        let (record, id) = (pending.record, pending.call.id);
+        state.end_attempt(self.now);
+        let PendingRecord {
+            record,
+            call,
+            history,
+            ..
+        } = *pending;
+        let id = call.id;
         if matches!(result.outcome, Outcome::Delivered { .. }) {
             self.complete(state, position, id, result);
             self.dispose(Disposition::Delivered, position);
             return;
         }
         let ended = Some(result.clone());
-        let verdict = self.charge(state, record, Some(id), pending.history, ended);
+        let verdict = self.charge(state, record, Some(id), history, ended);
         let delay = verdict.topic().delay();
         let wait = delay.map_or(Duration::ZERO, Delay::duration);
         self.note_failure(&running, position, &result.outcome, wait);
@@ -232,24 +242,33 @@ impl Core {
         }
     }
 
-    /// The lease ran out before the attempt could start: charged as in doubt.
+    /// The lease ran out before the attempt could start: the record is reserved again.
+    /// Where its partition was assigned again since the reservation, another replica
+    /// may have sent it from here meanwhile. Then it is charged as in doubt.
     pub(super) fn on_attempt_expired(
         &mut self,
         state: Option<&mut PartitionState>,
         position: Position,
     ) {
-        if self.end_running(position).is_none() {
+        let Some(running) = self.end_running(position) else {
             return;
+        };
+        let Some((state, pending)) = self.take_in_flight(state, position) else {
+            return;
+        };
+        if state.generation == running.generation {
+            self.not_started(state, pending);
+            state.touch(self.now);
+        } else {
+            state.end_attempt(self.now);
+            let PendingRecord {
+                record,
+                call,
+                history,
+                ..
+            } = *pending;
+            self.charge(state, record, Some(call.id), history, None);
         }
-        if let Some((state, pending)) = self.take_in_flight(state, position) {
-            self.move_in_doubt(state, pending);
-        }
-    }
-
-    /// Moves a record that was reserved and must not be sent from here.
-    pub(super) fn move_in_doubt(&mut self, state: &mut PartitionState, pending: PendingRecord) {
-        let (record, id) = (pending.record, pending.call.id);
-        self.charge(state, record, Some(id), pending.history, None);
     }
 
     /// Charges one attempt to a reserved record and moves it. Without the result of
@@ -284,29 +303,28 @@ impl Core {
         verdict
     }
 
-    /// Takes the record of an attempt that ended, if its partition is still under
-    /// the assignment that started the attempt (L8).
+    /// Takes the record of an attempt that ended or did not start, if its partition
+    /// is still under the assignment that chose it (L8).
     fn take_in_flight<'a>(
         &self,
         state: Option<&'a mut PartitionState>,
         position: Position,
-    ) -> Option<(&'a mut PartitionState, PendingRecord)> {
+    ) -> Option<(&'a mut PartitionState, Box<PendingRecord>)> {
         let state = state?;
         let entry = state.ledger.entry(position.offset)?;
         if !matches!(entry, Entry::InFlight(_)) {
             return None;
         }
         let taken = std::mem::replace(entry, Entry::Listed(Mark::Reserved));
-        state.end_attempt(self.now);
         match taken {
-            Entry::InFlight(pending) => Some((state, *pending)),
+            Entry::InFlight(pending) => Some((state, pending)),
             _ => unreachable!("matched just above"),
         }
     }
 
     /// Finishes a delivered record.
     pub(super) fn complete(
-        &self,
+        &mut self,
         state: &mut PartitionState,
         position: Position,
         record: RecordId,

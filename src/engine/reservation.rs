@@ -89,18 +89,16 @@ impl Core {
         let start_by = sent_at.plus(LEASE);
         self.start_slots.release();
         let tenant = self.tenants.callback(&pending.call.tenant).cloned();
-        if !state.is_running() || self.drain.is_some() {
-            // Certainly not sent. The last snapshot removes the reservation, unless the
-            // partition is lost.
+        if !state.is_running() || self.drain.is_some() || self.now > start_by {
+            // The last snapshot of a partition that leaves removes the reservation.
+            self.lanes.release(pending.lane, pending.record.size());
+            self.not_started(state, pending);
             state.touch(self.now);
-            self.end_reservation(state, &pending);
-        } else if self.now > start_by {
-            self.end_reservation(state, &pending);
-            self.move_in_doubt(state, *pending);
         } else if let Some(tenant) = tenant {
             self.start_attempt(state, pending, tenant, start_by);
         } else {
-            self.end_reservation(state, &pending);
+            state.active -= 1;
+            self.lanes.release(pending.lane, pending.record.size());
             self.skip(state, state.id.at(offset));
         }
     }
@@ -109,18 +107,23 @@ impl Core {
     pub(super) fn unreserve(&mut self, state: &mut PartitionState, offset: Offset) {
         let pending = state.take_pending(offset);
         self.start_slots.release();
-        if state.is_running() {
-            state.active -= 1;
-            let (lane, bytes) = (pending.lane, pending.record.size());
-            self.lanes.put_back(lane, state.id.at(offset), bytes);
-            state.ledger.replace(offset, Entry::Waiting(pending));
-        } else {
-            self.end_reservation(state, &pending);
-        }
+        self.lanes.release(pending.lane, pending.record.size());
+        self.not_started(state, pending);
     }
 
-    fn end_reservation(&mut self, state: &mut PartitionState, pending: &PendingRecord) {
+    /// A chosen record was certainly not sent. It waits at the head of its lane, so it
+    /// is reserved again. Where nothing starts any more, the next owner finds it
+    /// without a reservation.
+    pub(super) fn not_started(&mut self, state: &mut PartitionState, pending: Box<PendingRecord>) {
         state.active -= 1;
-        self.lanes.release(pending.lane, pending.record.size());
+        let position = pending.record.position;
+        let entry = if state.is_running() && self.drain.is_none() {
+            let bytes = pending.record.size();
+            self.lanes.put_back(pending.lane, position, bytes);
+            Entry::Waiting(pending)
+        } else {
+            Entry::Listed(Mark::Unreserved)
+        };
+        state.ledger.replace(position.offset, entry);
     }
 }

@@ -10,6 +10,7 @@ use crate::model::record::Record;
 use std::time::Duration;
 
 mod draining;
+mod leases;
 mod moving;
 
 const PARTITION: Partition = Topic::Source.partition(0);

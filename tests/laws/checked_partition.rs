@@ -1,11 +1,14 @@
 //! A partition as the checker of its engine sees it. Only data.
 
 use super::map::Map;
-use ringback::model::message::Revocation;
-use ringback::model::position::{Generation, Position};
+use ringback::model::message::{Revocation, WriteId};
+use ringback::model::position::{Generation, Partition, Position};
 use ringback::model::time::UnixMillis;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
+
+/// A write without an answer, its partitions, and when it was sent.
+pub type SentWrite = (WriteId, BTreeSet<Partition>, UnixMillis);
 
 /// Phase of a partition, as its engine may see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,7 @@
 //! Checks one engine by its events and its actions alone: L2 (one write at a
 //! time), L5, L6, L8 and L9.
 
-use super::checked_partition::{CheckedPartition, CheckedPhase};
+use super::checked_partition::{CheckedPartition, CheckedPhase, SentWrite};
 use super::fairness::Fairness;
 use super::map;
 use super::offsets::LEASE;
@@ -43,8 +43,8 @@ pub struct EngineChecker {
     in_flight_max: usize,
     drain_timeout: Duration,
     assigned: BTreeMap<Partition, CheckedPartition>,
-    commit: Option<(WriteId, BTreeSet<Partition>)>,
-    movement: Option<(WriteId, BTreeSet<Partition>)>,
+    commit: Option<SentWrite>,
+    movement: Option<SentWrite>,
     in_flight: BTreeMap<Position, TenantId>,
     per_tenant: HashMap<TenantId, usize>,
     /// The limit of a tenant before its last change, and the time of the change.
@@ -201,7 +201,7 @@ impl EngineChecker {
                     format!("a commit while {:?} is outstanding", self.commit)
                 })?;
                 let partitions = self.writes(now, order.write, &order.snapshots)?;
-                self.commit = Some((order.write, partitions));
+                self.commit = Some((order.write, partitions, now));
                 Ok(())
             }
             KafkaRequest::Move(order) => {
@@ -214,7 +214,7 @@ impl EngineChecker {
                         format!("{:?} moves without a snapshot", record.from)
                     })?;
                 }
-                self.movement = Some((order.write, partitions));
+                self.movement = Some((order.write, partitions, now));
                 Ok(())
             }
             KafkaRequest::Consumer(ConsumerRequest::FinishRevoke { partitions, .. }) => {
@@ -295,7 +295,7 @@ impl EngineChecker {
             })?;
         }
         let mut outstanding = [&self.commit, &self.movement].into_iter().flatten();
-        if outstanding.any(|(_, held)| held.iter().any(|p| self.is_revoking(*p))) {
+        if outstanding.any(|(_, held, _)| held.iter().any(|p| self.is_revoking(*p))) {
             return Ok(());
         }
         for (partition, state) in &self.assigned {
@@ -345,9 +345,10 @@ impl EngineChecker {
     }
 
     fn answered(&mut self, now: UnixMillis, write: WriteId, refused: bool) {
-        let commit = self.commit.take_if(|(id, _)| *id == write);
-        let movement = self.movement.take_if(|(id, _)| *id == write);
-        for (_, partitions) in commit.into_iter().chain(movement) {
+        let commit = self.commit.take_if(|(id, ..)| *id == write);
+        let movement = self.movement.take_if(|(id, ..)| *id == write);
+        for (_, partitions, sent_at) in commit.into_iter().chain(movement) {
+            let refused = refused || now.since(sent_at) > LEASE;
             self.fairness.answered(write, partitions.iter(), refused);
             // Before this answer the engine could not release these partitions,
             // nor others of the same revocation.
@@ -392,7 +393,7 @@ impl EngineChecker {
                 format!("metadata of {units} units for {partition:?}")
             })?;
             let outstanding = [&self.commit, &self.movement].into_iter().flatten();
-            for (write, other) in outstanding {
+            for (write, other, _) in outstanding {
                 Law::L2.check(!other.contains(&partition), || {
                     format!("a write for {partition:?} while {write:?} is outstanding")
                 })?;
@@ -471,19 +472,18 @@ impl EngineChecker {
     }
 
     fn finished(&mut self, position: &Position, delivered: Option<bool>) {
-        let Some(tenant) = self.in_flight.remove(position) else {
-            return;
-        };
-        if let Some(count) = self.per_tenant.get_mut(&tenant) {
-            *count -= 1;
+        if let Some(tenant) = self.in_flight.remove(position) {
+            if let Some(count) = self.per_tenant.get_mut(&tenant) {
+                *count -= 1;
+            }
+            self.fairness.ended(*position, &tenant, delivered);
         }
-        self.fairness.ended(&tenant, delivered);
     }
 
     fn release(&mut self, partitions: &[Partition]) -> Verdict {
         for partition in partitions {
             let outstanding = [&self.commit, &self.movement].into_iter().flatten();
-            for (write, held) in outstanding {
+            for (write, held, _) in outstanding {
                 Law::L2.check(!held.contains(partition), || {
                     format!("{partition:?} released while {write:?} is outstanding")
                 })?;

@@ -56,6 +56,8 @@ pub struct Fairness {
     proven: HashSet<TenantId>,
     failed: HashSet<TenantId>,
     reserving: HashMap<WriteId, BTreeMap<TenantId, usize>>,
+    /// Reserved records whose attempts did not start. They are reserved again.
+    not_started: HashSet<Position>,
     /// Records that waited while another tenant started twice.
     passed_by: BTreeMap<Position, String>,
 }
@@ -85,9 +87,12 @@ impl Fairness {
     }
 
     /// Notes that an attempt ended; `delivered` is `None` if it did not start.
-    pub fn ended(&mut self, tenant: &TenantId, delivered: Option<bool>) {
+    pub fn ended(&mut self, position: Position, tenant: &TenantId, delivered: Option<bool>) {
         let tenants = match delivered {
-            None => return,
+            None => {
+                self.not_started.insert(position);
+                return;
+            }
             Some(true) => &mut self.proven,
             Some(false) => &mut self.failed,
         };
@@ -108,6 +113,7 @@ impl Fairness {
         self.adopted.clear();
         self.tenant_of.clear();
         self.reserving.clear();
+        self.not_started.clear();
         self.passed_by.clear();
     }
 
@@ -122,7 +128,8 @@ impl Fairness {
         }
     }
 
-    /// Notes the answer to a write. A refused write changes nothing.
+    /// Notes the answer to a write. A refused write changes nothing. One that was
+    /// answered after the lease of its reservations counts as refused.
     pub fn answered<'a>(
         &mut self,
         write: WriteId,
@@ -187,7 +194,8 @@ impl Fairness {
             let mut starts = 0;
             for (offset, reserved) in &map.unfinished {
                 let was = before.and_then(|b| b.unfinished.get(offset));
-                if *reserved && was != Some(&true) {
+                let again = self.not_started.remove(&partition.at(*offset));
+                if *reserved && (again || was != Some(&true)) {
                     if let Some(what) = self.passed_by.remove(&partition.at(*offset)) {
                         return Err(Law::L6.breach(format!("{:?}: {what}", partition.at(*offset))));
                     }

@@ -146,11 +146,10 @@ impl Lanes {
         self.count_waiting(id, bytes);
     }
 
-    /// Puts a chosen record back at the lane's head and releases its slots.
+    /// Puts a chosen record back at the lane's head, after [`Lanes::release`].
     pub fn put_back(&mut self, id: LaneId, position: Position, bytes: usize) {
         self.lanes[id.0].waiting.push_front((position, bytes));
         self.count_waiting(id, bytes);
-        self.release(id, bytes);
     }
 
     fn count_waiting(&mut self, id: LaneId, bytes: usize) {
@@ -181,7 +180,7 @@ impl Lanes {
     }
 
     /// Returns the next record that may start, round robin over the lanes. The
-    /// record holds its slots until [`Lanes::release`] or [`Lanes::put_back`]. A
+    /// record holds its slots until [`Lanes::release`]. A
     /// lane without an eligible record keeps its turn.
     pub fn choose(
         &mut self,

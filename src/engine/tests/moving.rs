@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(super) const SESSION: SessionId = SessionId(1);
 const TOOK: Duration = Duration::from_millis(10);
 
-fn at(offset: i64) -> Position {
+pub(super) fn at(offset: i64) -> Position {
     PARTITION.at(Offset(offset))
 }
 
@@ -53,9 +53,15 @@ impl Harness {
         harness
     }
 
-    /// Hands over one record for the tenant at each of these offsets, with this
-    /// many more bytes, and starts their attempts.
+    /// Hands over records as [`Harness::hand_over`], and starts their attempts.
     pub(super) fn read(&mut self, records: &[(i64, usize)]) {
+        self.hand_over(records);
+        self.settle(Duration::from_millis(1));
+    }
+
+    /// Hands over one record for the tenant at each of these offsets, with this
+    /// many more bytes.
+    pub(super) fn hand_over(&mut self, records: &[(i64, usize)]) {
         let record = |(offset, filler): &(i64, usize)| {
             let filler = "x".repeat(*filler);
             let value = format!(r#"{{"id":"r{offset}","tenantId":"t","x":"{filler}"}}"#);
@@ -70,7 +76,6 @@ impl Harness {
         };
         let records = records.iter().map(record).collect();
         self.kafka(SESSION, KafkaEvent::Records(records));
-        self.settle(Duration::from_millis(1));
     }
 
     /// Ends the attempt of this record.
