@@ -19,9 +19,6 @@ use std::time::Duration;
 
 /// Completions are committed within this time.
 const COMPLETION_WAIT: Duration = Duration::from_millis(50);
-/// librdkafka may have repeated the request of a commit that took longer. The older
-/// request may then reach the broker after a later commit, and undo it.
-const COMMIT_SURE: Duration = Duration::from_secs(1);
 /// The rebalance that caused a refused commit must show within this time: the
 /// session timeout, and some more.
 const REBALANCE_WAIT: Duration = Duration::from_secs(12);
@@ -229,11 +226,6 @@ impl Engine {
         let Some(done) = core.writes.commit.take_if(|o| o.write == write) else {
             return;
         };
-        // A new session under the same name fences requests that are still on the way.
-        if took > COMMIT_SURE {
-            self.readopt(ReadoptReason::CommitUnsure);
-            return;
-        }
         core.writes.commit_took = took;
         core.report(Fact::Committed {
             took,
@@ -271,6 +263,7 @@ impl Engine {
         let is = |outstanding: &Option<OutstandingWrite>| {
             outstanding.as_ref().is_some_and(|o| o.write == write)
         };
+        // A new session under the same name fences requests that are still on the way.
         if is(&writes.commit) {
             self.readopt(ReadoptReason::CommitUnsure);
         } else if is(&writes.moving) {

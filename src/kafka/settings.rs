@@ -241,13 +241,23 @@ impl KafkaSettings {
         format!("{}-{}", self.group, self.instance)
     }
 
+    /// Returns `socket.timeout.ms` of the consumer.
+    #[must_use]
+    pub fn socket_timeout(&self) -> Duration {
+        let socket = millis(&self.properties, "socket.timeout.ms", SOCKET_TIMEOUT_MS);
+        Duration::from_millis(socket)
+    }
+
     /// Returns the configuration of the consumer of these topics.
     #[must_use]
     pub fn consumer_config(&self, subscribed: &[String]) -> ClientConfig {
         let mut config = self.base(CONSUMER);
         let session = millis(&self.properties, "session.timeout.ms", SESSION_TIMEOUT_MS);
-        let socket = millis(&self.properties, "socket.timeout.ms", SOCKET_TIMEOUT_MS);
+        let socket = self.socket_timeout().as_millis();
         config
+            // `kafka/group/coordinator.rs` reads the lines about lost connections.
+            .set_log_level(RDKafkaLogLevel::Info)
+            .set("log.connection.close", "true")
             .set("session.timeout.ms", session.to_string())
             .set("socket.timeout.ms", socket.to_string())
             .set("group.id", &self.group)

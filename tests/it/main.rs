@@ -40,6 +40,7 @@ mod scaling;
 mod scan;
 mod settings;
 mod signatures;
+mod slow_brokers;
 #[path = "../soak/mod.rs"]
 mod soak;
 mod tenant_commands;

@@ -62,7 +62,11 @@ fn commit(shared: &GroupShared, request: &CommitRequest, timer: &CallTimer) -> K
     match answer {
         Some(Ok(())) => {
             timer.answered();
-            KafkaEvent::Committed { write, took }
+            let socket_timeout = state.settings.socket_timeout();
+            match shared.coordinator.sent_once(started, took, socket_timeout) {
+                true => KafkaEvent::Committed { write, took },
+                false => unsure(took, "it may have been sent twice".to_owned()),
+            }
         }
         Some(Err(code)) => match convert::commit_answer(code) {
             CommitAnswer::Refused => {

@@ -167,6 +167,7 @@ impl ConsumerThread<'_> {
             Arc::clone(&self.shared.state),
             Arc::clone(&self.shared.metadata),
             self.shared.senders.reader.clone(),
+            Arc::clone(&self.shared.coordinator),
         );
         let made = BaseConsumer::from_config_and_context(&config, context).and_then(|mut made| {
             let waker = Arc::clone(&self.shared.inbox.waker);

@@ -3,6 +3,7 @@
 //! Rebalances run on the consumer thread, inside its poll; log lines run on the
 //! thread that polls.
 
+use super::coordinator::CoordinatorConnection;
 use super::metadata::GroupMetadata;
 use crate::kafka::client::{convert, log};
 use crate::kafka::inbox::ToReader;
@@ -27,6 +28,7 @@ pub struct GroupContext {
     state: Arc<SessionState>,
     metadata: Arc<GroupMetadata>,
     reader: Sender<ToReader>,
+    coordinator: Arc<CoordinatorConnection>,
     /// The partitions that librdkafka fetches.
     fetched: Mutex<BTreeSet<Partition>>,
 }
@@ -37,11 +39,13 @@ impl GroupContext {
         state: Arc<SessionState>,
         metadata: Arc<GroupMetadata>,
         reader: Sender<ToReader>,
+        coordinator: Arc<CoordinatorConnection>,
     ) -> Self {
         Self {
             state,
             metadata,
             reader,
+            coordinator,
             fetched: Mutex::default(),
         }
     }
@@ -132,7 +136,10 @@ impl GroupContext {
 
 impl ClientContext for GroupContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log::pass_on(&self.state.sessions.throttle, level, facility, text);
+        self.coordinator.note(facility, text, self.state.now());
+        if is_shown(level) {
+            log::pass_on(&self.state.sessions.throttle, level, facility, text);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -160,4 +167,10 @@ impl ConsumerContext for GroupContext {
             self.revoked(consumer, partitions);
         }
     }
+}
+
+/// Returns whether a line of this level is for the log. The others are read only for
+/// the connection to the group coordinator.
+fn is_shown(level: RDKafkaLogLevel) -> bool {
+    !matches!(level, RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug)
 }

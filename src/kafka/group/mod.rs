@@ -5,6 +5,7 @@
 pub mod committer;
 pub mod consumer;
 mod context;
+mod coordinator;
 pub mod metadata;
 pub mod reader;
 mod shared;

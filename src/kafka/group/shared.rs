@@ -3,6 +3,7 @@
 //! reader threads.
 
 use super::context::Consumer;
+use super::coordinator::CoordinatorConnection;
 use super::metadata::GroupMetadata;
 use crate::kafka::inbox::{ConsumerInbox, Senders};
 use crate::kafka::session_state::SessionState;
@@ -14,6 +15,7 @@ pub struct GroupShared {
     pub inbox: Arc<ConsumerInbox>,
     pub senders: Senders,
     pub metadata: Arc<GroupMetadata>,
+    pub coordinator: Arc<CoordinatorConnection>,
     consumer: Mutex<Option<Arc<Consumer>>>,
 }
 
@@ -25,6 +27,7 @@ impl GroupShared {
             inbox,
             senders,
             metadata: Arc::default(),
+            coordinator: Arc::default(),
             consumer: Mutex::default(),
         }
     }
