@@ -35,7 +35,7 @@ impl Engine {
             if core.drain.is_some() {
                 state.phase = PartitionPhase::Leaving;
             }
-            if let Some(before) = self.partitions.insert(partition, state) {
+            if let Some(before) = self.partitions.insert(state) {
                 core.drop_partition(before);
             }
         }
@@ -75,7 +75,7 @@ impl Engine {
             return now;
         }
         let recent = now.minus(UNCOMMITTED);
-        let mapped = self.partitions.values().filter(|other| {
+        let mapped = self.partitions.all().filter(|other| {
             other.id.topic == partition.topic && other.had_map && other.id != partition
         });
         if !mapped
@@ -96,10 +96,10 @@ impl Engine {
 
     pub(super) fn on_log_bounds(&mut self, bounds: &[LogBounds]) {
         for LogBounds { partition, end, .. } in bounds {
-            let (Some(state), core) = self.assigned(*partition) else {
+            let Some(state) = self.partitions.note_mut(*partition) else {
                 continue;
             };
-            state.bounds_reported(core.now);
+            state.bounds_reported(self.core.now);
             state.log_end = state.log_end.max(*end);
             let beyond_end = state.phase == PartitionPhase::Stopped(BEYOND_END);
             if beyond_end && state.ledger.base() <= *end {
@@ -118,7 +118,7 @@ impl Engine {
         }
         core.supervisor.drop_session();
         core.readiness.session_dropped();
-        for state in std::mem::take(&mut self.partitions).into_values() {
+        for state in self.partitions.take_all() {
             core.drop_partition(state);
         }
         core.lanes.clear_waiting();

@@ -330,6 +330,7 @@ impl Core {
         record: RecordId,
         result: AttemptResult,
     ) {
+        self.writes.pace.delivered();
         state.ledger.finish(position.offset);
         state.delivered.push(Delivered {
             offset: position.offset,

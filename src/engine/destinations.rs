@@ -199,7 +199,7 @@ impl Engine {
             let destination = core.destinations.entry(topic, now);
             let holds =
                 |state: &&mut PartitionState| state.may_write() && state.held.contains_key(&topic);
-            let mut holding: Vec<_> = partitions.values_mut().filter(holds).collect();
+            let mut holding: Vec<_> = partitions.active_mut().filter(holds).collect();
             if holding.is_empty() {
                 continue;
             }
@@ -223,7 +223,7 @@ impl Engine {
     /// Returns when the next probe is due.
     pub(super) fn next_probe(&self) -> Option<UnixMillis> {
         let is_needed = |topic: Topic| {
-            let mut states = self.partitions.values();
+            let mut states = self.partitions.active();
             states.any(|state| state.may_write() && state.held.contains_key(&topic))
         };
         let probes = self.core.destinations.probes();
@@ -259,7 +259,7 @@ impl Engine {
 
     /// Holds all queued moves to this topic.
     pub(super) fn hold(&mut self, topic: Topic) {
-        for state in self.partitions.values_mut() {
+        for state in self.partitions.active_mut() {
             state.hold(topic);
         }
     }
@@ -270,7 +270,7 @@ impl Engine {
         if core.destinations.accept(topic, core.now) {
             core.report(Fact::DestinationAccepted { topic });
         }
-        for state in partitions.values_mut() {
+        for state in partitions.active_mut() {
             state.release(topic, core.now);
         }
     }
@@ -279,7 +279,7 @@ impl Engine {
     pub(super) fn refused_destinations(&self, wall: UnixMillis) -> Vec<RefusedDestination> {
         let now = self.core.now;
         let count_held = |topic: &Topic| {
-            let states = self.partitions.values();
+            let states = self.partitions.active();
             let counts = states.filter_map(|state| state.held.get(topic).map(VecDeque::len));
             counts.sum::<usize>()
         };

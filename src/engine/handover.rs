@@ -87,7 +87,8 @@ impl Engine {
             Revocation::Lost => (PartitionPhase::Lost, Duration::ZERO),
         };
         let partitions: BTreeSet<Partition> = partitions.into_iter().collect();
-        for state in states(&mut self.partitions, &partitions) {
+        let revoked = self.partitions.all_mut();
+        for state in revoked.filter(|state| partitions.contains(&state.id)) {
             core.start_leaving(state, phase);
         }
         let in_flight_until = core.now.plus(wait);
@@ -113,7 +114,7 @@ impl Engine {
                 return true;
             }
             for partition in &handover.partitions {
-                if let Some(state) = partitions.remove(partition) {
+                if let Some(state) = partitions.remove(*partition) {
                     core.drop_partition(state);
                 }
             }
@@ -144,7 +145,7 @@ impl Engine {
         });
         core.readiness.state = ServiceState::Draining;
         core.report(Fact::Draining);
-        for state in self.partitions.values_mut() {
+        for state in self.partitions.all_mut() {
             core.start_leaving(state, PartitionPhase::Leaving);
         }
     }
@@ -163,7 +164,7 @@ impl Engine {
         }
         let wait_for_attempts = drain.attempts != DrainAttempts::NoLongerAwaited;
         let mut all_done = true;
-        for state in partitions.values_mut() {
+        for state in partitions.active_mut() {
             let attempts_done = state.active == 0 || !wait_for_attempts;
             let done = match state.phase {
                 PartitionPhase::Stopped(_) => true,
@@ -186,12 +187,12 @@ impl Engine {
     }
 }
 
-/// Returns the states of the assigned partitions in `of`.
+/// Returns the states of the assigned partitions in `of`. They are active: revoked.
 fn states<'a>(
     all: &'a mut Partitions,
     of: &'a BTreeSet<Partition>,
 ) -> impl Iterator<Item = &'a mut PartitionState> {
-    all.values_mut().filter(|state| of.contains(&state.id))
+    all.active_mut().filter(|state| of.contains(&state.id))
 }
 
 impl Core {
@@ -204,7 +205,7 @@ impl Core {
         }
         state.inbox.clear();
         state.credit = 0;
-        state.head_due = None;
+        state.head_wait = None;
         let in_write = state.in_write.as_ref().map_or(&[][..], |w| &w.moving);
         state.ledger.forget_unsent(in_write);
         state.retain_moves();

@@ -6,7 +6,7 @@ use super::fairness::{Admission, LaneId};
 use super::keep::Keep;
 use super::ledger::{Entry, OffsetStatus, PendingMove, PendingRecord};
 use super::map::{MapsSince, Mark};
-use super::partition::{PartitionState, ReadRecord};
+use super::partition::{HeadWait, PartitionState, ReadRecord};
 use super::verdict::{self, Verdict};
 use super::{Core, Engine};
 use crate::model::attempt::Outcome;
@@ -18,7 +18,6 @@ use crate::model::message::{ConsumerRequest, KafkaRequest};
 use crate::model::position::{Generation, NextOffset, Partition, Position};
 use crate::model::record::{Header, Record};
 use crate::model::schedule;
-use crate::model::time::UnixMillis;
 use std::time::Duration;
 
 /// After this many diverts in a row, reading further finds no record that can
@@ -35,9 +34,8 @@ const SKEW_AGE_MAX: Duration = Duration::from_secs(2);
 /// What became of the record at the inbox's head.
 enum Placed {
     Done,
-    /// The record stays in the inbox, and so do all records behind it: until this
-    /// time, or until something changes.
-    Waits(Box<ReadRecord>, Option<UnixMillis>),
+    /// The record stays in the inbox, and so do all records behind it.
+    Waits(Box<ReadRecord>, HeadWait),
 }
 
 impl Engine {
@@ -77,14 +75,14 @@ impl Engine {
     /// Places the records that were read, one partition after the other.
     pub(super) fn place_records(&mut self) {
         let has_records = |state: &PartitionState| state.is_running() && !state.inbox.is_empty();
-        let count = self.partitions.values().filter(|s| has_records(s)).count();
+        let count = self.partitions.active().filter(|s| has_records(s)).count();
         if count == 0 {
             return;
         }
         self.core.round_start = (self.core.round_start + 1) % count;
         let mut ready: Vec<&mut PartitionState> = self
             .partitions
-            .values_mut()
+            .active_mut()
             .filter(|s| has_records(s))
             .collect();
         ready.rotate_left(self.core.round_start);
@@ -95,15 +93,15 @@ impl Engine {
 
     /// Requests more records where the inbox has capacity.
     pub(super) fn request_records(&mut self) {
-        let running = self.partitions.iter_mut();
-        for (partition, state) in running.filter(|(_, state)| state.is_running()) {
+        let running = self.partitions.active_mut();
+        for state in running.filter(|state| state.is_running()) {
             let records = state.wanted();
             if records > 0 {
                 state.credit += records;
                 self.core
                     .request(KafkaRequest::Consumer(ConsumerRequest::Fetch {
                         generation: state.generation,
-                        partition: *partition,
+                        partition: state.id,
                         records,
                     }));
             }
@@ -173,12 +171,12 @@ impl Core {
     }
 
     fn place_inbox(&mut self, state: &mut PartitionState) {
-        state.head_due = None;
+        state.head_wait = None;
         while let Some(read) = state.inbox.pop_front() {
             match self.place(state, read) {
                 Placed::Done => {}
-                Placed::Waits(read, until) => {
-                    state.head_due = until;
+                Placed::Waits(read, wait) => {
+                    state.head_wait = Some(wait);
                     state.inbox.push_front(*read);
                     return;
                 }
@@ -207,13 +205,13 @@ impl Core {
             None => unreachable!("L1: each offset is placed once in a generation"),
         }
         if let Some(due) = read.due.filter(|due| *due > self.wall()) {
-            return Placed::Waits(Box::new(read), Some(self.unstepped(due)));
+            return Placed::Waits(Box::new(read), HeadWait::Due(self.unstepped(due)));
         }
         // An earlier attempt still runs from this position, although no map says so:
         // the topic was recreated, or its committed offset was lost or reset.
         let runs = self.attempts.contains_key(&read.record.position);
         if runs || !state.ledger.fits(offset) {
-            return Placed::Waits(Box::new(read), None);
+            return Placed::Waits(Box::new(read), HeadWait::Change(None));
         }
         match self.accept(&read, state.maps_since) {
             Ok(call) => self.place_in_lane(state, read, call),
@@ -250,7 +248,7 @@ impl Core {
         };
         let lane = self.lanes.lane(&call.tenant, tenant.max_in_flight as usize);
         let admission = self.lanes.admission(lane, state.ledger.occupancy(), now);
-        let again = Some(now.plus(PLACE_AGAIN));
+        let again = HeadWait::Change(Some(now.plus(PLACE_AGAIN)));
         match admission {
             Admission::Admit => {
                 if self.lanes.is_under_half_full(lane) {
@@ -262,7 +260,7 @@ impl Core {
                 self.lanes.push(lane, position, bytes);
                 Placed::Done
             }
-            Admission::StopReading => Placed::Waits(Box::new(read), None),
+            Admission::StopReading => Placed::Waits(Box::new(read), HeadWait::Change(None)),
             Admission::WaitBriefly => Placed::Waits(Box::new(read), again),
             // If all other records in the inbox are of this tenant, it blocks no other.
             Admission::WaitUnlessBlocking
@@ -275,7 +273,7 @@ impl Core {
             Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried
                 if state.is_full_of_moves() =>
             {
-                Placed::Waits(Box::new(read), None)
+                Placed::Waits(Box::new(read), HeadWait::Change(None))
             }
             Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried => {
                 state.diverts_in_a_row = state.diverts_in_a_row.saturating_add(1);

@@ -173,6 +173,11 @@ impl Ledger {
         self.entries.contains_key(&offset) || self.has_capacity()
     }
 
+    /// Returns the most bytes that a commit's metadata takes.
+    pub fn metadata_bytes_max(&self) -> usize {
+        map::text_bytes_max(self.bytes)
+    }
+
     fn has_capacity(&self) -> bool {
         self.entries.len() < UNFINISHED_MAX && self.bytes + ENTRY_BYTES_WORST <= ENTRY_BYTES_MAX
     }

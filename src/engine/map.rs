@@ -17,9 +17,10 @@ use crate::model::time::UnixMillis;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The maximum size of all distances. 4,096 units hold 3,069 bytes after the prefix,
-/// less 89 for CRC, base, topic id, end and [`MapsSince`].
-pub const ENTRY_BYTES_MAX: usize = 2_980;
+/// The maximum size of all distances. 4,096 units hold 3,069 bytes after the prefix.
+pub const ENTRY_BYTES_MAX: usize = 3_069 - FIELDS_BYTES_MAX;
+/// The maximum size of CRC, base, topic id, end and [`MapsSince`].
+const FIELDS_BYTES_MAX: usize = 89;
 
 /// The longest topic id that is written; Kafka's has 22 characters.
 const TOPIC_ID_BYTES_MAX: usize = 32;
@@ -120,6 +121,13 @@ pub fn encode(
 pub fn entry_bytes(distance: i64) -> usize {
     let bits = 64 - number(distance, Mark::Reserved).leading_zeros() as usize;
     bits.max(1).div_ceil(7)
+}
+
+/// Returns the most bytes that the text of a map has whose entries have these bytes.
+#[must_use]
+pub fn text_bytes_max(entries: usize) -> usize {
+    let bytes = FIELDS_BYTES_MAX + entries;
+    PREFIX.len() + bytes.div_ceil(3) * 4
 }
 
 /// Decodes a map that was committed with this base.

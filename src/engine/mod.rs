@@ -6,13 +6,16 @@
 //! -> `snapshot` (commits). `assignment` adopts partitions and `handover` gives
 //! them back. `supervisor` starts and drops Kafka sessions and ends the process;
 //! `unassigned_look` tells it when to join the group again.
+//! `commit_pace` bounds what is uncommitted, `write_set` the size of one write.
 //! `destinations` holds back the moves to topics that refuse them.
+//! `partitions` holds the assigned partitions, and knows which have something to do.
 //! `partition`, `ledger`, `map` and `verdict` hold the state of one partition and
 //! one record. `fairness` holds the state of the tenants. `overview` and `readiness`
 //! show the state to operators.
 
 mod assignment;
 mod attempt;
+mod commit_pace;
 mod destinations;
 pub mod event;
 mod fairness;
@@ -24,12 +27,14 @@ pub mod map;
 mod moving;
 mod overview;
 mod partition;
+mod partitions;
 mod readiness;
 mod reservation;
 mod snapshot;
 mod supervisor;
 mod unassigned_look;
 mod verdict;
+mod write_set;
 
 use crate::model::destination::Refusals;
 use crate::model::fact::{Fact, ReadoptReason};
@@ -44,14 +49,12 @@ use event::{Action, EngineSettings, Event};
 use fairness::{Failing, Lanes, StartSlots};
 use handover::{Drain, Handover};
 use partition::PartitionState;
+use partitions::Partitions;
 use readiness::Readiness;
 use snapshot::Writes;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use supervisor::{Decision, Supervisor};
-
-/// The assigned partitions.
-type Partitions = BTreeMap<Partition, PartitionState>;
 
 /// The state machine of the service.
 ///
@@ -133,7 +136,7 @@ impl Engine {
             last_progress: UnixMillis(0),
         };
         Self {
-            partitions: Partitions::new(),
+            partitions: Partitions::default(),
             core,
         }
     }
@@ -165,6 +168,8 @@ impl Engine {
             Event::ClockStepped { ahead_ms } => {
                 core.wall_ahead_ms = ahead_ms;
                 core.wall_ahead_most_ms = core.wall_ahead_most_ms.max(ahead_ms);
+                // Other records may be due now.
+                self.partitions.all_mut().for_each(drop);
             }
             Event::ProcessStopped => core.supervisor.note_broker_fault(now),
             Event::SessionDropped => core.supervisor.session_dropped(now),
@@ -281,6 +286,7 @@ impl Engine {
         if self.core.drain.as_ref().is_some_and(Drain::is_over) {
             return;
         }
+        self.partitions.wake(self.core.now);
         self.core.expire_start_slots();
         self.core.lanes.end_pauses(self.core.now);
         self.place_records();
@@ -288,6 +294,7 @@ impl Engine {
         self.plan_writes();
         self.finish_handovers();
         self.finish_drain();
+        self.partitions.rest();
     }
 
     /// Returns when to call `handle` with [`Event::Wake`] if no other event comes
@@ -295,11 +302,11 @@ impl Engine {
     #[must_use]
     pub fn next_wake(&self) -> Option<UnixMillis> {
         let now = self.core.now;
-        let running = self.partitions.values().filter(|state| state.is_running());
-        let due = running.filter_map(|state| state.head_due);
+        let due = self.partitions.next_head();
         let handovers = self.core.handovers.iter().map(|handover| handover.deadline);
         let drain = self.core.drain.as_ref().and_then(Drain::next_step);
-        due.chain(handovers.filter(|at| *at > now))
+        due.into_iter()
+            .chain(handovers.filter(|at| *at > now))
             .chain(drain)
             .chain(self.next_write())
             .chain(self.core.supervisor.next_wake())
@@ -309,7 +316,7 @@ impl Engine {
     /// Returns the state of the partition that an event names, if it is assigned, and
     /// the rest of the engine's state.
     fn assigned(&mut self, partition: Partition) -> (Option<&mut PartitionState>, &mut Core) {
-        (self.partitions.get_mut(&partition), &mut self.core)
+        (self.partitions.get_mut(partition), &mut self.core)
     }
 
     /// The same for an event of one assignment (L8), while the partition runs.

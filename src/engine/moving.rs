@@ -13,7 +13,9 @@
 use super::keep::Keep;
 use super::ledger::{Entry, PendingMove};
 use super::partition::{MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, PartitionState};
+use super::reservation::Idle;
 use super::verdict::Verdict;
+use super::write_set::WriteSet;
 use super::{Core, Engine};
 use crate::model::destination::{RefusalReason, Refusals};
 use crate::model::disposition::DeadLetterReason;
@@ -55,10 +57,10 @@ impl Engine {
         if !self.core.may_move() || self.is_overdue_in_commit() || self.plan_probe() {
             return;
         }
-        let moves = self.partitions.values().map(|state| state.moves.len());
+        let moves = self.partitions.active().map(|state| state.moves.len());
         let pending: usize = moves.sum();
         let Self { partitions, core } = self;
-        let free = partitions.values_mut().filter(|state| state.may_write());
+        let free = partitions.active_mut().filter(|state| state.may_write());
         let mut due: Vec<_> = free
             .filter_map(|state| Some((state.move_due_at()?, state)))
             .collect();
@@ -69,9 +71,10 @@ impl Engine {
             _ => return,
         };
         due.retain(|(at, _)| *at <= together);
-        let records = core.take_moves(due.into_iter().map(|(_, state)| state));
-        let taken: BTreeSet<Partition> = records.iter().map(|r| r.from.partition).collect();
-        self.reserve(&taken);
+        let mut write = WriteSet::default();
+        let records = core.take_moves(&mut write, due.into_iter().map(|(_, state)| state));
+        let taken = write.partitions().clone();
+        self.reserve(&mut write, &taken, Idle::Excluded);
         self.send_move(records, &taken, None);
     }
 
@@ -111,7 +114,7 @@ impl Engine {
     /// Whether the outstanding commit holds a partition with overdue moves.
     pub(super) fn is_overdue_in_commit(&self) -> bool {
         self.core.writes.commit.as_ref().is_some_and(|commit| {
-            let mut held = self.partitions.values().filter(|s| s.is_in(commit.write));
+            let mut held = self.partitions.active().filter(|s| s.is_in(commit.write));
             held.any(|state| state.is_overdue(self.core.now))
         })
     }
@@ -123,7 +126,7 @@ impl Engine {
         };
         let gap = (took / 4).clamp(MOVE_GAP_MIN, MOVE_GAP_MAX);
         core.writes.move_not_before = core.now.plus(gap);
-        core.writes.move_took = took;
+        core.writes.pace.move_took = took;
         core.report(Fact::MovesWritten {
             records: done.records,
             took,
@@ -165,8 +168,9 @@ impl Engine {
             return;
         }
         let Self { partitions, core } = self;
-        let mut held = partitions.values_mut().filter(|s| s.is_in(write));
-        let fits = held.all(|state| core.shorten(state));
+        let mut states = partitions.active_mut();
+        let fits = states.all(|state| !state.is_in(write) || core.shorten(state));
+        drop(states);
         self.undo(write);
         if let Some(topic) = refused.probe {
             self.probe_again(topic, self.core.now);
@@ -202,6 +206,7 @@ impl Core {
     /// Takes the records of one transaction from these partitions' queues.
     fn take_moves<'a>(
         &mut self,
+        write: &mut WriteSet,
         due: impl Iterator<Item = &'a mut PartitionState>,
     ) -> Vec<MovedRecord> {
         let records_max = match self.writes.alone {
@@ -211,6 +216,10 @@ impl Core {
         self.writes.alone = self.writes.alone.saturating_sub(1);
         let (mut records, mut bytes) = (Vec::new(), 0);
         for state in due {
+            if records.len() >= records_max || bytes >= MOVE_BYTES_MAX || !write.has_capacity() {
+                break;
+            }
+            write.add(state);
             while records.len() < records_max && bytes < MOVE_BYTES_MAX {
                 let Some(offset) = state.moves.pop_front() else {
                     break;

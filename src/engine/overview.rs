@@ -41,12 +41,13 @@ impl Engine {
             topics: topics.collect(),
             ..Overview::default()
         };
-        for (partition, state) in &self.partitions {
-            let shown = shown(*partition, state, wall);
+        for state in self.partitions.all() {
+            let partition = state.id;
+            let shown = shown(partition, state, wall);
             overview.unfinished += state.ledger.len();
             match shown.state {
                 PartitionStatus::Adopting => overview.adopting += 1,
-                PartitionStatus::Stopped(why) => overview.stopped.push((*partition, why)),
+                PartitionStatus::Stopped(why) => overview.stopped.push((partition, why)),
                 PartitionStatus::Running
                 | PartitionStatus::Stalled(..)
                 | PartitionStatus::Leaving => {}
@@ -55,7 +56,7 @@ impl Engine {
             topic.lag += shown.lag;
             topic.oldest_unfinished_age =
                 topic.oldest_unfinished_age.max(shown.oldest_unfinished_age);
-            let waiting_age = oldest_waiting_age(*partition, state, &self.core.lanes, wall);
+            let waiting_age = oldest_waiting_age(partition, state, &self.core.lanes, wall);
             topic.oldest_waiting_age = topic.oldest_waiting_age.max(waiting_age);
             topic.next_due = topic.next_due.into_iter().chain(next_due(state)).min();
             overview.partitions.push(shown);

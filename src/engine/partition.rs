@@ -47,6 +47,26 @@ pub struct MoveBy {
     pub overdue: UnixMillis,
 }
 
+/// What the record at an inbox's head waits for, and all records behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeadWait {
+    /// Its due time.
+    Due(UnixMillis),
+    /// A change of its lane, its map or its moves. It is placed again at each turn, and
+    /// at this time.
+    Change(Option<UnixMillis>),
+}
+
+impl HeadWait {
+    /// Returns when the wait ends without an event.
+    pub fn until(self) -> Option<UnixMillis> {
+        match self {
+            Self::Due(at) => Some(at),
+            Self::Change(at) => at,
+        }
+    }
+}
+
 /// Phase of an assigned partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PartitionPhase {
@@ -103,8 +123,8 @@ pub struct PartitionState {
     largest_bytes: usize,
     /// The smallest offset that reading may return next.
     pub expected: NextOffset,
-    /// When the record at the inbox's head becomes due.
-    pub head_due: Option<UnixMillis>,
+    /// What the record at the inbox's head waits for.
+    pub head_wait: Option<HeadWait>,
     /// Diverts since a record was admitted to a lane that is less than half full.
     pub diverts_in_a_row: usize,
     /// Failed, diverted or unreadable records to be moved. In no write.
@@ -150,7 +170,7 @@ impl PartitionState {
             credit: 0,
             largest_bytes: 4_096,
             expected: NextOffset(0),
-            head_due: None,
+            head_wait: None,
             diverts_in_a_row: usize::MAX,
             moves: VecDeque::new(),
             moves_by: None,

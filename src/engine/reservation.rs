@@ -6,6 +6,7 @@
 use super::ledger::{Entry, PendingRecord};
 use super::map::Mark;
 use super::partition::PartitionState;
+use super::write_set::WriteSet;
 use super::{Core, Engine};
 use crate::model::position::{Offset, Partition, Position};
 use crate::model::time::UnixMillis;
@@ -17,32 +18,44 @@ use std::time::Duration;
 /// the record.
 pub const LEASE: Duration = Duration::from_secs(2);
 
+/// Whether records of idle partitions are chosen, too. No write holds those.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    Included,
+    Excluded,
+}
+
 impl Engine {
-    /// Chooses records from these partitions and marks them as reserved in the
-    /// partitions' next write. Returns the partitions of the chosen records.
-    pub(super) fn reserve(&mut self, free: &BTreeSet<Partition>) -> BTreeSet<Partition> {
-        let mut chosen = BTreeSet::new();
-        if self.core.drain.is_some() || free.is_empty() {
-            return chosen;
+    /// Chooses records from these partitions and marks them as reserved in this write.
+    /// Adds their partitions to it.
+    pub(super) fn reserve(&mut self, write: &mut WriteSet, free: &BTreeSet<Partition>, idle: Idle) {
+        if self.core.drain.is_some() {
+            return;
         }
         // Each uncommitted delivery is repeated if the process dies.
-        let uncommitted = self.uncommitted();
-        if self.core.writes.is_full(uncommitted) {
-            return chosen;
+        if self.is_full() {
+            return;
         }
+        let uncommitted = self.uncommitted();
         let Self { partitions, core } = self;
         let now = core.now;
-        core.start_slots
-            .set_max(core.writes.starts_max(uncommitted));
-        let open = partitions.values().filter(|state| state.may_reserve(now));
+        let in_flight_max = core.settings.in_flight_max;
+        let starts_max = core.writes.pace.starts_max(uncommitted, in_flight_max);
+        core.start_slots.set_max(starts_max);
+        let open = partitions.active().filter(|state| state.may_reserve(now));
         let open = open.map(|state| state.id).filter(|id| free.contains(id));
         let mut open: BTreeSet<Partition> = open.collect();
         while core.start_slots.has_free() {
-            let Some((lane, position)) = core.lanes.choose(|p| open.contains(&p.partition)) else {
-                return chosen;
+            let is_open = |at: Position| {
+                let is_idle = || idle == Idle::Included && partitions.is_idle(at.partition);
+                write.takes(at.partition) && (open.contains(&at.partition) || is_idle())
+            };
+            let Some((lane, position)) = core.lanes.choose(is_open) else {
+                return;
             };
             let Position { partition, offset } = position;
-            let state = partitions.get_mut(&partition).expect("it is open");
+            let state = partitions.get_mut(partition).expect("it is open");
+            open.insert(partition);
             let pending = state.take_pending(offset);
             // The tenant lost its callback while the record waited.
             if core.tenants.callback(&pending.call.tenant).is_none() {
@@ -55,12 +68,11 @@ impl Engine {
             let in_write = state.in_write.get_or_insert_default();
             in_write.reserving.push(offset);
             core.start_slots.take();
-            chosen.insert(partition);
+            write.add(state);
             if !state.may_reserve(now) {
                 open.remove(&partition);
             }
         }
-        chosen
     }
 }
 

@@ -7,8 +7,11 @@
 //! So all partitions share one. The interval between two commits
 //! (`commit_interval`, 2 ms) limits them to 500/s.
 
+use super::commit_pace::{CommitPace, MOVE_SLOW};
 use super::handover::Drain;
 use super::partition::{InWrite, PartitionState};
+use super::reservation::Idle;
+use super::write_set::WriteSet;
 use super::{Core, Engine};
 use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::message::{CommitRequest, KafkaRequest, METADATA_UNITS_MAX, Snapshot, WriteId};
@@ -22,16 +25,6 @@ const COMPLETION_WAIT: Duration = Duration::from_millis(50);
 /// The rebalance that caused a refused commit must show within this time: the
 /// session timeout, and some more.
 const REBALANCE_WAIT: Duration = Duration::from_secs(12);
-/// No further record is reserved while this many deliveries are uncommitted: each
-/// is repeated if the process dies now. At 25,000/s, more than one core can do,
-/// commits of 2 ms leave 50 deliveries in the write and 50 that wait for the next.
-const UNCOMMITTED_MAX: usize = 128;
-/// The same, together with attempts that have just started, while Kafka is slow:
-/// 64 in a commit of 60 ms are 1,000/s.
-const SLOW_UNCOMMITTED_MAX: usize = 64;
-/// Kafka is slow where the last transaction or commit took longer.
-const MOVE_SLOW: Duration = Duration::from_millis(100);
-const COMMIT_SLOW: Duration = Duration::from_millis(20);
 /// Partitions are quiesced before a slow transaction from this product on: its time,
 /// multiplied by the deliveries and started attempts that it would leave uncommitted.
 /// 10 times 300 ms are enough. Below it, the wait of healthy records would cost more
@@ -49,8 +42,7 @@ pub struct Writes {
     /// callback.
     refused_at: Option<UnixMillis>,
     pub move_not_before: UnixMillis,
-    pub move_took: Duration,
-    commit_took: Duration,
+    pub pace: CommitPace,
     /// The number of records to be moved alone, because one of them is too large.
     pub alone: usize,
     /// No waiting record can be reserved until something changes.
@@ -88,32 +80,6 @@ impl Writes {
         self.last = WriteId(self.last.0 + 1);
         self.last
     }
-
-    /// Whether Kafka is so slow that uncommitted deliveries add up meanwhile.
-    fn are_slow(&self) -> bool {
-        self.move_took >= MOVE_SLOW || self.commit_took >= COMMIT_SLOW
-    }
-
-    fn uncommitted_max(&self) -> usize {
-        match self.are_slow() {
-            true => SLOW_UNCOMMITTED_MAX,
-            false => UNCOMMITTED_MAX,
-        }
-    }
-
-    /// Whether so many deliveries are uncommitted that no attempt starts.
-    pub fn is_full(&self, uncommitted: usize) -> bool {
-        uncommitted >= self.uncommitted_max()
-    }
-
-    /// Returns how many start slots may be taken with this many uncommitted
-    /// deliveries.
-    pub fn starts_max(&self, uncommitted: usize) -> usize {
-        match self.are_slow() {
-            true => SLOW_UNCOMMITTED_MAX.saturating_sub(uncommitted),
-            false => usize::MAX,
-        }
-    }
 }
 
 impl Engine {
@@ -140,15 +106,16 @@ impl Engine {
         let may_move = self.core.may_move();
         let is_free =
             |state: &&PartitionState| state.may_write() && !(may_move && state.is_overdue(now));
-        let free = self.partitions.values().filter(is_free);
+        let free = self.partitions.active().filter(is_free);
         let free: BTreeSet<Partition> = free.map(|state| state.id).collect();
         let quiesced = self.quiesced();
-        let mut chosen = match quiesced.is_empty() {
-            true => self.reserve(&free),
-            false => self.reserve(&(&free - &quiesced)),
-        };
+        let mut write = WriteSet::default();
+        match quiesced.is_empty() {
+            true => self.reserve(&mut write, &free, Idle::Included),
+            false => self.reserve(&mut write, &(&free - &quiesced), Idle::Included),
+        }
         self.core.writes.nothing_to_reserve = true;
-        let free = self.partitions.values().filter(|s| free.contains(&s.id));
+        let free = self.partitions.active().filter(|s| free.contains(&s.id));
         // What a quiesced partition does not commit now waits for the transaction.
         let is_urgent = |state: &PartitionState| {
             let wait = match quiesced.contains(&state.id) {
@@ -157,16 +124,21 @@ impl Engine {
             };
             state.write_now || state.dirty_since.is_some_and(|at| now.since(at) >= wait)
         };
-        let full = self.core.writes.is_full(self.uncommitted());
-        if chosen.is_empty() && !full && !free.clone().any(is_urgent) {
+        if write.is_empty() && !self.is_full() && !free.clone().any(is_urgent) {
             return;
         }
         let dirty = free.filter(|state| state.write_now || state.dirty_since.is_some());
-        chosen.extend(dirty.map(|state| state.id));
-        if chosen.is_empty() {
+        let mut dirty: Vec<&PartitionState> = dirty.collect();
+        dirty.sort_unstable_by_key(|state| (!state.write_now, state.dirty_since, state.id));
+        for state in dirty {
+            if write.takes(state.id) {
+                write.add(state);
+            }
+        }
+        if write.is_empty() {
             return;
         }
-        let (sent, snapshots) = self.start_write(&chosen, 0, None);
+        let (sent, snapshots) = self.start_write(write.partitions(), 0, None);
         let (core, write) = (&mut self.core, sent.write);
         core.writes.last_commit_at = now;
         core.writes.commit = Some(sent);
@@ -179,7 +151,7 @@ impl Engine {
         let writes = &self.core.writes;
         let gap = writes.moving.is_none() && self.core.now < writes.move_not_before;
         let outstanding = (self.uncommitted() + self.core.start_slots.taken()) as u32;
-        let took = writes.move_took;
+        let took = writes.pace.move_took;
         if !gap || took < MOVE_SLOW || took * outstanding < QUIESCE_FROM {
             return BTreeSet::new();
         }
@@ -187,14 +159,24 @@ impl Engine {
             let due_at = state.move_due_at();
             due_at.is_some_and(|at| at <= writes.move_not_before)
         };
-        let due = self.partitions.values().filter(is_due);
+        let due = self.partitions.active().filter(is_due);
         due.map(|state| state.id).collect()
     }
 
     /// Returns the number of deliveries that are repeated if the process dies now.
     pub(super) fn uncommitted(&self) -> usize {
-        let states = self.partitions.values();
+        let states = self.partitions.active();
         states.map(PartitionState::uncommitted).sum()
+    }
+
+    /// Whether so many deliveries are uncommitted that no attempt starts.
+    pub(super) fn is_full(&self) -> bool {
+        let core = &self.core;
+        let max = core
+            .writes
+            .pace
+            .uncommitted_max(core.settings.in_flight_max);
+        self.uncommitted() >= max
     }
 
     /// Takes the snapshots of these partitions into a write that is sent now. Returns
@@ -206,7 +188,7 @@ impl Engine {
         probe: Option<Topic>,
     ) -> (OutstandingWrite, Vec<Snapshot>) {
         let write = self.core.writes.next_id();
-        let states = self.partitions.values_mut();
+        let states = self.partitions.active_mut();
         let states = states.filter(|state| of.contains(&state.id));
         let snapshots: Vec<_> = states.map(|state| state.take_snapshot(write)).collect();
         let lengths = snapshots.iter().map(|snapshot| snapshot.metadata.len());
@@ -226,7 +208,7 @@ impl Engine {
         let Some(done) = core.writes.commit.take_if(|o| o.write == write) else {
             return;
         };
-        core.writes.commit_took = took;
+        core.writes.pace.committed(took, core.now);
         core.report(Fact::Committed {
             took,
             metadata_permille: done.metadata_permille,
@@ -237,7 +219,7 @@ impl Engine {
     /// A write was acknowledged: its moves are finished and its reservations hold.
     pub(super) fn acknowledge(&mut self, done: &OutstandingWrite) {
         let Self { partitions, core } = self;
-        for state in partitions.values_mut().filter(|s| s.is_in(done.write)) {
+        for state in partitions.active_mut().filter(|s| s.is_in(done.write)) {
             state.progress();
             // Its deliveries are committed: they are forgotten.
             let written = state.in_write.take().unwrap_or_default();
@@ -276,7 +258,7 @@ impl Engine {
     pub(super) fn undo(&mut self, refused: WriteId) {
         let Self { partitions, core } = self;
         core.report(Fact::WriteRefused);
-        for state in partitions.values_mut().filter(|s| s.is_in(refused)) {
+        for state in partitions.active_mut().filter(|s| s.is_in(refused)) {
             core.undo_in(state);
         }
     }
@@ -291,7 +273,7 @@ impl Engine {
             return Some(at.plus(REBALANCE_WAIT));
         }
         let soon = UnixMillis(core.now.0 + 1);
-        let free = self.partitions.values().filter(|state| state.may_write());
+        let free = self.partitions.active().filter(|state| state.may_write());
         let mut next: Option<UnixMillis> = None;
         if core.writes.commit.is_none() {
             next = self.commit_due_at();
@@ -321,8 +303,8 @@ impl Engine {
         if let Some(at) = expiry.filter(|_| has_turns) {
             consider(at.max(not_before));
         }
-        let full = core.writes.is_full(self.uncommitted());
-        for state in self.partitions.values().filter(|state| state.may_write()) {
+        let full = self.is_full();
+        for state in self.partitions.active().filter(|state| state.may_write()) {
             if let Some(ramp_up) = state.ramp_up.as_ref().filter(|_| has_turns) {
                 consider(ramp_up.next(core.now).max(not_before));
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 mod draining;
 mod leases;
+mod many_partitions;
 mod moving;
 
 const PARTITION: Partition = Topic::Source.partition(0);

@@ -21,7 +21,7 @@ pub use failing::{Failing, Failure};
 pub use lanes::{LaneId, Lanes};
 pub use limit::Round;
 pub use ramp_up::RampUp;
-pub use start_slots::StartSlots;
+pub use start_slots::{START_SLOTS, StartSlots};
 
 #[cfg(test)]
 mod tests;

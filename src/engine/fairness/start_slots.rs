@@ -26,7 +26,8 @@ use crate::model::time::UnixMillis;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-const START_SLOTS_MAX: usize = 128;
+/// The number of start slots where Kafka is near.
+pub const START_SLOTS: usize = 128;
 /// Counted while the process is idle.
 const HELD_IDLE_MAX: Duration = Duration::from_millis(4);
 /// By the clock.
@@ -58,9 +59,9 @@ impl StartSlots {
         self.taken < self.max
     }
 
-    /// Sets the number of slots that may be taken, at most all.
+    /// Sets the number of slots that may be taken.
     pub fn set_max(&mut self, max: usize) {
-        self.max = max.min(START_SLOTS_MAX);
+        self.max = max;
     }
 
     /// Returns the number of taken slots.
@@ -71,10 +72,6 @@ impl StartSlots {
     /// Takes a slot for a record that is being reserved.
     pub fn take(&mut self) {
         self.taken += 1;
-        assert!(
-            self.taken <= START_SLOTS_MAX,
-            "L5: more start slots taken than there are"
-        );
     }
 
     /// Sets the total time for which the process was busy; the rest of the time

@@ -53,6 +53,12 @@ impl Harness {
         harness
     }
 
+    fn state(&self) -> &PartitionState {
+        let mut all = self.engine.partitions.all();
+        all.find(|state| state.id == PARTITION)
+            .expect("it is assigned")
+    }
+
     /// Hands over records as [`Harness::hand_over`], and starts their attempts.
     pub(super) fn read(&mut self, records: &[(i64, usize)]) {
         self.hand_over(records);
@@ -182,7 +188,7 @@ fn a_refused_destination_holds_back_only_its_records_until_a_probe_is_accepted()
     assert_eq!(asked[0].purpose, MovePurpose::Move);
     harness.moved(&asked[0]);
     harness.settle(Duration::from_millis(100));
-    let state = &harness.engine.partitions[&PARTITION];
+    let state = harness.state();
     assert_eq!(state.ledger.base(), NextOffset(3));
 }
 
@@ -207,7 +213,7 @@ fn suspected_destinations_are_probed_at_once_one_by_one() {
     }
     assert_eq!(probed, [delay(), Topic::DeadLetter]);
     harness.settle(Duration::from_millis(100));
-    let state = &harness.engine.partitions[&PARTITION];
+    let state = harness.state();
     assert_eq!(state.ledger.base(), NextOffset(2));
 }
 
@@ -227,7 +233,7 @@ fn a_dead_letter_that_no_form_makes_fit_stops_no_partition() {
         reason: RefusalReason::TooLarge,
     };
     assert!(told.contains(&Action::Report(refused)));
-    assert!(harness.engine.partitions[&PARTITION].is_running());
+    assert!(harness.state().is_running());
     harness.end_attempt(1, 200);
     harness.settle(Duration::from_millis(100));
     assert_eq!(harness.engine.uncommitted(), 0);
