@@ -13,16 +13,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry};
 
 const LINES_WAITING_MAX: usize = 4_096;
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 const OURS: &str = "ringback";
+
+/// The layers below the one that writes.
+type Filtered = Layered<Targets, Registry>;
 
 /// The form of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,25 +101,31 @@ pub fn start(filter: &LogFilter, format: LogFormat) -> Result<(Log, LogWriter), 
         waiting,
         left_out: Arc::clone(&log.left_out),
     };
+    subscriber(filter, format, &log)
+        .try_init()
+        .map_err(LogError)?;
+    Ok((log, writer))
+}
+
+/// Returns what writes the lines that pass the filter.
+///
+/// The filter is a layer of its own. A filter of the other layer (`with_filter`) would
+/// lose lines. It remembers for each thread that a record of the `log` crate was filtered
+/// out, and then drops the next line of that thread, too.
+fn subscriber(filter: &LogFilter, format: LogFormat, log: &Log) -> impl Subscriber + Send + Sync {
     let layer = tracing_subscriber::fmt::layer().with_writer(log.clone());
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Text => layer
-            .with_ansi(io::stderr().is_terminal())
-            .with_filter(filter.0.clone())
-            .boxed(),
+    let layer: Box<dyn Layer<Filtered> + Send + Sync> = match format {
+        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .with_filter(filter.0.clone())
             .boxed(),
     };
     tracing_subscriber::registry()
+        .with(filter.0.clone())
         .with(layer)
-        .try_init()
-        .map_err(LogError)?;
-    Ok((log, writer))
 }
 
 /// The sending end of the queue of log lines.
@@ -248,6 +258,31 @@ mod tests {
         check("info,rdkafka=info", "rdkafka", Level::INFO, true);
         check("info", "rustls_platform_verifier", Level::ERROR, false);
         check("info", "hickory_net::udp", Level::ERROR, false);
+    }
+
+    #[test]
+    fn a_line_after_a_record_that_was_filtered_out_is_kept() {
+        let (lines, waiting) = sync_channel(8);
+        let log = Log {
+            lines,
+            left_out: Arc::default(),
+        };
+        let filter = LogFilter::new(&"info".parse().expect("levels"));
+        let subscriber = subscriber(&filter, LogFormat::Json, &log);
+        tracing::subscriber::with_default(subscriber, || {
+            let of_a_crate = tracing::callsite! {
+                name: "record",
+                kind: tracing::metadata::Kind::EVENT,
+                target: "rdkafka",
+                level: Level::ERROR,
+                fields: message
+            };
+            // For each record of the `log` crate, its adapter asks so.
+            let metadata = tracing::Callsite::metadata(of_a_crate);
+            tracing::dispatcher::get_default(|to| assert!(!to.enabled(metadata)));
+            tracing::warn!(target: "ringback", "kept");
+        });
+        assert_eq!(waiting.try_iter().count(), 1);
     }
 
     #[test]
