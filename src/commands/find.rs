@@ -4,11 +4,11 @@
 mod print;
 
 use super::reading::{self, filters, pass};
-use super::{Exit, fault, refuse};
+use super::{Exit, fault, refuse, warn};
 use crate::cli::output::OutputFormat;
 use crate::cli::reading::FindArgs;
 use crate::clock::Clock;
-use crate::config::mistake::{Mistake, Mistakes, both};
+use crate::config::mistake::{Mistake, Mistakes, Warning, both};
 use crate::config::moments;
 use crate::kafka::scan::{PartitionRange, Query, ScanError, ScannedRecord, Start, TopicPartition};
 use crate::kafka::settings::KafkaSettings;
@@ -118,6 +118,14 @@ impl SearchedTopics {
         });
         let mut consumed = vec![names.name(Topic::Source)];
         consumed.extend(delays);
+        if consumed.len() == 1 {
+            // Every service has a delay topic. Kafka hides what a user may not see.
+            warn(&[Warning(format!(
+                "no delay topic of '{}' is visible: records in delay topics are not found. \
+                 Allow READ on the topics '{}.delay.*'",
+                consumed[0], consumed[0]
+            ))]);
+        }
         let states = states(&query, &consumed)?;
         let mut topics = consumed;
         topics.push(names.name(Topic::DeadLetter));

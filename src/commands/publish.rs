@@ -195,8 +195,11 @@ fn check_topic(settings: &KafkaSettings, topic: &str) -> Result<(), Box<dyn Erro
         Ok(plan) => {
             let mut missing = plan.iter().filter(|t| t.presence == Presence::Missing);
             if missing.any(|t| t.name == topic) {
-                let hint = "run `ringback topics create`";
-                return Err(format!("the topic '{topic}' does not exist: {hint}").into());
+                return Err(format!(
+                    "the topic '{topic}' does not exist, or this user may not DESCRIBE it: run \
+                     `ringback topics create`"
+                )
+                .into());
             }
             Ok(())
         }

@@ -80,7 +80,14 @@ fn create(
             Presence::Exists => "exists",
             Presence::Missing if dry_run => "would be created",
             Presence::Missing if created.contains(&topic.name) => "created",
-            Presence::Missing => "missing",
+            Presence::Missing => {
+                let name = &topic.name;
+                print(format_args!(
+                    "{name} exists, although the brokers did not list it: another process has \
+                     created it, or this user may not DESCRIBE it"
+                ));
+                continue;
+            }
         };
         print(line(state, topic));
     }

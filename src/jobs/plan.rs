@@ -38,8 +38,8 @@ impl fmt::Display for PlanError {
             Self::Call(error) => error.fmt(f),
             Self::Missing(topic) => write!(
                 f,
-                "the topic '{topic}' does not exist: check --topic and --delays, or run \
-                 `ringback topics create`"
+                "the topic '{topic}' does not exist, or this user may not DESCRIBE it: check --topic \
+                 and --delays, or run `ringback topics create`"
             ),
         }
     }

@@ -23,6 +23,7 @@ pub enum PublishError {
     /// The brokers refused records, or did not acknowledge them in time.
     Unacknowledged {
         records: u64,
+        topic: String,
         /// The last error that a broker gave.
         code: Option<RDKafkaErrorCode>,
     },
@@ -33,9 +34,20 @@ impl fmt::Display for PublishError {
         match self {
             Self::Client(source) => write!(f, "cannot create a producer: {source}"),
             Self::Record { topic, source } => write!(f, "cannot publish to '{topic}': {source}"),
-            Self::Unacknowledged { records, code } => {
+            Self::Unacknowledged {
+                records,
+                topic,
+                code,
+            } => {
                 write!(f, "{records} records were not acknowledged")?;
-                code.map_or(Ok(()), |code| write!(f, ": {code}"))
+                match code {
+                    Some(
+                        RDKafkaErrorCode::TopicAuthorizationFailed
+                        | RDKafkaErrorCode::ClusterAuthorizationFailed,
+                    ) => write!(f, ": no right to write to '{topic}': allow WRITE"),
+                    Some(code) => write!(f, ": {code}"),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -180,10 +192,14 @@ impl Publisher {
         if acknowledged == self.sent {
             return Ok(acknowledged);
         }
+        // After a fatal error, librdkafka reports only that it drops the records. One is
+        // an answer without an id, because the user may not write.
+        let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
         let last = self.producer.context().last.lock();
         Err(PublishError::Unacknowledged {
             records: self.sent - acknowledged,
-            code: last.ok().and_then(|last| *last),
+            topic: self.topic,
+            code: fatal.or(last.ok().and_then(|last| *last)),
         })
     }
 }

@@ -65,8 +65,10 @@ impl TenantsTopic {
         let admin = Admin::connect(settings).map_err(cannot_list)?;
         let all = admin.all_topics().map_err(cannot_list)?;
         let Some(existing) = all.get(topic) else {
-            let why =
-                format!("the tenants topic '{topic}' does not exist: run `ringback topics create`");
+            let why = format!(
+                "the tenants topic '{topic}' does not exist, or this user may not DESCRIBE it: run \
+                 `ringback topics create`"
+            );
             return Err(TenantsTopicError::NotYet(why));
         };
         match check::tenants_topic(&admin, topic) {

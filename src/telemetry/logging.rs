@@ -280,7 +280,7 @@ mod tests {
             // For each record of the `log` crate, its adapter asks so.
             let metadata = tracing::Callsite::metadata(of_a_crate);
             tracing::dispatcher::get_default(|to| assert!(!to.enabled(metadata)));
-            tracing::warn!(target: "ringback", "kept");
+            tracing::event!(target: "ringback", Level::WARN, "kept");
         });
         assert_eq!(waiting.try_iter().count(), 1);
     }

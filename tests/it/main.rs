@@ -38,6 +38,7 @@ mod replay;
 mod runbook;
 mod scaling;
 mod scan;
+mod security;
 mod settings;
 mod signatures;
 mod slow_brokers;

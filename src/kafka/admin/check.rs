@@ -65,11 +65,21 @@ fn check_connected(settings: &KafkaSettings) -> Result<Vec<Finding>, AdminCallEr
         if all.contains_key(&name) {
             present.push(topic);
         } else {
-            let text = format!("topic '{name}' does not exist: run `ringback topics create`");
+            let text = format!(
+                "topic '{name}' does not exist, or this user may not DESCRIBE it: run `ringback \
+                 topics create`"
+            );
             lines.push(Finding::new(CheckVerdict::Wrong, text));
         }
     }
-    let configs = admin.topic_settings(settings, &present)?;
+    let configs = match admin.topic_settings(settings, &present) {
+        Err(error) if error.is_denied() => {
+            lines.push(not_checked(&error));
+            present.clear();
+            BTreeMap::new()
+        }
+        configs => configs?,
+    };
     let wrong = wrong_topic_settings(settings, &configs).into_iter();
     let wrong = wrong.chain(wrong_broker_setting(&admin.broker_settings()?));
     lines.extend(wrong.map(|t| Finding::new(CheckVerdict::Wrong, t)));
@@ -89,11 +99,21 @@ fn check_connected(settings: &KafkaSettings) -> Result<Vec<Finding>, AdminCallEr
         let Some(existing) = all.get(&name) else {
             continue;
         };
-        let config = admin.describe(std::slice::from_ref(&name))?;
-        let config = config.get(&name).cloned().unwrap_or_default();
-        lines.extend(durability(&name, existing, &config));
+        match admin.describe(std::slice::from_ref(&name)) {
+            Err(error) if error.is_denied() => lines.push(not_checked(&error)),
+            configs => {
+                let config = configs?.remove(&name).unwrap_or_default();
+                lines.extend(durability(&name, existing, &config));
+            }
+        }
     }
     Ok(lines)
+}
+
+/// Returns the warning about settings that the user may not read.
+fn not_checked(error: &AdminCallError) -> Finding {
+    let text = format!("topic settings are not checked: {error}");
+    Finding::new(CheckVerdict::Warning, text)
 }
 
 /// Returns the topic settings that the service cannot run with.
@@ -197,8 +217,8 @@ pub fn attempt_log(settings: &KafkaSettings) -> Finding {
         Ok(None) => Finding::new(
             CheckVerdict::Warning,
             format!(
-                "the topic of the attempt log '{name}' does not exist, so no attempt is logged: \
-                 run `ringback topics create --attempt-log`"
+                "the topic of the attempt log '{name}' does not exist, or this user may not DESCRIBE \
+                 it, so no attempt is logged: run `ringback topics create --attempt-log`"
             ),
         ),
         Ok(Some(policy)) if policy.contains("compact") => Finding::new(

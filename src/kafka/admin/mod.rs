@@ -66,7 +66,14 @@ impl fmt::Display for AdminCallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request { tried, source } => write!(f, "cannot {tried}: {source}"),
-            Self::Topic { tried, name, code } => write!(f, "cannot {tried} '{name}': {code}"),
+            Self::Topic { tried, name, code } => {
+                write!(f, "cannot {tried} '{name}': {code}")?;
+                match *code == RDKafkaErrorCode::TopicAuthorizationFailed {
+                    true if tried.starts_with("read") => f.write_str(": allow DESCRIBE_CONFIGS"),
+                    true => f.write_str(": allow CREATE"),
+                    false => Ok(()),
+                }
+            }
         }
     }
 }
@@ -153,17 +160,18 @@ impl Admin {
         Ok(Self { client })
     }
 
-    /// Creates topics. A topic that exists by now is no error.
-    fn create(&self, new: &[NewTopic<'_>]) -> Result<(), AdminCallError> {
+    /// Creates topics, and returns the names of those that exist by now.
+    fn create(&self, new: &[NewTopic<'_>]) -> Result<Vec<String>, AdminCallError> {
         let results = block_on(self.client.create_topics(new, &options()));
         let results = results.map_err(|source| AdminCallError::Request {
             tried: "create topics",
             source,
         })?;
         let failed = results.into_iter().filter_map(Result::err);
-        let mut failed = failed.filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists);
-        match failed.next() {
-            None => Ok(()),
+        let (exist, failed): (Vec<_>, Vec<_>) =
+            failed.partition(|(_, code)| *code == RDKafkaErrorCode::TopicAlreadyExists);
+        match failed.into_iter().next() {
+            None => Ok(exist.into_iter().map(|(name, _)| name).collect()),
             Some((name, code)) => Err(AdminCallError::Topic {
                 tried: "create the topic",
                 name,
@@ -223,12 +231,17 @@ impl Admin {
         let mut configs = BTreeMap::new();
         // The answers come in the order of the questions.
         for (name, result) in names.iter().zip(results) {
-            let resource = result.map_err(|code| AdminCallError::Topic {
+            let refused = |code| AdminCallError::Topic {
                 tried: "read the settings of topic",
                 name: name.clone(),
                 code,
-            })?;
-            configs.insert(name.clone(), config(resource));
+            };
+            let config = config(result.map_err(refused)?);
+            if config.is_empty() {
+                // Every topic has settings. The crate drops the error of a resource.
+                return Err(refused(RDKafkaErrorCode::TopicAuthorizationFailed));
+            }
+            configs.insert(name.clone(), config);
         }
         Ok(configs)
     }

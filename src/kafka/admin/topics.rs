@@ -168,8 +168,8 @@ fn tenants_topic_settings(replication: usize) -> Vec<(String, String)> {
     settings
 }
 
-/// Creates the missing topics of a plan and returns their names. A topic that
-/// another process has created by now counts as created.
+/// Creates the missing topics of a plan and returns their names, without those that
+/// exist by now. Another process has created them, or the user may not see them.
 ///
 /// Returns when each new partition has a leader that serves it, or after
 /// [`LEADER_REQUESTS_MAX`]. An idempotent producer must not send before that. In
@@ -198,9 +198,13 @@ pub fn create(settings: &KafkaSettings, plan: &[TopicPlan]) -> Result<Vec<String
             settings.fold(new, |new, (key, value)| new.set(key, value))
         })
         .collect();
-    admin.create(&new)?;
-    await_leaders(&admin, &missing);
-    Ok(missing.iter().map(|topic| topic.name.clone()).collect())
+    let exist = admin.create(&new)?;
+    let created: Vec<&TopicPlan> = missing
+        .into_iter()
+        .filter(|topic| !exist.contains(&topic.name))
+        .collect();
+    await_leaders(&admin, &created);
+    Ok(created.iter().map(|topic| topic.name.clone()).collect())
 }
 
 /// Waits until the leader of each partition of these topics answers. Any error

@@ -353,10 +353,17 @@ impl ConsumerThread<'_> {
                 });
                 continue;
             }
+            let topic = self.state.settings.topics.name(partition.topic);
             let throttle = &self.state.sessions.throttle;
-            if let Some(held_back) = throttle.pass(&format!("fetch {code:?}")) {
-                let (topic, number) = (partition.topic, partition.number);
-                tracing::warn!(?topic, number, ?code, held_back, "kafka fetch error");
+            let Some(held_back) = throttle.pass(&format!("fetch {code:?} {topic}")) else {
+                continue;
+            };
+            let number = partition.number;
+            if code == RDKafkaErrorCode::TopicAuthorizationFailed {
+                // librdkafka tells it once, and tries again each second.
+                tracing::error!(topic, number, "no right to read a topic: allow READ");
+            } else {
+                tracing::warn!(topic, number, ?code, held_back, "kafka fetch error");
             }
         }
     }

@@ -121,7 +121,12 @@ impl JobGroup {
     /// The coordinator does not answer, or refuses. With [`Reads::Stable`] also
     /// while a transaction is open.
     pub fn committed(&self, partitions: &[Partition]) -> Result<Vec<Snapshot>, JobCallError> {
-        let tried = || format!("read the offsets of the group '{}'", self.name);
+        // librdkafka asks for the coordinator until the time is over, also if the
+        // brokers refuse to name it.
+        let tried = || {
+            let group = &self.name;
+            format!("read the offsets of the group '{group}' (it needs READ on the group)")
+        };
         let asked = convert::list(&self.names, partitions);
         let list = self
             .consumer

@@ -201,7 +201,10 @@ impl Query {
         if partitions.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let tried = "read the group's committed offsets within 10 s";
+        // librdkafka asks for the coordinator until the time is over, also if the
+        // brokers refuse to name it.
+        let tried = "read the group's committed offsets within 10 s: does a broker answer, and \
+                     may this user DESCRIBE the group?";
         let answer = self.client.committed_offsets(list(partitions), TIMEOUT);
         let answer = answer.map_err(|source| ScanError::Request { tried, source })?;
         let mut committed = BTreeMap::new();

@@ -43,7 +43,10 @@ pub fn find(producer: &TimedProducer<'_>, check: TopicCheck) -> Option<FoundTopi
                     .collect();
                 let topics: Vec<Topic> = existing.keys().copied().collect();
                 match missing.is_empty() {
-                    false => format!("topics do not exist: {}", missing.join(", ")),
+                    false => format!(
+                        "topics do not exist, or this user may not DESCRIBE them: {}",
+                        missing.join(", ")
+                    ),
                     true => match check_settings(producer, check, &topics) {
                         Checked::Good(admin) => {
                             let read = topics.iter().filter(|topic| **topic != Topic::DeadLetter);

@@ -88,6 +88,21 @@ fn example() -> Value {
     json!({ "tenants": { "inline": tenants } })
 }
 
+/// Sorts the volumes and mounts, whose order means nothing.
+fn by_name(mut objects: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    for object in objects.values_mut() {
+        for list in [
+            "/spec/template/spec/volumes",
+            "/spec/template/spec/containers/0/volumeMounts",
+        ] {
+            if let Some(Value::Array(list)) = object.pointer_mut(list) {
+                list.sort_by_key(|item| item["name"].to_string());
+            }
+        }
+    }
+    objects
+}
+
 #[test]
 fn helm_renders_the_objects_of_the_kustomization() {
     let ours = comparable(&rendered(&example()));
@@ -110,6 +125,12 @@ fn helm_renders_the_objects_of_the_kustomization() {
     let topic = json!({ "tenants": { "topic": "call-ended.tenants" } });
     let theirs = comparable(&overlay(&["tenants-topic"]));
     assert_eq!(comparable(&rendered(&topic)), theirs);
+    let mut files = example();
+    files["filesSecret"] = json!("ringback-kafka");
+    let place = "/etc/ringback-files/kafka.properties";
+    files["settings"]["kafka-properties"] = json!(place);
+    let theirs = comparable(&overlay(&["kafka-files"]));
+    assert_eq!(by_name(comparable(&rendered(&files))), by_name(theirs));
 }
 
 #[test]

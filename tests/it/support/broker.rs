@@ -98,7 +98,8 @@ impl Broker {
         Self::prepare_settings(name, node, "")
     }
 
-    fn prepare_settings(name: &str, node: &Node, more: &str) -> Self {
+    /// The same with further lines of its settings.
+    pub fn prepare_settings(name: &str, node: &Node, more: &str) -> Self {
         let directory = workspace::directory(name);
         let addresses: Vec<String> = node
             .ports
@@ -361,7 +362,8 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms={scan_ms}
     )
 }
 
-fn class_path() -> PathBuf {
+/// The libraries of Kafka, for `java -cp`.
+pub fn class_path() -> PathBuf {
     let libs = workspace::target().join("kafka/libs");
     assert!(
         libs.is_dir(),
@@ -391,7 +393,7 @@ pub fn tool(class: &str) -> Command {
 }
 
 /// Runs one of Kafka's tools to its end.
-fn run_java(class: &str, arguments: &[&str]) -> Result<String, String> {
+pub fn run_java(class: &str, arguments: &[&str]) -> Result<String, String> {
     let done = tool(class)
         .args(arguments)
         .output()

@@ -1,7 +1,9 @@
 //! Certificates of the tests' own: an authority that the service is told to
 //! trust, and servers' certificates that are right, or wrong in one way.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -50,6 +52,18 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer);
         certificate.expect("a certificate").pem() + &key.serialize_pem()
+    }
+
+    /// A certificate of 127.0.0.1 with this common name, and its key.
+    pub fn common_name(&self, name: &str) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer);
+        (
+            certificate.expect("a certificate").pem(),
+            key.serialize_pem(),
+        )
     }
 
     /// The TLS side of a server that asks clients for a certificate of an authority.
