@@ -14,6 +14,7 @@ mod attempt_log;
 mod certificates;
 mod isolated;
 mod jobs;
+mod kafka_files;
 mod tenants;
 mod threads;
 
@@ -21,10 +22,12 @@ use self::attempt_log::AttemptLogWriter;
 use self::certificates::CertificateReloads;
 use self::isolated::IsolatedThreads;
 use self::jobs::JobCounts;
+use self::kafka_files::KafkaFilesReloads;
 use self::tenants::{TenantsReloads, TenantsReport};
 pub use self::threads::spawn;
 use crate::clock;
 use crate::config::ConfiguredTenants;
+use crate::config::kafka_files::KafkaFilesChange;
 use crate::config::mistake::Mistake;
 use crate::config::name_files::NameFiles;
 use crate::config::watch::ReloadResult;
@@ -32,7 +35,6 @@ use crate::engine::Engine;
 pub use crate::engine::event::End;
 use crate::engine::event::{Action, Event, FencedClient};
 use crate::exit::Exit;
-use crate::kafka::settings::ClusterKind;
 use crate::kafka::{self, Session, Sessions, WatchdogEvent};
 use crate::model::attempt::{AttemptResult, Outcome};
 use crate::model::message::{
@@ -85,19 +87,13 @@ fn start_watchdog(
     events
 }
 
-/// Starts the thread that counts jobs. A cluster inside of the process has none.
-fn start_job_counts(service: &Service) -> Option<JobCounts> {
-    let (kafka, metrics) = (Arc::clone(&service.kafka), Arc::clone(&service.metrics));
-    let brokers = kafka.kind == ClusterKind::Brokers;
-    brokers.then(|| JobCounts::start(kafka, metrics, Arc::clone(&service.clock)))
-}
-
 /// What [`Runner::wait`] waited for.
 enum Waited {
     Event(Box<Event>),
     Phase,
     Reload,
     Tenants(TenantsReport),
+    KafkaFiles(KafkaFilesChange),
     Time,
 }
 
@@ -108,6 +104,7 @@ struct Runner {
     isolated: IsolatedThreads,
     tenants: TenantsReloads,
     _certificates: CertificateReloads,
+    kafka_files: KafkaFilesReloads,
     attempt_log: Option<AttemptLogWriter>,
     _jobs: Option<JobCounts>,
     engine: Engine,
@@ -142,8 +139,9 @@ impl Runner {
         let certificates = std::mem::take(&mut service.certificates);
         Self {
             _certificates: CertificateReloads::start(certificates, callbacks),
+            kafka_files: KafkaFilesReloads::start(service.kafka_files.take()),
             attempt_log: AttemptLogWriter::start(&service),
-            _jobs: start_job_counts(&service),
+            _jobs: JobCounts::start(&service),
             runtime: Handle::current(),
             isolated: IsolatedThreads::start(),
             tenants: TenantsReloads::start(tenants, &service.kafka),
@@ -197,6 +195,9 @@ impl Runner {
                 report = self.tenants.next() => {
                     self.tenants_changed(self.service.clock.now(), report);
                 }
+                Some(change) = self.kafka_files.next() => {
+                    self.kafka_files_changed(self.service.clock.now(), change);
+                }
                 () = tokio::time::sleep(TICK) => {}
             }
             if self.end.is_some() {
@@ -216,6 +217,7 @@ impl Runner {
             }
             Waited::Phase => self.phase_changed(now),
             Waited::Reload => self.reload(now),
+            Waited::KafkaFiles(change) => self.kafka_files_changed(now, change),
             Waited::Tenants(report) => self.tenants_changed(now, report),
             Waited::Time => {}
         }
@@ -256,6 +258,7 @@ impl Runner {
             Ok(()) = self.phase.changed() => Waited::Phase,
             Ok(()) = self.reloads.changed() => Waited::Reload,
             report = self.tenants.next() => Waited::Tenants(report),
+            Some(change) = self.kafka_files.next() => Waited::KafkaFiles(change),
             () = tokio::time::sleep(wake.since(now)) => Waited::Time,
         }
     }
@@ -365,9 +368,8 @@ impl Runner {
             // After the service has ended, the receiver is gone.
             let _ = events.send((number, event));
         };
-        let (settings, sessions) = (&self.service.kafka, &self.sessions);
-        let (session, jobs) =
-            kafka::start(Arc::clone(settings), Arc::clone(sessions), start, report);
+        let (settings, sessions) = (self.service.kafka.get(), Arc::clone(&self.sessions));
+        let (session, jobs) = kafka::start(settings, sessions, start, report);
         self.session = Some(session);
         jobs.into_iter().for_each(spawn);
     }

@@ -5,11 +5,14 @@
 use crate::admin::{About, Status};
 use crate::clock::Clock;
 use crate::config::certificates::CertificateFiles;
+use crate::config::kafka_files::KafkaFiles;
 use crate::config::name_files::NameFiles;
+use crate::config::properties;
 use crate::config::settings::{Cluster, Schedule, Settings};
 use crate::config::values::AttemptLogSetting;
 use crate::engine::event::EngineSettings;
 use crate::http::callback::{Callbacks, ConnectionReuse, HttpError, HttpSettings, Trust};
+use crate::kafka::current::CurrentSettings;
 use crate::kafka::settings::{ClusterKind, KafkaSettings};
 use crate::telemetry::{Metrics, Telemetry};
 use std::sync::Arc;
@@ -18,7 +21,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The parts of the service, ready for [`crate::runner::serve`].
 pub struct Service {
-    pub kafka: Arc<KafkaSettings>,
+    pub kafka: Arc<CurrentSettings>,
+    /// The files of Kafka, which may change. The demo has none.
+    pub kafka_files: Option<KafkaFiles>,
     pub engine: EngineSettings,
     /// Sends attempts to tenants that answer, on the runner's thread.
     pub callbacks: Arc<Callbacks>,
@@ -67,12 +72,13 @@ impl Service {
             ..http.clone()
         };
         Ok(Self {
-            kafka: Arc::new(KafkaSettings {
+            kafka: Arc::new(CurrentSettings::new(KafkaSettings {
                 group: settings.group.clone(),
                 instance: settings.instance.clone(),
                 kind,
                 ..kafka_settings(&settings.cluster, &settings.schedule)
-            }),
+            })),
+            kafka_files: None,
             engine: engine_settings(settings),
             callbacks: Arc::new(Callbacks::new(http)?),
             isolated_callbacks: Arc::new(Callbacks::new(isolated)?),
@@ -91,7 +97,6 @@ impl Service {
 /// commands, which join no group.
 #[must_use]
 pub fn kafka_settings(cluster: &Cluster, schedule: &Schedule) -> KafkaSettings {
-    let properties = cluster.properties.iter();
     KafkaSettings {
         brokers: cluster.brokers.clone(),
         group: String::new(),
@@ -99,9 +104,7 @@ pub fn kafka_settings(cluster: &Cluster, schedule: &Schedule) -> KafkaSettings {
         topics: cluster.topics.clone(),
         delays: schedule.distinct_delays(),
         record_bytes_max: schedule.record_bytes_max,
-        properties: properties
-            .map(|p| (p.key.clone(), p.value.clone()))
-            .collect(),
+        properties: properties::pairs(&cluster.properties),
         kind: ClusterKind::Brokers,
     }
 }

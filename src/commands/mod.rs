@@ -19,7 +19,7 @@ pub mod tenant;
 pub mod topics;
 
 use crate::config::mistake::{Mistake, Warning};
-use crate::config::properties::KafkaProperty;
+use crate::config::properties::{KafkaProperty, pairs};
 use crate::config::topic_tenants::TopicTenants;
 use crate::exit::Exit;
 use crate::kafka::client_check::refused;
@@ -33,8 +33,7 @@ use std::io;
 /// The design needs another value, or librdkafka refuses it. Opens nothing.
 #[must_use]
 pub fn property_mistakes(properties: &[KafkaProperty]) -> Vec<(String, String)> {
-    let pairs = properties.iter().map(|p| (p.key.clone(), p.value.clone()));
-    refused(&pairs.collect::<Vec<_>>())
+    refused(&pairs(properties))
 }
 
 /// Prints every mistake to standard error.

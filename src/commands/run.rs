@@ -4,6 +4,7 @@
 
 use super::chain;
 use crate::admin::{self, Pages};
+use crate::config::kafka_files::KafkaFiles;
 use crate::config::mistake::{Mistake, Warning};
 use crate::config::setting::Typed;
 use crate::config::settings::{self, Settings};
@@ -130,7 +131,8 @@ fn start_log(levels: &LogLevels, format: LogFormat) -> Result<Log, Box<dyn Error
 }
 
 fn serve(settings: &Settings, tenants: ConfiguredTenants) -> Result<End, Box<dyn Error>> {
-    let service = Service::new(settings, ClusterKind::Brokers)?;
+    let mut service = Service::new(settings, ClusterKind::Brokers)?;
+    service.kafka_files = Some(KafkaFiles::new(&settings.cluster, super::property_mistakes));
     let stop_pages = serve_pages(settings.listen, &service)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

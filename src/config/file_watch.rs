@@ -90,6 +90,13 @@ impl FileWatch {
         (!is_same || reading == Reading::Always).then_some(read)
     }
 
+    /// Returns the content now, which the next check does not report again if it was
+    /// checked already.
+    pub fn text(&self) -> Result<String, String> {
+        let bytes = read_file(&self.path, self.bytes_max)?;
+        String::from_utf8(bytes).map_err(|_| format!("'{}' is not UTF-8", self.path.display()))
+    }
+
     /// Returns whether the file was not touched since the last check.
     pub fn is_as_read(&self) -> bool {
         let stamp = Stamp::of(&self.path);

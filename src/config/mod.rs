@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod definitions;
 pub mod environment;
 mod file_watch;
+pub mod kafka_files;
 pub mod mistake;
 pub mod moments;
 pub mod name_files;

@@ -56,6 +56,25 @@ impl fmt::Debug for KafkaProperty {
     }
 }
 
+/// The values of `--kafka`, as they were typed. They may hold secrets.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct PropertyFlags(pub Vec<String>);
+
+impl fmt::Debug for PropertyFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PropertyFlags({})", self.0.len())
+    }
+}
+
+/// Returns keys and values, for the Kafka shell.
+#[must_use]
+pub fn pairs(properties: &[KafkaProperty]) -> Vec<(String, String)> {
+    let properties = properties.iter();
+    properties
+        .map(|p| (p.key.clone(), p.value.clone()))
+        .collect()
+}
+
 /// Reads both sources. A flag overrides the file.
 pub(super) fn read(
     flags: &[&str],

@@ -10,7 +10,7 @@ use super::definitions::{
 };
 use super::environment::host_name;
 use super::mistake::{Mistake, Warning};
-use super::properties::{self, KafkaProperty, PropertyRule};
+use super::properties::{self, KafkaProperty, PropertyFlags, PropertyRule};
 use super::rules;
 use super::setting::{Reader, Typed, not_utf8};
 use super::tenants::TenantRules;
@@ -23,6 +23,7 @@ use crate::model::position::TopicNames;
 use crate::model::time::Delay;
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How to reach Kafka, and the topics' names.
@@ -33,6 +34,9 @@ pub struct Cluster {
     pub topics: TopicNames,
     /// Further librdkafka properties: each key once, none of the refused ones.
     pub properties: Vec<KafkaProperty>,
+    pub property_flags: PropertyFlags,
+    /// The file of properties.
+    pub properties_file: Option<PathBuf>,
 }
 
 /// The schedule of attempts.
@@ -338,6 +342,8 @@ fn cluster(r: &mut Reader<'_>, rule: PropertyRule) -> Option<Cluster> {
         brokers: brokers?,
         topics: TopicNames::new(topic?),
         properties,
+        property_flags: PropertyFlags(flags.into_iter().map(str::to_owned).collect()),
+        properties_file: file.map(|(path, _)| PathBuf::from(path)),
     })
 }
 

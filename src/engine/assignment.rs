@@ -109,6 +109,13 @@ impl Engine {
         }
     }
 
+    /// Starts a new session with the new settings. A drain ends the session anyway.
+    pub(super) fn on_kafka_settings_changed(&mut self) {
+        if self.core.drain.is_none() {
+            self.readopt(ReadoptReason::SettingsChanged);
+        }
+    }
+
     /// Handles every unclear outcome: drops all partitions and reads the committed
     /// state again in a new session. Attempts in flight continue.
     pub(super) fn readopt(&mut self, reason: ReadoptReason) {

@@ -40,6 +40,8 @@ pub enum Event {
     /// The process was stopped for seconds and continues: brokers may have taken it
     /// for dead.
     ProcessStopped,
+    /// Other settings of Kafka are in force: a new session takes them.
+    KafkaSettingsChanged,
     /// The Kafka session was dropped, as [`Action::DropSession`] asked. All events
     /// that it had reported were handled before.
     SessionDropped,

@@ -172,6 +172,7 @@ impl Engine {
                 self.partitions.all_mut().for_each(drop);
             }
             Event::ProcessStopped => core.supervisor.note_broker_fault(now),
+            Event::KafkaSettingsChanged => self.on_kafka_settings_changed(),
             Event::SessionDropped => core.supervisor.session_dropped(now),
             Event::Drain => self.on_drain(),
         }

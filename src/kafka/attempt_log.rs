@@ -57,6 +57,8 @@ impl AttemptLog {
             while !end.load(Ordering::Relaxed) {
                 served.poll(SERVE);
             }
+            // A log with other settings has taken its place, or the process ends.
+            let _ = served.flush(SERVE);
         };
         let job = Job {
             name: "kafka-attempts",

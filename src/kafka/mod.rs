@@ -17,6 +17,7 @@ pub mod attempt_log;
 mod call_monitor;
 mod client;
 pub mod client_check;
+pub mod current;
 mod group;
 mod inbox;
 pub mod job;

@@ -5,6 +5,7 @@
 
 use super::call_monitor::CallTimer;
 use super::client::ffi;
+use super::current::CurrentSettings;
 use super::group::{self, GroupShared};
 use super::inbox::{ConsumerInbox, Senders, ToCommitter, ToConsumer, ToReader, ToTransaction};
 use super::session_state::SessionState;
@@ -156,7 +157,7 @@ pub fn start(
 /// use of `sessions`. When a call hangs, the watchdog logs and reports it. The
 /// process then ends with this code within 2 s, whatever its threads do.
 pub fn watch(
-    settings: Arc<KafkaSettings>,
+    settings: Arc<CurrentSettings>,
     sessions: &Arc<Sessions>,
     exit_code: u8,
     report: impl Fn(WatchdogEvent) + Send + 'static,

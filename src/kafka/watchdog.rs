@@ -10,8 +10,8 @@
 use super::call_monitor::CHECK_EVERY;
 use super::client::ffi;
 use super::client::log::QueryContext;
+use super::current::CurrentSettings;
 use super::sessions::Sessions;
-use super::settings::KafkaSettings;
 use crate::model::position::Topic;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::FromClientConfigAndContext;
@@ -67,7 +67,7 @@ pub fn watch(sessions: &Weak<Sessions>, report: impl Fn(WatchdogEvent), exit_cod
 
 /// Asks the brokers while a call is slow, until the service has ended. The probe
 /// may hang too: then only the answers to other calls count.
-pub fn probe(settings: &KafkaSettings, sessions: &Weak<Sessions>) {
+pub fn probe(settings: &CurrentSettings, sessions: &Weak<Sessions>) {
     let mut client: Option<BaseConsumer<QueryContext>> = None;
     loop {
         thread::sleep(PROBE_EVERY);
@@ -78,6 +78,7 @@ pub fn probe(settings: &KafkaSettings, sessions: &Weak<Sessions>) {
             client = None;
             continue;
         }
+        let settings = settings.get();
         if client.is_none() {
             let config = settings.probe_config();
             client = BaseConsumer::from_config_and_context(&config, QueryContext).ok();

@@ -26,6 +26,8 @@ named_enum! {
         RecordBelowBase = "record_below_base",
         /// The consumer has a fatal error, and no other process uses this instance name.
         ConsumerFault = "consumer_fault",
+        /// Changed passwords or certificates of Kafka are in force.
+        SettingsChanged = "settings_changed",
     }
 }
 

@@ -29,9 +29,9 @@ impl AttemptLogWriter {
         if service.attempt_log == AttemptLogSetting::Off {
             return None;
         }
-        let metrics = Arc::clone(&service.metrics);
+        let (kafka, metrics) = (service.kafka.get(), Arc::clone(&service.metrics));
         let on_drop = move |reason| metrics.attempt_not_logged(reason);
-        let log = match AttemptLog::open(&service.kafka, clock::elapsed, on_drop) {
+        let log = match AttemptLog::open(&kafka, clock::elapsed, on_drop) {
             Ok((log, job)) => {
                 spawn(job);
                 Some(log)
@@ -44,7 +44,7 @@ impl AttemptLogWriter {
         Some(Self {
             log,
             metrics: Arc::clone(&service.metrics),
-            instance: service.kafka.instance.clone(),
+            instance: kafka.instance.clone(),
         })
     }
 

@@ -8,6 +8,7 @@ use crate::config::mistake::Mistake;
 use crate::config::topic_tenants::TopicTenants;
 use crate::config::watch::{ReloadResult, TenantsWatch};
 use crate::kafka::Job;
+use crate::kafka::current::CurrentSettings;
 use crate::kafka::settings::KafkaSettings;
 use crate::kafka::tenants_topic::{TenantsTopic, TenantsTopicError, TopicEntry};
 use crate::model::overview::RefusedTenant;
@@ -68,7 +69,7 @@ impl TenantsReloads {
     /// Starts the thread. The tenants of a topic are loaded later.
     ///
     /// Panics: where the system refuses it, as [`spawn`] does.
-    pub fn start(tenants: ConfiguredTenants, kafka: &Arc<KafkaSettings>) -> Self {
+    pub fn start(tenants: ConfiguredTenants, kafka: &Arc<CurrentSettings>) -> Self {
         let (sender, reports) = mpsc::unbounded_channel();
         let (orders, ordered) = std::sync::mpsc::channel();
         let (in_force, waits_for, run): (_, _, Box<dyn FnOnce() + Send>) = match tenants {
@@ -82,6 +83,7 @@ impl TenantsReloads {
                 let follower = Follower {
                     tenants,
                     kafka: Arc::clone(kafka),
+                    opened_with: kafka.get(),
                     phase: Phase::Starting,
                     changed: 0,
                     mistakes: Vec::new(),
@@ -206,7 +208,9 @@ enum Phase {
 /// Follows the tenants topic.
 struct Follower {
     tenants: TopicTenants,
-    kafka: Arc<KafkaSettings>,
+    kafka: Arc<CurrentSettings>,
+    /// With which the topic was opened.
+    opened_with: Arc<KafkaSettings>,
     phase: Phase,
     /// Entries since the last report that changed a tenant.
     changed: usize,
@@ -227,6 +231,9 @@ impl Follower {
                 }
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return,
+            }
+            if self.kafka.differ_from(&self.opened_with) {
+                topic = None;
             }
             replaced.drop_unused();
             let report = match &mut topic {
@@ -254,7 +261,8 @@ impl Follower {
     }
 
     fn open(&mut self) -> Result<TenantsTopic, TenantsReport> {
-        let opened = TenantsTopic::open(&self.kafka, self.tenants.topic());
+        self.opened_with = self.kafka.get();
+        let opened = TenantsTopic::open(&self.opened_with, self.tenants.topic());
         let opened = opened.map_err(|error| match error {
             TenantsTopicError::Wrong(why) if self.phase == Phase::Starting => {
                 TenantsReport::Wrong(why)

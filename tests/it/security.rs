@@ -372,12 +372,66 @@ fn check_ways(all: &Surroundings) {
     service.kill();
 }
 
+/// Changes passwords and certificates while the service runs.
+fn check_rotation(all: &Surroundings) {
+    let in_force = "changed files of Kafka are in force";
+    let refused = "a changed file of Kafka was refused";
+    let secure = all.secure;
+    let told = |service: &Ringback, line: &str, times: usize| {
+        let told = || service.log().matches(line).count() == times;
+        wait::until(&format!("{line}, {times} times"), told);
+    };
+    let delivers = |id: &str| {
+        all.publish("healthy", id);
+        until_delivered(all, id);
+    };
+    let page = &page::properties()[0];
+    let file = secure.properties("rotated", page, "ringback");
+    let service = all.service(&secure.sasl, &file, &["--attempt-log"]).ready();
+    replace(&file, "sasl.mechanism=GSSAPI");
+    told(&service, refused, 1);
+    secure.set_password("new-password");
+    let named = file.with_file_name("kafka.properties.made");
+    std::fs::rename(secure.properties("made", page, "ringback"), &named).expect("writable");
+    let text = std::fs::read_to_string(&named).expect("it was written");
+    replace(&file, &text.replace(broker::PASSWORD, "new-password"));
+    told(&service, in_force, 1);
+    delivers("new-password");
+    service.drain();
+    secure.set_password(broker::PASSWORD);
+
+    let page = &page::properties()[2];
+    let file = secure.properties("rotated-certificates", page, "ringback");
+    let service = all.service(&secure.certificates, &file, &[]).ready();
+    // Another name, so that Kafka shows which certificate is in use.
+    for (name, refusals, changes) in [("ringback-tenants", 1, 1), ("ringback", 2, 2)] {
+        let (certificate, key) = secure.authority.common_name(name);
+        replace(&file.with_file_name("tls.crt"), &certificate);
+        told(&service, refused, refusals);
+        replace(&file.with_file_name("tls.key"), &key);
+        told(&service, in_force, changes);
+        match name {
+            "ringback" => delivers("new-certificate"),
+            _ => told(&service, "may not DESCRIBE them: call-ended,", 1),
+        }
+    }
+    service.drain();
+}
+
+/// Replaces a file by a rename, as an operator must.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).expect("the build directory is writable");
+    std::fs::rename(new, path).expect("the build directory is writable");
+}
+
 #[test]
 fn the_service_works_with_its_grants_and_without_one_says_what_is_missing() {
     let all = Surroundings::shared();
     let grants = page::grants();
     all.secure.allow(&grants["run"]);
     check_ways(all);
+    check_rotation(all);
 
     let prefixed = "--resource-pattern-type prefixed";
     let delays = |operation: &str| format!("{operation} --topic call-ended.delay. {prefixed}");

@@ -2,9 +2,11 @@
 //! offsets. Notes for the checkers what they must expect.
 
 use crate::broker::Origin;
+use crate::chance::Chance;
 use crate::laws::map;
 use crate::laws::residences::Gone;
 use crate::plan::{Damage, Fault, MS, SECOND, Task};
+use crate::refusing::refusals;
 use crate::sim_event::SimEvent;
 use crate::world::World;
 use ringback::engine::event::Event;
@@ -17,6 +19,27 @@ const FAR: i64 = 1_000_000;
 /// Long enough for the engine to be certain that expired offsets mean an empty
 /// group; shorter than Kafka's minimum of a day.
 const EMPTY_US: u64 = 2 * 3_600 * SECOND;
+
+/// Returns refusals, and changes of Kafka's files. They have a chance of their own, so
+/// that the rest of each seed's plan stays the same.
+pub fn more_faults(chance: &Chance, replicas: usize, end_us: u64) -> Vec<(u64, Fault)> {
+    let mut faults = refusals(&mut chance.clone(), end_us);
+    faults.extend(new_settings(&mut chance.clone(), replicas, end_us));
+    faults
+}
+
+/// Returns changes of Kafka's files: up to four in a third of all runs.
+fn new_settings(chance: &mut Chance, replicas: usize, end_us: u64) -> Vec<(u64, Fault)> {
+    let times = match chance.permille(333) {
+        true => chance.between(1, 5),
+        false => 0,
+    };
+    let mut change = || {
+        let replica = chance.index(replicas);
+        (chance.below(end_us), Fault::NewSettings { replica })
+    };
+    (0..times).map(|_| change()).collect()
+}
 
 impl World {
     /// Drains all replicas; the operator acts once the group is empty.

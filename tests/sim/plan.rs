@@ -2,8 +2,8 @@
 //! the records, and the faults.
 
 use crate::chance::Chance;
+use crate::operator::more_faults;
 use crate::reach::Way;
-use crate::refusing::refusals;
 use ringback::engine::event::{EngineSettings, Event};
 use ringback::model::destination::RefusalReason;
 use ringback::model::position::{Partition, Topic, TopicNames};
@@ -151,6 +151,8 @@ pub enum Fault {
     },
     /// The tenants file changes.
     TenantsChange,
+    /// Changed passwords or certificates of Kafka are in force.
+    NewSettings { replica: usize },
     /// A topic gets another partition.
     Grow,
     /// Retention deletes the beginning of a log.
@@ -423,8 +425,7 @@ fn faults(chance: &mut Chance, replicas: usize, end_us: u64) -> Vec<(u64, Fault)
     if chance.permille(100) {
         faults.extend(crash_loop(chance, replicas, end_us));
     }
-    // With a chance of their own, so that the rest of each seed's plan stays the same.
-    faults.extend(refusals(&mut chance.clone(), end_us));
+    faults.extend(more_faults(chance, replicas, end_us));
     faults.sort_by_key(|(at, _)| *at);
     faults
 }

@@ -345,6 +345,14 @@ impl World {
                 let topic = delay.map_or(Topic::DeadLetter, Topic::Delay);
                 self.refuse(topic, reason, for_us);
             }
+            Fault::NewSettings { replica } => {
+                let this = &self.replicas[replica];
+                if this.engine.is_some() {
+                    let changed = SimEvent::PassEvent(this.tag, Event::KafkaSettingsChanged);
+                    self.count("new_settings");
+                    self.after(0, changed);
+                }
+            }
             Fault::TenantsChange => self.change_tenants(),
             Fault::Grow => self.grow(),
             Fault::DeleteRecords => self.delete_records(),
