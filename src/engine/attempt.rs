@@ -156,7 +156,8 @@ impl Core {
         self.note_failure(&running, position, &result.outcome, wait);
     }
 
-    /// Counts an outcome for the tenant's limit.
+    /// Counts an outcome for the tenant's limit. A fault of the sender says
+    /// nothing of the tenant.
     fn count_outcome(&mut self, running: &Running, result: &AttemptResult) {
         let now = self.now;
         let delivered = match &result.outcome {
@@ -165,6 +166,10 @@ impl Core {
                 self.failing
                     .delivered(&running.tenant, running.first, self.wall());
                 true
+            }
+            Outcome::Failed { class, .. } if class.is_senders() => {
+                self.lanes.ended(running.lane, now);
+                return;
             }
             Outcome::Failed { class, .. } => {
                 let failure = (*class, result.duration);
@@ -207,6 +212,7 @@ impl Core {
             detail,
             ..
         } = outcome
+            && !class.is_senders()
         {
             let failure = Failure {
                 class: *class,

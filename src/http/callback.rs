@@ -35,6 +35,9 @@ use super::head;
 use super::names::Names;
 use super::pool::{AttemptEnd, BundleId, Carries, ConnectionAfter, Health, IdlePool};
 use super::post::CallbackPost;
+use super::probe::Prober;
+use super::proxy_fault::{self, ProxyFaults};
+use super::settings::LOOKUP_SHARE;
 pub use super::settings::{ConnectionReuse, HttpError, HttpSettings, Trust};
 use super::signature::Keys;
 use super::url_check;
@@ -56,9 +59,6 @@ use tokio::time::timeout;
 const IDLE_OPEN_MAX: Duration = IDLE_MAX.saturating_mul(2);
 const BODY_BYTES_MAX: usize = 4 * 1024;
 const BODY_WAIT_MAX: Duration = Duration::from_millis(50);
-/// The share of the deadline for the name lookup. A lookup that times out ends as
-/// `dns`, not as `timeout`: the owner of the zone must act, not of the receiver.
-pub(super) const LOOKUP_SHARE: f64 = 0.9;
 /// The maximum number of prepared tenants; at some 2 KiB each, 16 MiB. When it is
 /// reached, all are dropped and prepared again, at a few microseconds each.
 const PREPARED_MAX: usize = 8_192;
@@ -82,6 +82,8 @@ struct Connections {
     /// New certificates replace them. Attempts in progress keep the old ones.
     clients: Clients,
     pool: IdlePool<Client>,
+    /// `None` without an egress proxy.
+    proxy: Option<Arc<ProxyFaults>>,
 }
 
 /// Sends attempts. Built once and shared.
@@ -127,6 +129,7 @@ impl Callbacks {
         names: Arc<Names>,
     ) -> Result<Self, HttpError> {
         let clients = Clients::new(&settings, &guard)?;
+        let proxy = proxy_faults(&settings, &names)?;
         let user_agent = format!("ringback/{}", settings.version);
         let mut common = HeaderMap::new();
         common.insert(
@@ -144,6 +147,7 @@ impl Callbacks {
             connections: Mutex::new(Connections {
                 clients,
                 pool: IdlePool::new(IDLE_OPEN_MAX),
+                proxy,
             }),
             settings,
             guard,
@@ -177,8 +181,9 @@ impl Callbacks {
             ..self.settings.clone()
         };
         let new = Clients::new(&settings, &self.guard)?;
+        let proxy = proxy_faults(&settings, &self.names)?;
         let mut connections = self.connections();
-        connections.clients = new;
+        (connections.clients, connections.proxy) = (new, proxy);
         connections.pool.retire_all();
         Ok(())
     }
@@ -281,7 +286,7 @@ impl Callbacks {
                     if let Some(claim) = &mut claim {
                         claim.answered(&response);
                     }
-                    outcome = Some(head::judge(&response, started_at));
+                    outcome = Some(self.judge(&response, started_at));
                     finish_body(&mut response).await;
                 }
                 Err(error) => {
@@ -289,7 +294,14 @@ impl Callbacks {
                         claim.end.after = ConnectionAfter::Closed;
                     }
                     let (class, detail) = class::classify(&error);
-                    outcome = Some(failed(class, detail));
+                    outcome = Some(failed(class, detail.clone()));
+                    let proxy = self.connections().proxy.clone();
+                    if let Some(proxy) = proxy {
+                        let (url, host) = (&post.url, &prepared.host);
+                        let fault = proxy.of_error(url, host, &error, (class, detail));
+                        let (class, detail) = fault.await;
+                        outcome = Some(failed(class, detail));
+                    }
                 }
             }
         };
@@ -304,11 +316,27 @@ impl Callbacks {
         }
     }
 
+    fn judge(&self, response: &Response, started_at: UnixMillis) -> Outcome {
+        let fault = match self.settings.proxy {
+            Some(_) => proxy_fault::of_answer(response),
+            None => None,
+        };
+        match fault {
+            Some((class, detail)) => Outcome::Failed {
+                class,
+                status: Some(response.status().as_u16()),
+                retry_after: None,
+                detail,
+            },
+            None => head::judge(response, started_at),
+        }
+    }
+
     /// Returns the place of an attempt in the pool, unless it must close its connection,
     /// and the client that closes connections.
     fn claim<'a>(&'a self, host: &Arc<str>) -> (Option<Claim<'a>>, Client) {
         let mut connections = self.connections();
-        let Connections { clients, pool } = &mut *connections;
+        let Connections { clients, pool, .. } = &mut *connections;
         let closing = clients.closing.clone();
         if self.settings.reuse == ConnectionReuse::CloseAfterAttempt {
             return (None, closing);
@@ -356,6 +384,22 @@ impl Drop for Claim<'_> {
         let pool = &mut connections.pool;
         pool.end(self.bundle, self.end, clock::elapsed());
     }
+}
+
+/// Returns the faults of the egress proxy, if there is one.
+fn proxy_faults(
+    settings: &HttpSettings,
+    names: &Arc<Names>,
+) -> Result<Option<Arc<ProxyFaults>>, HttpError> {
+    let Some(proxy) = settings
+        .proxy
+        .as_ref()
+        .and_then(|proxy| Url::parse(proxy).ok())
+    else {
+        return Ok(None);
+    };
+    let prober = Prober::with_names(settings, Arc::clone(names))?;
+    Ok(Some(Arc::new(ProxyFaults::new(prober, &proxy))))
 }
 
 /// Returns the POST of an attempt, or the outcome where it cannot be sent.

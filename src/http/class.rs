@@ -87,6 +87,39 @@ pub fn classify(error: &reqwest::Error) -> (ErrorClass, String) {
     (class, text)
 }
 
+/// Why there is no connection, as far as the error tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ConnectFault {
+    /// The address does not accept a connection, or the name has none.
+    NoConnection,
+    NoAnswer,
+    Tls,
+    Other,
+}
+
+/// Returns why an attempt did not connect.
+pub(super) fn connect_fault(error: &reqwest::Error) -> ConnectFault {
+    if error.is_timeout() {
+        return ConnectFault::NoAnswer;
+    }
+    let links: Vec<&(dyn Error + 'static)> = chain(error).collect();
+    let mut faults = links.iter().rev().filter_map(|link| {
+        if link.is::<DnsError>() {
+            return Some(ConnectFault::NoConnection);
+        }
+        if link.is::<rustls::Error>() {
+            return Some(ConnectFault::Tls);
+        }
+        let kind = link.downcast_ref::<io::Error>()?.kind();
+        match of_io(kind, AttemptStep::Connecting)? {
+            ErrorClass::Connect => Some(ConnectFault::NoConnection),
+            ErrorClass::Timeout => Some(ConnectFault::NoAnswer),
+            _ => None,
+        }
+    });
+    faults.next().unwrap_or(ConnectFault::Other)
+}
+
 /// Returns how an HTTP/2 receiver has said that it did not process the request, if it
 /// has.
 pub(super) fn unprocessed(error: &reqwest::Error) -> Option<Unprocessed> {

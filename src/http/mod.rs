@@ -10,6 +10,7 @@ pub mod names;
 pub mod pool;
 mod post;
 pub mod probe;
+mod proxy_fault;
 mod reachable;
 mod settings;
 pub mod signature;

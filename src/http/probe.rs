@@ -6,9 +6,9 @@
 mod handshake;
 
 use super::address_guard::{AddressGuard, alternating};
-use super::callback::{HttpError, HttpSettings, LOOKUP_SHARE};
 use super::class;
 use super::names::{Names, Unresolved};
+use super::settings::{HttpError, HttpSettings, LOOKUP_SHARE};
 use super::url_check::literal;
 use crate::clock;
 use crate::model::named_enum::named_enum;
@@ -120,6 +120,17 @@ impl Prober {
     ) -> Result<Self, HttpError> {
         let names = Arc::new(Names::new(settings.timeout.mul_f64(LOOKUP_SHARE)));
         names.look_in(resolv_conf, hosts);
+        Self::with_names(settings, names)
+    }
+
+    /// Returns a prober with the settings of attempts that looks names up here.
+    ///
+    /// # Errors
+    /// There are no trusted certificates.
+    pub(super) fn with_names(
+        settings: &HttpSettings,
+        names: Arc<Names>,
+    ) -> Result<Self, HttpError> {
         let proxy = settings.proxy.as_ref();
         let proxy = proxy.map(|proxy| Url::parse(proxy).expect("config has checked the proxy"));
         Ok(Self {
@@ -155,12 +166,39 @@ impl Prober {
         self.proxy.is_none() && answer.is_ok_and(|found| found == Some(true))
     }
 
+    /// Asks the proxy for a tunnel to the host of this URL, and closes it. `None` where
+    /// the proxy could not be asked before the deadline.
+    pub(super) async fn tunnel(&self, url: &Url) -> Option<Tunnel> {
+        let (mut steps, mut doing) = (Steps::default(), None);
+        let reaching = self.reach(url, &mut steps, &mut doing);
+        // The deadline of the attempt is at hand, too.
+        let (Ok(_) | Err(_)) = timeout(self.timeout, reaching).await;
+        steps.tunnel
+    }
+
     /// Returns `None` after a step that failed.
     async fn make(&self, url: &Url, steps: &mut Steps, doing: &mut Option<StepKind>) -> Option<()> {
+        let stream = self.reach(url, steps, doing).await?;
+        if url.scheme() == "https" {
+            *doing = Some(StepKind::Handshake);
+            let (tls, _) = self.handshakes.shake(stream, url.host_str()?).await;
+            steps.tls = Some(tls);
+        }
+        *doing = None;
+        Some(())
+    }
+
+    /// Connects to the host of this URL, by a tunnel if there is a proxy. Returns
+    /// `None` after a step that failed.
+    async fn reach(
+        &self,
+        url: &Url,
+        steps: &mut Steps,
+        doing: &mut Option<StepKind>,
+    ) -> Option<Box<dyn Stream>> {
         if literal(url).is_some_and(|address| !self.guard.permitted(address)) {
             return None;
         }
-        let host = url.host_str()?;
         let mut stream: Box<dyn Stream> = Box::new(
             self.connect(self.proxy.as_ref().unwrap_or(url), steps, doing)
                 .await?,
@@ -172,7 +210,7 @@ impl Prober {
                 stream = Box::new(inside?);
             }
             let started = clock::elapsed();
-            let (status, fault) = match tunnel(&mut stream, url, proxy).await {
+            let (status, fault) = match ask_for_tunnel(&mut stream, url, proxy).await {
                 Ok(status @ 200..=299) => (Some(status), None),
                 Ok(status) => (Some(status), Some(format!("the proxy answered {status}"))),
                 Err(error) => (None, Some(class::io_words(&error))),
@@ -187,13 +225,7 @@ impl Prober {
                 return None;
             }
         }
-        if url.scheme() == "https" {
-            *doing = Some(StepKind::Handshake);
-            let (tls, _) = self.handshakes.shake(stream, host).await;
-            steps.tls = Some(tls);
-        }
-        *doing = None;
-        Some(())
+        Some(stream)
     }
 
     /// Looks the host up and connects to its first permitted address that accepts.
@@ -269,7 +301,7 @@ fn port(url: &Url) -> u16 {
 /// Asks the proxy for a tunnel, and returns the status of its answer.
 ///
 /// Source: RFC 9110, section 9.3.6.
-async fn tunnel(stream: &mut Box<dyn Stream>, url: &Url, proxy: &Url) -> io::Result<u16> {
+async fn ask_for_tunnel(stream: &mut Box<dyn Stream>, url: &Url, proxy: &Url) -> io::Result<u16> {
     let host = url.host_str().unwrap_or_default();
     let port = port(url);
     let mut head = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");

@@ -9,6 +9,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The share of the deadline for the name lookup. A lookup that times out ends as
+/// `dns`, not as `timeout`: the owner of the zone must act, not of the receiver.
+pub(super) const LOOKUP_SHARE: f64 = 0.9;
+
 /// The certificates that TLS trusts.
 #[derive(Clone)]
 pub enum Trust {

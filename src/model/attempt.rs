@@ -24,6 +24,8 @@ named_enum! {
         Tls = "tls",
         /// Callbacks must not reach the address.
         RefusedAddress = "refused_address",
+        /// The egress proxy refused the attempt, or could not be reached.
+        Proxy = "proxy",
         /// The connection was closed or reset before an answer.
         Reset = "reset",
         /// The answer is not valid HTTP.
@@ -61,6 +63,9 @@ impl ErrorClass {
             Self::RefusedAddress => {
                 "the callback URL leads to an address that is not reachable from the internet: configure one that is"
             }
+            Self::Proxy => {
+                "the fault is on the side of the sender, not of the receiver: check the egress proxy, its credentials and its rules"
+            }
             Self::Reset => {
                 "the connection was closed before an answer: look for crashes and idle timeouts at the receiver"
             }
@@ -83,6 +88,7 @@ impl ErrorClass {
     #[must_use]
     pub const fn advice_on(self, status: Option<u16>) -> &'static str {
         match status {
+            _ if self.is_senders() => self.advice(),
             Some(401 | 403) => {
                 "the receiver refuses access: check the secret with which it verifies signatures, allow the path of the callback, or have the required header configured"
             }
@@ -97,6 +103,13 @@ impl ErrorClass {
             }
             _ => self.advice(),
         }
+    }
+
+    /// Returns whether the fault is that of the sender, and says nothing about the
+    /// tenant.
+    #[must_use]
+    pub const fn is_senders(self) -> bool {
+        matches!(self, Self::Proxy)
     }
 
     /// Returns the class of a final HTTP status, or `None` for success (2xx).

@@ -297,7 +297,7 @@ fn a_refusal_of_the_egress_proxy_is_told_as_ours() {
         let (code, text) = test("table", &["--url", url, "--proxy", &proxy]);
         assert_eq!(code, Some(1), "{text}");
         assert!(
-            text.contains("cause:  the egress proxy answered 407"),
+            text.contains("result: failed (proxy)\ncause:  the egress proxy answered 407"),
             "{text}"
         );
         assert!(

@@ -38,7 +38,14 @@ pub fn answer(
             1 => (quick, status(429)),
             2 => (quick, status(301)),
             3 => (TIMEOUT_US, failed(ErrorClass::Timeout)),
-            4 => (chance.between(MS, 3 * SECOND), failed(ErrorClass::Reset)),
+            4 => {
+                let took = chance.between(MS, 3 * SECOND);
+                let class = match took.is_multiple_of(2) {
+                    true => ErrorClass::Reset,
+                    false => ErrorClass::Proxy,
+                };
+                (took, failed(class))
+            }
             _ => (quick, status(202)),
         },
     }

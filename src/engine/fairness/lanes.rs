@@ -270,6 +270,11 @@ impl Lanes {
         }
     }
 
+    /// Records that an attempt ended and shows nothing of its tenant.
+    pub fn ended(&mut self, id: LaneId, now: UnixMillis) {
+        self.lanes[id.0].ends.add(1, now);
+    }
+
     /// Ends the pauses that are over.
     pub fn end_pauses(&mut self, now: UnixMillis) {
         while let Some((until, id)) = self.pauses.first().copied() {

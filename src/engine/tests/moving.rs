@@ -84,6 +84,23 @@ impl Harness {
         self.kafka(SESSION, KafkaEvent::Records(records));
     }
 
+    /// The attempt of this record fails with this class after this time.
+    fn fail_attempt(&mut self, offset: i64, class: ErrorClass, duration: Duration) {
+        self.handle(Event::AttemptFinished {
+            position: at(offset),
+            ended: AttemptResult {
+                outcome: Outcome::Failed {
+                    class,
+                    status: None,
+                    retry_after: None,
+                    detail: String::new(),
+                },
+                started_at: self.now,
+                duration,
+            },
+        });
+    }
+
     /// Ends the attempt of this record.
     pub(super) fn end_attempt(&mut self, offset: i64, status: u16) {
         let outcome = match ErrorClass::of_status(status) {
@@ -262,4 +279,29 @@ fn a_revoked_partition_is_committed_at_once_although_its_overdue_moves_were_forg
         partitions,
     };
     assert!(actions.contains(&Action::Kafka(KafkaRequest::Consumer(finish))));
+}
+
+#[test]
+fn a_failure_of_the_egress_proxy_spends_an_attempt_and_is_not_held_against_the_tenant() {
+    for (class, held, starts) in [
+        (ErrorClass::Proxy, false, 8),
+        (ErrorClass::Timeout, true, 4),
+    ] {
+        let mut harness = Harness::running();
+        let records = |offsets: std::ops::Range<i64>| offsets.map(|at| (at, 1)).collect::<Vec<_>>();
+        harness.read(&records(0..8));
+        for offset in 0..8 {
+            harness.fail_attempt(offset, class, Duration::from_secs(5));
+        }
+        let asked = moves(&harness.settle(Duration::from_millis(30)));
+        assert_eq!(destinations(&asked), [vec![delay()]], "{class:?}");
+        assert_eq!(asked[0].records.len(), 8);
+        harness.moved(&asked[0]);
+        harness.settle(Duration::from_millis(30));
+        harness.read(&records(8..20));
+        let overview = harness.engine.overview(harness.now);
+        assert_eq!(overview.attempted.failed, usize::from(held), "{class:?}");
+        assert_eq!(!overview.failing.is_empty(), held, "{class:?}");
+        assert_eq!(overview.in_flight, starts, "{class:?}");
+    }
 }

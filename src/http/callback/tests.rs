@@ -2,6 +2,7 @@
 
 mod answers;
 mod h2_receiver;
+mod proxied;
 mod renewed;
 mod script;
 mod unprocessed;
@@ -302,15 +303,6 @@ async fn a_proxy_gets_every_url_without_a_private_literal_address() {
         ended(inside, &outcome, None, Some(ErrorClass::RefusedAddress));
     }
     assert!(requests.try_recv().is_err(), "the proxy was asked");
-
-    let refuses = "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
-    let (address, _requests) = receiver(Script::AnswerEarly(refuses)).await;
-    let proxy = format!("http://{address}/");
-    let callbacks = Callbacks::new(settings(Some(&proxy), Trust::Nothing));
-    let callbacks = Arc::new(callbacks.expect("nothing is needed from outside"));
-    let tunnel = to("https://name.invalid/?token=1");
-    let outcome = callbacks.attempt(tunnel, UnixMillis(0)).await;
-    ended("no tunnel", &outcome, None, Some(ErrorClass::Connect));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! TLS handshakes that keep the certificates they saw, also where the certificates
 //! are refused. They trust what attempts trust. Runs on the runtime of the command.
 
-use super::super::callback::{HttpError, HttpSettings};
 use super::super::class;
+use super::super::settings::{HttpError, HttpSettings};
 use super::super::tls::TlsSettings;
 use super::{Stream, ms_since};
 use crate::clock;

@@ -9,7 +9,7 @@ use crate::model::time::DurationText;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const PROXY_ADVICE: &str = "the fault is on the side of the sender, not of the receiver: check the egress proxy, its credentials and its rules";
+const PROXY_ADVICE: &str = ErrorClass::Proxy.advice();
 
 const HTTPS_ADVICE: &str = "configure the callback URL with https";
 
@@ -219,10 +219,11 @@ impl Report {
     }
 
     fn was_sent(&self) -> bool {
-        use ErrorClass::{Connect, Dns, RefusedAddress, Tls};
+        use ErrorClass::{Connect, Dns, Proxy, RefusedAddress, Tls};
         match &self.outcome {
             Outcome::Failed { class, .. } => {
-                self.steps.hung.is_none() && ![Connect, Dns, RefusedAddress, Tls].contains(class)
+                self.steps.hung.is_none()
+                    && ![Connect, Dns, Proxy, RefusedAddress, Tls].contains(class)
             }
             Outcome::Delivered { .. } => true,
         }
