@@ -7,6 +7,7 @@ mod alerts;
 mod attempt_log;
 mod attempts;
 mod bad_input;
+mod brokers;
 mod certificates;
 #[path = "../chaos/mod.rs"]
 mod chaos;

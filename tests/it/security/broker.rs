@@ -3,6 +3,7 @@
 
 use super::page::{self, Grant};
 use crate::support::broker::{self, Broker, Node};
+use crate::support::kafka_version;
 use crate::support::tls::Authority;
 use crate::support::{ports, workspace};
 use std::fs;
@@ -155,7 +156,7 @@ impl Acls {
         let mut child = Command::new("java")
             .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .arg("-cp")
-            .arg(broker::class_path())
+            .arg(kafka_version::class_path())
             .arg(source)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

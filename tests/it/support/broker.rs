@@ -2,6 +2,7 @@
 //! own tools. One broker serves all tests; one that a test stops is its own.
 //! Several make a cluster (`cluster.rs`).
 
+use super::kafka_version::{self, Metadata};
 use super::process::Process;
 use super::{ports, wait, workspace};
 use rdkafka::admin::{
@@ -11,6 +12,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rustix::process::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -69,7 +71,11 @@ pub struct Broker {
     /// Those of the whole cluster, its own included.
     address: String,
     directory: PathBuf,
+    /// Held, so that it ends with the broker.
+    zookeeper: Mutex<Option<Process>>,
     process: Mutex<Option<Process>>,
+    /// The port for controllers, or for ZooKeeper.
+    controller: u16,
 }
 
 impl Broker {
@@ -110,12 +116,17 @@ impl Broker {
             own: addresses[node.index].clone(),
             address: addresses.join(","),
             directory,
+            zookeeper: Mutex::new(None),
             process: Mutex::new(None),
+            controller: node.ports[node.index].1,
         };
         let settings = settings(node, &broker.directory) + more;
         fs::write(broker.properties(), settings).expect("the build directory is writable");
         let properties = broker.properties();
         let properties = properties.to_str().expect("the build directory is UTF-8");
+        if kafka_version::metadata() == Metadata::ZooKeeper {
+            return broker;
+        }
         let arguments = ["format", "-t", "TGxjc2hhZG93cmluZ2JhYw", "-c", properties];
         run_java("kafka.tools.StorageTool", &arguments).expect("the broker's storage is formatted");
         broker
@@ -129,8 +140,16 @@ impl Broker {
 
     /// Starts it, not waiting for anything.
     pub fn launch(&self) {
+        if kafka_version::metadata() == Metadata::ZooKeeper {
+            let mut zookeeper = self.zookeeper.lock().expect("no holder panics");
+            let start = || kafka_version::start_zookeeper(self.controller, &self.directory);
+            zookeeper.get_or_insert_with(start);
+        }
         let mut command = java();
-        command.args(HEAP).arg("-cp").arg(class_path());
+        command
+            .args(HEAP)
+            .arg("-cp")
+            .arg(kafka_version::class_path());
         command.arg("kafka.Kafka").arg(self.properties());
         let log = self.directory.join("broker.log");
         let process = Process::start("the broker", &mut command, &log);
@@ -159,6 +178,14 @@ impl Broker {
     pub fn kill(&self) {
         let process = self.process.lock().expect("no holder panics").take();
         process.expect("the broker runs").kill();
+    }
+
+    /// Stops it with SIGTERM: it hands its partitions over first.
+    pub fn stop(&self) {
+        let process = self.process.lock().expect("no holder panics").take();
+        let mut process = process.expect("the broker runs");
+        process.signal(Signal::TERM);
+        process.wait(wait::PATIENCE);
     }
 
     /// Its process id.
@@ -271,7 +298,7 @@ impl Broker {
 
     /// Runs Kafka's own `kafka-consumer-groups` and returns what it prints.
     pub fn consumer_groups(&self, arguments: &[&str]) -> String {
-        let class = CONSUMER_GROUPS;
+        let class = kafka_version::consumer_groups();
         let all = [&["--bootstrap-server", &self.address], arguments].concat();
         run_java(class, &all).unwrap_or_else(|e| panic!("kafka-consumer-groups {arguments:?}: {e}"))
     }
@@ -334,14 +361,29 @@ fn settings(node: &Node, directory: &Path) -> String {
         .collect();
     let replicas = node.ports.len();
     let in_sync = if replicas >= 3 { 2 } else { 1 };
-    format!(
-        "process.roles=broker,controller
+    let (roles, more_listeners, more_protocols) = match kafka_version::metadata() {
+        Metadata::KRaft => (
+            format!(
+                "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}
+controller.listener.names=CONTROLLER",
+                voters = voters.join(",")
+            ),
+            format!(",CONTROLLER://127.0.0.1:{controller}"),
+            ",CONTROLLER:PLAINTEXT",
+        ),
+        Metadata::ZooKeeper => {
+            assert_eq!(replicas, 1, "one broker has its ZooKeeper");
+            let zookeeper = format!("broker.id={id}\nzookeeper.connect=127.0.0.1:{controller}");
+            (zookeeper, String::new(), "")
+        }
+    };
+    format!(
+        "{roles}
+listeners=PLAINTEXT://127.0.0.1:{port}{more_listeners}{listeners}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT{more_protocols}{protocols}
 log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor={replicas}
@@ -357,20 +399,8 @@ transaction.state.log.min.isr={in_sync}
 transaction.abort.timed.out.transaction.cleanup.interval.ms={scan_ms}
 ",
         scan_ms = node.scan.as_millis(),
-        voters = voters.join(","),
         data = directory.join("data").display()
     )
-}
-
-/// The libraries of Kafka, for `java -cp`.
-pub fn class_path() -> PathBuf {
-    let libs = workspace::target().join("kafka/libs");
-    assert!(
-        libs.is_dir(),
-        "{} is missing: tests/run fetches Kafka into it",
-        libs.display()
-    );
-    libs.join("*")
 }
 
 fn java() -> Command {
@@ -387,7 +417,7 @@ pub fn tool(class: &str) -> Command {
             "-XX:TieredStopAtLevel=1",
             "-cp",
         ])
-        .arg(class_path())
+        .arg(kafka_version::class_path())
         .arg(class);
     command
 }

@@ -17,6 +17,7 @@ pub mod http_parts;
 pub mod jobs;
 #[allow(dead_code, reason = "each test program uses a part")]
 pub mod json_schema;
+pub mod kafka_version;
 pub mod lateness;
 pub mod ledger;
 pub mod metrics;
