@@ -193,6 +193,34 @@ fn every_kind_of_failure_has_its_class() {
 }
 
 #[test]
+fn an_egress_proxy_that_cannot_be_reached_is_not_held_against_tenants() {
+    let plan = Plan {
+        attempts: 2,
+        ..Plan::default()
+    };
+    let mut scene = Scene::new("proxy-down", plan);
+    scene.tenant("t", Behaviour::Ok);
+    // Nothing listens at this port.
+    let proxy = ["--proxy", "http://user:proxy-password@127.0.0.1:1"];
+    let ringback = scene.start("a", &proxy).ready();
+    for record in ["r-1", "r-2", "r-3"] {
+        scene.publish_record(record, "t");
+    }
+    for found in scene.dead_letters_of(3) {
+        assert_eq!(found.header("ringback-error"), "proxy");
+        assert_eq!(found.header("ringback-attempts-made"), "2");
+    }
+    let metrics = ringback.metrics();
+    let proxy = [("outcome", "proxy")];
+    assert_eq!(metrics.count("ringback_attempts_total", &proxy), 6);
+    for gauge in ["ringback_tenant_failing", "ringback_tenants_attempted"] {
+        assert_eq!(metrics.count(gauge, &[]), 0, "{gauge}");
+    }
+    assert!(!ringback.log().contains("proxy-password"));
+    ringback.drain();
+}
+
+#[test]
 fn retry_after_chooses_a_delay_that_is_long_enough() {
     let plan = Plan {
         delays: "200ms,2s",
