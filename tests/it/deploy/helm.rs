@@ -141,6 +141,8 @@ fn versions_are_those_of_the_program() {
     assert!(chart.contains(&format!("\nappVersion: {version}\n")));
     let kustomization = read("deploy/kubernetes/kustomization.yaml");
     assert!(kustomization.contains(&format!("newTag: {version}\n")));
+    let image = read("deploy/Dockerfile");
+    assert!(image.contains(&format!("image.version=\"{version}\"")));
 }
 
 #[test]

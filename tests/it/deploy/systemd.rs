@@ -112,3 +112,21 @@ fn the_unit_fits_the_program() {
         assert!(unit.contains(&format!(" {named} ")), "{named} is installed");
     }
 }
+
+#[test]
+fn the_debian_package_has_files_that_exist() {
+    let manifest = read("Cargo.toml");
+    let (_, assets) = manifest.split_once("\nassets = [\n").expect("a list");
+    let (assets, _) = assets.split_once("\n]\n").expect("its end");
+    let sources = assets.lines().filter_map(|line| line.split('"').nth(1));
+    let sources: Vec<&str> = sources
+        .filter(|path| !path.starts_with("target/"))
+        .collect();
+    assert!(sources.len() > 2, "{sources:?}");
+    for source in sources.iter().chain(&["deploy/debian/postinst", UNIT]) {
+        assert!(repository(source).is_file(), "{source}");
+    }
+    for script in ["deploy/debian/postinst", "deploy/release"] {
+        stdout_of(Command::new("bash").arg("-n").arg(repository(script)), "");
+    }
+}
