@@ -3,7 +3,9 @@
 //! escapes every value, because names of tenants are hostile input. Runs on the
 //! thread of the operators' pages.
 
-use super::view::{DelayView, FailingView, PartitionView, PartitionsView, RefusingView, View};
+use super::view::{
+    DelayView, FailingView, PartitionView, PartitionsView, RefusingView, UnreachableView, View,
+};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -48,6 +50,7 @@ pub fn render(view: &View<'_>, now_ms: i64) -> String {
             body {
                 h1 { "ringback " (view.instance) }
                 (state(view))
+                (unreachable(&view.unreachable, now_ms))
                 (refusing(&view.refusing, now_ms))
                 (numbers(view, now_ms))
                 (tenants(view, now_ms))
@@ -79,6 +82,18 @@ fn state(view: &View<'_>) -> Markup {
         p class={ "state " (class) } {
             strong { (word) }
             @if let Some(reason) = &view.reason { ": " (reason) }
+        }
+    }
+}
+
+fn unreachable(brokers: &[UnreachableView], now_ms: i64) -> Markup {
+    html! {
+        @for broker in brokers {
+            p class="state warn" {
+                strong { "Broker " (broker.broker) " (" (broker.address) ") does not answer" } ", for "
+                (span(since(broker.since, now_ms))) ". " (broker.partitions) " partitions wait for "
+                "it; all others go on. Remedy: check the way from this replica to the broker."
+            }
         }
     }
 }

@@ -90,7 +90,8 @@ async fn livez(State(pages): State<Pages>) -> Response {
 }
 
 async fn healthz(State(pages): State<Pages>) -> Response {
-    verdict(pages.status.health((pages.now)()), &pages.status.refusing())
+    let now = (pages.now)();
+    verdict(pages.status.health(now), &pages.status.remarks(now))
 }
 
 async fn readyz(State(pages): State<Pages>) -> Response {

@@ -3,7 +3,9 @@
 //! Never asks the service anything. The runner's thread writes, the thread of the
 //! operators' pages reads.
 
-use crate::model::overview::{Overview, RefusedDestination, ServiceState, Verdicts};
+use crate::model::overview::{
+    Overview, RefusedDestination, ServiceState, UnreachableBroker, Verdicts,
+};
 use crate::model::position::TopicNames;
 use crate::model::time::UnixMillis;
 use std::sync::Arc;
@@ -77,10 +79,17 @@ impl Status {
         self.overview().health.clone().map_or(Ok(()), Err)
     }
 
-    /// Returns a line for each destination that refuses records. It is no fault of
-    /// this process: a restart would not help.
-    pub fn refusing(&self) -> String {
+    /// Returns a line for each broker that does not answer and for each destination
+    /// that refuses records. It is no fault of this process: a restart would not help.
+    pub fn remarks(&self, now: UnixMillis) -> String {
         let overview = self.overview();
+        let unreachable = |silent: &UnreachableBroker| {
+            let (broker, seconds) = (&silent.broker, now.since(silent.since).as_secs());
+            format!(
+                "broker {} ({}) has not answered for {seconds} s; {} partitions wait for it\n",
+                broker.id, broker.address, silent.partitions
+            )
+        };
         let line = |refused: &RefusedDestination| {
             let topic = self.about.names.name(refused.topic);
             let RefusedDestination {
@@ -92,7 +101,8 @@ impl Status {
                 reason.advice()
             )
         };
-        overview.refusing.iter().map(line).collect()
+        let brokers = overview.unreachable.iter().map(unreachable);
+        brokers.chain(overview.refusing.iter().map(line)).collect()
     }
 
     /// Checks that the service delivers now.

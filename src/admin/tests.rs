@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::model::attempt::ErrorClass;
+use crate::model::broker::{Broker, BrokerId};
 use crate::model::overview::{
     FailingTenant, Overview, PartitionOverview, PartitionStatus, ServiceState, TopicOverview,
+    UnreachableBroker,
 };
 use crate::model::position::{NextOffset, Partition, Topic, TopicNames};
 use crate::model::tenant::TenantId;
@@ -217,6 +219,33 @@ fn a_thread_that_panicked_is_a_fault_of_every_page() {
     for page in ["/livez", "/healthz", "/readyz"] {
         assert_eq!(served.get(page), (503, fault.clone()), "{page}");
     }
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_named_and_no_fault_of_the_service() {
+    let served = served();
+    served.status.show(Overview {
+        unreachable: vec![UnreachableBroker {
+            broker: Broker {
+                id: BrokerId(2),
+                address: "kafka-1:9092".to_owned(),
+            },
+            partitions: 4,
+            since: UnixMillis(0),
+        }],
+        ..Overview::default()
+    });
+    served.now.store(8_000, Ordering::Relaxed);
+    let line = "broker 2 (kafka-1:9092) has not answered for 8 s; 4 partitions wait for it\n";
+    assert_eq!(served.get("/healthz"), (200, format!("ok\n{line}")));
+    assert_eq!(served.get("/readyz").0, 200);
+    let json: serde_json::Value = serde_json::from_str(&served.get("/statusz").1).expect("json");
+    assert_eq!(json["unreachable"][0]["broker"], 2);
+    let page = served.get("/").1;
+    assert!(
+        page.contains("Broker 2 (kafka-1:9092) does not answer"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use super::status::Status;
 use crate::model::overview::{
     FailingTenant, Overview, PartitionOverview, PartitionStatus, RefusedDestination, RefusedTenant,
-    TopicOverview,
+    TopicOverview, UnreachableBroker,
 };
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::UnixMillis;
@@ -35,6 +35,8 @@ pub struct View<'a> {
     pub unfinished: usize,
     pub partitions: PartitionsView,
     pub topics: BTreeMap<String, TopicView>,
+    /// Brokers that do not answer.
+    pub unreachable: Vec<UnreachableView>,
     /// Topics that refuse moved records.
     pub refusing: Vec<RefusingView>,
     /// The shortest delay comes first.
@@ -89,6 +91,16 @@ pub struct RefusingView {
     pub since: i64,
     /// The records that wait for it.
     pub waiting: usize,
+}
+
+/// A broker that does not answer this replica.
+#[derive(Serialize)]
+pub struct UnreachableView {
+    pub broker: i32,
+    pub address: String,
+    pub since: i64,
+    /// The assigned partitions that it leads.
+    pub partitions: usize,
 }
 
 /// One delay topic.
@@ -156,6 +168,7 @@ impl<'a> View<'a> {
             unfinished: overview.unfinished,
             partitions: partitions(overview, names),
             topics: topics(overview, names),
+            unreachable: overview.unreachable.iter().map(unreachable).collect(),
             refusing: refusing(overview, names),
             delays: delays(overview, names),
             tenants: TenantsView {
@@ -232,6 +245,15 @@ fn refusing(overview: &Overview, names: &TopicNames) -> Vec<RefusingView> {
         waiting: refused.waiting,
     };
     overview.refusing.iter().map(view).collect()
+}
+
+fn unreachable(silent: &UnreachableBroker) -> UnreachableView {
+    UnreachableView {
+        broker: silent.broker.id.0,
+        address: silent.broker.address.clone(),
+        since: silent.since.0,
+        partitions: silent.partitions,
+    }
 }
 
 fn delays(overview: &Overview, names: &TopicNames) -> Vec<DelayView> {

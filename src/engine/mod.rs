@@ -7,7 +7,8 @@
 //! them back. `supervisor` starts and drops Kafka sessions and ends the process;
 //! `unassigned_look` tells it when to join the group again.
 //! `commit_pace` bounds what is uncommitted, `write_set` the size of one write.
-//! `destinations` holds back the moves to topics that refuse them.
+//! `destinations` holds back the moves to topics that refuse them. `brokers` tells
+//! operators which brokers do not answer.
 //! `partitions` holds the assigned partitions, and knows which have something to do.
 //! `partition`, `ledger`, `map` and `verdict` hold the state of one partition and
 //! one record. `fairness` holds the state of the tenants. `overview` and `readiness`
@@ -15,6 +16,7 @@
 
 mod assignment;
 mod attempt;
+mod brokers;
 mod commit_pace;
 mod destinations;
 pub mod event;
@@ -44,6 +46,7 @@ use crate::model::schedule::Schedule;
 use crate::model::tenant::Tenants;
 use crate::model::time::UnixMillis;
 use attempt::{RememberedOutcome, Running};
+use brokers::SilentBrokers;
 use destinations::Destinations;
 use event::{Action, EngineSettings, Event};
 use fairness::{Failing, Lanes, StartSlots};
@@ -96,6 +99,7 @@ struct Core {
     remembered: HashMap<Position, RememberedOutcome>,
     writes: Writes,
     destinations: Destinations,
+    silent_brokers: SilentBrokers,
     generation: Generation,
     handovers: Vec<Handover>,
     supervisor: Supervisor,
@@ -116,6 +120,7 @@ impl Engine {
             schedule,
             writes: Writes::default(),
             destinations: Destinations::default(),
+            silent_brokers: SilentBrokers::default(),
             supervisor: Supervisor::new(&settings.instance),
             readiness: Readiness::default(),
             settings,
@@ -223,6 +228,7 @@ impl Engine {
                 partition,
             } => self.on_out_of_range(generation, partition),
             KafkaEvent::LogBounds(bounds) => self.on_log_bounds(&bounds),
+            KafkaEvent::SilentBrokers(silent) => self.core.on_silent_brokers(silent),
             KafkaEvent::Committed { write, took } => self.on_committed(write, took),
             KafkaEvent::CommitRefused { write, .. } => self.on_commit_refused(write),
             KafkaEvent::Moved { write, took } => self.on_moved(write, took),

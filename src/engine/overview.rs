@@ -64,6 +64,7 @@ impl Engine {
         let topics = &self.core.settings.topics;
         overview.health = health_fault(topics, &overview.partitions);
         overview.refusing = self.refused_destinations(wall);
+        overview.unreachable = self.core.silent_brokers.unreachable(now, wall);
         (overview.tenants_failing, overview.failing) = self.core.failing.worst(NAMED_MAX, wall);
         overview.delivering = self.core.failing.delivering(NAMED_MAX, wall);
         overview.limited = self.core.lanes.limited();

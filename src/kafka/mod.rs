@@ -8,7 +8,7 @@
 //! times the calls of each thread.
 //!
 //! Imports go one way: `session` -> `transaction` -> `group` -> `inbox` and
-//! `session_state` -> `sessions` -> `client` and `call_monitor`. `admin`,
+//! `session_state` -> `sessions` and `leaders` -> `client` and `call_monitor`. `admin`,
 //! `attempt_log`, `job` and `publish` use `client` only; `scan` and `tenants_topic` use `admin` too.
 //! `client_check` uses no other part.
 
@@ -21,6 +21,7 @@ pub mod current;
 mod group;
 mod inbox;
 pub mod job;
+mod leaders;
 pub mod publish;
 pub mod scan;
 mod session;

@@ -2,12 +2,13 @@
 //! flags and the way to report events. Holds no client, so that a client's
 //! callbacks may hold it. Used by all threads of a session.
 
+use super::leaders::Leaders;
 use super::sessions::Sessions;
 use super::settings::KafkaSettings;
 use crate::model::message::KafkaEvent;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// State of one session.
@@ -15,6 +16,7 @@ pub struct SessionState {
     pub settings: Arc<KafkaSettings>,
     pub sessions: Arc<Sessions>,
     events: Arc<dyn Fn(KafkaEvent) + Send + Sync>,
+    leaders: Mutex<Leaders>,
     alive: AtomicBool,
     leaving: AtomicBool,
     faulted: AtomicBool,
@@ -32,11 +34,18 @@ impl SessionState {
             settings,
             sessions,
             events,
+            leaders: Mutex::default(),
             alive: AtomicBool::new(true),
             leaving: AtomicBool::new(false),
             faulted: AtomicBool::new(false),
             had_broker_fault: AtomicBool::new(false),
         }
+    }
+
+    /// Returns the leaders of the partitions. The reader thread writes them.
+    pub fn leaders(&self) -> MutexGuard<'_, Leaders> {
+        // The state is consistent between any two calls of its methods.
+        self.leaders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports an event, unless the session has ended.

@@ -3,15 +3,19 @@
 
 use super::call_monitor::CallMonitor;
 use super::client::log::LogThrottle;
-use crate::model::position::Generation;
-use std::sync::Arc;
+use crate::model::position::{Generation, Partition};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// State that all Kafka sessions of the process share.
 pub struct Sessions {
     pub(super) calls: Arc<CallMonitor>,
     pub(super) throttle: LogThrottle,
+    /// Partitions of unreachable leaders in which an earlier transaction may be open. The
+    /// next commit there would bring back what was aborted, so they are not used.
+    unclosed: Mutex<BTreeSet<Partition>>,
     now: fn() -> Duration,
     last_generation: AtomicU64,
 }
@@ -23,6 +27,7 @@ impl Sessions {
         Self {
             calls: Arc::new(CallMonitor::new(now)),
             throttle: LogThrottle::new(now),
+            unclosed: Mutex::default(),
             now,
             last_generation: AtomicU64::new(0),
         }
@@ -31,6 +36,13 @@ impl Sessions {
     /// Returns a generation that no other session has.
     pub(super) fn next_generation(&self) -> Generation {
         Generation(self.last_generation.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// Returns the partitions in which an earlier transaction may be open. The
+    /// transaction thread writes them.
+    pub(super) fn unclosed(&self) -> MutexGuard<'_, BTreeSet<Partition>> {
+        // The set is consistent between any two statements.
+        self.unclosed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the monotonic time.

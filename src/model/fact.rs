@@ -2,6 +2,7 @@
 //! metrics and log lines. Never decides anything. Pure values.
 
 use super::attempt::AttemptResult;
+use super::broker::{Broker, SilentBroker};
 use super::call::RecordId;
 use super::destination::RefusalReason;
 use super::disposition::{DeadLetterReason, Disposition};
@@ -131,6 +132,12 @@ pub enum Fact {
     /// A destination that refused records accepts them again.
     DestinationAccepted {
         topic: Topic,
+    },
+    /// A broker has not answered for half a minute.
+    BrokerUnreachable(SilentBroker),
+    /// A broker that was told as unreachable answers again.
+    BrokerAnswers {
+        broker: Broker,
     },
     /// A committed map cannot be used: reading starts at the committed offset.
     MetadataRejected {

@@ -3,6 +3,7 @@
 //! [`KafkaRequest`] tells the session what to do. Plain data, no behaviour and
 //! no decisions. The runner passes both on unchanged.
 
+use super::broker::SilentBroker;
 use super::call::CallEnded;
 use super::destination::Refusals;
 use super::position::{Generation, NextOffset, Partition, Position, Topic, TopicId};
@@ -67,6 +68,9 @@ pub enum KafkaEvent {
     },
     /// The log bounds of assigned partitions, about once a second.
     LogBounds(Vec<LogBounds>),
+    /// The leaders that do not answer, about once a second while there are some. An
+    /// empty list ends that.
+    SilentBrokers(Vec<SilentBroker>),
 
     /// A commit was acknowledged.
     Committed { write: WriteId, took: Duration },

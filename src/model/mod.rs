@@ -4,6 +4,7 @@
 
 pub mod attempt;
 pub mod attempt_log;
+pub mod broker;
 pub mod call;
 pub mod destination;
 pub mod disposition;

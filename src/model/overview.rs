@@ -2,6 +2,7 @@
 //! anything. Pure values.
 
 use super::attempt::ErrorClass;
+use super::broker::Broker;
 use super::destination::RefusalReason;
 use super::named_enum::named_enum;
 use super::position::{NextOffset, Partition, Topic};
@@ -148,6 +149,15 @@ pub struct RefusedDestination {
     pub waiting: usize,
 }
 
+/// A broker that does not answer this process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnreachableBroker {
+    pub broker: Broker,
+    /// The number of assigned partitions that it leads: they wait.
+    pub partitions: usize,
+    pub since: UnixMillis,
+}
+
 /// What the pages about health say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdicts {
@@ -197,4 +207,6 @@ pub struct Overview {
     pub tenants_refused: usize,
     /// Destinations that refuse records now.
     pub refusing: Vec<RefusedDestination>,
+    /// Brokers that have not answered for half a minute.
+    pub unreachable: Vec<UnreachableBroker>,
 }

@@ -6,6 +6,7 @@ use super::log_limit::LogLimit;
 use super::metrics::{Metrics, TenantsReload};
 use super::skips::SkipCounts;
 use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
+use crate::model::broker::SilentBroker;
 use crate::model::call::RecordId;
 use crate::model::destination::RefusalReason;
 use crate::model::disposition::Disposition;
@@ -94,6 +95,8 @@ impl Telemetry {
             Fact::WriteRefused
             | Fact::DestinationRefused { .. }
             | Fact::DestinationAccepted { .. }
+            | Fact::BrokerUnreachable(_)
+            | Fact::BrokerAnswers { .. }
             | Fact::PartitionStopped { .. }
             | Fact::Adopted { .. }
             | Fact::Draining => {}
@@ -139,6 +142,14 @@ impl Telemetry {
                 self.log_refused(now, *topic, *reason);
             }
             Fact::DestinationAccepted { topic } => self.log_accepted(*topic),
+            Fact::BrokerUnreachable(silent) => log_unreachable(silent),
+            Fact::BrokerAnswers { broker } => {
+                info!(
+                    broker = broker.id.0,
+                    address = broker.address,
+                    "the broker answers again"
+                );
+            }
             Fact::Draining => info!("draining: no new attempt starts"),
             Fact::MetadataRejected { partition, why } => {
                 let (topic, partition) = self.partition(partition);
@@ -337,3 +348,13 @@ impl Telemetry {
 
 /// The topic, partition and offset of a record, as log fields.
 struct NamedPlace(String, i32, i64);
+
+fn log_unreachable(silent: &SilentBroker) {
+    let SilentBroker { broker, partitions } = silent;
+    error!(
+        broker = broker.id.0,
+        address = broker.address,
+        partitions,
+        "a broker does not answer: the partitions that it leads wait"
+    );
+}

@@ -1,7 +1,9 @@
 //! The gauges that show the state of the engine. Names no metric. Runs on the
 //! runner's thread, about once a second.
 
-use super::metrics::{Metrics, PartitionLabel, Success, TENANT_SERIES_MAX, TenantState};
+use super::metrics::{
+    BROKER_SERIES_MAX, Metrics, PartitionLabel, Success, TENANT_SERIES_MAX, TenantState,
+};
 use crate::model::overview::{Overview, PartitionStatus};
 use prometheus::core::{Atomic, GenericGaugeVec};
 use std::collections::BTreeSet;
@@ -50,6 +52,7 @@ pub(super) struct ShownSeries {
     failing_since: LabelValues,
     limited: LabelValues,
     refusing: LabelValues,
+    unreachable: LabelValues,
 }
 
 impl ShownSeries {
@@ -120,6 +123,9 @@ impl ShownSeries {
             (vec![topic, refused.reason.name().to_owned()], 1)
         });
         self.refusing.show(&to.destination_refused, refused);
+        let unreachable = overview.unreachable.iter().take(BROKER_SERIES_MAX);
+        let brokers = unreachable.map(|silent| (vec![silent.broker.id.to_string()], 1));
+        self.unreachable.show(&to.broker_unreachable, brokers);
     }
 
     fn show_tenants(&mut self, metrics: &Metrics, overview: &Overview) {
@@ -169,10 +175,11 @@ fn seconds(ms: i64) -> f64 {
 mod tests {
     use super::*;
     use crate::model::attempt::ErrorClass;
+    use crate::model::broker::{Broker, BrokerId};
     use crate::model::destination::RefusalReason;
     use crate::model::overview::{
         FailingTenant, FirstAttempts, PartitionOverview, RefusedDestination, TopicOverview,
-        Verdicts,
+        UnreachableBroker, Verdicts,
     };
     use crate::model::position::{NextOffset, Topic, TopicNames};
     use crate::model::tenant::TenantId;
@@ -227,6 +234,14 @@ mod tests {
                 reason: RefusalReason::NotAuthorized,
                 since: UnixMillis(0),
                 waiting: 3,
+            }],
+            unreachable: vec![UnreachableBroker {
+                broker: Broker {
+                    id: BrokerId(2),
+                    address: "kafka-2:9092".to_owned(),
+                },
+                partitions: 4,
+                since: UnixMillis(0),
             }],
             partitions: vec![
                 shown(0, PartitionStatus::Running),
@@ -305,6 +320,7 @@ mod tests {
             "ringback_tenant_failing_since_timestamp_seconds{class=\"timeout\",tenant=\"t-0\"} 2.5",
             "ringback_tenant_limited{tenant=\"t-4\"} 1",
             "ringback_destination_refused{reason=\"not_authorized\",topic=\"call-ended.dead-letter\"} 1",
+            "ringback_broker_unreachable{broker=\"2\"} 1",
         ] {
             assert!(text().contains(&format!("\n{line}\n")), "{line}");
         }
@@ -317,6 +333,7 @@ mod tests {
         overview.limited.remove(0);
         overview.topics.clear();
         overview.refusing.clear();
+        overview.unreachable.clear();
         shown.show(&metrics, &overview, counts);
         assert_eq!(
             by_tenant.map(series),
@@ -332,5 +349,6 @@ mod tests {
         assert_eq!(series("ringback_tenant_limited"), 1);
         assert_eq!(series("ringback_lag_records"), 0);
         assert_eq!(series("ringback_destination_refused"), 0);
+        assert_eq!(series("ringback_broker_unreachable"), 0);
     }
 }

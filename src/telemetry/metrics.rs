@@ -50,6 +50,8 @@ const DELAYS_MAX: usize = 9;
 const TOPICS_MAX: usize = DELAYS_MAX + 2;
 /// The maximum number of tenants that a gauge names.
 pub(super) const TENANT_SERIES_MAX: usize = 50;
+/// The maximum number of brokers with a series.
+pub(super) const BROKER_SERIES_MAX: usize = 50;
 
 named_enum! {
     /// The label `outcome` where the class of the failure does not matter.
@@ -196,6 +198,9 @@ families! {
 
     destination_refused: IntGaugeVec = "ringback_destination_refused", &["topic", "reason"], TOPICS_MAX,
         "1 for each topic that refuses moved records, with the reason.";
+
+    broker_unreachable: IntGaugeVec = "ringback_broker_unreachable", &["broker"], BROKER_SERIES_MAX,
+        "1 for each broker that leads partitions and has not answered this replica for 30 s; at most 50.";
 
     attempt_log_dropped: IntCounterVec = "ringback_attempt_log_dropped_total", &["reason"], LogDropReason::ALL.len(),
         "Attempts that are missing in the attempt log, by reason.";

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Expressions that are empty as long as the service is healthy.
-const EMPTY_IN_HEALTH: [&str; 3] = [
+const EMPTY_IN_HEALTH: [&str; 4] = [
+    "RingbackBrokerUnreachable",
     "RingbackDestinationRefused",
     // Annotations: a replica is gone, a replica was killed.
     "Gone",

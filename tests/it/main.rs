@@ -49,4 +49,5 @@ mod tenant_commands;
 mod tenant_test;
 mod tenants;
 mod tenants_topic;
+mod unreachable;
 mod waiting;

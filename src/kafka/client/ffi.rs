@@ -1,6 +1,6 @@
 //! Calls of librdkafka that the rdkafka crate lacks or wraps unsuitably. Commits a
 //! transaction without the crate's slow flush. Commits offsets with an answer for
-//! each partition. Reads topic ids, and reads partition lists without panics.
+//! each partition. Lists groups, and reads partition lists without panics.
 //! Generic over the client's context. Used by all threads of a session.
 
 use rdkafka::bindings as rd;
@@ -9,7 +9,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
-use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 use std::slice;
@@ -263,102 +262,27 @@ pub fn elements(list: &TopicPartitionList) -> Vec<Element> {
         }
         slice::from_raw_parts(list.elems, usize::try_from(list.cnt).unwrap_or(0))
     };
-    raw.iter()
-        .map(|element| {
-            // SAFETY: topic is a C string; metadata and its size belong together.
-            let (topic, metadata) = unsafe {
-                (
-                    text(element.topic),
-                    bytes(element.metadata, element.metadata_size),
-                )
-            };
-            let failed = element.err != NO_ERROR;
-            Element {
-                topic,
-                partition: element.partition,
-                offset: element.offset,
-                metadata: String::from_utf8_lossy(metadata.unwrap_or_default()).into_owned(),
-                error: failed.then(|| element.err.into()),
-            }
-        })
-        .collect()
+    // SAFETY: the elements belong to the list.
+    raw.iter().map(|raw| unsafe { element(raw) }).collect()
 }
 
-/// Returns the ids of these topics as base64. Topics are left out when the
-/// brokers do not tell their ids within `timeout`.
-pub fn topic_ids<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    names: &[String],
-    timeout: Duration,
-) -> BTreeMap<String, String> {
-    let names: Vec<CString> = names
-        .iter()
-        .filter_map(|name| CString::new(name.as_str()).ok())
-        .collect();
-    let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    let client = consumer.client().native_ptr();
-    let mut ids = BTreeMap::new();
-    // SAFETY: the client is alive. Each object made here is destroyed here, in
-    // the reverse order. The names outlive the call that copies them.
-    unsafe {
-        let queue = rd::rd_kafka_queue_new(client);
-        let topics =
-            rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        let options = rd::rd_kafka_AdminOptions_new(
-            client,
-            rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-        );
-        let mut reason = [0; 256];
-        rd::rd_kafka_AdminOptions_set_request_timeout(
-            options,
-            millis(timeout),
-            reason.as_mut_ptr(),
-            reason.len(),
-        );
-        rd::rd_kafka_DescribeTopics(client, topics, options, queue);
-        let event = rd::rd_kafka_queue_poll(queue, millis(timeout + Duration::from_millis(100)));
-        if !event.is_null() {
-            let result = rd::rd_kafka_event_DescribeTopics_result(event);
-            if !result.is_null() {
-                read_ids(result, &mut ids);
-            }
-            rd::rd_kafka_event_destroy(event);
-        }
-        rd::rd_kafka_AdminOptions_destroy(options);
-        rd::rd_kafka_TopicCollection_destroy(topics);
-        rd::rd_kafka_queue_destroy(queue);
-    }
-    ids
-}
-
-/// SAFETY: `result` must be valid.
-unsafe fn read_ids(
-    result: *const rd::rd_kafka_DescribeTopics_result_t,
-    ids: &mut BTreeMap<String, String>,
-) {
-    let mut count = 0;
-    // SAFETY: the descriptions and all their parts belong to the result.
-    unsafe {
-        let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-        for index in 0..count {
-            let topic = *topics.add(index);
-            let error = rd::rd_kafka_TopicDescription_error(topic);
-            let id = rd::rd_kafka_TopicDescription_topic_id(topic);
-            let failed = !error.is_null() && rd::rd_kafka_error_code(error) != NO_ERROR;
-            let unknown = id.is_null()
-                || (rd::rd_kafka_Uuid_most_significant_bits(id) == 0
-                    && rd::rd_kafka_Uuid_least_significant_bits(id) == 0);
-            if failed || unknown {
-                continue;
-            }
-            let name = text(rd::rd_kafka_TopicDescription_name(topic));
-            ids.insert(name, text(rd::rd_kafka_Uuid_base64str(id)));
-        }
+/// SAFETY: the element must be valid: its topic a C string, its metadata as long as it
+/// says.
+pub(super) unsafe fn element(raw: &rd::rd_kafka_topic_partition_t) -> Element {
+    // SAFETY: the caller promises it.
+    let (topic, metadata) = unsafe { (text(raw.topic), bytes(raw.metadata, raw.metadata_size)) };
+    let failed = raw.err != NO_ERROR;
+    Element {
+        topic,
+        partition: raw.partition,
+        offset: raw.offset,
+        metadata: String::from_utf8_lossy(metadata.unwrap_or_default()).into_owned(),
+        error: failed.then(|| raw.err.into()),
     }
 }
 
 /// SAFETY: `at` must be null or a C string.
-unsafe fn text(at: *const c_char) -> String {
+pub(super) unsafe fn text(at: *const c_char) -> String {
     if at.is_null() {
         return String::new();
     }
@@ -376,6 +300,6 @@ pub fn end_process(code: u8) -> ! {
     unsafe { _exit(c_int::from(code)) }
 }
 
-fn millis(duration: Duration) -> c_int {
+pub(super) fn millis(duration: Duration) -> c_int {
     c_int::try_from(duration.as_millis()).unwrap_or(c_int::MAX)
 }

@@ -1,24 +1,29 @@
 //! The reader thread: reads the committed state of newly assigned partitions, log
-//! bounds and topic ids. Decides nothing. The fetch of a committed offset waits for
-//! another replica's open transaction. Commits must not wait for that, so the
-//! reader is a thread of its own.
+//! bounds, and the ids and leaders of topics. Decides nothing. The fetch of a committed
+//! offset waits for another replica's open transaction. Commits must not wait for that,
+//! so the reader is a thread of its own.
+//!
+//! Log bounds are asked by leader. Where a leader is silent, only its partitions wait.
 
 use super::context::Consumer;
 use super::shared::GroupShared;
 use super::unassigned;
 use crate::kafka::call_monitor::{CLIENT_MAX, CLOSE, CallTimer};
-use crate::kafka::client::{convert, ffi};
+use crate::kafka::client::ffi::{self, Element};
+use crate::kafka::client::{brokers, convert};
 use crate::kafka::inbox::ToReader;
+use crate::kafka::leaders::Ask;
 use crate::kafka::session_state::SessionState;
+use crate::model::broker::BrokerId;
 use crate::model::message::{CommittedState, KafkaEvent, LogBounds};
 use crate::model::position::{Generation, NextOffset, Partition, Topic, TopicId};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::topic_partition_list::Offset;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-/// The limit of one request for all partitions.
+/// The limit of one request to all leaders.
 const REQUEST_MAX: Duration = Duration::from_secs(1);
 /// The first limit of a request for all committed offsets. It grows while no
 /// partition is answered. While an earlier owner's transaction is open, its partitions
@@ -31,8 +36,10 @@ const COMMITTED_ALONE: Duration = Duration::from_millis(30);
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 /// The interval between two reports of log bounds.
 const BOUNDS_EVERY: Duration = Duration::from_secs(1);
-/// The interval between two reads of the topic ids.
-const IDS_EVERY: Duration = Duration::from_secs(2);
+/// The pause before a partition is requested again whose leader gave no log bounds.
+const BOUNDS_RETRY_AFTER: Duration = Duration::from_millis(200);
+/// The interval between two descriptions of the topics.
+const TOPICS_EVERY: Duration = Duration::from_secs(2);
 /// The limit of all requests that find unassigned partitions; one request for
 /// each topic.
 const LOOK_MAX: Duration = Duration::from_secs(15);
@@ -49,9 +56,11 @@ pub fn run(shared: &GroupShared, requests: &Receiver<ToReader>, timer: &CallTime
         assigned: BTreeSet::new(),
         pending: BTreeMap::new(),
         ids: BTreeMap::new(),
+        described_by: None,
+        had_silent: None,
         committed_limit: COMMITTED_FIRST,
         next_bounds: Duration::ZERO,
-        next_ids: Duration::ZERO,
+        next_topics: Duration::ZERO,
         find_unassigned: false,
     };
     loop {
@@ -91,29 +100,52 @@ struct ReaderThread<'a> {
     client_timer: CallTimer,
     assigned: BTreeSet<Partition>,
     /// Partitions whose committed state is not read yet.
-    pending: BTreeMap<Partition, (Generation, Ask)>,
+    pending: BTreeMap<Partition, Pending>,
     ids: BTreeMap<Topic, TopicId>,
+    /// The broker that describes the topics. `None` leaves it to the client.
+    described_by: Option<BrokerId>,
+    /// Whether there were silent leaders at the last report, if there was one.
+    had_silent: Option<bool>,
     /// The current limit of a request for all committed offsets.
     committed_limit: Duration,
     next_bounds: Duration,
-    next_ids: Duration,
+    next_topics: Duration,
     find_unassigned: bool,
+}
+
+/// A partition whose committed state is not read yet.
+struct Pending {
+    generation: Generation,
+    how: How,
+    /// Its leader gave no log bounds: it is not requested before.
+    not_before: Duration,
 }
 
 /// How the committed offset of a partition is requested next.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ask {
+enum How {
     Together,
     Alone,
 }
 
 impl ReaderThread<'_> {
     fn pause(&self) -> Duration {
-        if !self.pending.is_empty() {
-            return RETRY_AFTER;
-        }
-        let next = self.next_bounds.min(self.next_ids);
-        next.saturating_sub(self.state.now()).max(RETRY_AFTER)
+        let now = self.state.now();
+        let pending = self.readable().map(|(_, pending)| pending.not_before);
+        let next = pending
+            .chain([self.next_bounds, self.next_topics])
+            .min()
+            .unwrap_or(now);
+        next.saturating_sub(now).max(RETRY_AFTER)
+    }
+
+    /// Returns the pending partitions whose leaders are not silent.
+    fn readable(&self) -> impl Iterator<Item = (Partition, &Pending)> {
+        let leaders = self.state.leaders();
+        let readable = self.pending.iter();
+        let readable = readable.filter(|(partition, _)| leaders.may_answer(**partition));
+        let all: Vec<(Partition, &Pending)> = readable.map(|(p, pending)| (*p, pending)).collect();
+        all.into_iter()
     }
 
     fn handle(&mut self, request: ToReader) {
@@ -124,8 +156,12 @@ impl ReaderThread<'_> {
             } => {
                 for partition in partitions {
                     self.assigned.insert(partition);
-                    let ask = (generation, Ask::Together);
-                    self.pending.insert(partition, ask);
+                    let pending = Pending {
+                        generation,
+                        how: How::Together,
+                        not_before: Duration::ZERO,
+                    };
+                    self.pending.insert(partition, pending);
                 }
             }
             ToReader::Revoked(partitions) => {
@@ -145,7 +181,7 @@ impl ReaderThread<'_> {
         if !self.state.is_active() {
             return;
         }
-        if self.pending.is_empty() {
+        if self.readable().next().is_none() {
             self.committed_limit = COMMITTED_FIRST;
         }
         let now = self.state.now();
@@ -160,9 +196,9 @@ impl ReaderThread<'_> {
                 tracing::debug!("not in the group at the moment");
             }
         }
-        if now >= self.next_ids {
-            self.next_ids = now + IDS_EVERY;
-            self.check_ids(consumer, &self.assigned.iter().copied().collect::<Vec<_>>());
+        if now >= self.next_topics {
+            self.next_topics = now + TOPICS_EVERY;
+            self.describe_topics(consumer);
         }
         if std::mem::take(&mut self.find_unassigned) {
             self.timer.start("find unassigned partitions", LOOK_MAX);
@@ -178,7 +214,7 @@ impl ReaderThread<'_> {
     /// Reads one partition after the other, until a request comes: new partitions
     /// are first read together.
     fn read_alone(&mut self, consumer: &Consumer, requests: &Receiver<ToReader>) {
-        let alone = self.pending_with(Ask::Alone);
+        let alone = self.pending_with(How::Alone);
         let unanswered = self.pending.len();
         for partition in &alone {
             self.read(consumer, &[*partition], COMMITTED_ALONE);
@@ -192,26 +228,28 @@ impl ReaderThread<'_> {
             // Either all pending partitions wait for a transaction, or the
             // brokers need more time than the limit.
             self.committed_limit = (self.committed_limit * 4).min(COMMITTED_MAX);
-            for (_, ask) in self.pending.values_mut() {
-                *ask = Ask::Together;
+            for pending in self.pending.values_mut() {
+                pending.how = How::Together;
             }
         }
     }
 
-    fn pending_with(&self, how: Ask) -> Vec<Partition> {
-        let pending = self.pending.iter().filter(|(_, (_, ask))| *ask == how);
-        pending.map(|(partition, _)| *partition).collect()
+    fn pending_with(&self, how: How) -> Vec<Partition> {
+        let now = self.state.now();
+        let due = |pending: &Pending| pending.how == how && pending.not_before <= now;
+        let pending = self.readable().filter(|(_, pending)| due(pending));
+        pending.map(|(partition, _)| partition).collect()
     }
 
     fn read_together(&mut self, consumer: &Consumer) {
-        let all = self.pending_with(Ask::Together);
+        let all = self.pending_with(How::Together);
         if all.is_empty() {
             return;
         }
         self.read(consumer, &all, self.committed_limit);
         for partition in all {
-            if let Some((_, ask)) = self.pending.get_mut(&partition) {
-                *ask = Ask::Alone;
+            if let Some(pending) = self.pending.get_mut(&partition) {
+                pending.how = How::Alone;
             }
         }
     }
@@ -223,16 +261,22 @@ impl ReaderThread<'_> {
         if committed.is_empty() {
             return;
         }
-        let answered: Vec<Partition> = committed.keys().copied().collect();
-        let bounds = self.bounds(consumer, &answered);
         // A topic that was away may have been made again.
-        self.check_ids(consumer, &answered);
+        self.describe_topics(consumer);
+        let asks = self.state.leaders().by_leader(committed.keys().copied());
+        let bounds = self.bounds(consumer, &asks).unwrap_or_default();
+        let retry_at = self.state.now() + BOUNDS_RETRY_AFTER;
+        for partition in committed.keys() {
+            if let Some(pending) = self.pending.get_mut(partition) {
+                pending.not_before = retry_at;
+            }
+        }
         for bound in bounds {
             let partition = bound.partition;
             let Some(committed) = committed.get(&partition) else {
                 continue;
             };
-            let Some((generation, _)) = self.pending.remove(&partition) else {
+            let Some(Pending { generation, .. }) = self.pending.remove(&partition) else {
                 continue;
             };
             self.state.report(KafkaEvent::CommittedState {
@@ -279,89 +323,136 @@ impl ReaderThread<'_> {
             .collect()
     }
 
-    fn bounds(&self, consumer: &Consumer, partitions: &[Partition]) -> Vec<LogBounds> {
-        if partitions.is_empty() {
-            return Vec::new();
-        }
-        let starts = self.offsets(consumer, partitions, Offset::Beginning);
-        let ends = self.offsets(consumer, partitions, Offset::End);
-        let both = starts.into_iter().filter_map(|(partition, start)| {
-            let end = *ends.get(&partition)?;
-            Some(LogBounds {
-                partition,
-                start,
-                end,
-            })
+    /// Reads where logs start and end, with two requests to each leader at once. The end
+    /// is the last stable offset. Notes which leaders have answered. Returns `None` when
+    /// none has. A leader that answers with error codes only gives no bounds.
+    fn bounds(&self, consumer: &Consumer, asks: &[Ask]) -> Option<Vec<LogBounds>> {
+        let names = &self.state.settings.topics;
+        let list = |ask: &Ask, which| {
+            let mut list = convert::list(names, &ask.partitions);
+            list.set_all_offsets(which).map(|()| list)
+        };
+        let lists = asks.iter().flat_map(|ask| {
+            let ends = [Offset::Beginning, Offset::End];
+            ends.map(|which| list(ask, which).expect("both are valid offsets"))
         });
+        let lists: Vec<TopicPartitionList> = lists.collect();
+        self.timer.start("log bounds", REQUEST_MAX);
+        let answers = brokers::list_offsets(consumer, &lists, REQUEST_MAX);
+        let now = self.state.now();
+        let mut bounds = None;
+        for (ask, answers) in asks.iter().zip(answers.chunks(2)) {
+            let answered = answers.iter().any(|answer| !answer.is_empty());
+            self.state.leaders().note(ask.leader, answered, now);
+            if answered {
+                let bounds = bounds.get_or_insert_with(Vec::new);
+                bounds.extend(self.bounds_of(answers));
+            } else if let Some(held_back) = self.state.sessions.throttle.pass("log bounds") {
+                let broker = ask.leader.map(|id| id.0);
+                tracing::info!(broker, held_back, "log bounds not read");
+            }
+        }
+        bounds
+    }
+
+    /// Returns the bounds of partitions with a start and an end among these answers.
+    fn bounds_of(&self, answers: &[Vec<Element>]) -> Vec<LogBounds> {
+        let names = &self.state.settings.topics;
+        let offsets = |answer: &Vec<Element>| {
+            let good = answer.iter().filter(|element| element.error.is_none());
+            let offset = |element: &Element| {
+                let partition = convert::partition(names, element)?;
+                Some((partition, NextOffset(element.offset)))
+            };
+            good.filter_map(offset)
+                .collect::<BTreeMap<Partition, NextOffset>>()
+        };
+        let [starts, ends] = answers else {
+            return Vec::new();
+        };
+        let ends = offsets(ends);
+        let both = offsets(starts)
+            .into_iter()
+            .filter_map(|(partition, start)| {
+                let end = *ends.get(&partition)?;
+                Some(LogBounds {
+                    partition,
+                    start,
+                    end,
+                })
+            });
         both.collect()
     }
 
-    /// Reads the start or the end of logs. `offsets_for_times` passes both on as
-    /// the special timestamps of ListOffsets, with one request for each leader.
-    /// The end is the last stable offset, because the consumer reads committed
-    /// records only.
-    fn offsets(
-        &self,
-        consumer: &Consumer,
-        partitions: &[Partition],
-        which: Offset,
-    ) -> BTreeMap<Partition, NextOffset> {
-        let names = &self.state.settings.topics;
-        let mut asked = convert::list(names, partitions);
-        self.timer.start("log bounds", REQUEST_MAX);
-        let answer = asked
-            .set_all_offsets(which)
-            .and_then(|()| consumer.offsets_for_times(asked, REQUEST_MAX));
-        let list = match answer {
-            Ok(list) => list,
-            Err(error) => {
-                if let Some(held_back) = self.state.sessions.throttle.pass("log bounds") {
-                    tracing::info!(%error, held_back, "log bounds not read");
+    /// Reads and reports the log bounds: first of the leaders that answered before, then
+    /// of silent ones, if they are due.
+    fn report_bounds(&mut self, consumer: &Consumer) {
+        let round = self.state.leaders().round(&self.assigned, self.state.now());
+        for asks in [&round.first, &round.last] {
+            if asks.is_empty() {
+                continue;
+            }
+            if let Some(mut bounds) = self.bounds(consumer, asks) {
+                bounds.retain(|bound| self.assigned.contains(&bound.partition));
+                self.client_answered();
+                if !self.assigned.is_empty() {
+                    self.state.report(KafkaEvent::LogBounds(bounds));
                 }
-                return BTreeMap::new();
             }
-        };
-        let elements = ffi::elements(&list).into_iter();
-        let answered = elements.filter(|element| element.error.is_none() && element.offset >= 0);
-        answered
-            .filter_map(|element| {
-                let partition = convert::partition(names, &element)?;
-                Some((partition, NextOffset(element.offset)))
-            })
-            .collect()
+        }
+        if !round.first.is_empty() {
+            self.report_silent();
+        }
+        if self.assigned.is_empty() {
+            self.client_timer.start("log bounds", CLIENT_MAX);
+        } else if self.client_timer.is_overdue() {
+            let why = "the consumer's client does not answer, although the brokers do";
+            self.state.consumer_fault(why.to_owned());
+        }
     }
 
-    fn report_bounds(&self, consumer: &Consumer) {
-        let partitions: Vec<Partition> = self.assigned.iter().copied().collect();
-        let bounds = self.bounds(consumer, &partitions);
-        if !partitions.is_empty() && bounds.is_empty() {
-            if self.client_timer.is_overdue() {
-                let why = "the consumer's client does not answer, although the brokers do";
-                self.state.consumer_fault(why.to_owned());
-            }
-            return;
-        }
+    /// Notes that a broker has answered the consumer's client.
+    fn client_answered(&self) {
         self.client_timer.start("log bounds", CLIENT_MAX);
-        if !bounds.is_empty() {
-            self.timer.answered();
-            self.state.report(KafkaEvent::LogBounds(bounds));
+        self.timer.answered();
+    }
+
+    /// Reports the silent leaders: each second while there are some, and once when there
+    /// are none any more.
+    fn report_silent(&mut self) {
+        let silent = self.state.leaders().silent(&self.assigned);
+        let is_silent = !silent.is_empty();
+        if self.had_silent.replace(is_silent) != Some(false) || is_silent {
+            self.state.report(KafkaEvent::SilentBrokers(silent));
         }
     }
 
-    /// Reads the current ids of these partitions' topics, as far as the brokers
-    /// tell them. Reports each topic with a new id.
-    fn check_ids(&mut self, consumer: &Consumer, partitions: &[Partition]) {
-        let topics: BTreeSet<Topic> = partitions.iter().map(|p| p.topic).collect();
-        if self.state.settings.is_embedded() || topics.is_empty() {
+    /// Reads the current ids and leaders of the topics, as far as a broker tells them.
+    /// Reports each assigned topic with a new id.
+    fn describe_topics(&mut self, consumer: &Consumer) {
+        let assigned: BTreeSet<Topic> = self.assigned.iter().map(|p| p.topic).collect();
+        if self.state.settings.is_embedded() {
             return;
         }
         let names = &self.state.settings.topics;
+        let mut topics = assigned.clone();
+        topics.extend(self.state.settings.needed_topics());
         let asked: Vec<String> = topics.iter().map(|topic| names.name(*topic)).collect();
-        self.timer.start("topic ids", REQUEST_MAX);
-        for (name, id) in ffi::topic_ids(consumer, &asked, REQUEST_MAX) {
-            let (Some(topic), id) = (names.topic(&name), TopicId(id)) else {
+        self.timer.start("describe topics", REQUEST_MAX);
+        let described = brokers::describe(consumer, &asked, self.described_by, REQUEST_MAX);
+        let Some(described) = described else {
+            self.described_by = self.state.leaders().next_answering(self.described_by);
+            return;
+        };
+        self.client_answered();
+        for found in described {
+            let (Some(topic), id) = (names.topic(&found.name), TopicId(found.id)) else {
                 continue;
             };
+            self.state.leaders().set(topic, found.leaders);
+            if !assigned.contains(&topic) {
+                continue;
+            }
             let before = self.ids.insert(topic, id.clone());
             if before.is_some_and(|before| before != id) {
                 self.state.report(KafkaEvent::TopicRecreated { topic });

@@ -4,9 +4,9 @@
 
 use super::{PartitionRange, ScanError, TopicPartition};
 use crate::kafka::admin::{TIMEOUT, all_topics};
-use crate::kafka::client::ffi;
 use crate::kafka::client::log::QueryContext;
 use crate::kafka::client::offsets;
+use crate::kafka::client::{brokers, ffi};
 use crate::kafka::settings::KafkaSettings;
 use crate::model::position::{NextOffset, TopicId};
 use crate::model::time::UnixMillis;
@@ -231,8 +231,11 @@ impl Query {
     /// Returns the ids of these topics, as far as the brokers tell them.
     #[must_use]
     pub fn topic_ids(&self, topics: &[String]) -> BTreeMap<String, TopicId> {
-        let ids = ffi::topic_ids(&self.client, topics, TIMEOUT).into_iter();
-        ids.map(|(name, id)| (name, TopicId(id))).collect()
+        let described = brokers::describe(&self.client, topics, None, TIMEOUT);
+        let topics = described.unwrap_or_default().into_iter();
+        topics
+            .map(|topic| (topic.name, TopicId(topic.id)))
+            .collect()
     }
 }
 

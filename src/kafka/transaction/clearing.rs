@@ -21,6 +21,10 @@
 //! | `Offsets`, at the start of a process | offsets and records of an earlier process | the group's offsets | nothing |
 //! | `Records` | accepted offsets, and records; the commit was not requested or not answered | the group's offsets, and a record to each partition of the records' topics | see below |
 //!
+//! - A partition whose leader does not answer this process is not cleared now: the
+//!   others would wait for it. It stays in the unclosed partitions of
+//!   [`Sessions`](crate::kafka::Sessions), and no record moves there. A new producer
+//!   clears it when its leader answers.
 //! - Offsets are always added: the next commit could commit them, although their
 //!   records were never written. To abort offsets loses nothing. If their move was
 //!   committed, its records are moved once more, and may exist twice.
@@ -33,6 +37,8 @@
 
 use super::producer::{CALL_MAX, Stop, TimedProducer};
 use crate::kafka::admin;
+use crate::kafka::leaders::Leaders;
+use crate::kafka::session_state::SessionState;
 use crate::model::message::{KafkaEvent, OpenTransaction};
 use crate::model::position::{Partition, Topic};
 use rdkafka::error::RDKafkaErrorCode;
@@ -46,25 +52,49 @@ const KEY: &[u8] = b"void";
 /// Ends the open transaction. Errors: the reason why it may still be open. The
 /// producer then cannot be used any more.
 pub fn clear(producer: &TimedProducer<'_>, open: &OpenTransaction) -> Result<(), Stop> {
-    let targets = match open {
-        OpenTransaction::Nothing => return Ok(()),
-        OpenTransaction::Offsets => Vec::new(),
-        OpenTransaction::Records(topics) => partitions_of(producer, topics)?,
-    };
+    let state = producer.state;
+    let mut targets = state.sessions.unclosed().clone();
+    match open {
+        OpenTransaction::Nothing if !can_close(state) => return Ok(()),
+        OpenTransaction::Nothing | OpenTransaction::Offsets => {}
+        OpenTransaction::Records(topics) => targets.extend(partitions_of(producer, topics)?),
+    }
+    let (targets, later) = by_answer(&state.leaders(), targets);
     producer.begin()?;
     let filled = fill(producer, &targets);
     // Also after a failed fill, so that its part does not stay open.
     producer.abort()?;
     filled?;
-    let state = producer.state;
+    *state.sessions.unclosed() = later;
     let nothing = OpenTransaction::Nothing;
     state.report(KafkaEvent::OpenTransaction(nothing));
     Ok(())
 }
 
-/// Returns all partitions of the topics, once all of them have a leader. A
-/// transaction that waits for a leader would block all readers of the other
-/// partitions.
+/// Whether an unclosed partition can be cleared now.
+pub fn can_close(state: &SessionState) -> bool {
+    let unclosed = state.sessions.unclosed();
+    let leaders = state.leaders();
+    let mut unclosed = unclosed.iter();
+    !leaders.none_answers() && unclosed.any(|partition| leaders.may_answer(*partition))
+}
+
+/// Returns the partitions to clear now, and those whose leaders do not answer although
+/// others do.
+fn by_answer(
+    leaders: &Leaders,
+    targets: BTreeSet<Partition>,
+) -> (Vec<Partition>, BTreeSet<Partition>) {
+    let none_answers = leaders.none_answers();
+    let (now, later): (BTreeSet<_>, _) = targets
+        .into_iter()
+        .partition(|partition| none_answers || leaders.may_answer(*partition));
+    (now.into_iter().collect(), later)
+}
+
+/// Returns all partitions of the topics, once each of them has a leader or is not to
+/// be cleared now. A transaction that waits for a leader would block all readers of
+/// the other partitions.
 fn partitions_of(
     producer: &TimedProducer<'_>,
     topics: &BTreeSet<Topic>,
@@ -74,7 +104,11 @@ fn partitions_of(
     let existing = admin::existing(settings, producer.client(), CALL_MAX)?;
     let mut partitions = Vec::new();
     for (&topic, existing) in existing.iter().filter(|(topic, _)| topics.contains(topic)) {
-        if let Some(number) = existing.leaderless {
+        let leaderless = existing.leaderless.filter(|number| {
+            let leaders = producer.state.leaders();
+            leaders.none_answers() || leaders.may_answer(topic.partition(*number))
+        });
+        if let Some(number) = leaderless {
             let name = settings.topics.name(topic);
             return Err(Stop::Refused(format!("{name}/{number} has no leader")));
         }

@@ -11,50 +11,82 @@ use super::producer::{RETRY_AFTER, Stop, TimedProducer, transaction_error};
 use super::refusals;
 use crate::kafka::client::convert::{self, CommitAnswer};
 use crate::kafka::client::ffi::TransactionError;
+use crate::kafka::leaders::Choice;
 use crate::kafka::session_state::SessionState;
-use crate::model::destination::Refusals;
+use crate::model::destination::{RefusalReason, Refusals};
 use crate::model::message::{KafkaEvent, MovePurpose, MoveRequest, OpenTransaction};
+use crate::model::position::Topic;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
 /// How long offsets are tried before the transaction is aborted.
 const OFFSETS_MAX: Duration = Duration::from_secs(8);
 
+/// The end of a move.
+pub struct Ended {
+    pub event: KafkaEvent,
+    pub after: AfterMove,
+}
+
+/// What a move needs before its event is reported.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AfterMove {
+    /// Nothing: its transaction has ended.
+    Keep,
+    /// A new producer, which ends its transaction.
+    Renew,
+}
+
 /// One move.
 pub struct Move<'a> {
     producer: &'a TimedProducer<'a>,
     state: &'a SessionState,
     request: &'a MoveRequest,
+    /// The partitions to which its records can be moved, by topic.
+    choices: BTreeMap<Topic, Choice>,
     started: Duration,
 }
 
 impl<'a> Move<'a> {
     /// Returns a move that starts now.
     pub fn new(producer: &'a TimedProducer<'a>, request: &'a MoveRequest) -> Self {
+        let state = producer.state;
+        let topics: BTreeSet<Topic> = request.records.iter().map(|record| record.to).collect();
+        let (unclosed, leaders) = (state.sessions.unclosed(), state.leaders());
+        let choice = |topic| (topic, leaders.choice(topic, &unclosed));
         Self {
             producer,
-            state: producer.state,
+            state,
             request,
-            started: producer.state.now(),
+            choices: topics.into_iter().map(choice).collect(),
+            started: state.now(),
         }
     }
 
     /// Runs the transaction and returns its event, or `None` when the session
     /// ends. `member` is the group metadata of the request's generation.
-    pub fn run(&self, member: Option<&ConsumerGroupMetadata>) -> Option<KafkaEvent> {
+    pub fn run(&self, member: Option<&ConsumerGroupMetadata>) -> Option<Ended> {
+        let mut after = AfterMove::Keep;
+        let event = self.run_until(member, &mut after)?;
+        Some(Ended { event, after })
+    }
+
+    fn run_until(
+        &self,
+        member: Option<&ConsumerGroupMetadata>,
+        after: &mut AfterMove,
+    ) -> Option<KafkaEvent> {
         let write = self.request.write;
         let Some(member) = member else {
             let why = "its generation is too old".to_owned();
             return Some(KafkaEvent::MoveNotStarted { write, why });
         };
-        if self.request.purpose == MovePurpose::Probe
-            && let Some(refused) = self.refused_before()
-        {
+        if let Some(refused) = self.refused_before() {
             return Some(refused);
         }
         let mut stop = match self.producer.begin().and_then(|()| self.fill(member)) {
@@ -63,7 +95,11 @@ impl<'a> Move<'a> {
         };
         let must_abort = !matches!(stop, Stop::Fatal(..) | Stop::SessionEnded);
         if must_abort && let Err(failed) = self.producer.abort() {
-            stop = failed;
+            match failed {
+                // The commit was not requested, so only an abort can end it.
+                Stop::Stuck => *after = AfterMove::Renew,
+                failed => stop = failed,
+            }
         }
         let took = self.took();
         match stop {
@@ -74,6 +110,8 @@ impl<'a> Move<'a> {
                 Some(self.refused(Refusals::default(), format!("{reports:?}")))
             }
             Stop::TooLarge => Some(KafkaEvent::MoveTooLarge { write, took }),
+            // An abort alone stops so, and is handled above.
+            Stop::Stuck => Some(self.refused(Refusals::default(), "it is stuck".to_owned())),
             Stop::Fatal(why, code) => Some(self.unsure(why, code)),
             Stop::SessionEnded => None,
         }
@@ -88,12 +126,26 @@ impl<'a> Move<'a> {
         }
     }
 
-    /// Returns the answer to a probe whose topic cannot take a record. A
-    /// transaction would hold its partition until a timeout.
+    /// Returns the answer to a move of which a topic cannot take a record. A transaction
+    /// would hold its partitions until a timeout. For a probe, the brokers are asked.
     fn refused_before(&self) -> Option<KafkaEvent> {
-        let topic = self.request.records.first()?.to;
-        let reason = refusals::look_up(self.producer, topic).ok()??;
-        let refused = BTreeMap::from([(topic, reason)]);
+        let choices = self.choices.iter();
+        let without = choices.filter(|(_, choice)| **choice == Choice::None);
+        let mut refused: BTreeMap<Topic, RefusalReason> = without
+            .map(|(topic, _)| (*topic, RefusalReason::NoAnswer))
+            .collect();
+        if self.request.purpose == MovePurpose::Probe && refused.is_empty() {
+            let (topic, choice) = self.choices.first_key_value()?;
+            let reason = refusals::look_up(self.producer, *topic).ok()??;
+            // Its other partitions can take the record.
+            if reason == RefusalReason::NoLeader && matches!(choice, Choice::Some(_)) {
+                return None;
+            }
+            refused.insert(*topic, reason);
+        }
+        if refused.is_empty() {
+            return None;
+        }
         let refusals = Refusals {
             refused,
             ..Refusals::default()
@@ -132,10 +184,16 @@ impl<'a> Move<'a> {
         Err(Stop::Destinations(refusals, format!("{reports:?}")))
     }
 
+    /// Sends the records. librdkafka chooses the partitions by the keys. While leaders
+    /// are silent, partitions of the others are chosen: a record to a silent leader
+    /// would hold up and abort the whole transaction.
     fn send_records(&self) -> Result<(), Stop> {
-        for record in &self.request.records {
+        for (index, record) in self.request.records.iter().enumerate() {
             let topic = self.state.settings.topics.name(record.to);
             let mut wire = BaseRecord::<[u8], [u8]>::to(&topic);
+            if let Some(Choice::Some(partitions)) = self.choices.get(&record.to) {
+                wire = wire.partition(partitions[index % partitions.len()]);
+            }
             wire = wire.headers(convert::headers(&record.headers));
             if let Some(key) = &record.key {
                 wire = wire.key(&key[..]);

@@ -28,6 +28,8 @@ pub const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// The wait for the delivery reports of a transaction. It is shorter than the lease
 /// of the reservations in it, with time for the abort.
 const REPORTS_MAX: Duration = Duration::from_millis(1_500);
+/// The limit of one call that aborts. It is repeated until it answers.
+const ABORT_MAX: Duration = Duration::from_secs(1);
 /// The limit of one call that adds offsets, while the group coordinator answers.
 /// The call's own limit bounds only its first request. Finding the coordinator
 /// and sending the offsets may each meet a frozen broker, and so may the wait
@@ -44,6 +46,9 @@ pub enum Stop {
     NotDelivered(Reports),
     /// It must be aborted: destinations refused records.
     Destinations(Refusals, String),
+    /// It waits for a leader that does not answer, although others do. Only a new
+    /// producer ends it soon.
+    Stuck,
     /// The producer cannot be used any more.
     Fatal(String, Option<RDKafkaErrorCode>),
     SessionEnded,
@@ -285,13 +290,14 @@ impl<'a> TimedProducer<'a> {
         committed
     }
 
-    /// Aborts the transaction. Errors: the producer cannot be used any more, or
-    /// the session ends.
+    /// Aborts the transaction. librdkafka first waits for the records that are on their
+    /// way, 10 s for those to a leader that does not answer. Errors: the producer cannot
+    /// be used any more, or the session ends.
     pub fn abort(&self) -> Result<(), Stop> {
-        loop {
+        for calls in 1.. {
             self.check_alive()?;
-            self.timer.start("abort_transaction", CALL_MAX);
-            let aborted = self.producer.abort_transaction(CALL_MAX);
+            self.timer.start("abort_transaction", ABORT_MAX);
+            let aborted = self.producer.abort_transaction(ABORT_MAX);
             self.serve();
             let Err(error) = aborted else {
                 // The abort itself fails the deliveries that it takes back.
@@ -301,10 +307,16 @@ impl<'a> TimedProducer<'a> {
             if !transaction_error(&error).is_some_and(RDKafkaError::is_retriable) {
                 return Err(Stop::Fatal(error.to_string(), error.rdkafka_error_code()));
             }
+            if self.producer.in_flight_count() > 0 && self.state.leaders().some_are_silent() {
+                return Err(Stop::Stuck);
+            }
             thread::sleep(RETRY_AFTER);
-            self.state
-                .unreachable(format!("a transaction cannot be aborted: {error}"));
+            if calls > 1 {
+                let why = format!("a transaction cannot be aborted: {error}");
+                self.state.unreachable(why);
+            }
         }
+        Ok(())
     }
 
     /// Serves the log lines and errors in the producer's queue.

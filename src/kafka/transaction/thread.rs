@@ -2,7 +2,7 @@
 //! move at a time. Decides nothing about records.
 
 use super::clearing;
-use super::moves::Move;
+use super::moves::{AfterMove, Move};
 use super::producer::{RETRY_AFTER, Stop, TimedProducer, transaction_error};
 use super::topics;
 use crate::kafka::call_monitor::CallTimer;
@@ -69,6 +69,12 @@ pub fn run(
         return;
     };
     loop {
+        if clearing::can_close(state) {
+            match renew(producer, &after_fault(OpenTransaction::Nothing), requests) {
+                Some(made) => producer = made,
+                None => return,
+            }
+        }
         timer.start("wait for moves", IDLE);
         let request = match requests.recv_timeout(IDLE) {
             Ok(ToTransaction::Move(request)) => request,
@@ -86,9 +92,18 @@ pub fn run(
             }
         };
         let metadata = shared.metadata.get(request.generation);
-        let Some(event) = Move::new(&producer, &request).run(metadata.as_deref()) else {
+        let Some(ended) = Move::new(&producer, &request).run(metadata.as_deref()) else {
             return;
         };
+        if ended.after == AfterMove::Renew {
+            let topics = request.records.iter().map(|record| record.to);
+            let clear = OpenTransaction::Records(topics.collect());
+            match renew(producer, &after_fault(clear), requests) {
+                Some(made) => producer = made,
+                None => return,
+            }
+        }
+        let event = ended.event;
         let unsure = matches!(event, KafkaEvent::MoveUnsure { .. });
         state.report(event);
         if unsure {
@@ -96,6 +111,13 @@ pub fn run(
             // would fence the producer of the next session.
             return wait_for_end(requests, timer);
         }
+    }
+}
+
+fn after_fault(clear: OpenTransaction) -> ProducerStart {
+    ProducerStart {
+        clear,
+        brokers: BrokerHealth::RecentFault,
     }
 }
 
@@ -238,6 +260,7 @@ fn clear(producer: &TimedProducer<'_>, open: &OpenTransaction) -> Cleared {
         Ok(()) => return Cleared::Slowly,
         Err(Stop::SessionEnded) => return Cleared::No,
         Err(Stop::TooLarge) => "a record without a value is too large".to_owned(),
+        Err(Stop::Stuck) => "a leader does not answer".to_owned(),
         Err(Stop::Refused(why) | Stop::Destinations(_, why)) => why,
         Err(Stop::NotDelivered(reports)) => format!("records were not delivered: {reports:?}"),
         Err(Stop::Fatal(why, code)) => {

@@ -311,12 +311,21 @@ impl Broker {
 
     /// The state of a transaction, as Kafka's own tool says it.
     pub fn transaction(&self, id: &str) -> Option<String> {
+        self.transaction_column(id, 3)
+    }
+
+    /// The id of the broker that coordinates a transaction.
+    pub fn transaction_coordinator(&self, id: &str) -> Option<usize> {
+        self.transaction_column(id, 1)?.parse().ok()
+    }
+
+    fn transaction_column(&self, id: &str, column: usize) -> Option<String> {
         let all = ["--bootstrap-server", &self.address, "list"];
         let listed = run_java(TRANSACTIONS, &all).unwrap_or_else(|e| panic!("{e}"));
         let line = listed
             .lines()
             .find(|line| line.split_whitespace().next() == Some(id))?;
-        line.split_whitespace().nth(3).map(str::to_owned)
+        line.split_whitespace().nth(column).map(str::to_owned)
     }
 
     /// The file of its settings.

@@ -7,6 +7,7 @@ use super::broker::{Broker, Node};
 use super::relay::{Relay, Speech};
 use super::{ports, wait};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Kafka's own default. A single broker may come back after its transactions have
@@ -70,6 +71,17 @@ impl Cluster {
         let ports = self.ways[number].ports().iter();
         let addresses: Vec<String> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
         addresses.join(",")
+    }
+
+    /// The leaders of a topic's partitions by their numbers, each as its place among the
+    /// brokers, from 0.
+    pub fn leaders(&self, topic: &str) -> BTreeMap<i32, usize> {
+        let client: BaseConsumer = self.brokers[0].client().create().expect("valid settings");
+        let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(60));
+        let metadata = metadata.expect("a broker answers");
+        let partitions = metadata.topics().iter().flat_map(|t| t.partitions());
+        let leader = |id: i32| usize::try_from(id - 1).expect("each has a leader");
+        partitions.map(|p| (p.id(), leader(p.leader()))).collect()
     }
 
     /// Whether every broker holds a copy in sync of every partition, so that

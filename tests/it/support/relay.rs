@@ -50,8 +50,16 @@ struct Trap {
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 struct Passage {
     cut: bool,
+    /// The one port that is cut though others are not.
+    cut_port: Option<usize>,
     /// Connections of an earlier era are closed.
     era: u64,
+}
+
+impl Passage {
+    fn is_cut(self, port: usize) -> bool {
+        self.cut || self.cut_port == Some(port)
+    }
 }
 
 struct Control {
@@ -98,8 +106,8 @@ impl Relay {
                 .expect("a runtime can be made");
             runtime.block_on(async {
                 tokio::spawn(watched.watch());
-                for (listener, target) in ways {
-                    tokio::spawn(accept(listener, target, for_thread.clone()));
+                for (port, (listener, target)) in ways.into_iter().enumerate() {
+                    tokio::spawn(accept(listener, port, target, for_thread.clone()));
                 }
                 stopped.await.ok();
             });
@@ -125,11 +133,19 @@ impl Relay {
             .send_modify(|passage| passage.cut = true);
     }
 
-    /// All passes again, what was held too.
-    pub fn heal(&self) {
+    /// From now on nothing passes on the port of this target, from 0.
+    pub fn cut_port(&self, target: usize) {
         self.control
             .passage
-            .send_modify(|passage| passage.cut = false);
+            .send_modify(|passage| passage.cut_port = Some(target));
+    }
+
+    /// All passes again, what was held too.
+    pub fn heal(&self) {
+        self.control.passage.send_modify(|passage| {
+            passage.cut = false;
+            passage.cut_port = None;
+        });
     }
 
     /// Closes all connections, with what is held on them.
@@ -174,21 +190,21 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: StdListener, target: u16, control: Arc<Control>) {
+async fn accept(listener: StdListener, port: usize, target: u16, control: Arc<Control>) {
     let listener = TcpListener::from_std(listener).expect("it does not block");
     loop {
         if let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(connection(client, target, control.clone()));
+            tokio::spawn(connection(client, port, target, control.clone()));
         }
     }
 }
 
 /// Runs until one side closes or [`Relay::close`].
-async fn connection(client: TcpStream, target: u16, control: Arc<Control>) {
+async fn connection(client: TcpStream, port: usize, target: u16, control: Arc<Control>) {
     let mut passage = control.passage.subscribe();
     let era = passage.borrow().era;
     let relayed = async {
-        open(&mut control.passage.subscribe()).await;
+        open(&mut control.passage.subscribe(), port).await;
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await else {
             return;
         };
@@ -198,8 +214,8 @@ async fn connection(client: TcpStream, target: u16, control: Arc<Control>) {
         let (from_server, to_server) = server.into_split();
         let mute = AtomicBool::new(false);
         tokio::select! {
-            _ = send(from_client, to_server, &control, &mute) => {}
-            _ = answer(from_server, to_client, &control, &mute) => {}
+            _ = send(from_client, to_server, port, &control, &mute) => {}
+            _ = answer(from_server, to_client, port, &control, &mute) => {}
         }
     };
     tokio::select! {
@@ -209,15 +225,16 @@ async fn connection(client: TcpStream, target: u16, control: Arc<Control>) {
 }
 
 /// Waits until bytes pass.
-async fn open(passage: &mut watch::Receiver<Passage>) {
+async fn open(passage: &mut watch::Receiver<Passage>, port: usize) {
     // The sender exists as long as any connection.
-    passage.wait_for(|now| !now.cut).await.ok();
+    passage.wait_for(|now| !now.is_cut(port)).await.ok();
 }
 
 /// From the client; `None` once it is closed.
 async fn send(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    port: usize,
     control: &Control,
     mute: &AtomicBool,
 ) -> Option<()> {
@@ -238,7 +255,7 @@ async fn send(
                 from.read_exact(&mut bytes[4..]).await.ok()?;
             }
         }
-        open(&mut passage).await;
+        open(&mut passage, port).await;
         control
             .sent_bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -261,6 +278,7 @@ async fn send(
 async fn answer(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    port: usize,
     control: &Control,
     mute: &AtomicBool,
 ) -> Option<()> {
@@ -270,7 +288,7 @@ async fn answer(
         bytes.clear();
         let read = from.read_buf(&mut bytes).await.ok()?;
         (read > 0).then_some(())?;
-        open(&mut passage).await;
+        open(&mut passage, port).await;
         if mute.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }

@@ -1,0 +1,29 @@
+//! Brokers by their ids. Pure values; any thread may use them.
+
+use std::fmt;
+
+/// The id of a broker in its cluster.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BrokerId(pub i32);
+
+impl fmt::Display for BrokerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A broker and the address that the cluster names to clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Broker {
+    pub id: BrokerId,
+    /// Host and port.
+    pub address: String,
+}
+
+/// A broker that does not answer this process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SilentBroker {
+    pub broker: Broker,
+    /// The number of assigned partitions that it leads.
+    pub partitions: usize,
+}
