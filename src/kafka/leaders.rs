@@ -48,7 +48,7 @@ pub enum Choice {
 
 /// The requests of one round.
 #[derive(PartialEq, Eq, Debug, Default)]
-pub struct Round {
+pub struct BoundsRound {
     pub first: Vec<Ask>,
     /// To silent leaders: only after the answers to the first ones are reported.
     pub last: Vec<Ask>,
@@ -72,7 +72,7 @@ impl Leaders {
 
     /// Returns the requests for the log bounds of these partitions. A leader of none
     /// of them is asked for one of its partitions: records may be moved there.
-    pub fn round(&self, assigned: &BTreeSet<Partition>, now: Duration) -> Round {
+    pub fn round(&self, assigned: &BTreeSet<Partition>, now: Duration) -> BoundsRound {
         let mut asks = self.by_leader(assigned.iter().copied());
         for (partition, leader) in &self.by_partition {
             let asked = asks.iter().any(|ask| ask.leader == *leader);
@@ -85,7 +85,7 @@ impl Leaders {
         }
         let next = |ask: &Ask| ask.leader.and_then(|id| self.silent.get(&id));
         if asks.iter().all(|ask| next(ask).is_some()) {
-            return Round {
+            return BoundsRound {
                 first: asks,
                 last: Vec::new(),
             };
@@ -93,7 +93,7 @@ impl Leaders {
         let (mut last, first): (Vec<Ask>, Vec<Ask>) =
             asks.into_iter().partition(|ask| next(ask).is_some());
         last.retain(|ask| next(ask).is_some_and(|at| now >= *at));
-        Round { first, last }
+        BoundsRound { first, last }
     }
 
     /// Returns these partitions by leader, without those that have none.
@@ -286,7 +286,7 @@ mod tests {
         for answered in [false, true] {
             leaders.note(None, answered, SECOND);
             let round = leaders.round(&assigned(), SECOND);
-            assert_eq!(round.first, [together.clone()]);
+            assert_eq!(round.first, std::slice::from_ref(&together));
             assert_eq!(leaders.silent(&assigned()), []);
         }
     }

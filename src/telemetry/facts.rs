@@ -142,14 +142,7 @@ impl Telemetry {
                 self.log_refused(now, *topic, *reason);
             }
             Fact::DestinationAccepted { topic } => self.log_accepted(*topic),
-            Fact::BrokerUnreachable(silent) => log_unreachable(silent),
-            Fact::BrokerAnswers { broker } => {
-                info!(
-                    broker = broker.id.0,
-                    address = broker.address,
-                    "the broker answers again"
-                );
-            }
+            Fact::BrokerUnreachable(_) | Fact::BrokerAnswers { .. } => log_broker(fact),
             Fact::Draining => info!("draining: no new attempt starts"),
             Fact::MetadataRejected { partition, why } => {
                 let (topic, partition) = self.partition(partition);
@@ -349,12 +342,16 @@ impl Telemetry {
 /// The topic, partition and offset of a record, as log fields.
 struct NamedPlace(String, i32, i64);
 
-fn log_unreachable(silent: &SilentBroker) {
-    let SilentBroker { broker, partitions } = silent;
-    error!(
-        broker = broker.id.0,
-        address = broker.address,
-        partitions,
-        "a broker does not answer: the partitions that it leads wait"
-    );
+fn log_broker(fact: &Fact) {
+    if let Fact::BrokerAnswers { broker } = fact {
+        let (broker, address) = (broker.id.0, &broker.address);
+        info!(broker, address, "the broker answers again");
+    }
+    if let Fact::BrokerUnreachable(SilentBroker { broker, partitions }) = fact {
+        let (broker, address) = (broker.id.0, &broker.address);
+        error!(
+            broker,
+            address, partitions, "a broker does not answer: the partitions that it leads wait"
+        );
+    }
 }

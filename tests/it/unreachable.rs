@@ -4,7 +4,7 @@
 use crate::support::cluster::Cluster;
 use crate::support::http;
 use crate::support::receiver::{Behaviour, Post};
-use crate::support::ringback::Ringback;
+use crate::support::ringback::{self, Ringback};
 use crate::support::scene::{Plan, Scene};
 use crate::support::{sample, wait};
 use std::collections::BTreeMap;
@@ -154,6 +154,13 @@ fn a_broker_that_a_replica_cannot_reach_holds_up_only_the_partitions_that_it_lea
     let named = format!("broker {id} (127.0.0.1:{port}) has not answered for ");
     assert!(health.contains(&named), "{health}");
     assert_eq!(three.delivered(&first.others), 0);
+    let brokers = three.cluster.way_in(0);
+    let common = ["--brokers", &brokers, "--topic", &three.scene.topic];
+    let group = ["--group", three.scene.topic.as_str()];
+    let done = ringback::output(&[&["find", "some-id"], &common[..], &group].concat());
+    let said = String::from_utf8_lossy(&done.stderr);
+    let named = format!("broker {id} (127.0.0.1:{port}) does not answer");
+    assert!(!done.status.success() && said.contains(&named), "{said}");
     let third = three.publish(away);
     wait::until("the last reachable records to be delivered", || {
         three.assert_ready_without_restart();

@@ -211,7 +211,15 @@ impl JobGroup {
         let failed = |error: KafkaError| JobCallError::new(self.tried_bounds(first), error);
         let mut asked: TopicPartitionList = convert::list(&self.names, partitions);
         asked.set_all_offsets(which).map_err(failed)?;
-        let list = offsets::for_times(&self.consumer, &asked, REQUEST_MAX).map_err(failed)?;
+        let list = offsets::for_times(&self.consumer, &asked, REQUEST_MAX);
+        let list = list.map_err(|error| match error.silent.is_empty() {
+            true => failed(error.source),
+            false => {
+                let silent = offsets::in_words(&error.silent);
+                let tried = format!("read the bounds of all logs: {silent}");
+                JobCallError::new(tried, error.source)
+            }
+        })?;
         let mut found = BTreeMap::new();
         for element in ffi::elements(&list) {
             let Some(partition) = convert::partition(&self.names, &element) else {

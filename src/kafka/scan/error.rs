@@ -15,6 +15,12 @@ pub enum ScanError {
         tried: &'static str,
         source: KafkaError,
     },
+    /// Leaders do not answer.
+    Silent {
+        tried: &'static str,
+        /// Their ids and addresses.
+        brokers: String,
+    },
     /// A topic that is missing, or may not be read.
     Topic { name: String, code: Code },
     Partition {
@@ -58,6 +64,7 @@ impl fmt::Display for ScanError {
         match self {
             Self::Client(source) => write!(f, "cannot create a consumer: {source}"),
             Self::Request { tried, source } => write!(f, "cannot {tried}: {source}"),
+            Self::Silent { tried, brokers } => write!(f, "cannot {tried}: {brokers}"),
             Self::Topic { name, code } => match *code {
                 code if is_missing(code) => write!(
                     f,

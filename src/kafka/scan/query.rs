@@ -165,15 +165,23 @@ impl Query {
         if partitions.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let failed = |source| ScanError::Request {
-            tried: "read where the logs start and end, within 10 s",
-            source,
-        };
+        let tried = "read where the logs start and end, within 10 s";
         let mut asked = list(partitions);
-        asked.set_all_offsets(which).map_err(failed)?;
+        let set = asked.set_all_offsets(which);
+        set.map_err(|source| ScanError::Request { tried, source })?;
         let answer = offsets::for_times(&self.client, &asked, TIMEOUT);
+        let answer = answer.map_err(|error| match error.silent.is_empty() {
+            true => ScanError::Request {
+                tried,
+                source: error.source,
+            },
+            false => ScanError::Silent {
+                tried,
+                brokers: offsets::in_words(&error.silent),
+            },
+        });
         let mut offsets = BTreeMap::new();
-        for element in ffi::elements(&answer.map_err(failed)?) {
+        for element in ffi::elements(&answer?) {
             let partition = TopicPartition::new(&element.topic, element.partition);
             if let Some(code) = element.error {
                 return Err(ScanError::Partition {

@@ -91,19 +91,10 @@ pub fn run(
                 continue;
             }
         };
-        let metadata = shared.metadata.get(request.generation);
-        let Some(ended) = Move::new(&producer, &request).run(metadata.as_deref()) else {
+        let Some((made, event)) = run_move(shared, producer, &request, requests) else {
             return;
         };
-        if ended.after == AfterMove::Renew {
-            let topics = request.records.iter().map(|record| record.to);
-            let clear = OpenTransaction::Records(topics.collect());
-            match renew(producer, &after_fault(clear), requests) {
-                Some(made) => producer = made,
-                None => return,
-            }
-        }
-        let event = ended.event;
+        producer = made;
         let unsure = matches!(event, KafkaEvent::MoveUnsure { .. });
         state.report(event);
         if unsure {
@@ -112,6 +103,27 @@ pub fn run(
             return wait_for_end(requests, timer);
         }
     }
+}
+
+/// Runs a move. Returns its event and the producer that is used from now on, or `None`
+/// when the session ends.
+fn run_move<'a>(
+    shared: &TransactionShared,
+    producer: TimedProducer<'a>,
+    request: &MoveRequest,
+    requests: &Receiver<ToTransaction>,
+) -> Option<(TimedProducer<'a>, KafkaEvent)> {
+    let metadata = shared.metadata.get(request.generation);
+    let ended = Move::new(&producer, request).run(metadata.as_deref())?;
+    let producer = match ended.after {
+        AfterMove::Keep => producer,
+        AfterMove::Renew => {
+            let topics = request.records.iter().map(|record| record.to);
+            let clear = OpenTransaction::Records(topics.collect());
+            renew(producer, &after_fault(clear), requests)?
+        }
+    };
+    Some((producer, ended.event))
 }
 
 fn after_fault(clear: OpenTransaction) -> ProducerStart {
