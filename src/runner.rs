@@ -17,6 +17,7 @@ mod jobs;
 mod kafka_files;
 mod tenants;
 mod threads;
+mod topic_settings;
 
 use self::attempt_log::AttemptLogWriter;
 use self::certificates::CertificateReloads;
@@ -25,6 +26,7 @@ use self::jobs::JobCounts;
 use self::kafka_files::KafkaFilesReloads;
 use self::tenants::{TenantsReloads, TenantsReport};
 pub use self::threads::spawn;
+use self::topic_settings::TopicSettings;
 use crate::clock;
 use crate::config::ConfiguredTenants;
 use crate::config::kafka_files::KafkaFilesChange;
@@ -107,6 +109,7 @@ struct Runner {
     kafka_files: KafkaFilesReloads,
     attempt_log: Option<AttemptLogWriter>,
     _jobs: Option<JobCounts>,
+    _topic_settings: Option<TopicSettings>,
     engine: Engine,
     phase: watch::Receiver<ShutdownPhase>,
     reloads: watch::Receiver<u64>,
@@ -142,6 +145,7 @@ impl Runner {
             kafka_files: KafkaFilesReloads::start(service.kafka_files.take()),
             attempt_log: AttemptLogWriter::start(&service),
             _jobs: JobCounts::start(&service),
+            _topic_settings: TopicSettings::start(&service, results_in.clone()),
             runtime: Handle::current(),
             isolated: IsolatedThreads::start(),
             tenants: TenantsReloads::start(tenants, &service.kafka),

@@ -7,6 +7,7 @@
 //! | accepts | move as usual | none |
 //! | suspected: it may have refused an aborted transaction | are held | at once |
 //! | refuses | are held | after a backoff of 1 s that doubles up to 30 s |
+//! | its settings lose records | are held | none: it would lose the probe's record |
 //!
 //! Bounds (L5, L10): a held record stays unfinished, so the ledger bounds the held
 //! records of a partition to [`UNFINISHED_MAX`]. Until then, all other records of the
@@ -25,7 +26,7 @@ use crate::model::overview::RefusedDestination;
 use crate::model::position::{Offset, Partition, Topic};
 use crate::model::record::MovedRecord;
 use crate::model::time::UnixMillis;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// The time before the first probe.
@@ -73,6 +74,14 @@ impl Destination {
         matches!(self.state, State::Accepts { .. })
     }
 
+    /// Whether its settings lose records, as they were read last.
+    fn loses(&self) -> bool {
+        let State::Refuses { reason, .. } = self.state else {
+            return false;
+        };
+        reason == RefusalReason::Settings
+    }
+
     /// Begins with the shortest backoff again, if records were accepted for long.
     fn reset_backoff(&mut self, now: UnixMillis) {
         if let State::Accepts { since } = self.state
@@ -118,6 +127,9 @@ impl Destinations {
     /// Notes that a topic refused records. Returns whether this or the reason is new.
     fn refuse(&mut self, topic: Topic, reason: RefusalReason, now: UnixMillis) -> bool {
         let destination = self.entry(topic, now);
+        if destination.loses() {
+            return false;
+        }
         destination.reset_backoff(now);
         let (since, before) = match destination.state {
             State::Refuses { since, reason } => (since, Some(reason)),
@@ -130,7 +142,8 @@ impl Destinations {
         before != Some(reason)
     }
 
-    /// Notes that a topic accepted a record. Returns whether it refused before.
+    /// Notes that a topic accepted a record, or that its settings are right again.
+    /// Returns whether it refused before.
     fn accept(&mut self, topic: Topic, now: UnixMillis) -> bool {
         let destination = self.entry(topic, now);
         let refused = matches!(destination.state, State::Refuses { .. });
@@ -145,10 +158,16 @@ impl Destinations {
         }
     }
 
+    /// Returns the topics whose settings lose records.
+    fn losing(&self) -> impl Iterator<Item = Topic> {
+        let losing = self.by_topic.iter().filter(|(_, d)| d.loses());
+        losing.map(|(topic, _)| *topic)
+    }
+
     /// Returns the topics to probe, each with the time of its next probe.
     fn probes(&self) -> impl Iterator<Item = (Topic, UnixMillis)> {
         let all = self.by_topic.iter();
-        let probed = all.filter(|(_, destination)| !destination.accepts());
+        let probed = all.filter(|(_, destination)| !destination.accepts() && !destination.loses());
         probed.map(|(topic, destination)| (*topic, destination.probe_at))
     }
 }
@@ -264,8 +283,26 @@ impl Engine {
         }
     }
 
-    /// A probe was written: its topic accepts records.
+    /// Acts on the settings of topics, as they were just read.
+    pub(super) fn on_topic_settings(&mut self, losing: &BTreeSet<Topic>) {
+        let before: BTreeSet<Topic> = self.core.destinations.losing().collect();
+        for topic in losing.difference(&before) {
+            self.on_refused(*topic, RefusalReason::Settings);
+        }
+        for topic in before.difference(losing) {
+            self.on_accepted(*topic);
+        }
+    }
+
+    /// A probe was written: its topic accepts records, unless its settings lose them.
     pub(super) fn on_probe_accepted(&mut self, topic: Topic) {
+        if !self.core.destinations.losing().any(|t| t == topic) {
+            self.on_accepted(topic);
+        }
+    }
+
+    /// A topic accepts records.
+    fn on_accepted(&mut self, topic: Topic) {
         let Self { partitions, core } = self;
         if core.destinations.accept(topic, core.now) {
             core.report(Fact::DestinationAccepted { topic });
@@ -289,7 +326,8 @@ impl Engine {
                 return None;
             };
             let waiting = count_held(topic);
-            let is_old = waiting == 0 && now.since(destination.refused_at) >= SHOWN_FOR;
+            let is_needless = waiting == 0 && !destination.loses();
+            let is_old = is_needless && now.since(destination.refused_at) >= SHOWN_FOR;
             (!is_old).then_some(RefusedDestination {
                 topic: *topic,
                 reason,

@@ -4,9 +4,10 @@
 use crate::model::attempt::AttemptResult;
 use crate::model::fact::Fact;
 use crate::model::message::{AttemptRequest, KafkaEvent, KafkaRequest, SessionId, SessionStart};
-use crate::model::position::{Position, TopicNames};
+use crate::model::position::{Position, Topic, TopicNames};
 use crate::model::tenant::Tenants;
 use crate::model::time::Delay;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,11 @@ pub enum Event {
     },
     /// The tenants file was loaded again.
     TenantsReplaced(Arc<Tenants>),
+    /// The settings of topics were read again.
+    TopicSettings {
+        /// The destinations whose settings lose records.
+        losing: BTreeSet<Topic>,
+    },
     /// Time has passed.
     Wake {
         /// Total time since the start in which the main thread was busy.

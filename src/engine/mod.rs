@@ -169,6 +169,7 @@ impl Engine {
                 core.on_attempt_expired(state, position);
             }
             Event::TenantsReplaced(tenants) => core.on_tenants_replaced(tenants),
+            Event::TopicSettings { losing } => self.on_topic_settings(&losing),
             Event::Wake { worked } => core.start_slots.set_worked(worked),
             Event::ClockStepped { ahead_ms } => {
                 core.wall_ahead_ms = ahead_ms;

@@ -25,6 +25,8 @@ named_enum! {
         NoLeader = "no_leader",
         /// A leader does not answer, although other brokers do.
         NoAnswer = "no_answer",
+        /// Its settings lose records: they are compacted, or expire before they are due.
+        Settings = "settings",
         Other = "other",
     }
 }
@@ -46,6 +48,7 @@ impl RefusalReason {
             }
             Self::UnknownTopic => "run `ringback topics create`",
             Self::NoLeader | Self::NoAnswer => "check the brokers that lead its partitions",
+            Self::Settings => "run `ringback check-config --connect`, which names the setting",
             Self::Other => "see the log of the brokers",
         }
     }

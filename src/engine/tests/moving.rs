@@ -210,6 +210,37 @@ fn a_refused_destination_holds_back_only_its_records_until_a_probe_is_accepted()
 }
 
 #[test]
+fn a_topic_whose_settings_lose_records_gets_none_and_no_probe_until_they_are_right() {
+    let mut harness = Harness::running();
+    harness.read(&[(0, 1), (1, 5_000)]);
+    let losing = BTreeSet::from([delay()]);
+    harness.handle(Event::TopicSettings { losing });
+    harness.end_attempt(0, 503);
+    let actions = harness.settle(Duration::from_secs(1));
+    let (topic, reason) = (delay(), RefusalReason::Settings);
+    let told = Action::Report(Fact::DestinationRefused { topic, reason });
+    assert!(actions.contains(&told));
+    let asked = moves(&actions);
+    assert_eq!(
+        destinations(&asked),
+        [vec![Topic::DeadLetter]],
+        "all others"
+    );
+    harness.moved(&asked[0]);
+    for _ in 0..10 {
+        assert!(moves(&harness.settle(Duration::from_secs(60))).is_empty());
+    }
+    let overview = harness.engine.overview(harness.now);
+    assert_eq!(overview.refusing[0].waiting, 1);
+    let losing = BTreeSet::new();
+    harness.handle(Event::TopicSettings { losing });
+    let actions = harness.settle(Duration::from_millis(20));
+    let told = Action::Report(Fact::DestinationAccepted { topic });
+    assert!(actions.contains(&told));
+    assert_eq!(destinations(&moves(&actions)), [vec![delay()]]);
+}
+
+#[test]
 fn suspected_destinations_are_probed_at_once_one_by_one() {
     let mut harness = Harness::running();
     harness.read(&[(0, 1), (1, 5_000)]);

@@ -1,9 +1,10 @@
 //! The admin client: lists topics, reads settings and creates topics. [`topics`]
 //! and [`check`] decide what should exist. Never deletes or alters anything.
-//! Blocking: runs on the thread of a command, or on `kafka-move`.
+//! Blocking: runs on the thread of a command, on `kafka-move` or on `topic-settings`.
 
 pub mod check;
 mod retention;
+pub mod settings_watch;
 pub mod topics;
 
 use super::client::log::QueryContext;
