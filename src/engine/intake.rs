@@ -15,7 +15,7 @@ use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::fact::{Fact, ReadoptReason};
 use crate::model::headers::{self, History};
 use crate::model::message::{ConsumerRequest, KafkaRequest};
-use crate::model::position::{Generation, NextOffset, Partition, Position};
+use crate::model::position::{Generation, NextOffset, Offset, Partition, Position};
 use crate::model::record::{Header, Record};
 use crate::model::schedule;
 use std::time::Duration;
@@ -50,6 +50,13 @@ impl Engine {
             if state.expected.is_past(position.offset) {
                 self.readopt(ReadoptReason::RecordBelowBase);
                 return;
+            }
+            // After an adoption most records may be finished: they are not parsed.
+            let status = state.ledger.status(position.offset);
+            if status == Some(OffsetStatus::Finished) && state.inbox.is_empty() {
+                core.lose_listed_before(state, position.offset);
+                state.pass(position.offset, core.now);
+                continue;
             }
             let read = core.parse(record);
             core.report_skew(&read);
@@ -187,15 +194,7 @@ impl Core {
 
     fn place(&mut self, state: &mut PartitionState, mut read: ReadRecord) -> Placed {
         let offset = read.record.position.offset;
-        // Offsets that the committed map lists and that reading skips are deleted.
-        let lost = state.ledger.forget_listed_before(offset);
-        if lost > 0 {
-            state.touch(self.now);
-            self.report(Fact::RecordsLost {
-                partition: state.id,
-                offsets: lost,
-            });
-        }
+        self.lose_listed_before(state, offset);
         match state.ledger.status(offset) {
             Some(OffsetStatus::Untried) => {}
             Some(OffsetStatus::Reserved) => return self.place_reserved(state, read),
@@ -219,6 +218,19 @@ impl Core {
                 read.history.last_at = Some(self.wall());
                 self.move_untried(state, read, Verdict::DeadLetter(reason))
             }
+        }
+    }
+
+    /// Notes that a record at this offset was read: offsets before it that the committed
+    /// map lists and that reading skipped are deleted.
+    fn lose_listed_before(&mut self, state: &mut PartitionState, offset: Offset) {
+        let lost = state.ledger.forget_listed_before(offset);
+        if lost > 0 {
+            state.touch(self.now);
+            self.report(Fact::RecordsLost {
+                partition: state.id,
+                offsets: lost,
+            });
         }
     }
 

@@ -255,6 +255,14 @@ impl PartitionState {
         self.inbox.push_back(read);
     }
 
+    /// Passes a record that is finished.
+    pub fn pass(&mut self, offset: Offset, now: UnixMillis) {
+        self.progress();
+        self.credit = self.credit.saturating_sub(1);
+        self.expected = offset.next();
+        self.pass_gaps(now);
+    }
+
     /// Whether all records in the inbox are for this tenant.
     pub fn only_waits_for(&self, tenant: &TenantId) -> bool {
         let is_tenants =

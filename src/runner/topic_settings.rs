@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::debug;
 
 /// The interval between two looks. The start checks the same settings.
-const EACH: Duration = Duration::from_secs(30);
+const EACH: Duration = Duration::from_secs(10);
 
 /// The thread. It ends when this is dropped.
 pub struct TopicSettings(#[allow(dead_code, reason = "its drop ends the thread")] Sender<()>);
