@@ -53,8 +53,7 @@ use tracing::{debug, error, info, warn};
 
 /// The maximum number of events of each kind in one turn.
 const TURN_MAX: usize = 1_024;
-/// The interval between two updates of gauges, and between two checks of the
-/// system's files about names.
+/// The interval of updates of gauges, and of checks of the system's name files.
 const TICK: Duration = Duration::from_millis(500);
 /// "waiting for Kafka" is logged at most this often.
 const WAITING_LOG_EVERY: Duration = Duration::from_secs(30);
@@ -171,9 +170,8 @@ impl Runner {
         if let Some(end) = self.await_tenants().await {
             return end;
         }
-        let tenants = Arc::clone(self.tenants.in_force());
-        self.engine
-            .handle(self.service.clock.now(), Event::TenantsReplaced(tenants));
+        let tenants = Event::TenantsReplaced(Arc::clone(self.tenants.in_force()));
+        self.engine.handle(self.service.clock.now(), tenants);
         let mut waited = Waited::Time;
         loop {
             self.turn(waited);
@@ -492,8 +490,8 @@ impl Runner {
 
     /// Logs what the service waits for, at most once in [`WAITING_LOG_EVERY`].
     fn waiting(&mut self, now: UnixMillis, why: &str) {
-        let before = self.waiting_logged_at;
-        if before.is_none_or(|at| now.since(at) >= WAITING_LOG_EVERY) {
+        let was_logged = |at| now.since(at) < WAITING_LOG_EVERY;
+        if !self.waiting_logged_at.is_some_and(was_logged) {
             self.waiting_logged_at = Some(now);
             warn!(why, "waiting for Kafka");
         }

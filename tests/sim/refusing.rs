@@ -69,9 +69,12 @@ pub fn refusals(chance: &mut Chance, end_us: u64) -> Vec<(u64, Fault)> {
 }
 
 fn refusal(chance: &mut Chance, end_us: u64) -> (u64, Fault) {
+    // A transaction never tells of settings.
+    let told = RefusalReason::ALL.into_iter();
+    let told: Vec<_> = told.filter(|r| *r != RefusalReason::Settings).collect();
     let fault = Fault::Refuse {
         destination: chance.index(4),
-        reason: chance.pick(&RefusalReason::ALL),
+        reason: chance.pick(&told),
         for_us: chance.pick(&[300 * MS, 5 * SECOND, 60 * SECOND]),
     };
     (chance.below(end_us), fault)
