@@ -10,20 +10,20 @@
 //! reserves 2 D. D grows until something else bounds the rate. At 14,000/s, commits of
 //! 12 ms have D = 168: a limit of 672.
 //!
-//! Start slots hold the reserved and the just started records: 2 D. With
-//! [`SLOTS_GROWTH`] D of them, the next commit reserves 2 D, too.
+//! Start slots hold the reserved and the just started records: 2 D. With Kafka far away
+//! there are [`SLOTS_GROWTH`] D more than beside it. There, D counts as if each commit
+//! were as fast as the fastest one of the last seconds: a commit takes longer while this
+//! process is busy, and more attempts would make it busier. Beside Kafka, 128 slots
+//! suffice for more than one core can do.
 //!
 //! A low rate needs none of this: at 400/s, D is 1 with commits of 2 ms and 16 with
 //! commits of 40 ms. There the constants count.
 //!
 //! | Kafka | uncommitted deliveries | start slots taken |
 //! |---|---|---|
-//! | near | the larger one of 128 and 4 D | the larger one of 128 and 3 D |
-//! | slow | the larger one of 64 and 4 D | the same, less the uncommitted deliveries, at most 4 D with them |
-//!
-//! For the start slots, D counts as if each commit were as fast as the fastest one of
-//! the last seconds. A commit takes longer while this process is busy. More attempts
-//! would make it busier.
+//! | near | the larger one of 128 and 4 D | 128 |
+//! | far | the same | 128 and 3 D |
+//! | slow | the larger one of 64 and 4 D | the same, at most 64 or 4 D with the uncommitted deliveries |
 
 use super::fairness::START_SLOTS;
 use crate::model::time::UnixMillis;
@@ -40,8 +40,10 @@ pub const MOVE_SLOW: Duration = Duration::from_millis(100);
 const COMMIT_SLOW: Duration = Duration::from_millis(20);
 /// The limit of uncommitted deliveries, in deliveries for each commit.
 const GROWTH: usize = 4;
-/// The limit of start slots, in deliveries for each commit.
+/// The start slots that are added with Kafka far away, in deliveries for each commit.
 const SLOTS_GROWTH: usize = 3;
+/// Kafka is far where the fastest commit took longer.
+const FAR: Duration = Duration::from_millis(3);
 /// The fastest commit is that of this time or of the same time before it.
 const FASTEST_OF: Duration = Duration::from_secs(1);
 
@@ -106,8 +108,11 @@ impl CommitPace {
     pub fn starts_max(&self, uncommitted: usize, in_flight_max: usize) -> usize {
         let fastest = self.fastest.into_iter().flatten().min().unwrap_or_default();
         let took_us = self.commit_took.as_micros().max(1);
-        let ahead = (SLOTS_GROWTH * self.for_each_commit()) as u128 * fastest.as_micros() / took_us;
-        let slots = START_SLOTS.max((ahead as usize).min(in_flight_max));
+        let added = (SLOTS_GROWTH * self.for_each_commit()) as u128 * fastest.as_micros() / took_us;
+        let slots = match fastest > FAR {
+            true => (START_SLOTS + added as usize).min(START_SLOTS.max(in_flight_max)),
+            false => START_SLOTS,
+        };
         match self.is_slow() {
             true => {
                 let max = SLOW_UNCOMMITTED.max(self.needed());
