@@ -12,7 +12,7 @@
 //!
 //! Start slots hold the reserved and the just started records: 2 D. With Kafka far away
 //! there are [`SLOTS_GROWTH`] D more than beside it. There, D counts as if each commit
-//! were as fast as the fastest one of the last seconds: a commit takes longer while this
+//! were as fast as the fastest one of the last seconds. A commit takes longer while this
 //! process is busy, and more attempts would make it busier. Beside Kafka, 128 slots
 //! suffice for more than one core can do.
 //!
