@@ -12,6 +12,7 @@ use crate::kafka::session_state::SessionState;
 use crate::model::message::{
     BrokerHealth, KafkaEvent, MoveRequest, OpenTransaction, ProducerStart, SessionStart,
 };
+use rdkafka::error::RDKafkaErrorCode as Code;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
@@ -240,7 +241,11 @@ fn initialise(
                 if limit.is_some() {
                     return Initialised::TooSlow;
                 }
-                state.unreachable(format!("transactions cannot be initialised: {answer}"));
+                // The coordinator answers: it still ends this name's last transaction.
+                let ends = error.rdkafka_error_code() == Some(Code::ConcurrentTransactions);
+                if !ends {
+                    state.unreachable(format!("transactions cannot be initialised: {answer}"));
+                }
                 if !refuse_pending(state, requests) {
                     return Initialised::No;
                 }
