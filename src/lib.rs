@@ -89,9 +89,9 @@
 //!   runs transactions, one reads committed maps, log ends and topic ids.
 //! - The watchdog ends the process when a Kafka call hangs although the brokers
 //!   answer other calls. One of its threads watches the calls, one asks the brokers.
-//! - The operators' pages, the writer of the log and the counts of jobs have one thread
-//!   each. So have the reloads of the tenants and of the certificates, and the answers
-//!   to the attempt log.
+//! - The operators' pages, the writer of the log, the counts of jobs and the reads of
+//!   topic settings have one thread each. So have the reloads of the tenants, of the
+//!   certificates and of the files of Kafka, and the answers to the attempt log.
 //!
 //! Queues connect the threads. The engine requests every record that it gets, and
 //! so bounds the length of each queue.

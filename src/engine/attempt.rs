@@ -137,20 +137,12 @@ impl Core {
             return;
         };
         state.end_attempt(self.now);
-        let PendingRecord {
-            record,
-            call,
-            history,
-            ..
-        } = *pending;
-        let id = call.id;
         if matches!(result.outcome, Outcome::Delivered { .. }) {
-            self.complete(state, position, id, result);
+            self.complete(state, position, pending.call.id, result);
             self.dispose(Disposition::Delivered, position);
             return;
         }
-        let ended = Some(result.clone());
-        let verdict = self.charge(state, record, Some(id), history, ended);
+        let verdict = self.charge_pending(state, *pending, Some(result.clone()));
         let delay = verdict.topic().delay();
         let wait = delay.map_or(Duration::ZERO, Delay::duration);
         self.note_failure(&running, position, &result.outcome, wait);
@@ -267,14 +259,19 @@ impl Core {
             state.touch(self.now);
         } else {
             state.end_attempt(self.now);
-            let PendingRecord {
-                record,
-                call,
-                history,
-                ..
-            } = *pending;
-            self.charge(state, record, Some(call.id), history, None);
+            self.charge_pending(state, *pending, None);
         }
+    }
+
+    /// Charges one attempt to a record in hand, as [`Core::charge`].
+    fn charge_pending(
+        &mut self,
+        state: &mut PartitionState,
+        pending: PendingRecord,
+        result: Option<AttemptResult>,
+    ) -> Verdict {
+        let (record, id) = (pending.record, pending.call.id);
+        self.charge(state, record, Some(id), pending.history, result)
     }
 
     /// Charges one attempt to a reserved record and moves it. Without the result of

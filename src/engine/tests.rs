@@ -51,28 +51,30 @@ impl Harness {
     }
 
     fn assign(&mut self, session: SessionId) {
-        self.assign_partition(session, PARTITION);
+        self.assign_partitions(session, &[PARTITION]);
     }
 
-    /// A member is assigned a partition and reads its committed state: none.
-    fn assign_partition(&mut self, session: SessionId, partition: Partition) {
+    /// A member is assigned partitions and reads their committed state: none.
+    fn assign_partitions(&mut self, session: SessionId, partitions: &[Partition]) {
         let generation = Generation(session.0);
         let assigned = KafkaEvent::Assigned {
             generation,
-            partitions: vec![partition],
+            partitions: partitions.to_vec(),
         };
         self.kafka(session, assigned);
-        let state = KafkaEvent::CommittedState {
-            generation,
-            partition,
-            found: CommittedState {
-                committed: None,
-                log_start: NextOffset(0),
-                log_end: NextOffset(0),
-                topic_id: None,
-            },
-        };
-        self.kafka(session, state);
+        for partition in partitions {
+            let state = KafkaEvent::CommittedState {
+                generation,
+                partition: *partition,
+                found: CommittedState {
+                    committed: None,
+                    log_start: NextOffset(0),
+                    log_end: NextOffset(0),
+                    topic_id: None,
+                },
+            };
+            self.kafka(session, state);
+        }
     }
 
     /// Wakes the engine after this time and performs its actions as the runner does.
@@ -184,7 +186,7 @@ fn a_step_of_the_wall_clock_moves_due_times_and_no_other_wait() {
         let session = SessionId(1);
         harness.turn(Duration::ZERO);
         let (partition, record) = delayed_record(harness.now);
-        harness.assign_partition(session, partition);
+        harness.assign_partitions(session, &[partition]);
         for action in harness.turn(Duration::ZERO) {
             if let Action::Kafka(KafkaRequest::Commit(CommitRequest { write, .. })) = action {
                 let took = Duration::ZERO;

@@ -3,8 +3,8 @@
 use super::super::*;
 use super::Harness;
 use super::moving::SESSION;
-use crate::model::message::{CommittedState, Snapshot};
-use crate::model::position::{NextOffset, Topic};
+use crate::model::message::Snapshot;
+use crate::model::position::Topic;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -14,26 +14,8 @@ const COUNT: i32 = 2_000;
 fn assigned() -> Harness {
     let mut harness = Harness::new();
     harness.turn(Duration::ZERO);
-    let generation = Generation(SESSION.0);
     let partitions: Vec<Partition> = (0..COUNT).map(|n| Topic::Source.partition(n)).collect();
-    let event = KafkaEvent::Assigned {
-        generation,
-        partitions: partitions.clone(),
-    };
-    harness.kafka(SESSION, event);
-    for partition in partitions {
-        let state = KafkaEvent::CommittedState {
-            generation,
-            partition,
-            found: CommittedState {
-                committed: None,
-                log_start: NextOffset(0),
-                log_end: NextOffset(0),
-                topic_id: None,
-            },
-        };
-        harness.kafka(SESSION, state);
-    }
+    harness.assign_partitions(SESSION, &partitions);
     harness
 }
 
