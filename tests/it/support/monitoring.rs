@@ -1,4 +1,4 @@
-//! Prometheus and Alertmanager with the settings in deploy/prometheus, sixty
+//! Prometheus and Alertmanager with the settings in deploy/prometheus, in tests sixty
 //! times as fast: a minute is a second. `tests/prepare` unpacks the programs.
 
 use super::process::Process;
@@ -9,8 +9,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// How much faster than written everything is.
+/// How much faster than written everything is in tests.
 const FASTER: u64 = 60;
+
+/// The job in prometheus.yml.
+const JOB: &str = "  - job_name: ringback
+    static_configs:
+      - targets: [ringback:9464]
+";
 
 /// A directory of deploy.
 pub fn deploy(name: &str) -> PathBuf {
@@ -54,6 +60,15 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// One series of an answer about a span.
+#[derive(Clone)]
+pub struct Series {
+    /// Its labels.
+    pub labels: Value,
+    /// Moments in seconds since the epoch, and the values then.
+    pub points: Vec<(f64, f64)>,
+}
+
 /// Both programs, running.
 pub struct Monitoring {
     _prometheus: Process,
@@ -65,22 +80,30 @@ pub struct Monitoring {
 impl Monitoring {
     /// Starts both; Prometheus scrapes these ports.
     pub fn start(directory: &Path, targets: &[u16]) -> Self {
+        let targets: Vec<String> = targets.iter().map(|p| format!("127.0.0.1:{p}")).collect();
+        let jobs = JOB.replace("ringback:9464", &targets.join(", "));
+        Self::start_with(directory, &jobs, FASTER)
+    }
+
+    /// Starts both with these jobs in the form of prometheus.yml, this many times
+    /// faster than written.
+    pub fn start_with(directory: &Path, jobs: &str, factor: u64) -> Self {
         let (prometheus_port, alertmanager_port) = (ports::free(), ports::free());
         let put = |name: &str, text: &str| {
             let path = directory.join(name);
             fs::write(&path, text).expect("the build directory is writable");
             path.to_str().expect("it is UTF-8").to_owned()
         };
-        let rules = put("rules.yml", &faster(&deployed("prometheus/rules.yml")));
-        let targets: Vec<String> = targets.iter().map(|p| format!("127.0.0.1:{p}")).collect();
-        let settings = faster(&deployed("prometheus/prometheus.yml"));
+        let rules = faster(&deployed("prometheus/rules.yml"), factor);
+        let rules = put("rules.yml", &rules);
+        let settings = faster(&deployed("prometheus/prometheus.yml"), factor);
         let settings = [
             ("/etc/prometheus/rules.yml", rules),
             (
                 "alertmanager:9093",
                 format!("127.0.0.1:{alertmanager_port}"),
             ),
-            ("ringback:9464", targets.join(", ")),
+            (JOB, jobs.to_owned()),
         ]
         .iter()
         .fold(settings, |text, (from, to)| {
@@ -94,7 +117,7 @@ impl Monitoring {
             .arg(format!("--config.file={settings}"))
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .arg(format!("--web.listen-address=127.0.0.1:{prometheus_port}"));
-        let settings = faster(&deployed("prometheus/alertmanager.yml"));
+        let settings = faster(&deployed("prometheus/alertmanager.yml"), factor);
         let settings = put("alertmanager.yml", &settings);
         let mut alertmanager = program("prometheus-alertmanager");
         alertmanager
@@ -140,6 +163,38 @@ impl Monitoring {
         result.iter().map(sample).collect()
     }
 
+    /// An expression's values in a span, in seconds since the epoch.
+    #[track_caller]
+    pub fn range(&self, expression: &str, (from, to): (f64, f64), step: f64) -> Vec<Series> {
+        let query = encoded(expression);
+        let path = format!("/api/v1/query_range?query={query}&start={from}&end={to}&step={step}");
+        let answer = json(self.prometheus_port, &path);
+        assert_eq!(answer["status"], "success", "{expression}: {answer}");
+        let number = |value: &Value| value.as_str().and_then(|v| v.parse().ok());
+        let point = |pair: &Value| {
+            let at = pair[0].as_f64().expect("a moment");
+            (at, number(&pair[1]).expect("a number"))
+        };
+        let series = |series: &Value| Series {
+            labels: series["metric"].clone(),
+            points: series["values"]
+                .as_array()
+                .expect("points")
+                .iter()
+                .map(point)
+                .collect(),
+        };
+        let result = answer["data"]["result"].as_array().expect("a matrix");
+        result.iter().map(series).collect()
+    }
+
+    /// The pending and firing alerts of Prometheus.
+    #[track_caller]
+    pub fn active(&self) -> Vec<Value> {
+        let answer = json(self.prometheus_port, "/api/v1/alerts");
+        answer["data"]["alerts"].as_array().expect("a list").clone()
+    }
+
     /// The names of all metrics that Prometheus has seen.
     #[track_caller]
     pub fn names(&self) -> Vec<String> {
@@ -170,7 +225,8 @@ impl Monitoring {
 
 #[track_caller]
 fn json(port: u16, path: &str) -> Value {
-    let (status, text) = http::get(port, path).expect("it answers");
+    let asked = || http::get(port, path);
+    let (status, text) = wait::until_some("an answer of the monitoring", wait::PATIENCE, asked);
     let answer = serde_json::from_str(&text);
     answer.unwrap_or_else(|e| panic!("{path}: {status}: {e}: {text}"))
 }
@@ -183,15 +239,15 @@ fn encoded(text: &str) -> String {
     })
 }
 
-/// Settings or rules with all their durations divided by [`FASTER`]: those that
-/// are a key's whole value, and the windows in brackets.
-pub fn faster(text: &str) -> String {
+/// Settings or rules with all their durations divided by a factor: those that are a
+/// key's whole value, and the windows in brackets.
+pub fn faster(text: &str, factor: u64) -> String {
     let mut fast = String::new();
     for line in text.lines() {
         match line.split_once(": ") {
             Some((key, value)) if milliseconds(value).is_some() => {
                 let ms = milliseconds(value).expect("looked at above");
-                write!(fast, "{key}: {}ms", ms / FASTER).expect("strings take all");
+                write!(fast, "{key}: {}ms", ms / factor).expect("strings take all");
             }
             _ => {
                 let mut pieces = line.split('[');
@@ -199,7 +255,7 @@ pub fn faster(text: &str) -> String {
                 for piece in pieces {
                     let window = piece.split_once(']');
                     match window.and_then(|(window, rest)| Some((milliseconds(window)?, rest))) {
-                        Some((ms, rest)) => write!(fast, "[{}ms]{rest}", ms / FASTER),
+                        Some((ms, rest)) => write!(fast, "[{}ms]{rest}", ms / factor),
                         None => write!(fast, "[{piece}"),
                     }
                     .expect("strings take all");

@@ -56,8 +56,19 @@ impl Authority {
 
     /// A certificate of 127.0.0.1 with this common name, and its key.
     pub fn common_name(&self, name: &str) -> (String, String) {
+        self.named(name, |_| {})
+    }
+
+    /// The same, of a certificate that has expired.
+    #[allow(dead_code, reason = "the trial at night lets one expire")]
+    pub fn expired(&self, name: &str) -> (String, String) {
+        self.named(name, expire)
+    }
+
+    fn named(&self, name: &str, change: fn(&mut CertificateParams)) -> (String, String) {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer);
         (
@@ -102,8 +113,7 @@ impl Authority {
         };
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         if matches!(shows, Shows::Expired) {
-            params.not_before = date_time_ymd(2019, 1, 1);
-            params.not_after = date_time_ymd(2020, 1, 1);
+            expire(&mut params);
         }
         let key = KeyPair::generate().expect("a key");
         let certificate = match shows {
@@ -114,6 +124,11 @@ impl Authority {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         (chain, key)
     }
+}
+
+fn expire(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2019, 1, 1);
+    params.not_after = date_time_ymd(2020, 1, 1);
 }
 
 fn provider() -> Arc<CryptoProvider> {
