@@ -7,6 +7,7 @@ mod plain_reader;
 pub mod receivers;
 
 use crate::support::dns::NameServer;
+use crate::support::process;
 use crate::support::receiver::Behaviour;
 use crate::support::ringback::Ringback;
 use crate::support::sample;
@@ -100,7 +101,7 @@ fn hostile_receivers_cost_themselves_their_attempts_and_the_others_nothing() {
     }
     check_ends(&scene, &receivers, &ringback);
     check_durations(&ringback, stall);
-    let peak = memory_peak_kib(&ringback);
+    let peak = process::resident_max_kib(ringback.pid());
     println!("memory at most {} MB", peak * 1_024 / 1_000_000);
     assert!(peak < MEMORY_MAX_KIB, "{peak} KiB of memory");
     trap.set_nonblocking(true).expect("an open socket");
@@ -336,15 +337,4 @@ fn check_durations(ringback: &Ringback, stall: Duration) {
         longest >= TIMEOUT_MS - LATE_MAX_MS,
         "some wait for the deadline"
     );
-}
-
-fn memory_peak_kib(ringback: &Ringback) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", ringback.pid()));
-    let status = status.expect("it runs");
-    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    let peak = peak
-        .expect("Linux reports it")
-        .trim()
-        .trim_end_matches(" kB");
-    peak.parse().expect("a number")
 }

@@ -31,7 +31,7 @@ fn cpu_us(bench: &Bench, sizes: &Sizes, topic: &str, more: &[&str]) -> f64 {
     let mut run = bench.run(topic, "10s", 0);
     if !more.is_empty() {
         let create = ["topics", "create", "--attempt-log", "--brokers"];
-        let place = [bench.broker.address(), "--topic", topic, "--delays", "10s"];
+        let place = [bench.brokers.address(), "--topic", topic, "--delays", "10s"];
         let made = ringback::output(&[&create[..], &place].concat());
         assert!(made.status.success(), "topics create fails");
     }

@@ -14,7 +14,7 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
     for round in 0..sizes.rounds {
         for round_trip_ms in ROUND_TRIPS_MS {
             let round_trip = Duration::from_millis(round_trip_ms);
-            let proxy = Proxy::start_far(&[bench.broker.address()], round_trip);
+            let proxy = Proxy::start_far(&[bench.brokers.address()], round_trip);
             println!("round {round}, Kafka is {round_trip_ms} ms away");
             let topic = format!("perf-far-{round}-{round_trip_ms}");
             backlog(bench, sizes, &proxy, &format!("{topic}-backlog"));

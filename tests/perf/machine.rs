@@ -1,5 +1,6 @@
 //! CPU time, memory and cores of a process, from the kernel.
 
+use super::support::process;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -19,11 +20,7 @@ pub fn cpu(pid: u32) -> Duration {
 
 /// Returns the maximum resident memory of a process, in MiB.
 pub fn resident_max(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|l| l.trim().strip_suffix(" kB"));
-    kib.and_then(|k| k.parse::<f64>().ok())
-        .map_or(0.0, |k| k / 1024.0)
+    process::resident_max_kib(pid) as f64 / 1_024.0
 }
 
 /// Confines all threads of a process to these cores (`0` or `0-1`).

@@ -30,7 +30,7 @@ pub fn measure(bench: &Bench, sizes: &Sizes) {
     );
     let delays = "10s,10s,1m,1m,10m,10m,1h,1h,6h";
     let address = |n: usize| format!("127.1.{}.{}", n / 250, 1 + n % 250);
-    let mut run = bench.run_of("many-tenants", delays, 0, TENANTS, address);
+    let mut run = bench.run_of("many-tenants", delays, 0, (TENANTS, 12), address);
     let dead: Vec<String> = (0..TENANTS).step_by(2).map(name).collect();
     run.receiver.order(&format!("hang {}", dead.join(" ")));
     let service = bench.start(&run, delays).ready();

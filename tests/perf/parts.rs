@@ -5,6 +5,8 @@ use super::machine;
 use super::support::receiver::{Behaviour, Keep, Receiver};
 use super::support::sample;
 use bytes::Bytes;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -136,6 +138,65 @@ impl Drop for ReceiverProcess {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         self.child.wait().ok();
+    }
+}
+
+/// Runs the process of a plain consumer: it reads a topic as one member of a group,
+/// with the settings of librdkafka. It says when it has a first record, and ends with
+/// its standard input.
+pub fn consume(brokers: &str, topic: &str) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", format!("{topic}-plain"))
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .expect("a consumer can be made");
+    consumer.subscribe(&[topic]).expect("a valid topic");
+    std::thread::spawn(move || {
+        let mut said = false;
+        loop {
+            if let Some(Ok(_)) = consumer.poll(Duration::from_millis(100))
+                && !std::mem::replace(&mut said, true)
+            {
+                println!("reads");
+            }
+        }
+    });
+    std::io::stdin()
+        .lines()
+        .map_while(Result::ok)
+        .for_each(drop);
+}
+
+/// The process of a plain consumer, as the measuring process sees it.
+pub struct ConsumerProcess(Child);
+
+impl ConsumerProcess {
+    /// Starts the process. The topic must have a record: returns when that was read.
+    pub fn start(brokers: &str, topic: &str) -> Self {
+        let mut child = this_program()
+            .args(["consume", brokers, topic])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program can be started again");
+        let mut answers = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        let mut line = String::new();
+        answers.read_line(&mut line).expect("the consumer answers");
+        assert_eq!(line, "reads\n", "the consumer ended");
+        Self(child)
+    }
+
+    /// Returns its process id.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for ConsumerProcess {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().ok();
     }
 }
 

@@ -6,16 +6,23 @@
 mod support;
 
 mod attempt_log;
+mod brokers;
+mod commit_interval;
 mod distance;
 mod isolation;
 mod machine;
 mod many_tenants;
+mod partitions;
 mod parts;
+mod profile;
+mod rates;
+mod steady;
 
+use brokers::Brokers;
 use parts::{ReceiverProcess, TENANTS, reqwest_alone, tenant};
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
-use support::broker::Broker;
+use steady::Load;
 use support::publisher::Publisher;
 use support::ringback::Ringback;
 use support::{ports, ringback, sample, workspace};
@@ -40,6 +47,7 @@ fn main() {
             let port = u16::try_from(number(1)).expect("a port");
             return parts::post(port, number(2), number(3), number(4));
         }
+        Some("consume") => return parts::consume(&arguments[1], &arguments[2]),
         _ => {}
     }
     let sized = |name: &str, default: usize| {
@@ -53,7 +61,7 @@ fn main() {
         seconds: sized("--seconds", if mode.is_some() { 60 } else { 15 }),
         rounds: sized("--rounds", 3),
     };
-    let bench = Bench::new();
+    let bench = Bench::new(Brokers::one());
     match mode {
         None => {
             bench.backlog(&sizes);
@@ -62,18 +70,30 @@ fn main() {
             attempt_log::measure(&bench, &sizes);
         }
         Some("attempt-log") => attempt_log::measure(&bench, &sizes),
+        Some("commit-interval") => commit_interval::measure(bench, &sizes),
         Some("distance") => distance::measure(&bench, &sizes),
         Some("isolation") => isolation::measure(&bench, &sizes),
         Some("many-tenants") => many_tenants::measure(&bench, &sizes),
-        Some(other) => {
-            panic!("there is no {other} among attempt-log, distance, isolation and many-tenants")
+        Some("partitions") => partitions::measure(&bench, &sizes),
+        Some("profile") => {
+            let to = arguments.iter().position(|argument| argument == "--to");
+            let to = to
+                .and_then(|at| arguments.get(at + 1))
+                .expect("--to DIRECTORY");
+            profile::measure(&bench, &sizes, to.as_ref());
         }
+        Some("rates") => rates::measure(&bench, &sizes),
+        Some("three-brokers") => {
+            drop(bench);
+            Bench::new(Brokers::three()).backlog(&sizes);
+        }
+        Some(other) => panic!("there is no {other}: see tests/perf/run"),
     }
 }
 
-/// The broker of all measurements.
+/// The brokers of all measurements.
 struct Bench {
-    broker: Broker,
+    brokers: Brokers,
     publisher: Publisher,
 }
 
@@ -85,36 +105,47 @@ struct Run {
 }
 
 impl Bench {
-    fn new() -> Self {
-        let broker = Broker::prepare("perf-broker");
-        broker.start();
-        let publisher = Publisher::new(&broker);
-        Self { broker, publisher }
+    fn new(brokers: Brokers) -> Self {
+        let publisher = Publisher::new(brokers.first());
+        Self { brokers, publisher }
     }
 
     /// Prepares a measurement with [`TENANTS`] tenants: topics, tenants file and
     /// receiver.
     fn run(&self, topic: &str, delays: &str, fail_first: usize) -> Run {
-        self.run_of(topic, delays, fail_first, TENANTS, |_| {
-            "127.0.0.1".to_owned()
-        })
+        let address = |_| "127.0.0.1".to_owned();
+        self.run_of(topic, delays, fail_first, (TENANTS, 12), address)
     }
 
-    /// Prepares a measurement with `tenants` tenants at these addresses.
+    /// Prepares a measurement with so many tenants at these addresses, and so many
+    /// partitions.
     fn run_of(
         &self,
         topic: &str,
         delays: &str,
         fail_first: usize,
-        tenants: usize,
+        (tenants, partitions): (usize, usize),
         address: impl Fn(usize) -> String,
     ) -> Run {
         let mut create = ["topics", "create"].map(str::to_owned).to_vec();
         create.extend(self.settings(topic, delays));
-        create.extend(["--partitions", "12", "--replication-factor", "1"].map(str::to_owned));
+        let partitions = partitions.to_string();
+        let copies = self.brokers.copies().to_string();
+        let shape = ["--partitions", &partitions, "--replication-factor", &copies];
+        create.extend(shape.map(str::to_owned));
         let made = ringback::command(&create).output().expect("it starts");
         let error = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "topics create: {error}");
+        Self::run_again(topic, fail_first, tenants, address)
+    }
+
+    /// Prepares a further measurement with topics that exist.
+    fn run_again(
+        topic: &str,
+        fail_first: usize,
+        tenants: usize,
+        address: impl Fn(usize) -> String,
+    ) -> Run {
         let receiver = ReceiverProcess::start(fail_first);
         let directory = workspace::directory(topic);
         let tenants: HashMap<String, serde_json::Value> = (0..tenants)
@@ -134,7 +165,7 @@ impl Bench {
     }
 
     fn settings(&self, topic: &str, delays: &str) -> Vec<String> {
-        Self::settings_at(self.broker.address(), topic, delays)
+        Self::settings_at(self.brokers.address(), topic, delays)
     }
 
     fn settings_at(brokers: &str, topic: &str, delays: &str) -> Vec<String> {
@@ -147,7 +178,7 @@ impl Bench {
     }
 
     fn start_with(&self, run: &Run, delays: &str, options: &[&str]) -> Ringback {
-        Self::start_at(self.broker.address(), run, delays, options)
+        Self::start_at(self.brokers.address(), run, delays, options)
     }
 
     fn start_at(brokers: &str, run: &Run, delays: &str, options: &[&str]) -> Ringback {
@@ -192,9 +223,10 @@ impl Bench {
             self.publish(&run.topic, number);
         }
         self.publisher.flush();
-        for pid in [self.broker.pid(), run.receiver.pid(), std::process::id()] {
+        for pid in [run.receiver.pid(), std::process::id()] {
             machine::confine(pid, &others);
         }
+        self.brokers.confine(&others);
         let before = reqwest_alone(&core, run.receiver.port, posts, 64, 0);
         println!("  reqwest alone, 64 in flight      {}", alone(&before));
 
@@ -230,46 +262,28 @@ impl Bench {
             each / ((before.cpu_us + after.cpu_us) / 2.0),
             each / same.cpu_us
         );
-        for pid in [self.broker.pid(), std::process::id()] {
-            machine::confine(pid, &all);
-        }
+        machine::confine(std::process::id(), &all);
+        self.brokers.confine(&all);
     }
 
     /// Measures a steady rate on the whole machine.
     fn steady(&self, sizes: &Sizes) {
-        const RATE: usize = 1_000;
-        const WARM_UP_S: usize = 3;
-        let mut run = self.run("perf-steady", "10s", 0);
-        let service = self.start(&run, "10s").ready();
-        let total = RATE * (sizes.seconds + WARM_UP_S);
+        let load = Load::new("perf-steady", 1_000, sizes.seconds);
         println!(
-            "{RATE} records/s over {TENANTS} tenants for {} s",
-            sizes.seconds
+            "{} records/s over {TENANTS} tenants for {} s",
+            load.rate, load.seconds
         );
-        let mut published_us = Vec::with_capacity(total);
-        let (mut cpu, mut warm) = (Duration::ZERO, 0);
-        pace(RATE, total, |number| {
-            if number == RATE * WARM_UP_S {
-                cpu = machine::cpu(service.pid());
-                warm = number;
-            }
-            published_us.push(now_us());
-            self.publish(&run.topic, number);
-        });
-        until_count(&mut run.receiver, total);
-        let cpu = machine::cpu(service.pid()) - cpu;
-        let mut latencies = latencies(&mut run.receiver, &published_us, warm);
+        let steady = load.run(self);
+        println!("  publish to POST                  {}", steady.spread);
         println!(
-            "  publish to POST                  {}",
-            spread(&mut latencies)
+            "  ringback                         {:>7.1} us of CPU each",
+            steady.cpu_us
         );
-        let each = cpu.as_secs_f64() * 1e6 / (total - warm) as f64;
-        println!("  ringback                         {each:>7.1} us of CPU each");
-        let resident = machine::resident_max(service.pid());
-        println!("  ringback, resident at most       {resident:>7.1} MiB");
-        service.drain();
-        let (_, _, all) = machine::cores();
-        let paced = reqwest_alone(&all, run.receiver.port, total - warm, 1, RATE);
+        println!(
+            "  ringback, resident at most       {:>7.1} MiB",
+            steady.resident_mib
+        );
+        let paced = load.reqwest_alone();
         println!("  reqwest alone, same rate         {}", alone(&paced));
     }
 
@@ -355,16 +369,11 @@ fn latencies(receiver: &mut ReceiverProcess, published_us: &[u64], from: usize) 
     wanted.map(latency).collect()
 }
 
-/// Returns minimum, median, 99th percentile and maximum, in milliseconds.
+/// Sorts times in milliseconds, and returns minimum, median, 99th percentile and
+/// maximum.
 fn spread(values: &mut [f64]) -> String {
     values.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        let place = (values.len() as f64 * share) as usize;
-        values
-            .get(place.min(values.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or(f64::NAN)
-    };
+    let at = |share| percentile(values, share);
     format!(
         "min {:.1}, p50 {:.1}, p99 {:.1}, max {:.1} ms ({} of them)",
         at(0.0),
@@ -373,4 +382,11 @@ fn spread(values: &mut [f64]) -> String {
         at(1.0),
         values.len()
     )
+}
+
+/// Returns a percentile of sorted values.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let place = (sorted.len() as f64 * share) as usize;
+    let last = sorted.len().saturating_sub(1);
+    sorted.get(place.min(last)).copied().unwrap_or(f64::NAN)
 }

@@ -154,6 +154,15 @@ impl Reaper {
     }
 }
 
+/// The most memory that a process had, in KiB.
+pub fn resident_max_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+    peak.and_then(|kib| kib.parse().ok())
+        .expect("Linux reports it")
+}
+
 /// How many sockets a process has open.
 pub fn sockets(pid: u32) -> usize {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs");
