@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -70,15 +71,15 @@ impl CallEnded {
     ///
     /// Errors: the reason for its dead letter.
     pub fn read(value: &[u8]) -> Result<Self, DeadLetterReason> {
-        let (fields, framing) = Fields::read(value)?;
-        fields.call(framing)
+        let (ids, framing) = Ids::read(value)?;
+        ids.call(framing)
     }
 
     /// Returns the id of a value, also where the value has no usable tenant.
     #[must_use]
     pub fn id(value: &[u8]) -> Option<RecordId> {
-        let (fields, _) = Fields::read(value).ok()?;
-        RecordId::new(&fields.id.text(DeadLetterReason::NoRecordId).ok()?)
+        let (ids, _) = Ids::read(value).ok()?;
+        RecordId::new(&ids.id.text(DeadLetterReason::NoRecordId).ok()?)
     }
 
     /// Returns the body of the request for this value.
@@ -96,6 +97,13 @@ impl CallEnded {
             }
         }
     }
+}
+
+/// Returns whether arrays and objects are nested too deeply. Few values have so many
+/// brackets that their nesting must be counted.
+fn is_too_deep(value: &[u8]) -> bool {
+    let opening = |byte: &&u8| matches!(byte, b'{' | b'[');
+    value.iter().filter(opening).count() > DEPTH_MAX && depth(value) > DEPTH_MAX
 }
 
 /// Returns the maximum nesting of arrays and objects, counted by brackets outside of
@@ -132,64 +140,76 @@ enum MemberKey {
     Other,
 }
 
-/// The raw text of the value of a key.
+/// The value of a key.
 #[derive(Default)]
-enum ObjectMember<'a> {
+enum ObjectMember<T> {
     #[default]
     Missing,
-    Once(&'a RawValue),
+    Once(T),
     Repeated,
 }
 
-impl<'a> ObjectMember<'a> {
-    fn fill(&mut self, value: &'a RawValue) {
+impl<T> ObjectMember<T> {
+    fn fill(&mut self, value: T) {
         *self = match self {
             Self::Missing => Self::Once(value),
             Self::Once(_) | Self::Repeated => Self::Repeated,
         };
     }
+}
 
+impl<'a> ObjectMember<&'a RawValue> {
     /// Returns the string, or `missing` where the key is absent.
-    fn text(&self, missing: DeadLetterReason) -> Result<String, DeadLetterReason> {
+    fn text(&self, missing: DeadLetterReason) -> Result<Cow<'a, str>, DeadLetterReason> {
         match self {
             Self::Missing => Err(missing),
             Self::Repeated => Err(DeadLetterReason::Undecodable),
-            Self::Once(raw) => serde_json::from_str(raw.get()).map_err(|_| DeadLetterReason::BadId),
+            Self::Once(raw) => {
+                let text: Result<Text, _> = serde_json::from_str(raw.get());
+                text.map(|text| text.0).map_err(|_| DeadLetterReason::BadId)
+            }
         }
     }
 }
+
+/// A string, which is copied only where it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The members of an object that ringback reads.
 #[derive(Default)]
-struct Fields<'a> {
-    id: ObjectMember<'a>,
-    tenant_id: ObjectMember<'a>,
-    data: ObjectMember<'a>,
+struct Ids<'a> {
+    id: ObjectMember<&'a RawValue>,
+    tenant_id: ObjectMember<&'a RawValue>,
+}
+
+/// An object whose `data` is missing, or is an object.
+#[derive(Default)]
+struct Outer<'a> {
+    ids: Ids<'a>,
+    data: ObjectMember<Ids<'a>>,
     members: usize,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> Ids<'a> {
     /// Reads the object that holds the members, and how it is framed.
     fn read(value: &'a [u8]) -> Result<(Self, Framing), DeadLetterReason> {
         let text = std::str::from_utf8(value).map_err(|_| DeadLetterReason::Undecodable)?;
-        if depth(value) > DEPTH_MAX {
+        if is_too_deep(value) {
             return Err(DeadLetterReason::Undecodable);
         }
-        let parse = |text| serde_json::from_str(text).map_err(|_| DeadLetterReason::Undecodable);
-        let outer: Self = parse(text)?;
-        match outer.only_data() {
-            Some(data) => Ok((parse(data)?, Framing::Wrapped)),
-            None => Ok((outer, Framing::Bare)),
-        }
-    }
-
-    /// Returns the text of `data` where it is an object and the only member.
-    fn only_data(&self) -> Option<&'a str> {
-        match self.data {
-            ObjectMember::Once(raw) if self.members == 1 && raw.get().starts_with('{') => {
-                Some(raw.get())
-            }
-            _ => None,
+        match serde_json::from_str(text) {
+            Ok(Outer {
+                data: ObjectMember::Once(ids),
+                members: 1,
+                ..
+            }) => Ok((ids, Framing::Wrapped)),
+            Ok(Outer { ids, .. }) => Ok((ids, Framing::Bare)),
+            // Not JSON, or `data` is no object.
+            Err(_) => match serde_json::from_str(text) {
+                Ok(ids) => Ok((ids, Framing::Bare)),
+                Err(_) => Err(DeadLetterReason::Undecodable),
+            },
         }
     }
 
@@ -204,31 +224,61 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Fields<'de> {
+impl<'de> Deserialize<'de> for Ids<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FieldsVisitor;
-        impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Fields<'de>;
+        struct IdsVisitor;
+        impl<'de> Visitor<'de> for IdsVisitor {
+            type Value = Ids<'de>;
+
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
+
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Fields::default();
+                let mut ids = Ids::default();
                 while let Some(key) = map.next_key()? {
-                    fields.members += 1;
                     match key {
-                        MemberKey::Id => fields.id.fill(map.next_value()?),
-                        MemberKey::TenantId => fields.tenant_id.fill(map.next_value()?),
-                        MemberKey::Data => fields.data.fill(map.next_value()?),
+                        MemberKey::Id => ids.id.fill(map.next_value()?),
+                        MemberKey::TenantId => ids.tenant_id.fill(map.next_value()?),
+                        MemberKey::Data | MemberKey::Other => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(ids)
+            }
+        }
+        deserializer.deserialize_map(IdsVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Outer<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OuterVisitor;
+        impl<'de> Visitor<'de> for OuterVisitor {
+            type Value = Outer<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut outer = Outer::default();
+                while let Some(key) = map.next_key()? {
+                    outer.members += 1;
+                    match key {
+                        MemberKey::Id => outer.ids.id.fill(map.next_value()?),
+                        MemberKey::TenantId => outer.ids.tenant_id.fill(map.next_value()?),
+                        MemberKey::Data => outer.data.fill(map.next_value()?),
                         MemberKey::Other => {
                             map.next_value::<IgnoredAny>()?;
                         }
                     }
                 }
-                Ok(fields)
+                Ok(outer)
             }
         }
-        deserializer.deserialize_map(FieldsVisitor)
+        deserializer.deserialize_map(OuterVisitor)
     }
 }
 
@@ -292,6 +342,17 @@ mod tests {
         );
         check(r#"{"data":1e999,"id":"a","tenantId":"t"}"#, Framing::Bare);
         check(
+            r#"{"data":{"id":"b"},"data":[],"id":"a","tenantId":"t"}"#,
+            Framing::Bare,
+        );
+        check(
+            &format!(
+                r#"{{"data":{{"id":"a","tenantId":"t","x":"{}"}}}}"#,
+                "[".repeat(1_000)
+            ),
+            Framing::Wrapped,
+        );
+        check(
             r#"{"id":"a","tenantId":"t","n":123456789012345678901234567890,"x":1e999,"x":null}"#,
             Framing::Bare,
         );
@@ -342,6 +403,9 @@ mod tests {
         check(br#"{"tenantId":"t"}"#, NoRecordId);
         check(br#"{}"#, NoRecordId);
         check(br#"{"data":{}}"#, NoRecordId);
+        check(br#"{"data":5}"#, NoRecordId);
+        check(br#"{"data":{"id":"a","tenantId":"t"}} x"#, Undecodable);
+        check(br#"{"data":{"id":"a","tenantId":"t",}}"#, Undecodable);
         check(br#"{"id":"a"}"#, NoTenantId);
         for id in [
             "5",
