@@ -204,7 +204,6 @@ impl Core {
             state.phase = phase;
         }
         state.inbox.clear();
-        state.credit = 0;
         state.head_wait = None;
         let in_write = state.in_write.as_ref().map_or(&[][..], |w| &w.moving);
         state.ledger.forget_unsent(in_write);

@@ -3,10 +3,11 @@
 //! starts attempts and never writes. Runs on the runner's thread.
 
 use super::fairness::{Admission, LaneId};
+use super::inbox::{self, ReadRecord};
 use super::keep::Keep;
 use super::ledger::{Entry, OffsetStatus, PendingMove, PendingRecord};
 use super::map::{MapsSince, Mark};
-use super::partition::{HeadWait, PartitionState, ReadRecord};
+use super::partition::{HeadWait, PartitionState};
 use super::verdict::{self, Verdict};
 use super::{Core, Engine};
 use crate::model::attempt::Outcome;
@@ -55,7 +56,7 @@ impl Engine {
             let status = state.ledger.status(position.offset);
             if status == Some(OffsetStatus::Finished) && state.inbox.is_empty() {
                 core.lose_listed_before(state, position.offset);
-                state.pass(position.offset, core.now);
+                state.pass(&record, core.now);
                 continue;
             }
             let read = core.parse(record);
@@ -100,16 +101,15 @@ impl Engine {
 
     /// Requests more records where the inbox has capacity.
     pub(super) fn request_records(&mut self) {
+        let bytes_each = inbox::bytes_each(self.partitions.len());
         let running = self.partitions.active_mut();
         for state in running.filter(|state| state.is_running()) {
-            let records = state.wanted();
-            if records > 0 {
-                state.credit += records;
+            if let Some(credit) = state.inbox.request(bytes_each) {
                 self.core
                     .request(KafkaRequest::Consumer(ConsumerRequest::Fetch {
                         generation: state.generation,
                         partition: state.id,
-                        records,
+                        credit,
                     }));
             }
         }
@@ -179,12 +179,12 @@ impl Core {
 
     fn place_inbox(&mut self, state: &mut PartitionState) {
         state.head_wait = None;
-        while let Some(read) = state.inbox.pop_front() {
+        while let Some(read) = state.inbox.take_first() {
             match self.place(state, read) {
                 Placed::Done => {}
                 Placed::Waits(read, wait) => {
                     state.head_wait = Some(wait);
-                    state.inbox.push_front(*read);
+                    state.inbox.put_back(*read);
                     return;
                 }
             }
@@ -283,7 +283,7 @@ impl Core {
             }
             // Diverts come by the hundred, so they wait here. Other moves are few.
             Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried
-                if state.is_full_of_moves() =>
+                if state.is_full_of_moves() || self.is_full_of_moves() =>
             {
                 Placed::Waits(Box::new(read), HeadWait::Change(None))
             }

@@ -116,6 +116,8 @@ pub struct Ledger {
     bytes: usize,
     /// No entry before it is only listed.
     listed_from: Offset,
+    /// The bytes of the records that are to be moved.
+    moving_bytes: usize,
 }
 
 impl Ledger {
@@ -126,6 +128,7 @@ impl Ledger {
             entries: BTreeMap::new(),
             bytes: 0,
             listed_from: Offset(base.0),
+            moving_bytes: 0,
         }
     }
 
@@ -214,6 +217,7 @@ impl Ledger {
             self.bytes += map::entry_bytes(offset.0 - last.0);
             self.end = offset.next();
         }
+        self.moving_bytes += entry.moving_bytes();
         let before = self.entries.insert(offset, entry);
         assert!(
             matches!(before, None | Some(Entry::Listed(_))),
@@ -236,7 +240,22 @@ impl Ledger {
             .entries
             .get_mut(&offset)
             .expect("only an unfinished record changes its state");
+        self.moving_bytes += entry.moving_bytes();
+        self.moving_bytes -= slot.moving_bytes();
         std::mem::replace(slot, entry)
+    }
+
+    /// Replaces the entry of an offset, or adds one.
+    pub fn put(&mut self, offset: Offset, entry: Entry) {
+        match self.entries.contains_key(&offset) {
+            true => drop(self.replace(offset, entry)),
+            false => self.take(offset, entry),
+        }
+    }
+
+    /// Returns the bytes of the records that are to be moved.
+    pub fn moving_bytes(&self) -> usize {
+        self.moving_bytes
     }
 
     /// Marks a record as finished and returns its entry.
@@ -244,7 +263,9 @@ impl Ledger {
         if !self.end.is_past(offset) {
             self.end = offset.next();
         }
-        self.entries.remove(&offset)
+        let finished = self.entries.remove(&offset);
+        self.moving_bytes -= finished.as_ref().map_or(0, Entry::moving_bytes);
+        finished
     }
 
     /// Notes that no record lies before `next`. Returns whether that is new.
@@ -280,6 +301,7 @@ impl Ledger {
                 Entry::Listed(_) | Entry::Reserving(_) | Entry::InFlight(_) => false,
             };
             if unsent {
+                self.moving_bytes -= entry.moving_bytes();
                 *entry = Entry::Listed(Mark::Unreserved);
             }
         }

@@ -22,6 +22,7 @@ mod destinations;
 pub mod event;
 mod fairness;
 mod handover;
+mod inbox;
 mod intake;
 mod keep;
 mod ledger;
@@ -98,6 +99,8 @@ struct Core {
     /// committed. Each is used when its record is read again.
     remembered: HashMap<Position, RememberedOutcome>,
     writes: Writes,
+    /// The bytes of all records that are to be moved.
+    moving_bytes: usize,
     destinations: Destinations,
     silent_brokers: SilentBrokers,
     generation: Generation,
@@ -119,6 +122,7 @@ impl Engine {
             lanes: Lanes::new(settings.in_flight_max, schedule.shortest().duration()),
             schedule,
             writes: Writes::default(),
+            moving_bytes: 0,
             destinations: Destinations::default(),
             silent_brokers: SilentBrokers::default(),
             supervisor: Supervisor::new(&settings.instance),
@@ -297,6 +301,7 @@ impl Engine {
         self.partitions.wake(self.core.now);
         self.core.expire_start_slots();
         self.core.lanes.end_pauses(self.core.now);
+        self.count_moving();
         self.place_records();
         self.request_records();
         self.plan_writes();

@@ -12,7 +12,9 @@
 
 use super::keep::Keep;
 use super::ledger::{Entry, PendingMove};
-use super::partition::{MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, PartitionState};
+use super::partition::{
+    MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MOVING_BYTES_MAX, MoveBy, PartitionState,
+};
 use super::reservation::Idle;
 use super::verdict::Verdict;
 use super::write_set::WriteSet;
@@ -52,6 +54,12 @@ const MOVE_RETRY: Duration = Duration::from_millis(100);
 const PROBE_RETRY: Duration = Duration::from_secs(1);
 
 impl Engine {
+    /// Counts the bytes of the records that are to be moved. An idle partition has none.
+    pub(super) fn count_moving(&mut self) {
+        let bytes = self.partitions.active().map(|s| s.ledger.moving_bytes());
+        self.core.moving_bytes = bytes.sum();
+    }
+
     pub(super) fn plan_move(&mut self) {
         let now = self.core.now;
         if !self.core.may_move() || self.is_overdue_in_commit() || self.plan_probe() {
@@ -192,10 +200,8 @@ impl Core {
         let by = move_by(moving.verdict, self.now);
         let bytes = moving.record.size();
         let entry = Entry::Moving(Box::new(moving));
-        match state.ledger.entry(offset) {
-            Some(before) => *before = entry,
-            None => state.ledger.take(offset, entry),
-        }
+        state.ledger.put(offset, entry);
+        self.moving_bytes += bytes;
         if self.must_hold(topic) {
             state.held.entry(topic).or_default().push_back(offset);
         } else {
@@ -235,6 +241,11 @@ impl Core {
             }
         }
         records
+    }
+
+    /// Whether the records to be moved take as much memory as they may.
+    pub(super) fn is_full_of_moves(&self) -> bool {
+        self.moving_bytes >= MOVING_BYTES_MAX
     }
 
     /// Whether a transaction may start.

@@ -102,7 +102,7 @@ fn status(state: &PartitionState) -> PartitionStatus {
 /// Returns when the first record in the inbox is due, in a delay topic. All records
 /// behind it are due later.
 fn next_due(state: &PartitionState) -> Option<UnixMillis> {
-    state.inbox.front().and_then(|read| read.due)
+    state.inbox.first().and_then(|read| read.due)
 }
 
 /// Returns the number of unfinished and unread records.
@@ -143,7 +143,7 @@ fn oldest_waiting_age(
         _ => None,
     });
     let in_hand = in_hand.map(|pending| (pending.history.published_at, pending.due));
-    let head = state.inbox.front().filter(|read| {
+    let head = state.inbox.first().filter(|read| {
         let call = read.call.as_ref();
         let waits_for_tenant = |tenant| lanes.is_waited_for(tenant) && state.only_waits_for(tenant);
         !call.is_ok_and(|call| waits_for_tenant(&call.tenant))
@@ -170,7 +170,7 @@ fn oldest_age(partition: Partition, state: &PartitionState, now: UnixMillis) -> 
     });
     let first_read = state
         .inbox
-        .front()
+        .first()
         .map(|a| from(a.history.published_at, a.due));
     in_hand
         .or(first_read)

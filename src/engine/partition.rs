@@ -3,12 +3,11 @@
 //! about tenants. Runs on the runner's thread.
 
 use super::fairness::RampUp;
+use super::inbox::{Inbox, ReadRecord};
 use super::ledger::Ledger;
 use super::map::MapsSince;
 use crate::model::attempt::AttemptResult;
-use crate::model::call::{CallEnded, RecordId};
-use crate::model::disposition::DeadLetterReason;
-use crate::model::headers::History;
+use crate::model::call::RecordId;
 use crate::model::message::WriteId;
 use crate::model::position::{Generation, NextOffset, Offset, Partition, Topic, TopicId};
 use crate::model::record::Record;
@@ -17,11 +16,6 @@ use crate::model::time::UnixMillis;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// The maximum number of records requested ahead of the record that is placed next.
-pub const INBOX_RECORDS_MAX: usize = 64;
-/// The bytes requested ahead, estimated by the largest recent record.
-const INBOX_BYTES_AIM: usize = 512 << 10;
-
 /// The maximum number of records in one transaction.
 pub const MOVE_RECORDS_MAX: usize = 500;
 /// The maximum size of one transaction's records.
@@ -29,6 +23,11 @@ pub const MOVE_BYTES_MAX: usize = 4 << 20;
 /// From this number or size of pending moves on, a partition's moves are due at once.
 const MOVES_MANY: usize = 200;
 const MOVES_MANY_BYTES: usize = 1 << 20;
+/// While the records to be moved have this size in total, only small ones start, and
+/// none is diverted.
+pub const MOVING_BYTES_MAX: usize = 32 << 20;
+/// The size of a small record.
+pub const SMALL_BYTES: usize = 8 << 10;
 
 /// A partition is stalled once it waited this long for Kafka while the brokers
 /// answered where its log ends. Longer than anything that takes long by itself:
@@ -81,14 +80,6 @@ pub enum PartitionPhase {
     Stopped(&'static str),
 }
 
-/// A record that was read, with its parsed headers and value.
-pub struct ReadRecord {
-    pub record: Record,
-    pub history: History,
-    pub call: Result<CallEnded, DeadLetterReason>,
-    pub due: Option<UnixMillis>,
-}
-
 /// A record that was delivered and is not committed as finished.
 pub struct Delivered {
     pub offset: Offset,
@@ -117,10 +108,7 @@ pub struct PartitionState {
     pub ledger: Ledger,
     pub topic_id: Option<TopicId>,
     pub log_end: NextOffset,
-    pub inbox: VecDeque<ReadRecord>,
-    /// Records requested and not yet received.
-    pub credit: usize,
-    largest_bytes: usize,
+    pub inbox: Inbox,
     /// The smallest offset that reading may return next.
     pub expected: NextOffset,
     /// What the record at the inbox's head waits for.
@@ -166,9 +154,7 @@ impl PartitionState {
             ledger: Ledger::at(NextOffset(0)),
             topic_id: None,
             log_end: NextOffset(0),
-            inbox: VecDeque::new(),
-            credit: 0,
-            largest_bytes: 4_096,
+            inbox: Inbox::default(),
             expected: NextOffset(0),
             head_wait: None,
             diverts_in_a_row: usize::MAX,
@@ -232,7 +218,8 @@ impl PartitionState {
             }
             PartitionPhase::Running => {}
         }
-        let unread = self.credit > 0 && self.inbox.is_empty() && self.log_end > self.expected;
+        let unread =
+            !self.inbox.has_no_credit() && self.inbox.is_empty() && self.log_end > self.expected;
         if self.in_write.is_some() {
             Some("a write of its offsets is not answered")
         } else if !self.moves.is_empty() {
@@ -249,17 +236,15 @@ impl PartitionState {
     /// Queues a record behind those that were read before.
     pub fn receive(&mut self, read: ReadRecord) {
         self.progress();
-        self.credit = self.credit.saturating_sub(1);
         self.expected = read.record.position.offset.next();
-        self.largest_bytes = (self.largest_bytes - self.largest_bytes / 64).max(read.record.size());
-        self.inbox.push_back(read);
+        self.inbox.receive(read);
     }
 
     /// Passes a record that is finished.
-    pub fn pass(&mut self, offset: Offset, now: UnixMillis) {
+    pub fn pass(&mut self, record: &Record, now: UnixMillis) {
         self.progress();
-        self.credit = self.credit.saturating_sub(1);
-        self.expected = offset.next();
+        self.inbox.pass(record.size());
+        self.expected = record.position.offset.next();
         self.pass_gaps(now);
     }
 
@@ -267,15 +252,7 @@ impl PartitionState {
     pub fn only_waits_for(&self, tenant: &TenantId) -> bool {
         let is_tenants =
             |read: &ReadRecord| read.call.as_ref().is_ok_and(|call| call.tenant == *tenant);
-        self.inbox.iter().all(is_tenants)
-    }
-
-    /// Returns how many more records to request: none while half of the last
-    /// ones are still pending, so that requests are few.
-    pub fn wanted(&self) -> usize {
-        let aim = (INBOX_BYTES_AIM / self.largest_bytes).clamp(1, INBOX_RECORDS_MAX);
-        let ahead = self.inbox.len() + self.credit;
-        if ahead * 2 <= aim { aim - ahead } else { 0 }
+        self.inbox.records().all(is_tenants)
     }
 
     /// Passes offsets without a record, such as transaction markers. Once the inbox
@@ -397,7 +374,7 @@ mod tests {
         let mut state = PartitionState::adopting(id, Generation(1));
         state.phase = PartitionPhase::Running;
         state.log_end = NextOffset(5);
-        state.credit = 1;
+        state.inbox.request(1);
         state
     }
 
@@ -426,7 +403,7 @@ mod tests {
     #[test]
     fn a_partition_that_waits_for_nothing_is_not_stalled() {
         let mut state = unread();
-        state.credit = 0;
+        state.inbox.clear();
         report_bounds(&mut state, 0, 100);
         assert_eq!(state.stalled(), None);
         state.phase = PartitionPhase::Adopting;

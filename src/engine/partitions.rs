@@ -132,7 +132,7 @@ fn is_idle(state: &PartitionState) -> bool {
     };
     state.phase == PartitionPhase::Running
         && reads_on
-        && state.wanted() == 0
+        && !state.inbox.wants_more()
         && state.is_clean()
         && !state.write_now
         && state.held.is_empty()
@@ -157,7 +157,7 @@ mod tests {
         for id in IDS {
             let mut state = PartitionState::adopting(id, Generation(1));
             state.phase = PartitionPhase::Running;
-            state.credit = 64;
+            state.inbox.request(1);
             partitions.insert(state);
         }
         partitions
@@ -195,7 +195,7 @@ mod tests {
     fn a_partition_with_something_to_do_does_not_rest() {
         let work: [fn(&mut PartitionState); 7] = [
             |state| state.phase = PartitionPhase::Adopting,
-            |state| state.credit = 0,
+            |state| state.inbox.clear(),
             |state| state.touch(UnixMillis(0)),
             |state| state.write_now = true,
             |state| state.in_write = Some(Default::default()),

@@ -84,7 +84,7 @@ fn contradiction(properties: &[(String, String)]) -> Option<(String, String)> {
         properties: properties.to_vec(),
         kind: ClusterKind::Brokers,
     };
-    let error = create::<BaseConsumer>(settings.consumer_config(&[]))
+    let error = create::<BaseConsumer>(settings.consumer_config(&[], 1))
         .or_else(|| create::<BaseProducer>(settings.producer_config()))?;
     let text = match error {
         KafkaError::ClientCreation(text) => text,

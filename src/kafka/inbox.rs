@@ -10,8 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A message to the consumer thread.
 pub enum ToConsumer {
-    /// Join the group with these topics.
-    Subscribe(Vec<String>),
+    /// Join the group with these topics, which have so many partitions together.
+    Subscribe {
+        topics: Vec<String>,
+        partitions: usize,
+    },
     Request(ConsumerRequest),
 }
 

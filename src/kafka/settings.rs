@@ -2,10 +2,11 @@
 //! fixes, defaults that a user may change, and the user's own properties. Never
 //! reads environment or files. Used on any thread.
 //!
-//! Memory (L5): a split partition queue stops fetching at 512 KiB, and one more
-//! response of 128 KiB may be in flight. So 72 partitions that all have a backlog
-//! hold at most 46 MB. A response has at most 512 KiB, so that one slow partition
-//! does not keep a large buffer alive.
+//! Memory (L5): a split partition queue stops fetching at a limit, and one more
+//! response may be in flight. Both together are a partition's share of
+//! [`QUEUES_BYTES`]: 640 KiB with 76 partitions or fewer, and 100 KiB with 480 or more.
+//! A batch is fetched whole, whatever its size. A response has at most 512 KiB, so that one slow
+//! partition does not keep a large buffer alive.
 
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::Delay;
@@ -41,6 +42,14 @@ const TRANSACTION_IDLE_MS: &str = "5000";
 /// in-sync replicas then answers within some 0.2 s. Without a limit, it would hold
 /// the transaction until its timeout.
 const SEND_RETRIES_MAX: &str = "10";
+
+/// The bytes that librdkafka holds for the partitions of a consumer.
+const QUEUES_BYTES: usize = 48 << 20;
+/// The least and the largest share of one partition. While all other partitions are
+/// idle, a full queue waits for `fetch.wait.max.ms`: so a share of 100 KiB has some
+/// 1,000 records of 1.5 kB a second.
+const QUEUE_BYTES_MIN: usize = 100 << 10;
+const QUEUE_BYTES_MAX: usize = 640 << 10;
 
 /// The kind of cluster that a client connects to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -170,9 +179,7 @@ const CONSUMER: &[(&str, &str)] = &[
     ("fetch.wait.max.ms", "50"),
     ("fetch.error.backoff.ms", "20"),
     ("fetch.queue.backoff.ms", "5"),
-    ("fetch.message.max.bytes", "131072"),
     ("fetch.max.bytes", "524288"),
-    ("queued.max.messages.kbytes", "512"),
     ("queued.min.messages", "2000"),
 ];
 
@@ -248,10 +255,17 @@ impl KafkaSettings {
         Duration::from_millis(socket)
     }
 
-    /// Returns the configuration of the consumer of these topics.
+    /// Returns the configuration of the consumer of these topics, which have so many
+    /// partitions together.
     #[must_use]
-    pub fn consumer_config(&self, subscribed: &[String]) -> ClientConfig {
-        let mut config = self.base(CONSUMER);
+    pub fn consumer_config(&self, subscribed: &[String], partitions: usize) -> ClientConfig {
+        let share = (QUEUES_BYTES / partitions.max(1)).clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX);
+        let fetch_bytes = (share / 5).to_string();
+        let queued_kbytes = (share * 4 / 5 / 1_024).to_string();
+        let mut defaults = CONSUMER.to_vec();
+        defaults.push(("fetch.message.max.bytes", &fetch_bytes));
+        defaults.push(("queued.max.messages.kbytes", &queued_kbytes));
+        let mut config = self.base(&defaults);
         let session = millis(&self.properties, "session.timeout.ms", SESSION_TIMEOUT_MS);
         let socket = self.socket_timeout().as_millis();
         config
@@ -474,9 +488,31 @@ mod tests {
     #[test]
     fn a_users_property_overrides_a_default_but_no_fixed_one() {
         let s = settings(&[("fetch.wait.max.ms", "7"), ("isolation.level", "x")]);
-        let config = s.consumer_config(&["t".to_owned()]);
+        let config = s.consumer_config(&["t".to_owned()], 12);
         assert_eq!(config.get("fetch.wait.max.ms"), Some("7"));
         assert_eq!(config.get("isolation.level"), Some("read_committed"));
+    }
+
+    #[test]
+    fn the_queues_of_many_partitions_hold_no_more_than_those_of_few() {
+        let s = settings(&[]);
+        for (partitions, fetch_bytes, queued_kbytes) in [
+            (0, "131072", "512"),
+            (76, "131072", "512"),
+            (300, "33554", "131"),
+            (1_200, "20480", "80"),
+            (100_000, "20480", "80"),
+        ] {
+            let config = s.consumer_config(&["t".to_owned()], partitions);
+            assert_eq!(config.get("fetch.message.max.bytes"), Some(fetch_bytes));
+            assert_eq!(
+                config.get("queued.max.messages.kbytes"),
+                Some(queued_kbytes)
+            );
+            config
+                .create_native_config()
+                .expect("a valid configuration");
+        }
     }
 
     #[test]
@@ -511,7 +547,7 @@ mod tests {
     fn librdkafka_accepts_every_configuration() {
         let s = settings(&[]);
         for config in [
-            s.consumer_config(&["t".to_owned()]),
+            s.consumer_config(&["t".to_owned()], 12),
             s.producer_config(),
             s.idempotent_config(),
             s.probe_config(),
@@ -530,7 +566,7 @@ mod tests {
             ("socket.timeout.ms", "25000"),
         ];
         let s = settings(&longer);
-        let consumer = s.consumer_config(&["t".to_owned()]);
+        let consumer = s.consumer_config(&["t".to_owned()], 12);
         assert_eq!(consumer.get("socket.timeout.ms"), Some("25000"));
         // librdkafka checks combinations of settings only when it creates a client.
         let created: Result<BaseProducer, _> = s.producer_config().create();

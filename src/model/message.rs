@@ -167,6 +167,35 @@ pub enum KafkaRequest {
     FindUnassigned,
 }
 
+/// How much of a partition may be handed over: records and bytes, until one of them is
+/// used up. The record that uses up the bytes is handed over whole.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Credit {
+    pub records: usize,
+    /// By [`Record::size`].
+    pub bytes: usize,
+}
+
+impl Credit {
+    /// Returns whether no further record may be handed over.
+    #[must_use]
+    pub fn is_used_up(self) -> bool {
+        self.records == 0 || self.bytes == 0
+    }
+
+    /// Adds more.
+    pub fn add(&mut self, more: Self) {
+        self.records += more.records;
+        self.bytes += more.bytes;
+    }
+
+    /// Takes one record of this size.
+    pub fn take(&mut self, bytes: usize) {
+        self.records = self.records.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
 /// Request to the consumer of the session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConsumerRequest {
@@ -177,12 +206,12 @@ pub enum ConsumerRequest {
         partition: Partition,
         from: NextOffset,
     },
-    /// Hand over up to this many more records, added to earlier requests.
+    /// Hand over more records, added to earlier requests.
     Fetch {
         /// As in [`ConsumerRequest::StartFetch`].
         generation: Generation,
         partition: Partition,
-        records: usize,
+        credit: Credit,
     },
     /// Hand back revoked partitions: no write for them is outstanding.
     FinishRevoke {

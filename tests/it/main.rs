@@ -29,6 +29,7 @@ mod jobs;
 mod kafka_facts;
 mod kills;
 mod lanes;
+mod memory;
 mod moved;
 mod outages;
 mod pages;

@@ -1,7 +1,8 @@
-//! A partition as the checker of its engine sees it. Only data.
+//! A partition as the checker of its engine sees it.
 
 use super::map::Map;
-use ringback::model::message::{Revocation, WriteId};
+use super::{Law, Verdict};
+use ringback::model::message::{Credit, Revocation, WriteId};
 use ringback::model::position::{Generation, Partition, Position};
 use ringback::model::time::UnixMillis;
 use std::collections::{BTreeSet, HashSet};
@@ -19,6 +20,12 @@ pub enum CheckedPhase {
     Revoking(Revocation, UnixMillis),
 }
 
+/// The maximum number of records of one partition that an engine may hold or have
+/// requested. It is a full map, and as many again on their way.
+const RECORDS_MAX: usize = 2_000;
+/// The most bytes that are requested from one partition.
+const ASKED_BYTES_MAX: usize = 256 << 10;
+
 /// A partition that is assigned to an engine.
 #[derive(Debug)]
 pub struct CheckedPartition {
@@ -27,7 +34,7 @@ pub struct CheckedPartition {
     /// Revoked in this turn of the runner, whose first actions were decided before.
     pub revoked_in_turn: bool,
     pub fetching: bool,
-    pub asked: usize,
+    pub asked: Credit,
     pub in_hand: HashSet<Position>,
     /// The map of the last read or write.
     pub map: Option<Rc<Map>>,
@@ -41,10 +48,23 @@ impl CheckedPartition {
             phase: CheckedPhase::Assigned,
             revoked_in_turn: false,
             fetching: false,
-            asked: 0,
+            asked: Credit::default(),
             in_hand: HashSet::new(),
             map: None,
         }
+    }
+
+    /// Notes a request for records.
+    pub fn requested(&mut self, id: Partition, more: Credit) -> Verdict {
+        self.asked.add(more);
+        let Credit { records, bytes } = self.asked;
+        Law::L5.check(bytes <= ASKED_BYTES_MAX, || {
+            format!("{bytes} bytes of {id:?} requested")
+        })?;
+        let total = records + self.in_hand.len();
+        Law::L5.check(total <= RECORDS_MAX, || {
+            format!("{total} records of {id:?} requested or held")
+        })
     }
 
     /// Notes the map of a write, and returns it to be shared.

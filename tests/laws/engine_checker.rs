@@ -22,10 +22,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The maximum number of records of one partition that an engine may hold or have
-/// requested. It is a full map, and as many again on their way.
-pub const RECORDS_MAX: usize = 2_000;
-
 /// The maximum length of a commit's metadata, in UTF-16 units.
 pub const METADATA_UNITS_MAX: usize = 4_096;
 
@@ -156,7 +152,7 @@ impl EngineChecker {
     fn record(&mut self, generation: Generation, record: &Record) {
         let state = self.assigned.get_mut(&record.position.partition);
         if let Some(state) = state.filter(|o| o.generation == generation) {
-            state.asked = state.asked.saturating_sub(1);
+            state.asked.take(record.size());
             // The engine ignores a finished record that is read again.
             let offset = record.position.offset;
             let map = state.map.as_ref();
@@ -187,14 +183,10 @@ impl EngineChecker {
             KafkaRequest::Consumer(ConsumerRequest::Fetch {
                 generation,
                 partition,
-                records,
+                credit,
             }) => {
                 let state = self.adopted(*generation, *partition, "Fetch")?;
-                state.asked += records;
-                let total = state.asked + state.in_hand.len();
-                Law::L5.check(total <= RECORDS_MAX, || {
-                    format!("{total} records of {partition:?} requested or held")
-                })
+                state.requested(*partition, *credit)
             }
             KafkaRequest::Commit(order) => {
                 Law::L2.check(self.commit.is_none(), || {

@@ -7,7 +7,7 @@ use crate::reach::Way;
 use crate::replica::{Reading, Tag};
 use crate::sim_event::SimEvent;
 use crate::world::World;
-use ringback::model::message::{CommittedState, KafkaEvent};
+use ringback::model::message::{CommittedState, Credit, KafkaEvent};
 use ringback::model::position::{Generation, NextOffset, Partition};
 
 /// How many of the consumer's last events may be repeated.
@@ -86,9 +86,9 @@ impl World {
     }
 
     /// Adds credit for records that the engine requests.
-    pub fn add_credit(&mut self, replica: usize, partition: Partition, records: usize) {
+    pub fn add_credit(&mut self, replica: usize, partition: Partition, credit: Credit) {
         if let Some(reading) = self.replicas[replica].reading.get_mut(&partition) {
-            reading.credits += records;
+            reading.credit.add(credit);
             self.schedule_fetches(partition);
         }
     }
@@ -102,7 +102,7 @@ impl World {
             let Some(reading) = this.reading.get_mut(&partition) else {
                 continue;
             };
-            if reading.next.is_some() && reading.credits > 0 && !reading.ticking {
+            if reading.next.is_some() && !reading.credit.is_used_up() && !reading.ticking {
                 reading.ticking = true;
                 let generation = reading.generation;
                 let late = self.chance.between(100, 5 * MS);
@@ -132,7 +132,7 @@ impl World {
             let Some(reading) = self.reading(tag, partition, generation).copied() else {
                 return Ok(());
             };
-            let Some(next) = reading.next.filter(|_| reading.credits > 0) else {
+            let Some(next) = reading.next.filter(|_| !reading.credit.is_used_up()) else {
                 return Ok(());
             };
             let bounds = self.broker.bounds(partition);
@@ -148,7 +148,7 @@ impl World {
             let event = match record {
                 Some(record) => {
                     reading.next = Some(record.position.offset.next());
-                    reading.credits -= 1;
+                    reading.credit.take(record.size());
                     KafkaEvent::Records(vec![(generation, record)])
                 }
                 None if reading.reported_end == Some(bounds.end) => return Ok(()),

@@ -9,7 +9,7 @@ use ringback::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use ringback::model::disposition::Disposition;
 use ringback::model::fact::{Fact, Latency};
 use ringback::model::message::{
-    AttemptRequest, CommittedState, ConsumerRequest, KafkaEvent, KafkaRequest, MoveRequest,
+    AttemptRequest, CommittedState, ConsumerRequest, Credit, KafkaEvent, KafkaRequest, MoveRequest,
     SessionId,
 };
 use ringback::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic};
@@ -101,7 +101,7 @@ enum LoadEvent {
 struct Log {
     records: Vec<Record>,
     read: usize,
-    asked: usize,
+    asked: Credit,
     polling: bool,
 }
 
@@ -299,7 +299,7 @@ impl Load {
 
     fn poll_soon(&mut self, partition: Partition) {
         let log = self.logs.get_mut(&partition).expect("a consumed topic");
-        if !log.polling && log.asked > 0 && log.read < log.records.len() {
+        if !log.polling && !log.asked.is_used_up() && log.read < log.records.len() {
             log.polling = true;
             self.at(self.now + POLL_MS, LoadEvent::Poll(partition));
         }
@@ -308,10 +308,16 @@ impl Load {
     fn poll(&mut self, partition: Partition) {
         let log = self.logs.get_mut(&partition).expect("a consumed topic");
         log.polling = false;
-        let count = log.asked.min(log.records.len() - log.read);
-        log.asked -= count;
-        let records = log.records[log.read..log.read + count].to_vec();
-        log.read += count;
+        let mut records = Vec::new();
+        while let Some(record) = log
+            .records
+            .get(log.read)
+            .filter(|_| !log.asked.is_used_up())
+        {
+            log.asked.take(record.size());
+            log.read += 1;
+            records.push(record.clone());
+        }
         let now = self.clock();
         let records = records.into_iter().map(|record| (GENERATION, record));
         let event = KafkaEvent::Records(records.collect());
@@ -381,12 +387,13 @@ impl Load {
         match request {
             KafkaRequest::Consumer(ConsumerRequest::StartFetch { .. }) => {}
             KafkaRequest::Consumer(ConsumerRequest::Fetch {
-                partition, records, ..
+                partition, credit, ..
             }) => {
                 self.logs
                     .get_mut(&partition)
                     .expect("a consumed topic")
-                    .asked += records;
+                    .asked
+                    .add(credit);
                 self.poll_soon(partition);
             }
             KafkaRequest::Commit(order) => {

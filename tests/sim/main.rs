@@ -401,6 +401,7 @@ fn too_long_metadata_is_caught() {
 #[test]
 fn asking_for_more_than_fits_is_caught() {
     caught(Planted::Greed, Law::L5);
+    caught(Planted::Hoard, Law::L5);
 }
 
 #[test]

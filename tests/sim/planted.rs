@@ -52,6 +52,8 @@ pub enum Planted {
     Lengthen,
     /// L5: far more records are requested than fit.
     Greed,
+    /// L5: far more bytes are requested than fit.
+    Hoard,
     /// L7: commits are lost without an answer.
     Swallow,
     /// L8: a write for a revoked partition after its release.
@@ -236,8 +238,11 @@ impl Tamperer {
                     moved.value = Some("{}".into());
                 }
             }
-            (Planted::Greed, KafkaRequest::Consumer(ConsumerRequest::Fetch { records, .. })) => {
-                *records = 1_000_000
+            (Planted::Greed, KafkaRequest::Consumer(ConsumerRequest::Fetch { credit, .. })) => {
+                credit.records = 1_000_000
+            }
+            (Planted::Hoard, KafkaRequest::Consumer(ConsumerRequest::Fetch { credit, .. })) => {
+                credit.bytes = 1 << 30
             }
             (
                 Planted::Linger,

@@ -8,7 +8,7 @@ use crate::planted::Tamperer;
 use crate::sim_event::SimEvent;
 use ringback::engine::Engine;
 use ringback::engine::event::Event;
-use ringback::model::message::{KafkaEvent, OpenTransaction, SessionId, Snapshot, WriteId};
+use ringback::model::message::{Credit, KafkaEvent, OpenTransaction, SessionId, Snapshot, WriteId};
 use ringback::model::position::{Generation, NextOffset, Partition};
 use ringback::model::record::MovedRecord;
 use ringback::model::tenant::Tenants;
@@ -53,7 +53,7 @@ pub struct Reading {
     /// Identifies the topic among those that had this name.
     pub incarnation: Option<u32>,
     pub next: Option<NextOffset>,
-    pub credits: usize,
+    pub credit: Credit,
     pub reported_end: Option<NextOffset>,
     pub ticking: bool,
     pub revoking: bool,
@@ -66,7 +66,7 @@ impl Reading {
             generation,
             incarnation: None,
             next: None,
-            credits: 0,
+            credit: Credit::default(),
             reported_end: None,
             ticking: false,
             revoking: false,

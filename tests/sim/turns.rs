@@ -141,8 +141,8 @@ impl World {
                 partition, from, ..
             }) => self.start_fetch(replica, partition, from),
             KafkaRequest::Consumer(ConsumerRequest::Fetch {
-                partition, records, ..
-            }) => self.add_credit(replica, partition, records),
+                partition, credit, ..
+            }) => self.add_credit(replica, partition, credit),
             KafkaRequest::Commit(order) => self.commit(replica, order.write, order.snapshots),
             KafkaRequest::Move(order) => self.transact(replica, order),
             KafkaRequest::Consumer(ConsumerRequest::FinishRevoke { partitions, .. }) => {

@@ -179,18 +179,18 @@ impl Lanes {
         };
     }
 
-    /// Returns the next record that may start, round robin over the lanes. The
-    /// record holds its slots until [`Lanes::release`]. A
+    /// Returns the next record that may start, round robin over the lanes, by its
+    /// position and size. The record holds its slots until [`Lanes::release`]. A
     /// lane without an eligible record keeps its turn.
     pub fn choose(
         &mut self,
-        mut eligible: impl FnMut(Position) -> bool,
+        mut eligible: impl FnMut((Position, usize)) -> bool,
     ) -> Option<(LaneId, Position)> {
         let lanes = &self.lanes;
         let mut turns = self.turns.in_order(&self.slots);
         let (id, at) = turns.find_map(|id| {
             let mut waiting = lanes[id.0].waiting.iter();
-            let at = waiting.position(|(position, _)| eligible(*position))?;
+            let at = waiting.position(|waits| eligible(*waits))?;
             Some((id, at))
         })?;
         drop(turns);

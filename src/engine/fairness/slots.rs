@@ -16,16 +16,16 @@
 //! 5,000 / 704 * 5 s = 36 s. Fewer than four slots are not divided.
 //!
 //! An attempt holds its record twice, as read and as sent. So a record takes one
-//! slot for each started [`SLOT_BYTES`]. Then 1,024 slots are 64 MiB of records
+//! slot for each started [`SLOT_BYTES`]. Then 1,024 slots are 32 MiB of records
 //! in flight, not 1,024 MiB at 1 MiB each. A record takes at most a sixteenth of
 //! the slots, or one record of a dead tenant would hold up the others. With 1,024
-//! slots that bounds records beyond 4 MiB: at most sixteen of them are in flight.
+//! slots that bounds records beyond 2 MiB: at most sixteen of them are in flight.
 
 use super::limit::TenantStatus;
 use std::collections::BTreeSet;
 
 /// The record bytes of one slot.
-pub const SLOT_BYTES: usize = 64 << 10;
+pub const SLOT_BYTES: usize = 32 << 10;
 
 /// The class of a lane's next attempt, which decides its share of the slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -93,8 +93,11 @@ fn a_record_that_is_not_eligible_keeps_its_place() {
     let lane = lanes.lane(&tenant("a"), 10);
     lanes.push(lane, position(1), 1);
     lanes.push(lane, position(2), 1);
-    assert_eq!(lanes.choose(|p| p.offset.0 == 2), Some((lane, position(2))));
-    assert_eq!(lanes.choose(|p| p.offset.0 == 2), None);
+    assert_eq!(
+        lanes.choose(|(p, _)| p.offset.0 == 2),
+        Some((lane, position(2)))
+    );
+    assert_eq!(lanes.choose(|(p, _)| p.offset.0 == 2), None);
     assert_eq!(lanes.choose(|_| true), Some((lane, position(1))));
 }
 

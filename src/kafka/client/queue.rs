@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ops::ControlFlow;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,13 @@ use std::time::Duration;
 struct Signal {
     nonempty: AtomicBool,
     waker: Arc<Waker>,
+}
+
+/// What a poll leaves in a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Polled {
+    Emptied,
+    MayHoldMore,
 }
 
 /// The separate queue of one partition.
@@ -78,22 +86,23 @@ impl<C: ConsumerContext> PartitionQueue<C> {
         self.signal.nonempty.store(true, Ordering::Release);
     }
 
-    /// Takes up to `max` messages in their order, without waiting. Returns their
-    /// number.
+    /// Takes up to `max` messages in their order, without waiting, until `each` breaks.
     ///
     /// Takes them one by one: `rd_kafka_consume_batch_queue` counts an end of
     /// partition as a message. After the next rebalance librdkafka then resumes
     /// one record too far, and that record is never seen.
-    pub fn poll(&self, max: usize, mut each: impl FnMut(&RawMessage)) -> usize {
-        for count in 0..max {
+    pub fn poll(&self, max: usize, mut each: impl FnMut(&RawMessage) -> ControlFlow<()>) -> Polled {
+        for _ in 0..max {
             // SAFETY: the queue is valid, and the message belongs to us.
             let message = unsafe { rd::rd_kafka_consume_queue(self.queue, 0) };
             if message.is_null() {
-                return count;
+                return Polled::Emptied;
             }
-            each(&RawMessage(message));
+            if each(&RawMessage(message)).is_break() {
+                break;
+            }
         }
-        max
+        Polled::MayHoldMore
     }
 }
 

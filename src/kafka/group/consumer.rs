@@ -6,24 +6,26 @@
 use super::context::{Consumer, GroupContext};
 use super::shared::GroupShared;
 use crate::kafka::call_monitor::{CLOSE, CallTimer};
-use crate::kafka::client::queue::{PartitionQueue, RawMessage};
+use crate::kafka::client::queue::{PartitionQueue, Polled, RawMessage};
 use crate::kafka::client::{convert, ffi};
 use crate::kafka::inbox::ToConsumer;
 use crate::kafka::session_state::SessionState;
-use crate::model::message::{ConsumerRequest, KafkaEvent};
+use crate::model::message::{ConsumerRequest, Credit, KafkaEvent};
 use crate::model::position::{Generation, NextOffset, Offset, Partition};
 use crate::model::record::Record;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// While records are requested, each queue is checked this often: the wake-up of
-/// a queue can be lost (rust-rdkafka#840).
-const CHECK_QUEUES_EVERY: Duration = Duration::from_millis(5);
-/// The longest sleep while no records are requested.
+/// Each queue is checked this often, although librdkafka signals each one that is no
+/// longer empty (`rd_kafka_q_enq1`, `rd_kafka_q_concat0`), and a poll goes on until the
+/// queue is empty. If a signal were lost, the partition would stand still.
+const CHECK_QUEUES_EVERY: Duration = Duration::from_secs(1);
+/// The longest sleep.
 const IDLE: Duration = Duration::from_millis(100);
 /// The most records of one partition that one turn hands over.
 const TURN_MAX: usize = 64;
@@ -55,12 +57,7 @@ pub fn run(shared: &GroupShared, timer: &CallTimer) {
         thread.serve_events();
         thread.finish_rejoin();
         if thread.serve_partitions() == Next::Sleep {
-            let requested = thread.fetches.values().any(|fetch| fetch.credit > 0);
-            let limit = match requested {
-                true => CHECK_QUEUES_EVERY,
-                false => IDLE,
-            };
-            waker.sleep(limit);
+            waker.sleep(IDLE);
         }
     }
     timer.start("close", CLOSE);
@@ -87,8 +84,8 @@ enum Rejoin {
 struct Fetch {
     generation: Generation,
     queue: PartitionQueue<GroupContext>,
-    /// Requested records that were not handed over yet.
-    credit: usize,
+    /// Requested and not handed over yet.
+    credit: Credit,
     /// The last record handed over. A rebalance drops fetched records and
     /// fetches them again, so a record can come twice.
     last: Option<Offset>,
@@ -112,9 +109,9 @@ impl ConsumerThread<'_> {
         let mut starts = Vec::new();
         for message in self.shared.inbox.take() {
             let request = match message {
-                ToConsumer::Subscribe(topics) => {
+                ToConsumer::Subscribe { topics, partitions } => {
                     self.topics = topics;
-                    self.subscribe();
+                    self.subscribe(partitions);
                     continue;
                 }
                 ToConsumer::Request(request) => request,
@@ -132,12 +129,12 @@ impl ConsumerThread<'_> {
                 ConsumerRequest::Fetch {
                     generation,
                     partition,
-                    records,
+                    credit,
                 } => {
                     if let Some(fetch) = self.fetches.get_mut(&partition)
                         && fetch.generation == generation
                     {
-                        fetch.credit += records;
+                        fetch.credit.add(credit);
                     }
                 }
                 ConsumerRequest::FinishRevoke { partitions, .. } => {
@@ -160,9 +157,9 @@ impl ConsumerThread<'_> {
         Next::Continue
     }
 
-    fn subscribe(&mut self) {
+    fn subscribe(&mut self, partitions: usize) {
         let topics = &self.topics;
-        let config = self.state.settings.consumer_config(topics);
+        let config = self.state.settings.consumer_config(topics, partitions);
         let context = GroupContext::new(
             Arc::clone(&self.shared.state),
             Arc::clone(&self.shared.metadata),
@@ -219,7 +216,7 @@ impl ConsumerThread<'_> {
         let fetch = Fetch {
             generation,
             queue,
-            credit: 0,
+            credit: Credit::default(),
             last: None,
         };
         self.fetches.insert(partition, fetch);
@@ -312,19 +309,20 @@ impl ConsumerThread<'_> {
         let mut next = Next::Sleep;
         let mut batch = Batch::default();
         for (partition, fetch) in &mut self.fetches {
-            if fetch.credit == 0 || !(fetch.queue.take_nonempty() || check_all) {
+            if fetch.credit.is_used_up() || !(fetch.queue.take_nonempty() || check_all) {
                 continue;
             }
-            let max = fetch.credit.min(TURN_MAX);
-            let before = batch.records.len();
-            let last = &mut fetch.last;
-            let taken = fetch.queue.poll(max, |message| {
-                batch.add(*partition, fetch.generation, message, last);
+            let (last, credit) = (&mut fetch.last, &mut fetch.credit);
+            let polled = fetch.queue.poll(TURN_MAX, |message| {
+                batch.add(*partition, fetch.generation, message, last, credit);
+                match credit.is_used_up() {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
             });
-            fetch.credit -= batch.records.len() - before;
-            if taken == max {
+            if polled == Polled::MayHoldMore {
                 fetch.queue.mark_nonempty();
-                if fetch.credit > 0 {
+                if !fetch.credit.is_used_up() {
                     next = Next::Continue;
                 }
             }
@@ -416,6 +414,7 @@ impl Batch {
         generation: Generation,
         message: &RawMessage,
         last: &mut Option<Offset>,
+        credit: &mut Credit,
     ) {
         match message.error() {
             None => {
@@ -427,6 +426,7 @@ impl Batch {
                 // An end before this record is out of date; another one follows.
                 self.ends.remove(&partition);
                 let record = convert::record(partition, message);
+                credit.take(record.size());
                 self.records.push((generation, record));
             }
             Some(RDKafkaErrorCode::PartitionEOF) => {

@@ -8,7 +8,7 @@
 use super::JobCallError;
 use crate::kafka::client::convert;
 use crate::kafka::client::log::QueryContext;
-use crate::kafka::client::queue::PartitionQueue;
+use crate::kafka::client::queue::{PartitionQueue, Polled};
 use crate::kafka::client::wake::Waker;
 use crate::kafka::settings::KafkaSettings;
 use crate::model::position::{NextOffset, Partition};
@@ -17,6 +17,7 @@ use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,7 +96,7 @@ impl JobReader {
             return Ok(NextRecord::OutOfRange);
         };
         let mut next = Ok(NextRecord::Nothing);
-        let taken = queue.poll(1, |message| {
+        let polled = queue.poll(1, |message| {
             next = match message.error() {
                 None => Ok(NextRecord::Record(convert::record(partition, message))),
                 Some(RDKafkaErrorCode::PartitionEOF) => {
@@ -107,8 +108,9 @@ impl JobReader {
                     Err(JobCallError::of_code(tried, code))
                 }
             };
+            ControlFlow::Break(())
         });
-        if taken == 0 {
+        if polled == Polled::Emptied {
             self.waker.sleep(WAIT);
             // Serves the client's errors and log lines. No record comes here.
             self.consumer.poll(Duration::ZERO);

@@ -58,7 +58,10 @@ pub fn run(
     // earlier process of this name, which might still add to its transaction.
     // Committed offsets in that transaction cannot be read before it has ended;
     // all others can.
-    let subscribe = ToConsumer::Subscribe(found.subscription);
+    let subscribe = ToConsumer::Subscribe {
+        topics: found.subscription,
+        partitions: found.partitions,
+    };
     shared.consumer.send(subscribe);
     drop(found.admin);
     let mut start = start.producer;

@@ -18,6 +18,8 @@ pub struct FoundTopics {
     /// Names of the source and delay topics, also of those that an older schedule
     /// left over.
     pub subscription: Vec<String>,
+    /// The number of their partitions.
+    pub partitions: usize,
     /// Closing this client takes time: drop it after the group is joined.
     pub admin: Option<Admin>,
 }
@@ -49,9 +51,11 @@ pub fn find(producer: &TimedProducer<'_>, check: TopicCheck) -> Option<FoundTopi
                     ),
                     true => match check_settings(producer, check, &topics) {
                         Checked::Good(admin) => {
-                            let read = topics.iter().filter(|topic| **topic != Topic::DeadLetter);
+                            let is_read = |topic: &Topic| *topic != Topic::DeadLetter;
+                            let read = existing.iter().filter(|(topic, _)| is_read(topic));
                             return Some(FoundTopics {
-                                subscription: read.map(|t| settings.topics.name(*t)).collect(),
+                                partitions: read.clone().map(|(_, t)| t.partitions).sum(),
+                                subscription: read.map(|(t, _)| settings.topics.name(*t)).collect(),
                                 admin,
                             });
                         }
