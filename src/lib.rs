@@ -7,7 +7,7 @@
 //! Kafka record -> CallEnded -> tenant -> lane -> reservation -> attempt -> Outcome -> Verdict -> Disposition -> commit
 //!                                                                 Delivered      2xx
 //!                                                                 Delayed        failed, attempts left
-//!                                                                 Diverted       lane full, nothing sent
+//!                                                                 Diverted       too long a wait in the lane, nothing sent
 //!                                                                 DeadLettered   last attempt failed, unreadable, too old
 //!                                                                 Skipped        the tenant has no callback
 //! ```

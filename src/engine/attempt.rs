@@ -110,6 +110,7 @@ impl Core {
                 false => Isolation::Isolated,
             },
         };
+        self.lanes.attempt_starts(pending.lane);
         self.start_slots.take();
         self.start_slots.started(position, self.now);
         let before = self.attempts.insert(position, running);
@@ -154,7 +155,8 @@ impl Core {
         let now = self.now;
         let delivered = match &result.outcome {
             Outcome::Delivered { .. } => {
-                self.lanes.delivered(running.lane, running.round, now);
+                let took = result.duration;
+                self.lanes.delivered(running.lane, running.round, took, now);
                 self.failing
                     .delivered(&running.tenant, running.first, self.wall());
                 true
@@ -222,6 +224,7 @@ impl Core {
     /// Releases the slots of an attempt.
     fn end_running(&mut self, position: Position) -> Option<Running> {
         let running = self.attempts.remove(&position)?;
+        self.lanes.attempt_ended(running.lane);
         self.lanes.release(running.lane, running.bytes);
         if running.holds_start_slot {
             self.start_slots.release();

@@ -216,7 +216,8 @@ impl Core {
             Ok(call) => self.place_in_lane(state, read, call),
             Err(reason) => {
                 read.history.last_at = Some(self.wall());
-                self.move_untried(state, read, Verdict::DeadLetter(reason))
+                self.move_untried(state, read, Verdict::DeadLetter(reason));
+                Placed::Done
             }
         }
     }
@@ -269,7 +270,7 @@ impl Core {
                 let bytes = read.record.size();
                 let entry = Entry::Waiting(read.in_lane(call, lane));
                 state.ledger.take(position.offset, entry);
-                self.lanes.push(lane, position, bytes);
+                self.lanes.push(lane, position, bytes, now);
                 Placed::Done
             }
             Admission::StopReading => Placed::Waits(Box::new(read), HeadWait::Change(None)),
@@ -282,30 +283,29 @@ impl Core {
                 Placed::Waits(Box::new(read), again)
             }
             // Diverts come by the hundred, so they wait here. Other moves are few.
-            Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried
+            Admission::WaitUnlessBlocking | Admission::Divert
                 if state.is_full_of_moves() || self.is_full_of_moves() =>
             {
                 Placed::Waits(Box::new(read), HeadWait::Change(None))
             }
-            Admission::WaitUnlessBlocking | Admission::Divert | Admission::DivertUntried => {
+            Admission::WaitUnlessBlocking | Admission::Divert => {
                 state.diverts_in_a_row = state.diverts_in_a_row.saturating_add(1);
-                let divert = match admission {
-                    Admission::DivertUntried => verdict::divert_untried,
-                    _ => verdict::divert,
-                };
-                let verdict = divert(&self.schedule, &mut read.history, self.wall());
-                self.move_untried(state, read, verdict)
+                let divert = self.lanes.divert(lane, now);
+                let verdict =
+                    verdict::divert(&self.schedule, &mut read.history, divert, self.wall());
+                self.move_untried(state, read, verdict);
+                Placed::Done
             }
         }
     }
 
     /// Moves a record from which no attempt was made here.
-    fn move_untried(
+    pub(super) fn move_untried(
         &mut self,
         state: &mut PartitionState,
         read: ReadRecord,
         verdict: Verdict,
-    ) -> Placed {
+    ) {
         let moving = PendingMove {
             record: read.record,
             id: read.call.ok().map(|call| call.id),
@@ -316,7 +316,6 @@ impl Core {
             result: None,
         };
         self.queue_move(state, moving);
-        Placed::Done
     }
 
     /// Places a record that its map marks as reserved: an attempt may have been

@@ -3,7 +3,7 @@
 //!
 //! The files follow a record: `intake` (read, due, tenant, lane) ->
 //! `reservation` -> `attempt` -> `moving` (to a delay topic or the dead letters)
-//! -> `snapshot` (commits). `assignment` adopts partitions and `handover` gives
+//! -> `snapshot` (commits). `overdue` ends long waits in a lane. `assignment` adopts partitions and `handover` gives
 //! them back. `supervisor` starts and drops Kafka sessions and ends the process;
 //! `unassigned_look` tells it when to join the group again.
 //! `commit_pace` bounds what is uncommitted, `write_set` the size of one write.
@@ -28,6 +28,7 @@ mod keep;
 mod ledger;
 pub mod map;
 mod moving;
+mod overdue;
 mod overview;
 mod partition;
 mod partitions;
@@ -119,7 +120,11 @@ impl Engine {
     pub fn new(settings: EngineSettings) -> Self {
         let schedule = Schedule::new(settings.attempts, settings.delays.clone());
         let core = Core {
-            lanes: Lanes::new(settings.in_flight_max, schedule.shortest().duration()),
+            lanes: Lanes::new(
+                settings.in_flight_max,
+                schedule.shortest().duration(),
+                schedule.longest().duration(),
+            ),
             schedule,
             writes: Writes::default(),
             moving_bytes: 0,
@@ -301,6 +306,7 @@ impl Engine {
         self.partitions.wake(self.core.now);
         self.core.expire_start_slots();
         self.core.lanes.end_pauses(self.core.now);
+        self.divert_overdue();
         self.count_moving();
         self.place_records();
         self.request_records();
@@ -318,7 +324,9 @@ impl Engine {
         let due = self.partitions.next_head();
         let handovers = self.core.handovers.iter().map(|handover| handover.deadline);
         let drain = self.core.drain.as_ref().and_then(Drain::next_step);
+        let overdue = self.core.lanes.next_watch();
         due.into_iter()
+            .chain(overdue.filter(|_| self.core.drain.is_none()))
             .chain(handovers.filter(|at| *at > now))
             .chain(drain)
             .chain(self.next_write())

@@ -83,7 +83,7 @@ impl Engine {
 impl PartitionState {
     /// Takes the record of a waiting or reserving entry. Leaves the offset listed as
     /// unreserved.
-    fn take_pending(&mut self, offset: Offset) -> Box<PendingRecord> {
+    pub(super) fn take_pending(&mut self, offset: Offset) -> Box<PendingRecord> {
         let placeholder = Entry::Listed(Mark::Unreserved);
         match self.ledger.replace(offset, placeholder) {
             Entry::Waiting(pending) | Entry::Reserving(pending) => pending,
@@ -135,7 +135,7 @@ impl Core {
         let position = pending.record.position;
         let entry = if state.is_running() && self.drain.is_none() {
             let bytes = pending.record.size();
-            self.lanes.put_back(pending.lane, position, bytes);
+            self.lanes.put_back(pending.lane, position, bytes, self.now);
             Entry::Waiting(pending)
         } else {
             Entry::Listed(Mark::Unreserved)

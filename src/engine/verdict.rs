@@ -1,6 +1,7 @@
 //! Verdicts on one record: what follows a failed attempt, a charge without an
 //! attempt, or a full lane. The delays come from the schedule. Pure.
 
+use super::fairness::{Divert, Ladder};
 use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::headers::History;
@@ -13,7 +14,7 @@ use crate::model::time::{Delay, UnixMillis};
 pub enum Verdict {
     /// To a delay topic, then the next attempt.
     Delay(Delay),
-    /// To a delay topic because its lane was full. No attempt is spent.
+    /// To a delay topic because it cannot wait in its lane. No attempt is spent.
     Divert(Delay),
     DeadLetter(DeadLetterReason),
 }
@@ -95,22 +96,25 @@ fn charge(
     }
 }
 
-/// Returns the verdict on a record that its tenant is too slow for.
-pub fn divert(schedule: &Schedule, history: &mut History, now: UnixMillis) -> Verdict {
-    let delay = schedule.divert_after(history.diverts);
-    history.diverts = history.diverts.saturating_add(1);
+/// Returns the verdict on a record that cannot wait in its lane. It goes to the
+/// shortest delay that is at least its estimated wait there.
+pub fn divert(
+    schedule: &Schedule,
+    history: &mut History,
+    divert: Divert,
+    now: UnixMillis,
+) -> Verdict {
+    let delay = match divert.ladder {
+        Ladder::Climbs => schedule.divert_after(history.diverts),
+        Ladder::Stays => schedule.shortest(),
+    };
+    history.diverts = match divert.ladder {
+        Ladder::Climbs => history.diverts.saturating_add(1),
+        // A record in a delay topic has an attempt or a divert.
+        Ladder::Stays => history.diverts.max(1),
+    };
     history.last_at = Some(now);
-    Verdict::Divert(delay)
-}
-
-/// Returns the verdict on a record that cannot be tried yet because of other
-/// tenants. It waits for the shortest delay. That says nothing about its own tenant,
-/// so a later [`divert`] does not wait longer.
-pub fn divert_untried(schedule: &Schedule, history: &mut History, now: UnixMillis) -> Verdict {
-    // A record in a delay topic has an attempt or a divert.
-    history.diverts = history.diverts.max(1);
-    history.last_at = Some(now);
-    Verdict::Divert(schedule.shortest())
+    Verdict::Divert(schedule.at_least(delay, divert.wait))
 }
 
 #[cfg(test)]
@@ -218,23 +222,45 @@ mod tests {
         let schedule = Schedule::new(10, delays("1m,10s,1m,1h"));
         let mut history = history();
         for expected in ["10s", "1m", "1h", "1h"] {
-            let verdict = divert(&schedule, &mut history, UnixMillis(0));
+            let verdict = divert(&schedule, &mut history, climbs(0), UnixMillis(0));
             assert_eq!(verdict, Verdict::Divert(expected.parse().expect("valid")));
         }
         assert_eq!((history.attempts_made, history.diverts), (0, 4));
     }
+
+    fn climbs(wait_s: u64) -> Divert {
+        let (ladder, wait) = (Ladder::Climbs, Duration::from_secs(wait_s));
+        Divert { ladder, wait }
+    }
+
     #[test]
-    fn diverts_because_of_other_tenants_do_not_lengthen_later_ones() {
+    fn diverts_for_want_of_a_probe_do_not_lengthen_later_ones() {
         let schedule = Schedule::new(10, delays("10s,1m,1h"));
         let mut history = history();
+        let now = UnixMillis(0);
+        let stays = |wait_s| Divert {
+            ladder: Ladder::Stays,
+            ..climbs(wait_s)
+        };
+        let to = |delay: &str| Verdict::Divert(delay.parse().expect("valid"));
         for _ in 0..9 {
-            let verdict = divert_untried(&schedule, &mut history, UnixMillis(0));
-            assert_eq!(verdict, Verdict::Divert("10s".parse().expect("valid")));
+            let verdict = divert(&schedule, &mut history, stays(0), now);
+            assert_eq!(verdict, to("10s"));
         }
         assert_eq!(history.diverts, 1);
-        let verdict = divert(&schedule, &mut history, UnixMillis(0));
-        assert_eq!(verdict, Verdict::Divert("1m".parse().expect("valid")));
-        divert_untried(&schedule, &mut history, UnixMillis(0));
+        let verdict = divert(&schedule, &mut history, climbs(0), now);
+        assert_eq!(verdict, to("1m"));
+        divert(&schedule, &mut history, stays(0), now);
         assert_eq!(history.diverts, 2);
+    }
+
+    #[test]
+    fn a_diverted_record_stays_away_for_at_least_its_estimated_wait() {
+        let schedule = Schedule::new(10, delays("10s,1m,1h"));
+        for (wait_s, expected) in [(9, "10s"), (10, "10s"), (11, "1m"), (7_200, "1h")] {
+            let verdict = divert(&schedule, &mut history(), climbs(wait_s), UnixMillis(0));
+            let expected = Verdict::Divert(expected.parse().expect("valid"));
+            assert_eq!(verdict, expected, "{wait_s} s");
+        }
     }
 }

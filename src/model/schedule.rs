@@ -48,7 +48,9 @@ impl Schedule {
         *self.ladder.first().expect("a schedule has a delay")
     }
 
-    fn longest(&self) -> Delay {
+    /// Returns the longest delay.
+    #[must_use]
+    pub fn longest(&self) -> Delay {
         *self.ladder.last().expect("a schedule has a delay")
     }
 

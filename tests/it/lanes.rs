@@ -43,6 +43,42 @@ fn a_hanging_tenant_diverts_and_costs_the_others_nothing() {
     ringback.drain();
 }
 
+/// A tenant accepts and never answers. Its records leave the source topic all the same,
+/// so a restart does not read everything behind them again.
+#[test]
+fn a_hanging_tenant_does_not_hold_the_committed_offset_back() {
+    const RECORDS: usize = 300;
+    let plan = Plan {
+        delays: "2s,30s",
+        delay_min: Duration::from_secs(2),
+        ..Plan::default()
+    };
+    let mut scene = Scene::new("behind", plan);
+    scene.tenant("hangs", Behaviour::Hang);
+    scene.tenant("well", Behaviour::Ok);
+    let ringback = scene.start("a", &["--timeout", "1s"]).ready();
+    for _ in 0..RECORDS {
+        scene.publish("hangs", 1);
+        scene.publish("well", 1);
+    }
+    scene.flush();
+    let topic = scene.topic.clone();
+    ringback.until("the source topic to be finished", |metrics| {
+        let lag = metrics.count("ringback_lag_records", &[("topic", &topic)]);
+        lag == 0 && scene.receiver.successes() == RECORDS
+    });
+    ringback.kill();
+    let ringback = scene.run("a");
+    scene.publish("well", 1);
+    wait::until("the next record of the healthy tenant", || {
+        scene.receiver.successes() == RECORDS + 1
+    });
+    scene.receiver.behave("hangs", Behaviour::Ok);
+    scene.until_settled();
+    scene.account().assert_kept();
+    ringback.drain();
+}
+
 /// Each tenant has its own address, whose connection is not used again.
 #[test]
 fn many_tenants_take_neither_sockets_nor_series() {

@@ -1,12 +1,24 @@
-//! A partition as the checker of its engine sees it.
+//! A partition as the checker of its engine sees it. Checks L10 for its tenants: none
+//! holds the committed offset back for long.
 
 use super::map::Map;
 use super::{Law, Verdict};
 use ringback::model::message::{Credit, Revocation, WriteId};
-use ringback::model::position::{Generation, Partition, Position};
+use ringback::model::position::{Generation, Offset, Partition, Position};
 use ringback::model::time::UnixMillis;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// The maximum length of a commit's metadata, in UTF-16 units.
+pub const METADATA_UNITS_MAX: usize = 4_096;
+
+/// The longest time for which an engine's maps list a record, where Kafka answers and
+/// the process has free slots.
+///
+/// Source: 30 s in its lane, 5 s of an attempt, 5 s of waiting for other moves, and
+/// half as much again.
+const LISTED_MAX: Duration = Duration::from_secs(60);
 
 /// A write without an answer, its partitions, and when it was sent.
 pub type SentWrite = (WriteId, BTreeSet<Partition>, UnixMillis);
@@ -38,6 +50,8 @@ pub struct CheckedPartition {
     pub in_hand: HashSet<Position>,
     /// The map of the last read or write.
     pub map: Option<Rc<Map>>,
+    /// Since when the engine's maps list the unfinished offsets.
+    listed_since: BTreeMap<Offset, UnixMillis>,
 }
 
 impl CheckedPartition {
@@ -51,6 +65,7 @@ impl CheckedPartition {
             asked: Credit::default(),
             in_hand: HashSet::new(),
             map: None,
+            listed_since: BTreeMap::new(),
         }
     }
 
@@ -68,9 +83,25 @@ impl CheckedPartition {
     }
 
     /// Notes the map of a write, and returns it to be shared.
-    pub fn replace_map(&mut self, map: Map) -> Rc<Map> {
+    pub fn replace_map(&mut self, now: UnixMillis, map: Map) -> Rc<Map> {
+        self.listed_since
+            .retain(|offset, _| map.unfinished.contains_key(offset));
+        for offset in map.unfinished.keys() {
+            self.listed_since.entry(*offset).or_insert(now);
+        }
         self.in_hand.retain(|p| !map.is_finished(p.offset));
         Rc::clone(self.map.insert(Rc::new(map)))
+    }
+
+    /// Checks that no record is listed for too long.
+    pub fn check_listed(&self, partition: Partition, now: UnixMillis) -> Verdict {
+        for (offset, at) in &self.listed_since {
+            let listed = now.since(*at);
+            Law::L10.check(listed <= LISTED_MAX, || {
+                format!("{partition:?} {offset} is unfinished for {listed:?}")
+            })?;
+        }
+        Ok(())
     }
 
     /// Whether an action may start something from this partition.

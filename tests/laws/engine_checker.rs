@@ -1,7 +1,7 @@
 //! Checks one engine by its events and its actions alone: L2 (one write at a
 //! time), L5, L6, L8 and L9.
 
-use super::checked_partition::{CheckedPartition, CheckedPhase, SentWrite};
+use super::checked_partition::{CheckedPartition, CheckedPhase, METADATA_UNITS_MAX, SentWrite};
 use super::fairness::Fairness;
 use super::map;
 use super::offsets::LEASE;
@@ -21,9 +21,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The maximum length of a commit's metadata, in UTF-16 units.
-pub const METADATA_UNITS_MAX: usize = 4_096;
 
 /// The deadline of `FinishRevoke`: 2 s for attempts in flight, and the writes. It
 /// counts from `Revoked`, or from the answer to a write that holds a revoked
@@ -301,6 +298,12 @@ impl EngineChecker {
         Ok(())
     }
 
+    /// Checks that no record waits too long, where neither Kafka nor slots are short.
+    pub fn check_listed(&self, now: UnixMillis) -> Verdict {
+        let mut assigned = self.assigned.iter();
+        assigned.try_for_each(|(partition, state)| state.check_listed(*partition, now))
+    }
+
     /// Extends all deadlines by the time for which the process was stopped.
     pub fn excuse_pause(&mut self, stopped: Duration) {
         if let Some(since) = &mut self.draining_since {
@@ -342,8 +345,7 @@ impl EngineChecker {
         for (_, partitions, sent_at) in commit.into_iter().chain(movement) {
             let refused = refused || now.since(sent_at) > LEASE;
             self.fairness.answered(write, partitions.iter(), refused);
-            // Before this answer the engine could not release these partitions,
-            // nor others of the same revocation.
+            // Before it, these partitions and others of the revocation were not released.
             let held = partitions.iter().any(|p| self.is_revoking(*p));
             for state in self.assigned.values_mut().filter(|_| held) {
                 if let CheckedPhase::Revoking(_, since) = &mut state.phase {
@@ -407,7 +409,7 @@ impl EngineChecker {
                 self.assigned.get_mut(&partition),
                 map::decode(snapshot, None),
             ) {
-                maps.push((partition, state.map.clone(), state.replace_map(map)));
+                maps.push((partition, state.map.clone(), state.replace_map(now, map)));
             }
         }
         let (per_tenant, tenants) = (&self.per_tenant, &self.tenants);

@@ -1,20 +1,21 @@
 //! One engine under load in virtual time, with a Kafka without faults. It shows
 //! how lanes and diverts behave over minutes and hours. `world` simulates faults.
 
+use crate::load_tenant::{LoadTenant, TIMEOUT, TenantResult, outcome, tenant};
 use crate::plan::WAKE;
 use ringback::engine::Engine;
 use ringback::engine::event::{Action, EngineSettings, Event};
 use ringback::engine::map::{MapsSince, Mark, encode};
-use ringback::model::attempt::{AttemptResult, ErrorClass, Outcome};
+use ringback::model::attempt::AttemptResult;
 use ringback::model::disposition::Disposition;
 use ringback::model::fact::{Fact, Latency};
 use ringback::model::message::{
     AttemptRequest, CommittedState, ConsumerRequest, Credit, KafkaEvent, KafkaRequest, MoveRequest,
-    SessionId,
+    SessionId, Snapshot,
 };
 use ringback::model::position::{Generation, NextOffset, Offset, Partition, Position, Topic};
 use ringback::model::record::{Header, Record};
-use ringback::model::tenant::{Secret, Tenant, TenantId, Tenants};
+use ringback::model::tenant::Tenants;
 use ringback::model::time::{Delay, UnixMillis};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -28,64 +29,9 @@ const POLL_MS: i64 = 1;
 const COMMIT_MS: i64 = 2;
 const MOVE_MS: i64 = 15;
 
-/// A receiver's answer to one attempt: its delay and its status, `None` for no
-/// answer.
-pub type Answer = (Duration, Option<u16>);
-
-/// The deadline of an attempt.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A tenant and its receiver.
-pub struct LoadTenant {
-    pub max_in_flight: u32,
-    /// Returns the answer for a time in milliseconds since the start and the
-    /// tenant's attempts in flight, this one included.
-    pub answers: Box<dyn FnMut(i64, usize) -> Answer>,
-}
-
 fn kafka(event: KafkaEvent) -> Event {
     let session = SessionId(1);
     Event::Kafka { session, event }
-}
-
-impl LoadTenant {
-    /// Returns a tenant whose receiver always gives the same answer.
-    pub fn steady(ms: u64, status: Option<u16>) -> Self {
-        Self {
-            max_in_flight: 64,
-            answers: Box::new(move |_, _| (Duration::from_millis(ms), status)),
-        }
-    }
-}
-
-/// The results of one tenant's records.
-#[derive(Clone, Default, Debug)]
-pub struct TenantResult {
-    pub published: usize,
-    pub attempts: usize,
-    pub delivered: usize,
-    pub diverted: usize,
-    pub delayed: usize,
-    pub dead_lettered: usize,
-    /// The times from publication to the start of the first attempt.
-    pub waits_ms: Vec<i64>,
-    pub in_flight: usize,
-    pub in_flight_most: usize,
-}
-
-impl TenantResult {
-    /// Returns the number of written copies of records.
-    pub fn writes(&self) -> usize {
-        self.diverted + self.delayed + self.dead_lettered
-    }
-
-    /// Returns the wait at this quantile.
-    pub fn wait_ms(&self, share: f64) -> i64 {
-        let mut waits = self.waits_ms.clone();
-        waits.sort_unstable();
-        let at = (waits.len() as f64 * share) as usize;
-        waits[at.min(waits.len() - 1)]
-    }
 }
 
 enum LoadEvent {
@@ -100,6 +46,10 @@ enum LoadEvent {
 #[derive(Default)]
 struct Log {
     records: Vec<Record>,
+    /// When each of the records that were read was handed over.
+    read_at: Vec<i64>,
+    /// The committed offset.
+    base: usize,
     read: usize,
     asked: Credit,
     polling: bool,
@@ -233,6 +183,25 @@ impl Load {
         }
     }
 
+    /// Returns how far the committed offset of any partition is behind: the age of its
+    /// record, in a delay topic since the record was due.
+    pub fn behind_ms(&self) -> i64 {
+        let ages = self.logs.iter().filter_map(|(partition, log)| {
+            let record = log.records.get(log.base)?;
+            Some(self.clock().0 - due_ms(*partition, record))
+        });
+        ages.max().unwrap_or(0).max(0)
+    }
+
+    /// Returns the age of the oldest record that does not wait for its tenant, which an
+    /// alert watches.
+    pub fn oldest_waiting(&self) -> Duration {
+        let overview = self.engine.overview(self.clock());
+        let topics = overview.topics.values();
+        let ages = topics.map(|topic| topic.oldest_waiting_age);
+        ages.max().unwrap_or(Duration::ZERO)
+    }
+
     /// Returns the milliseconds since the start.
     pub fn now_ms(&self) -> i64 {
         self.now
@@ -318,6 +287,8 @@ impl Load {
             log.read += 1;
             records.push(record.clone());
         }
+        log.read_at
+            .extend(std::iter::repeat_n(self.now, records.len()));
         let now = self.clock();
         let records = records.into_iter().map(|record| (GENERATION, record));
         let event = KafkaEvent::Records(records.collect());
@@ -397,6 +368,7 @@ impl Load {
                 self.poll_soon(partition);
             }
             KafkaRequest::Commit(order) => {
+                self.note_bases(&order.snapshots);
                 let write = order.write;
                 let took = Duration::from_millis(COMMIT_MS as u64);
                 self.at(
@@ -404,7 +376,10 @@ impl Load {
                     LoadEvent::PassEvent(kafka(KafkaEvent::Committed { write, took })),
                 );
             }
-            KafkaRequest::Move(order) => self.at(self.now + MOVE_MS, LoadEvent::Moved(order)),
+            KafkaRequest::Move(order) => {
+                self.note_bases(&order.snapshots);
+                self.at(self.now + MOVE_MS, LoadEvent::Moved(order));
+            }
             KafkaRequest::Consumer(ConsumerRequest::FinishRevoke { .. })
             | KafkaRequest::RenewProducer(_)
             | KafkaRequest::Consumer(ConsumerRequest::Rejoin)
@@ -412,6 +387,13 @@ impl Load {
                 panic!("{request:?} without any fault")
             }
             KafkaRequest::FindUnassigned => {}
+        }
+    }
+
+    fn note_bases(&mut self, snapshots: &[Snapshot]) {
+        for snapshot in snapshots {
+            let log = self.logs.get_mut(&snapshot.partition);
+            log.expect("a consumed topic").base = snapshot.base.0 as usize;
         }
     }
 
@@ -428,7 +410,12 @@ impl Load {
 
     fn attempt(&mut self, order: &AttemptRequest) {
         let tenant = self.tenant_of[&order.position];
+        let Position { partition, offset } = order.position;
+        let log = &self.logs[&partition];
+        let due = due_ms(partition, &log.records[offset.0 as usize]) - BEGIN_MS;
+        let in_lane = self.now - due.max(log.read_at[offset.0 as usize]);
         let result = &mut self.results[tenant];
+        result.longest_in_lane_ms = result.longest_in_lane_ms.max(in_lane);
         result.attempts += 1;
         result.in_flight += 1;
         result.in_flight_most = result.in_flight_most.max(result.in_flight);
@@ -448,32 +435,13 @@ impl Load {
     }
 }
 
-fn outcome(status: Option<u16>) -> Outcome {
-    let class = match status {
-        Some(status) => match ErrorClass::of_status(status) {
-            None => return Outcome::Delivered { status },
-            Some(class) => class,
-        },
-        None => ErrorClass::Timeout,
-    };
-    Outcome::Failed {
-        class,
-        status,
-        retry_after: None,
-        detail: String::new(),
-    }
-}
-
-fn tenant((number, tenant): (usize, &LoadTenant)) -> Tenant {
-    Tenant {
-        id: TenantId::new(&format!("t{number}")).expect("a short name"),
-        url: Secret(format!("http://t{number}.invalid/")),
-        secrets: Vec::new(),
-        headers: Vec::new(),
-        max_in_flight: tenant.max_in_flight,
-        timeout: None,
-        enabled: true,
-    }
+/// Returns when a record was published, in a delay topic when it is due.
+fn due_ms(partition: Partition, record: &Record) -> i64 {
+    let delay = partition
+        .topic
+        .delay()
+        .map_or(Duration::ZERO, Delay::duration);
+    record.timestamp.plus(delay).0
 }
 
 /// Returns the default settings.

@@ -10,6 +10,7 @@ mod chance;
 mod coordinator;
 mod kafka;
 mod load;
+mod load_tenant;
 mod members;
 mod operator;
 mod outside;
@@ -381,6 +382,11 @@ fn an_attempt_after_its_lease_is_caught() {
 #[test]
 fn an_attempt_from_a_residence_in_doubt_is_caught() {
     caught(Planted::Trust, Law::L3);
+}
+
+#[test]
+fn a_record_that_holds_its_offset_back_is_caught() {
+    caught_in(Plan::busy, Planted::Retain, Law::L10, 1..80);
 }
 
 #[test]

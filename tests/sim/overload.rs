@@ -1,11 +1,14 @@
 //! The cost of overloaded, dead and flooding tenants: a bounded number of writes
 //! for themselves, nothing for the others. Each test is a load in virtual time.
 
-use crate::load::{Load, LoadTenant, TenantResult, settings};
+use crate::load::{Load, settings};
+use crate::load_tenant::{LoadTenant, TenantResult};
 use std::time::Duration;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
+/// An alert fires when a record is older and does not wait for its tenant.
+const MINUTE_OF_ALERT: Duration = Duration::from_secs(60);
 
 /// Publishes `per_s` records a second for `for_ms`; `tenant` chooses the tenant
 /// by the record's number.
@@ -64,7 +67,7 @@ fn five_times_too_much(overloaded: LoadTenant) -> TenantResult {
         result.attempts,
         load.now_ms() / MINUTE
     );
-    assert_eq!(result.delivered, result.published, "{result:?}");
+    assert_eq!(result.delivered, result.published);
     assert_untouched(&load.results[1..], 50);
     result
 }
@@ -126,6 +129,49 @@ fn half_of_all_tenants_hang_and_the_other_half_is_not_delayed() {
             dead.attempts
         );
     }
+}
+
+/// One tenant of fifty accepts and never answers for an hour, and answers then.
+#[test]
+fn a_hanging_tenant_holds_no_offset_back_and_gets_its_records_soon_after() {
+    const TENANTS: i64 = 50;
+    let mut tenants: Vec<_> = (1..TENANTS)
+        .map(|_| LoadTenant::steady(5, Some(200)))
+        .collect();
+    let answers = |now_ms, _| {
+        let status = (now_ms >= HOUR).then_some(200);
+        (Duration::from_millis(20), status)
+    };
+    tenants.push(LoadTenant {
+        max_in_flight: 64,
+        answers: Box::new(answers),
+    });
+    let mut load = Load::new(settings(1_024), 12, tenants);
+    publish(&mut load, TENANTS, HOUR - 1_000, |n| (n % TENANTS) as usize);
+    let (mut behind, mut alerted) = (0, Duration::ZERO);
+    for second in 1..HOUR / 1_000 {
+        load.run(second * 1_000);
+        behind = behind.max(load.behind_ms());
+        alerted = alerted.max(load.oldest_waiting());
+    }
+    load.run(HOUR - 1);
+    let hanging = load.results.last().expect("it is the last").clone();
+    let (in_lane, diverted) = (hanging.longest_in_lane_ms, hanging.diverted);
+    println!("{in_lane} ms in its lane, {diverted} diverts, {behind} ms behind, {alerted:?}");
+    assert!(behind <= 60_000, "{behind} ms behind");
+    assert!(alerted < MINUTE_OF_ALERT, "{alerted:?}");
+    assert!(in_lane <= 30_000, "{in_lane} ms");
+    let minutes = HOUR / MINUTE;
+    let diverted_max = hanging.published * minutes as usize / 2;
+    assert!(diverted <= diverted_max, "a record is back each minute");
+    load.run(HOUR + 90_000);
+    assert_untouched(&load.results[..load.results.len() - 1], 25);
+    let hanging = load.results.last().expect("it is the last");
+    let left = hanging.published - hanging.delivered - hanging.dead_lettered;
+    println!("{left} of {} are left after 90 s", hanging.published);
+    // The probes failed, and their records may have their longer delays before them.
+    let probes = hanging.attempts - hanging.delivered;
+    assert!(left <= probes, "{left} are left after {probes} probes");
 }
 
 #[test]

@@ -212,11 +212,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Returns the plan of a seed. One in eight is calm: it has no faults.
+    /// Returns the plan of a seed. One in eight is calm: without faults.
     pub fn new(chance: &mut Chance) -> Self {
         let calm = chance.permille(125);
         // A flood fills lanes, so records are diverted. With short delays they
-        // would circulate endlessly.
+        // would circulate endlessly. With many attempts, those of a dead tenant do, too.
         let flood = chance.permille(40);
         let settings = settings(chance, flood);
         let replicas = if calm {
@@ -237,10 +237,9 @@ impl Plan {
             delayed_bytes_max: if large { 3_000 } else { usize::MAX },
             partitions: partitions(chance, &settings),
             tenants: tenants(chance, if flood { 2 } else { 5 }),
-            records: if flood {
-                900
-            } else {
-                chance.pick(&[5, 20, 60, 150])
+            records: match flood {
+                true => 500,
+                false => chance.pick(&[5, 20, 60, 150]),
             },
             flood_share: chance.pick(&[0, 0, 600, 950]),
             publish_us,
@@ -345,10 +344,11 @@ fn settings(chance: &mut Chance, flood: bool) -> EngineSettings {
         2 => LONG,
         _ => &[2_000, 300],
     });
+    let attempts = chance.pick(&[10, 10, 10, 3, 1]);
     EngineSettings {
         instance: String::new(),
         topics: TopicNames::new("call-ended"),
-        attempts: chance.pick(&[10, 10, 10, 3, 1]),
+        attempts: if flood { attempts.min(3) } else { attempts },
         delays,
         in_flight_max: chance.pick(&[1, 4, 32, 1_024]),
         commit_interval: Duration::from_millis(chance.pick(&[0, 2, 20])),

@@ -8,7 +8,7 @@ use ringback::model::call::CallEnded;
 use ringback::model::destination::Refusals;
 use ringback::model::message::{
     AttemptRequest, CommitRequest, CommittedState, ConsumerRequest, KafkaEvent, KafkaRequest,
-    Snapshot, WriteId,
+    MoveRequest, Snapshot, WriteId,
 };
 use ringback::model::position::{NextOffset, Offset, Partition, Position, Topic, TopicId};
 use ringback::model::tenant::TenantId;
@@ -60,6 +60,8 @@ pub enum Planted {
     Linger,
     /// L9: the drain never ends.
     Stay,
+    /// L10: a record of each partition stays listed when it is finished.
+    Retain,
     /// L10: the refusal of a transaction names no destination.
     BlameNone,
 }
@@ -78,6 +80,8 @@ pub struct Tamperer {
     /// Reservations of one tenant that are held back.
     withheld: BTreeSet<Position>,
     commits: u32,
+    /// The record of each partition that stays listed, and its mark.
+    retained: BTreeMap<Partition, (Offset, bool)>,
     /// Attempts of those reservations, which the world does not see.
     pub swallowed: usize,
 }
@@ -92,6 +96,7 @@ impl Tamperer {
             proven: BTreeSet::new(),
             withheld: BTreeSet::new(),
             commits: 0,
+            retained: BTreeMap::new(),
             swallowed: 0,
         }
     }
@@ -257,6 +262,10 @@ impl Tamperer {
                 });
                 return std::iter::once(request).chain(late).collect();
             }
+            (Planted::Retain, KafkaRequest::Commit(CommitRequest { snapshots, .. }))
+            | (Planted::Retain, KafkaRequest::Move(MoveRequest { snapshots, .. })) => {
+                snapshots.iter_mut().for_each(|s| self.retain(s));
+            }
             (planted, KafkaRequest::Commit(order)) => {
                 for snapshot in &mut order.snapshots {
                     let honest = snapshot.clone();
@@ -276,6 +285,26 @@ impl Tamperer {
 }
 
 impl Tamperer {
+    /// Lists the first record of the partition's maps, whether it is finished or not.
+    fn retain(&mut self, snapshot: &mut Snapshot) {
+        let Ok(mut map) = map::decode(snapshot, None) else {
+            return;
+        };
+        let first = map.unfinished.first_key_value();
+        if let Some((offset, mark)) = first.map(|(offset, mark)| (*offset, *mark)) {
+            let kept = self.retained.entry(snapshot.partition);
+            kept.or_insert((offset, mark));
+        }
+        let Some((offset, mark)) = self.retained.get_mut(&snapshot.partition) else {
+            return;
+        };
+        *mark = map.unfinished.get(offset).copied().unwrap_or(*mark);
+        map.unfinished.insert(*offset, *mark);
+        map.base = NextOffset::at(*offset);
+        snapshot.base = map.base;
+        snapshot.metadata = map::encode(&map, None);
+    }
+
     /// Holds one tenant's reservations back in a commit where another tenant gets
     /// two starts.
     fn starve(&mut self, order: &mut CommitRequest) {

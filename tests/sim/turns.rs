@@ -287,6 +287,9 @@ impl World {
             };
             let now = self.now_of(replica);
             this.checker.check_deadlines(now)?;
+            if self.plan.is_calm() && self.plan.settings.in_flight_max >= 1_024 {
+                this.checker.check_listed(now)?;
+            }
             let in_flight = this.checker.in_flight() + this.tamperer.swallowed;
             let shown = engine.in_flight();
             // Within a turn some actions are not performed yet.

@@ -11,10 +11,10 @@
 //! | not held back | all slots are taken and as many records wait | [`Admission::StopReading`] |
 //! | not held back | the lane or the process holds its maximum of records or bytes | `StopReading` |
 //! | not held back | otherwise | [`Admission::Admit`] |
-//! | held back | its queue is below its share, the partition's occupancy permits, and it is not an untried tenant with a record while the share of untried tenants is full | `Admit` |
+//! | held back | its queue is below its share, the estimated wait within its bound, the partition's occupancy permits, and it is not an untried tenant with a record while the share of untried tenants is full | `Admit` |
 //! | held back, untried, share full | untried tenants wait for less than 150 ms, or enough of them turn out to answer | [`Admission::WaitBriefly`] |
-//! | held back, untried, share full | otherwise | [`Admission::DivertUntried`] |
-//! | held back, tried | the last attempt failed, or the share is full | [`Admission::Divert`] |
+//! | held back, untried, share full | otherwise | [`Admission::Divert`] |
+//! | held back, tried | the last attempt failed, or the share is full | `Divert` |
 //! | held back | for less than 150 ms | `WaitBriefly` |
 //! | held back | its queue is empty after 3 windows at its present rate | [`Admission::WaitUnlessBlocking`] |
 //! | held back | otherwise | `Divert` |
@@ -23,6 +23,11 @@
 //! share of the slots ([`SlotClass`]). The occupancy permits records of
 //! hanging and paced tenants at [`Occupancy::Low`] only, all others below
 //! [`Occupancy::High`].
+//!
+//! The bound of the estimated wait is [`ADMITTED_WAIT_MAX`]. It does not count where
+//! the longest delay is shorter than the estimate: a diverted record would be back
+//! before its turn, again and again. `diverts` has the estimate, and where a diverted
+//! record goes.
 //!
 //! Arithmetic: the share of a lane is a quarter of the free waiting capacity beyond
 //! a reserve (Choudhury and Hahne's dynamic threshold). The reserve is a quarter of
@@ -49,6 +54,10 @@ const FAST_WINDOWS: usize = 3;
 const UNTRIED_WINDOWS: usize = 10;
 /// Untried tenants that find no capacity this soon after others belong to one wave.
 pub(super) const SAME_WAVE: Duration = Duration::from_secs(1);
+/// The longest estimated wait of a record that is admitted to a held-back lane. It is
+/// shorter than the longest wait there ([`super::overdue::WAIT_MAX`]), so that few
+/// records wait in vain. A dead tenant is tried every 15 s: one record waits for it.
+const ADMITTED_WAIT_MAX: Duration = Duration::from_secs(28);
 /// The time before records of a newly held-back lane are diverted. In this time a
 /// tenant that answers in 20 ms shows its rate.
 pub(super) const GRACE: Duration = Duration::from_millis(150);
@@ -64,11 +73,8 @@ pub enum Admission {
     /// The record waits in its partition, because the lane empties fast. If it blocks
     /// records of other tenants there, it is diverted.
     WaitUnlessBlocking,
-    /// The record is diverted.
+    /// The record is diverted, as [`Lanes::divert`] says.
     Divert,
-    /// The record is diverted to the shortest delay: too many untried tenants hang,
-    /// so no slot is left to try this one.
-    DivertUntried,
     /// The process is at its own limit: reading stops.
     StopReading,
 }
@@ -96,14 +102,14 @@ impl Lanes {
         let share_full = self.turns.is_share_full(first, &self.slots);
         // One record of each untried tenant suffices to learn its status.
         let suffices = share_full && lane.is_untried() && lane.has_records();
-        if self.fits(lane, occupancy) && !suffices {
+        if self.fits(lane, occupancy) && self.is_soon(id, now) && !suffices {
             return Admission::Admit;
         }
         if lane.failing || share_full {
-            return match status {
-                TenantStatus::Untried if self.untried_answer_soon(now) => Admission::WaitBriefly,
-                TenantStatus::Untried => Admission::DivertUntried,
-                TenantStatus::Answering | TenantStatus::Hanging => Admission::Divert,
+            let waits = status == TenantStatus::Untried && self.untried_answer_soon(now);
+            return match waits {
+                true => Admission::WaitBriefly,
+                false => Admission::Divert,
             };
         }
         if lane.held_back.is_some_and(|o| now.since(o.since) < GRACE) {
@@ -127,6 +133,12 @@ impl Lanes {
             true => Admission::StopReading,
             false => Admission::Admit,
         }
+    }
+
+    /// Returns whether the estimated wait of one more record is within its bound.
+    fn is_soon(&self, id: LaneId, now: UnixMillis) -> bool {
+        let wait = self.estimated_wait(id, now);
+        wait <= ADMITTED_WAIT_MAX || wait > self.longest_delay
     }
 
     /// Returns whether the queue of a held-back lane is below its share, and the
@@ -161,7 +173,8 @@ impl Lanes {
     }
 
     /// Returns whether the tenant holds its lane back: by its own limit or pause, or
-    /// because attempts of its class hold their whole share. A lane that was held back
+    /// because attempts of its class hold their whole share. A hanging tenant also holds
+    /// it back if the waiting records fill its limit. A lane that was held back
     /// recently still is, as long as its queue would fill its limit. One answer of an
     /// overloaded tenant does not change that.
     fn is_held_back(&mut self, id: LaneId, now: UnixMillis) -> bool {
@@ -169,11 +182,15 @@ impl Lanes {
         let class = lane.slot_class();
         let full = self.slots.are_full();
         let share_full = self.turns.is_share_full(class, &self.slots);
-        if !lane.may_start_more() || (share_full && (!full || class == SlotClass::Hanging)) {
+        let queue_starts = lane.limit.allows(lane.active + lane.waiting.len());
+        if !lane.may_start_more()
+            || (share_full && (!full || class == SlotClass::Hanging))
+            || (class == SlotClass::Hanging && !queue_starts)
+        {
             lane.held_back = Some(Observed::again(lane.held_back, now));
             return true;
         }
-        if lane.limit.allows(lane.active + lane.waiting.len()) {
+        if queue_starts {
             lane.held_back = None;
         }
         !full

@@ -7,8 +7,10 @@
 //! commit and a transaction. All lanes together hold at most the larger of
 //! [`WAITING_MIN`] records and twice the process's slots. That is 3 MiB at 1.5 kB
 //! a record, and [`WAITING_BYTES_MAX`] at 1 MiB a record. `admission` divides
-//! this capacity among lanes that their tenants hold back.
+//! this capacity among lanes that their tenants hold back. `overdue` ends waits that
+//! are too long.
 
+use super::divert_load::{AttemptTime, DivertLoad, LaneDiverts};
 use super::limit::{Limit, Round, TenantStatus};
 use super::rate::Rate;
 use super::slots::{SlotClass, Slots, Turn, Turns};
@@ -43,24 +45,40 @@ pub struct LaneId(pub(super) usize);
 /// The lane of one tenant.
 pub(super) struct Lane {
     tenant: TenantId,
-    pub(super) waiting: VecDeque<(Position, usize)>,
+    pub(super) waiting: VecDeque<WaitingRecord>,
     pub(super) waiting_bytes: usize,
     /// Records that are reserved, being reserved or in flight.
     pub(super) active: usize,
+    /// Records in flight.
+    in_flight: usize,
     /// The slots of the active records.
     pub(super) slots: usize,
     pub(super) limit: Limit,
     /// No attempt starts before this time.
-    paused_until: Option<UnixMillis>,
+    pub(super) paused_until: Option<UnixMillis>,
     turn: Option<(Turn, SlotClass)>,
     /// When admission saw its tenant hold it back.
     pub(super) held_back: Option<Observed>,
     /// Ended attempts, delivered or failed: both empty the lane.
     pub(super) ends: Rate,
+    /// The durations of its attempts.
+    pub(super) attempt_time: AttemptTime,
+    pub(super) diverts: LaneDiverts,
+    /// Whether the lane's oldest record is watched in [`Lanes::pop_overdue`].
+    pub(super) watched: bool,
     /// Whether the last attempt failed.
     pub(super) failing: bool,
     /// When a record's first attempt last ended, and whether it delivered.
     first_attempt: Option<(UnixMillis, bool)>,
+}
+
+/// A record that waits in a lane.
+#[derive(Clone, Copy)]
+pub(super) struct WaitingRecord {
+    pub(super) position: Position,
+    pub(super) bytes: usize,
+    /// When it came to the lane. Never after that of the record behind it.
+    pub(super) since: UnixMillis,
 }
 
 /// The first and the last time of an observation.
@@ -90,16 +108,21 @@ pub struct Lanes {
     pub(super) untried_answered: Rate,
     /// When untried tenants found no capacity.
     pub(super) untried_waiting: Option<Observed>,
-    pause: Duration,
+    pub(super) pause: Duration,
+    /// The longest time for which a divert takes a record away.
+    pub(super) longest_delay: Duration,
     /// The ends of all pauses; some of these pauses were ended early.
     pauses: BTreeSet<(UnixMillis, LaneId)>,
+    /// When to look for records that wait too long.
+    pub(super) watches: BTreeSet<(UnixMillis, LaneId)>,
+    pub(super) divert_load: DivertLoad,
 }
 
 impl Lanes {
     /// Returns lanes with `active_max` slots. A dead tenant is tried again after
     /// `shortest_delay`, when its record is due again, and not earlier with other
     /// records. So fewer of its records spend an attempt, and fewer are moved.
-    pub fn new(active_max: usize, shortest_delay: Duration) -> Self {
+    pub fn new(active_max: usize, shortest_delay: Duration, longest_delay: Duration) -> Self {
         Self {
             lanes: Vec::new(),
             by_tenant: HashMap::new(),
@@ -110,7 +133,10 @@ impl Lanes {
             untried_answered: Rate::default(),
             untried_waiting: None,
             pause: shortest_delay.min(PAUSE_MAX),
+            longest_delay,
             pauses: BTreeSet::new(),
+            watches: BTreeSet::new(),
+            divert_load: DivertLoad::default(),
         }
     }
 
@@ -141,15 +167,27 @@ impl Lanes {
     }
 
     /// Adds a record to the lane's end.
-    pub fn push(&mut self, id: LaneId, position: Position, bytes: usize) {
-        self.lanes[id.0].waiting.push_back((position, bytes));
+    pub fn push(&mut self, id: LaneId, position: Position, bytes: usize, now: UnixMillis) {
+        self.lanes[id.0].waiting.push_back(WaitingRecord {
+            position,
+            bytes,
+            since: now,
+        });
         self.count_waiting(id, bytes);
+        self.watch(id);
     }
 
     /// Puts a chosen record back at the lane's head, after [`Lanes::release`].
-    pub fn put_back(&mut self, id: LaneId, position: Position, bytes: usize) {
-        self.lanes[id.0].waiting.push_front((position, bytes));
+    pub fn put_back(&mut self, id: LaneId, position: Position, bytes: usize, now: UnixMillis) {
+        let waiting = &mut self.lanes[id.0].waiting;
+        let since = waiting.front().map_or(now, |next| next.since);
+        waiting.push_front(WaitingRecord {
+            position,
+            bytes,
+            since,
+        });
         self.count_waiting(id, bytes);
+        self.watch(id);
     }
 
     fn count_waiting(&mut self, id: LaneId, bytes: usize) {
@@ -161,7 +199,7 @@ impl Lanes {
 
     /// Gives the lane a turn if it may start an attempt; removes its turn
     /// otherwise.
-    fn update_turn(&mut self, id: LaneId) {
+    pub(super) fn update_turn(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0];
         let class = lane.slot_class();
         let may_start = !lane.waiting.is_empty() && lane.may_start_more();
@@ -190,13 +228,15 @@ impl Lanes {
         let mut turns = self.turns.in_order(&self.slots);
         let (id, at) = turns.find_map(|id| {
             let mut waiting = lanes[id.0].waiting.iter();
-            let at = waiting.position(|waits| eligible(*waits))?;
+            let at = waiting.position(|record| eligible((record.position, record.bytes)))?;
             Some((id, at))
         })?;
         drop(turns);
         let lane = &mut self.lanes[id.0];
         let status = lane.limit.status();
-        let (position, bytes) = lane.waiting.remove(at)?;
+        let WaitingRecord {
+            position, bytes, ..
+        } = lane.waiting.remove(at)?;
         lane.waiting_bytes -= bytes;
         lane.active += 1;
         let slots = self.slots.of(bytes);
@@ -223,6 +263,18 @@ impl Lanes {
         self.update_turn(id);
     }
 
+    /// Records that an attempt of a chosen record starts.
+    pub fn attempt_starts(&mut self, id: LaneId) {
+        self.lanes[id.0].in_flight += 1;
+    }
+
+    /// Records that an attempt of a chosen record ended. [`Lanes::release`] follows.
+    pub fn attempt_ended(&mut self, id: LaneId) {
+        let in_flight = &mut self.lanes[id.0].in_flight;
+        assert!(*in_flight > 0, "L5: an attempt ended twice");
+        *in_flight -= 1;
+    }
+
     /// Returns whether the lane's tenant answers.
     pub fn answers(&self, id: LaneId) -> bool {
         self.lanes[id.0].limit.status() == TenantStatus::Answering
@@ -233,14 +285,14 @@ impl Lanes {
         self.lanes[id.0].limit.round()
     }
 
-    /// Records that an attempt of `round` was delivered.
-    pub fn delivered(&mut self, id: LaneId, round: Round, now: UnixMillis) {
+    /// Records that an attempt of `round` was delivered after this time.
+    pub fn delivered(&mut self, id: LaneId, round: Round, after: Duration, now: UnixMillis) {
         let lane = &mut self.lanes[id.0];
+        lane.note_end(after, now);
         lane.failing = false;
         if lane.limit.is_dead() {
             lane.paused_until = None;
         }
-        lane.ends.add(1, now);
         self.change_limit(id, now, |limit| limit.delivered(round));
     }
 
@@ -254,8 +306,8 @@ impl Lanes {
     ) {
         let (class, after) = failure;
         let lane = &mut self.lanes[id.0];
+        lane.note_end(after, now);
         lane.failing = true;
-        lane.ends.add(1, now);
         let pace = self.change_limit(id, now, |limit| limit.failed(round, class, after));
         let lane = &mut self.lanes[id.0];
         let pause = match lane.limit.is_dead() {
@@ -325,10 +377,10 @@ impl Lanes {
         for index in 0..self.lanes.len() {
             let lane = &mut self.lanes[index];
             let before = (lane.waiting.len(), lane.waiting_bytes);
-            lane.waiting.retain(|(position, bytes)| {
-                let stays = position.partition != partition;
+            lane.waiting.retain(|record| {
+                let stays = record.position.partition != partition;
                 if !stays {
-                    lane.waiting_bytes -= bytes;
+                    lane.waiting_bytes -= record.bytes;
                 }
                 stays
             });
@@ -413,12 +465,16 @@ impl Lane {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             active: 0,
+            in_flight: 0,
             slots: 0,
             limit: Limit::new(ceiling),
             paused_until: None,
             turn: None,
             held_back: None,
             ends: Rate::default(),
+            attempt_time: AttemptTime::default(),
+            diverts: LaneDiverts::default(),
+            watched: false,
             failing: false,
             first_attempt: None,
         }
@@ -431,5 +487,11 @@ impl Lane {
     /// Returns whether its tenant may have one more attempt.
     pub(super) fn may_start_more(&self) -> bool {
         self.paused_until.is_none() && self.limit.allows(self.active)
+    }
+
+    /// The same beside the attempts in flight alone. Records that are being reserved
+    /// wait for Kafka.
+    pub(super) fn waits_for_answers(&self) -> bool {
+        self.paused_until.is_some() || !self.limit.allows(self.in_flight)
     }
 }

@@ -183,6 +183,16 @@ impl Limit {
         self.pace
     }
 
+    /// Returns this time divided by the limit.
+    pub fn share_of(&self, time: Duration) -> Duration {
+        time / u32::try_from(self.now).unwrap_or(u32::MAX)
+    }
+
+    /// Returns the pause after a 429, or zero.
+    pub fn pace(&self) -> Duration {
+        self.pace
+    }
+
     /// Returns whether a 429 demands pauses.
     pub fn is_paced(&self) -> bool {
         !self.pace.is_zero()
