@@ -51,7 +51,10 @@ fn counted(tenants: &Tenants) -> String {
 /// Checks the brokers and the topics. Wrong topics end this command with the same
 /// exit code as `run`.
 fn connect(settings: &Settings, tenants: Option<TopicTenants>) -> Exit {
-    let kafka = kafka_settings(&settings.cluster, &settings.schedule);
+    let kafka = KafkaSettings {
+        group: settings.group.clone(),
+        ..kafka_settings(&settings.cluster, &settings.schedule)
+    };
     let mut findings = check::check(&kafka);
     if settings.attempt_log == AttemptLogSetting::On {
         findings.push(check::attempt_log(&kafka));

@@ -3,6 +3,7 @@
 
 mod broker;
 mod page;
+mod rights;
 
 use crate::support::process::Process;
 use crate::support::publisher::Publisher;
@@ -345,6 +346,9 @@ fn check_service(section: &str, more: &[&str], refusals: &[Refusal<'_>]) {
     }
 }
 
+/// What is said without the right to read the group.
+const NO_GROUP: &str = "no right to read the group 'ringback': allow READ on the group";
+
 /// Logs in by each way of the page.
 fn check_ways(all: &Surroundings) {
     let files = page::properties();
@@ -431,12 +435,15 @@ fn the_service_works_with_its_grants_and_without_one_says_what_is_missing() {
     let grants = page::grants();
     all.secure.allow(&grants["run"]);
     check_ways(all);
+    rights::check(all);
     check_rotation(all);
 
     let prefixed = "--resource-pattern-type prefixed";
     let delays = |operation: &str| format!("{operation} --topic call-ended.delay. {prefixed}");
     let delays = ["Read", "Write", "DescribeConfigs"].map(delays);
     let id = format!("Write --transactional-id ringback- {prefixed}");
+    let no_right = ["read", "write to"]
+        .map(|verb| format!("no right to {verb} the topic 'call-ended.delay.10s': allow"));
     let hidden = "may not DESCRIBE them: call-ended\"";
     let dead = "may not DESCRIBE them: call-ended.dead-letter";
     let configs = "the settings of topic 'call-ended.dead-letter'";
@@ -446,13 +453,13 @@ fn the_service_works_with_its_grants_and_without_one_says_what_is_missing() {
             "DescribeConfigs --topic call-ended",
             "the settings of topic 'call-ended'",
         ),
-        (&delays[0], "no right to read a topic: allow READ"),
-        (&delays[1], "allow WRITE on the topic"),
+        (&delays[0], &no_right[0]),
+        (&delays[1], &no_right[1]),
         (&delays[2], "the settings of topic 'call-ended.delay."),
         ("Write --topic call-ended.dead-letter", dead),
         ("DescribeConfigs --topic call-ended.dead-letter", configs),
-        ("Read --group ringback", "Group authorization failed"),
-        (&id, "Transactional Id authorization failed"),
+        ("Read --group ringback", NO_GROUP),
+        (&id, "allow WRITE on the transactional id 'ringback-a'"),
     ];
     check_service("run", &[], &refusals);
 

@@ -4,7 +4,7 @@
 
 use super::{
     Admin, AdminCallError, ConfigEntries, ExistingTopic, MESSAGE_BYTES_DEFAULT, REPLICATION_SAFE,
-    number, retention,
+    number, retention, rights,
 };
 use crate::kafka::settings::{HEADER_BYTES_MAX, KafkaSettings};
 use crate::model::message::METADATA_UNITS_MAX;
@@ -72,6 +72,8 @@ fn check_connected(settings: &KafkaSettings) -> Result<Vec<Finding>, AdminCallEr
             lines.push(Finding::new(CheckVerdict::Wrong, text));
         }
     }
+    let missing = rights::missing(&admin, settings, &present).into_iter();
+    lines.extend(missing.map(|t| Finding::new(CheckVerdict::Wrong, t)));
     let configs = match admin.topic_settings(settings, &present) {
         Err(error) if error.is_denied() => {
             lines.push(not_checked(&error));
@@ -200,6 +202,13 @@ pub(in crate::kafka) fn tenants_topic(
     }))
 }
 
+/// The topic of the attempt log, if it exists.
+enum AttemptLogTopic {
+    MayNotWrite,
+    /// Its cleanup policy.
+    Policy(String),
+}
+
 /// Checks the topic of the attempt log, for `check-config --connect`. All that is
 /// wrong is a warning: the service runs without the log.
 #[must_use]
@@ -209,9 +218,13 @@ pub fn attempt_log(settings: &KafkaSettings) -> Finding {
         if !admin.all_topics()?.contains_key(&name) {
             return Ok(None);
         }
+        if !rights::may_write(&admin, &name) {
+            return Ok(Some(AttemptLogTopic::MayNotWrite));
+        }
         let configs = admin.describe(std::slice::from_ref(&name))?;
         let policy = configs.get(&name).and_then(|c| c.get("cleanup.policy"));
-        Ok(Some(policy.cloned().unwrap_or_default()))
+        let policy = policy.cloned().unwrap_or_default();
+        Ok(Some(AttemptLogTopic::Policy(policy)))
     });
     match policy {
         Ok(None) => Finding::new(
@@ -221,14 +234,21 @@ pub fn attempt_log(settings: &KafkaSettings) -> Finding {
                  it, so no attempt is logged: run `ringback topics create --attempt-log`"
             ),
         ),
-        Ok(Some(policy)) if policy.contains("compact") => Finding::new(
+        Ok(Some(AttemptLogTopic::MayNotWrite)) => Finding::new(
+            CheckVerdict::Warning,
+            format!(
+                "no right to write to the topic '{name}' of the attempt log, so no attempt is \
+                 logged: allow WRITE on the topic"
+            ),
+        ),
+        Ok(Some(AttemptLogTopic::Policy(policy))) if policy.contains("compact") => Finding::new(
             CheckVerdict::Warning,
             format!(
                 "the topic of the attempt log '{name}' has cleanup.policy={policy}, so only the \
                  last attempt of a record is kept: set it to delete"
             ),
         ),
-        Ok(Some(_)) => Finding::new(
+        Ok(Some(AttemptLogTopic::Policy(_))) => Finding::new(
             CheckVerdict::Ok,
             format!("topic '{name}' of the attempt log exists"),
         ),
@@ -273,24 +293,47 @@ fn durability(name: &str, existing: &ExistingTopic, config: &ConfigEntries) -> V
     lines
 }
 
-/// Returns the settings of brokers and topics that the service cannot run with,
-/// each with what to do. Also returns the client: dropping it takes 100 ms, which
-/// a starting service spends later.
+/// The result of the check at the start of the service.
+pub(in crate::kafka) struct StartCheck {
+    /// The settings of brokers and topics that the service cannot run with, each with
+    /// what to do. None where this user may not read them.
+    pub wrong: Option<Vec<String>>,
+    /// The rights that the service waits for, each with what to grant.
+    pub missing: Vec<String>,
+    /// Dropping it takes 100 ms, which a starting service spends later.
+    pub admin: Admin,
+}
+
+/// Checks settings and rights for the start of the service.
 ///
 /// # Errors
 /// The settings cannot be read.
-pub(in crate::kafka) fn wrong_topics(
+pub(in crate::kafka) fn check_start(
     settings: &KafkaSettings,
     topics: &[Topic],
-) -> Result<(Vec<String>, Admin), AdminCallError> {
+) -> Result<StartCheck, AdminCallError> {
     let admin = Admin::connect(settings)?;
-    let configs = admin.topic_settings(settings, topics)?;
-    for warning in size_warnings(settings, &configs) {
-        tracing::warn!(warning, "a topic setting is too small");
-    }
-    let mut wrong = wrong_topic_settings(settings, &configs);
-    wrong.extend(wrong_broker_setting(&admin.broker_settings()?));
-    Ok((wrong, admin))
+    let missing = rights::missing(&admin, settings, topics);
+    let wrong = match admin.topic_settings(settings, topics) {
+        Err(error) if error.is_denied() => {
+            tracing::warn!(%error, "topic settings are not checked: not allowed to read them");
+            None
+        }
+        configs => {
+            let configs = configs?;
+            for warning in size_warnings(settings, &configs) {
+                tracing::warn!(warning, "a topic setting is too small");
+            }
+            let mut wrong = wrong_topic_settings(settings, &configs);
+            wrong.extend(wrong_broker_setting(&admin.broker_settings()?));
+            Some(wrong)
+        }
+    };
+    Ok(StartCheck {
+        wrong,
+        missing,
+        admin,
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 pub mod check;
 mod retention;
+mod rights;
 pub mod settings_watch;
 pub mod topics;
 

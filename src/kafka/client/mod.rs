@@ -9,4 +9,5 @@ pub mod log;
 pub mod offsets;
 pub mod queue;
 pub mod reports;
+pub mod rights;
 pub mod wake;

@@ -255,8 +255,14 @@ fn initialise(
                 thread::sleep(RETRY_AFTER);
             }
             _ => {
-                producer.report_fenced(error.rdkafka_error_code());
-                state.waiting(format!("transactions cannot be initialised: {error}"));
+                let code = error.rdkafka_error_code();
+                producer.report_fenced(code);
+                let mut why = format!("transactions cannot be initialised: {error}");
+                if code == Some(Code::TransactionalIdAuthorizationFailed) {
+                    let id = state.settings.transactional_id();
+                    why += &format!(": allow WRITE on the transactional id '{id}'");
+                }
+                state.waiting(why);
                 return Initialised::No;
             }
         }

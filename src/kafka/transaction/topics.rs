@@ -2,7 +2,7 @@
 //! Creates and changes nothing. Runs on the transaction thread.
 
 use super::producer::{CALL_MAX, TimedProducer};
-use crate::kafka::admin::check;
+use crate::kafka::admin::check::{self, StartCheck};
 use crate::kafka::admin::{self, Admin};
 use crate::kafka::call_monitor::CLIENT_MAX;
 use crate::model::message::{KafkaEvent, TopicCheck};
@@ -89,20 +89,22 @@ fn check_settings(producer: &TimedProducer<'_>, check: TopicCheck, topics: &[Top
         return Checked::Good(None);
     }
     producer.timer.start("read topic settings", admin::TIMEOUT);
-    match check::wrong_topics(&state.settings, topics) {
-        Ok((wrong, admin)) if wrong.is_empty() => {
-            state.report(KafkaEvent::TopicsAccepted);
-            Checked::Good(Some(admin))
-        }
-        Ok((wrong, _)) => {
-            state.report(KafkaEvent::WrongSettings {
-                why: wrong.join("; "),
-            });
+    match check::check_start(&state.settings, topics) {
+        Ok(StartCheck {
+            wrong: Some(wrong), ..
+        }) if !wrong.is_empty() => {
+            let why = wrong.join("; ");
+            state.report(KafkaEvent::WrongSettings { why });
             Checked::Wrong
         }
-        Err(error) if error.is_denied() => {
-            tracing::warn!(%error, "topic settings are not checked: not allowed to read them");
-            Checked::Good(None)
+        Ok(StartCheck { missing, .. }) if !missing.is_empty() => {
+            Checked::NotYet(missing.join("; "))
+        }
+        Ok(found) => {
+            if found.wrong.is_some() {
+                state.report(KafkaEvent::TopicsAccepted);
+            }
+            Checked::Good(Some(found.admin))
         }
         Err(error) => Checked::NotYet(format!("topic settings cannot be read: {error}")),
     }
