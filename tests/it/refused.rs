@@ -156,3 +156,66 @@ fn a_delay_topic_that_would_lose_its_records_gets_none_until_its_settings_are_ri
     scene.account().assert_exact();
     ringback.drain();
 }
+
+/// The replica also reads the topic. It goes on without it, and reads it again.
+#[test]
+fn a_deleted_delay_topic_holds_back_only_its_own_records() {
+    let mut scene = scene(Broker::shared(), "refused-deleted");
+    let topic = scene.delay_topic("1s");
+    let ringback = scene.run("a");
+    let before = publish(&mut scene, "twice", 5);
+    until_delivered(&scene, &before);
+    scene.broker.delete_topic(&topic);
+    let waiting = publish(&mut scene, "twice", 5);
+    until_refused(&ringback, &topic, &["unknown_topic"]);
+    // Longer than anything that the session does about a missing topic takes.
+    for _ in 0..20 {
+        let others = [
+            publish(&mut scene, "good", 5),
+            publish(&mut scene, "once", 5),
+        ]
+        .concat();
+        let limit = Duration::from_secs(10);
+        wait::until_some("the others to be delivered", limit, || {
+            let delivered = |id: &String| scene.receiver.posts_of(id).iter().any(Post::succeeded);
+            others.iter().all(delivered).then_some(())
+        });
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    until_refused(&ringback, &topic, &["unknown_topic"]);
+    scene.create_topics();
+    until_delivered(&scene, &waiting);
+    let after = publish(&mut scene, "twice", 5);
+    until_delivered(&scene, &after);
+    until_accepted(&ringback, &topic);
+    scene.account().assert_exact();
+    ringback.drain();
+}
+
+/// Kafka checks the times of records that the producer sets: those of dead letters.
+#[test]
+fn a_dead_letter_topic_with_a_window_of_time_holds_back_only_dead_letters() {
+    let mut scene = scene(Broker::shared(), "refused-timestamp");
+    let topic = format!("{}.dead-letter", scene.topic);
+    let ringback = scene.run("a");
+    let window = [
+        ("message.timestamp.type", "CreateTime"),
+        ("message.timestamp.before.max.ms", "0"),
+    ];
+    scene.broker.configure_topic(&topic, &window);
+    let mut sent = 0;
+    ringback.until("a refusal", |metrics| {
+        scene.send(&scene.topic, None, Some(b"not json"), &[]);
+        sent += 1;
+        metrics.count(REFUSED, &[]) == 1
+    });
+    until_refused(&ringback, &topic, &["timestamp"]);
+    let mut others = publish(&mut scene, "once", 20);
+    others.extend(publish(&mut scene, "twice", 20));
+    until_delivered(&scene, &others);
+    scene.broker.configure_topic(&topic, &[]);
+    scene.dead_letters_of(sent);
+    until_accepted(&ringback, &topic);
+    scene.account().assert_exact();
+    ringback.drain();
+}

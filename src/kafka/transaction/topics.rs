@@ -24,8 +24,10 @@ pub struct FoundTopics {
     pub admin: Option<Admin>,
 }
 
-/// Waits until all needed topics exist. Returns `None` when the session ends
-/// first, or must not continue.
+/// Waits until all needed topics exist. After an earlier session of this process it
+/// waits for the source topic only: others were deleted since. They are subscribed to
+/// all the same, and read once they exist again. Until then they refuse records. Returns
+/// `None` when the session ends first, or must not continue.
 pub fn find(producer: &TimedProducer<'_>, check: TopicCheck) -> Option<FoundTopics> {
     let (state, settings) = (producer.state, &producer.state.settings);
     let client = state.sessions.calls.client();
@@ -37,13 +39,14 @@ pub fn find(producer: &TimedProducer<'_>, check: TopicCheck) -> Option<FoundTopi
             Err(error) => format!("topics cannot be listed: {error}"),
             Ok(existing) => {
                 client.start("list topics", CLIENT_MAX);
-                let missing: Vec<String> = settings
-                    .needed_topics()
-                    .into_iter()
-                    .filter(|topic| !existing.contains_key(topic))
-                    .map(|topic| settings.topics.name(topic))
-                    .collect();
-                let topics: Vec<Topic> = existing.keys().copied().collect();
+                let mut topics: Vec<Topic> = existing.keys().copied().collect();
+                let needed = settings.needed_topics().into_iter();
+                let mut missing: Vec<Topic> = needed.filter(|t| !topics.contains(t)).collect();
+                if check == TopicCheck::Done && existing.contains_key(&Topic::Source) {
+                    topics.append(&mut missing);
+                }
+                let missing: Vec<String> =
+                    missing.iter().map(|t| settings.topics.name(*t)).collect();
                 match missing.is_empty() {
                     false => format!(
                         "topics do not exist, or this user may not DESCRIBE them: {}",
