@@ -52,6 +52,7 @@ pub fn render(view: &View<'_>, now_ms: i64) -> String {
                 (state(view))
                 (unreachable(&view.unreachable, now_ms))
                 (refusing(&view.refusing, now_ms))
+                (others(view, now_ms))
                 (numbers(view, now_ms))
                 (tenants(view, now_ms))
                 (refused(view))
@@ -105,6 +106,26 @@ fn refusing(topics: &[RefusingView], now_ms: i64) -> Markup {
                 strong { (topic.topic) " refuses records: " (topic.reason) } ", for "
                 (span(since(topic.since, now_ms))) ". " (topic.waiting) " records wait for it; all "
                 "others go on. Remedy: " (topic.advice) "."
+            }
+        }
+    }
+}
+
+/// What other programs hold.
+fn others(view: &View<'_>, now_ms: i64) -> Markup {
+    html! {
+        @for blocked in &view.blocked {
+            p class="state warn" {
+                strong { (blocked.topic) "/" (blocked.partition) " is held back by an open transaction" }
+                " of another producer at offset " (blocked.offset) ", for "
+                (span(since(blocked.since, now_ms))) ". Remedy: end that transaction, or stop its producer."
+            }
+        }
+        @for member in &view.foreign {
+            p class="state warn" {
+                strong { "Another program in the group has " (member.partitions) " partitions" } " ("
+                (member.places) "): " (member.member) ", client " (member.client) ", host " (member.host)
+                ". Their records are not sent. Remedy: stop it, or give it another group."
             }
         }
     }

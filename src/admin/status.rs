@@ -6,11 +6,14 @@
 use crate::model::overview::{
     Overview, RefusedDestination, ServiceState, UnreachableBroker, Verdicts,
 };
-use crate::model::position::TopicNames;
+use crate::model::position::{Partition, TopicNames};
 use crate::model::time::UnixMillis;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// The maximum number of partitions that are named.
+const NAMED_MAX: usize = 5;
 
 /// The maximum duration of one turn of the runner's loop. The loop wakes at least
 /// once a second, so ten turns are missing by then.
@@ -79,8 +82,9 @@ impl Status {
         self.overview().health.clone().map_or(Ok(()), Err)
     }
 
-    /// Returns a line for each broker that does not answer and for each destination
-    /// that refuses records. It is no fault of this process: a restart would not help.
+    /// Returns a line for each broker that does not answer, for each destination that
+    /// refuses records, and for each program that holds partitions. It is no fault of
+    /// this process: a restart would not help.
     pub fn remarks(&self, now: UnixMillis) -> String {
         let overview = self.overview();
         let unreachable = |silent: &UnreachableBroker| {
@@ -102,7 +106,37 @@ impl Status {
             )
         };
         let brokers = overview.unreachable.iter().map(unreachable);
-        brokers.chain(overview.refusing.iter().map(line)).collect()
+        let lines = brokers.chain(overview.refusing.iter().map(line));
+        lines.chain(self.others(&overview, now)).collect()
+    }
+
+    /// Returns a line for each partition that another producer's transaction holds back,
+    /// and for each member of another program.
+    fn others(&self, overview: &Overview, now: UnixMillis) -> Vec<String> {
+        let names = &self.about.names;
+        let blocked = overview.blocked.iter().map(|blocked| {
+            let (topic, number) = (
+                names.name(blocked.partition.topic),
+                blocked.partition.number,
+            );
+            format!(
+                "partition {topic}/{number}: an open transaction of another producer has held back \
+                 offset {} and all behind it for {} s\n",
+                blocked.offset.0,
+                now.since(blocked.since).as_secs()
+            )
+        });
+        let foreign = overview.foreign.iter().map(|one| {
+            format!(
+                "another program in the group has {} partitions ({}): member {}, client {}, host {}\n",
+                one.partitions.len(),
+                places(names, &one.partitions),
+                one.member,
+                one.client,
+                one.host
+            )
+        });
+        blocked.chain(foreign).collect()
     }
 
     /// Checks that the service delivers now.
@@ -122,4 +156,16 @@ impl Status {
             ready: self.readiness(now).is_ok(),
         }
     }
+}
+
+/// Returns the first of these partitions by name.
+pub(super) fn places(names: &TopicNames, partitions: &[Partition]) -> String {
+    let first = partitions.iter().take(NAMED_MAX);
+    let mut places: Vec<String> = first
+        .map(|partition| format!("{}/{}", names.name(partition.topic), partition.number))
+        .collect();
+    if partitions.len() > NAMED_MAX {
+        places.push("…".to_owned());
+    }
+    places.join(", ")
 }

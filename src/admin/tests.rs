@@ -3,9 +3,10 @@
 use super::*;
 use crate::model::attempt::ErrorClass;
 use crate::model::broker::{Broker, BrokerId};
+use crate::model::message::ForeignMember;
 use crate::model::overview::{
-    FailingTenant, Overview, PartitionOverview, PartitionStatus, ServiceState, TopicOverview,
-    UnreachableBroker,
+    BlockedPartition, FailingTenant, Overview, PartitionOverview, PartitionStatus, ServiceState,
+    TopicOverview, UnreachableBroker,
 };
 use crate::model::position::{NextOffset, Partition, Topic, TopicNames};
 use crate::model::tenant::TenantId;
@@ -246,6 +247,40 @@ fn a_broker_that_does_not_answer_is_named_and_no_fault_of_the_service() {
         page.contains("Broker 2 (kafka-1:9092) does not answer"),
         "{page}"
     );
+}
+
+#[test]
+fn transactions_and_members_of_other_programs_are_named_and_no_fault_of_the_service() {
+    let served = served();
+    let partition = Topic::Source.partition(3);
+    served.status.show(Overview {
+        blocked: vec![BlockedPartition {
+            partition,
+            offset: NextOffset(120),
+            since: UnixMillis(0),
+        }],
+        foreign: vec![ForeignMember {
+            member: "rdkafka-1".to_owned(),
+            client: "rdkafka".to_owned(),
+            host: "/10.0.0.7".to_owned(),
+            partitions: (0..6).map(|n| Topic::Source.partition(n)).collect(),
+        }],
+        ..Overview::default()
+    });
+    served.now.store(8_000, Ordering::Relaxed);
+    let lines = "partition call-ended/3: an open transaction of another producer has held back \
+                 offset 120 and all behind it for 8 s\n\
+                 another program in the group has 6 partitions (call-ended/0, call-ended/1, \
+                 call-ended/2, call-ended/3, call-ended/4, …): member rdkafka-1, client rdkafka, \
+                 host /10.0.0.7\n";
+    assert_eq!(served.get("/healthz"), (200, format!("ok\n{lines}")));
+    let json: serde_json::Value = serde_json::from_str(&served.get("/statusz").1).expect("json");
+    assert_eq!(json["blocked"][0]["offset"], 120);
+    assert_eq!(json["foreign"][0]["partitions"], 6);
+    let page = served.get("/").1;
+    for text in ["call-ended/3 is held back", "has 6 partitions"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
 }
 
 #[test]

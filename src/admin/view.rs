@@ -3,10 +3,11 @@
 //! durations are milliseconds. Decides nothing. Runs on the thread of the
 //! operators' pages.
 
-use super::status::Status;
+use super::status::{Status, places};
+use crate::model::message::ForeignMember;
 use crate::model::overview::{
-    FailingTenant, Overview, PartitionOverview, PartitionStatus, RefusedDestination, RefusedTenant,
-    TopicOverview, UnreachableBroker,
+    BlockedPartition, FailingTenant, Overview, PartitionOverview, PartitionStatus,
+    RefusedDestination, RefusedTenant, TopicOverview, UnreachableBroker,
 };
 use crate::model::position::{Topic, TopicNames};
 use crate::model::time::UnixMillis;
@@ -39,6 +40,10 @@ pub struct View<'a> {
     pub unreachable: Vec<UnreachableView>,
     /// Topics that refuse moved records.
     pub refusing: Vec<RefusingView>,
+    /// Partitions that transactions of other producers hold back.
+    pub blocked: Vec<BlockedView>,
+    /// Members of other programs in the consumer group.
+    pub foreign: Vec<ForeignView>,
     /// The shortest delay comes first.
     pub delays: Vec<DelayView>,
     pub tenants: TenantsView<'a>,
@@ -101,6 +106,28 @@ pub struct UnreachableView {
     pub since: i64,
     /// The assigned partitions that it leads.
     pub partitions: usize,
+}
+
+/// A partition that an open transaction of another producer holds back.
+#[derive(Serialize)]
+pub struct BlockedView {
+    pub topic: String,
+    pub partition: i32,
+    /// The first offset that cannot be read.
+    pub offset: i64,
+    pub since: i64,
+}
+
+/// A member of another program in the consumer group.
+#[derive(Serialize)]
+pub struct ForeignView {
+    pub member: String,
+    pub client: String,
+    pub host: String,
+    /// The number of its partitions.
+    pub partitions: usize,
+    /// The first of them.
+    pub places: String,
 }
 
 /// One delay topic.
@@ -170,6 +197,8 @@ impl<'a> View<'a> {
             topics: topics(overview, names),
             unreachable: overview.unreachable.iter().map(unreachable).collect(),
             refusing: refusing(overview, names),
+            blocked: overview.blocked.iter().map(|b| blocked(b, names)).collect(),
+            foreign: overview.foreign.iter().map(|f| foreign(f, names)).collect(),
             delays: delays(overview, names),
             tenants: TenantsView {
                 limited: overview.tenants_limited,
@@ -253,6 +282,25 @@ fn unreachable(silent: &UnreachableBroker) -> UnreachableView {
         address: silent.broker.address.clone(),
         since: silent.since.0,
         partitions: silent.partitions,
+    }
+}
+
+fn blocked(blocked: &BlockedPartition, names: &TopicNames) -> BlockedView {
+    BlockedView {
+        topic: names.name(blocked.partition.topic),
+        partition: blocked.partition.number,
+        offset: blocked.offset.0,
+        since: blocked.since.0,
+    }
+}
+
+fn foreign(foreign: &ForeignMember, names: &TopicNames) -> ForeignView {
+    ForeignView {
+        member: foreign.member.clone(),
+        client: foreign.client.clone(),
+        host: foreign.host.clone(),
+        partitions: foreign.partitions.len(),
+        places: places(names, &foreign.partitions),
     }
 }
 

@@ -95,11 +95,13 @@ impl Engine {
     }
 
     pub(super) fn on_log_bounds(&mut self, bounds: &[LogBounds]) {
-        for LogBounds { partition, end, .. } in bounds {
+        for found in bounds {
+            let LogBounds { partition, end, .. } = found;
             let Some(state) = self.partitions.note_mut(*partition) else {
                 continue;
             };
             state.bounds_reported(self.core.now);
+            self.core.note_open_transaction(state, found);
             state.log_end = state.log_end.max(*end);
             let beyond_end = state.phase == PartitionPhase::Stopped(BEYOND_END);
             if beyond_end && state.ledger.base() <= *end {
@@ -147,7 +149,8 @@ impl Core {
             map,
             rejected,
         } = read_committed(found);
-        if base > found.log_end {
+        // An operator may have set it while a transaction was open in the log.
+        if base > found.high_watermark {
             state.phase = PartitionPhase::Stopped(BEYOND_END);
             state.ledger = Ledger::at(base);
             self.report(Fact::PartitionStopped {
@@ -251,7 +254,7 @@ fn read_committed(found: &CommittedState) -> Adopted {
 /// Decodes the committed map, if it can be meant for this log.
 fn read_map(text: &str, base: NextOffset, found: &CommittedState) -> Result<map::Map, Unusable> {
     let map = map::decode(text, base, found.topic_id.as_ref())?;
-    if map.end > found.log_end {
+    if map.end > found.high_watermark {
         return Err(Unusable::Unreadable("reaches beyond the log's end"));
     }
     Ok(map)

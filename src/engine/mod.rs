@@ -3,12 +3,14 @@
 //!
 //! The files follow a record: `intake` (read, due, tenant, lane) ->
 //! `reservation` -> `attempt` -> `moving` (to a delay topic or the dead letters)
-//! -> `snapshot` (commits). `overdue` ends long waits in a lane. `assignment` adopts partitions and `handover` gives
-//! them back. `supervisor` starts and drops Kafka sessions and ends the process;
-//! `unassigned_look` tells it when to join the group again.
+//! -> `snapshot` (commits). `overdue` ends long waits in a lane. `assignment` adopts
+//! partitions and `handover` gives them back. `supervisor` starts and drops Kafka
+//! sessions and ends the process; `unassigned_look` tells it when to join the group
+//! again.
 //! `commit_pace` bounds what is uncommitted, `write_set` the size of one write.
 //! `destinations` holds back the moves to topics that refuse them. `brokers` tells
-//! operators which brokers do not answer.
+//! operators which brokers do not answer, `others` which transactions and members of
+//! other programs hold partitions.
 //! `partitions` holds the assigned partitions, and knows which have something to do.
 //! `partition`, `ledger`, `map` and `verdict` hold the state of one partition and
 //! one record. `fairness` holds the state of the tenants. `overview` and `readiness`
@@ -28,6 +30,7 @@ mod keep;
 mod ledger;
 pub mod map;
 mod moving;
+mod others;
 mod overdue;
 mod overview;
 mod partition;
@@ -42,7 +45,7 @@ mod write_set;
 
 use crate::model::destination::Refusals;
 use crate::model::fact::{Fact, ReadoptReason};
-use crate::model::message::{KafkaEvent, KafkaRequest, SessionId};
+use crate::model::message::{ForeignMember, KafkaEvent, KafkaRequest, SessionId};
 use crate::model::position::{Generation, Partition, Position};
 use crate::model::schedule::Schedule;
 use crate::model::tenant::Tenants;
@@ -104,6 +107,7 @@ struct Core {
     moving_bytes: usize,
     destinations: Destinations,
     silent_brokers: SilentBrokers,
+    foreign: Vec<ForeignMember>,
     generation: Generation,
     handovers: Vec<Handover>,
     supervisor: Supervisor,
@@ -130,6 +134,7 @@ impl Engine {
             moving_bytes: 0,
             destinations: Destinations::default(),
             silent_brokers: SilentBrokers::default(),
+            foreign: Vec::new(),
             supervisor: Supervisor::new(&settings.instance),
             readiness: Readiness::default(),
             settings,
@@ -239,6 +244,7 @@ impl Engine {
             } => self.on_out_of_range(generation, partition),
             KafkaEvent::LogBounds(bounds) => self.on_log_bounds(&bounds),
             KafkaEvent::SilentBrokers(silent) => self.core.on_silent_brokers(silent),
+            KafkaEvent::ForeignMembers(members) => self.core.on_foreign_members(members),
             KafkaEvent::Committed { write, took } => self.on_committed(write, took),
             KafkaEvent::CommitRefused { write, .. } => self.on_commit_refused(write),
             KafkaEvent::Moved { write, took } => self.on_moved(write, took),

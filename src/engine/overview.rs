@@ -64,6 +64,8 @@ impl Engine {
         let topics = &self.core.settings.topics;
         overview.health = health_fault(topics, &overview.partitions);
         overview.refusing = self.refused_destinations(wall);
+        overview.blocked = self.blocked_partitions(wall);
+        overview.foreign.clone_from(&self.core.foreign);
         overview.unreachable = self.core.silent_brokers.unreachable(now, wall);
         (overview.tenants_failing, overview.failing) = self.core.failing.worst(NAMED_MAX, wall);
         overview.delivering = self.core.failing.delivering(NAMED_MAX, wall);

@@ -100,6 +100,15 @@ pub struct InWrite {
     pub reserving: Vec<Offset>,
 }
 
+/// An open transaction of another producer beyond the last record that can be read.
+#[derive(Clone, Copy)]
+pub struct Blocked {
+    /// The last stable offset: it does not move.
+    pub offset: NextOffset,
+    pub since: UnixMillis,
+    pub told: bool,
+}
+
 /// State of an assigned partition.
 pub struct PartitionState {
     pub id: Partition,
@@ -136,6 +145,8 @@ pub struct PartitionState {
     /// Adopted with a valid map: the group's offsets were not lost.
     pub had_map: bool,
     pub maps_since: MapsSince,
+    /// The transaction that holds it back.
+    pub blocked: Option<Blocked>,
     /// When the brokers last reported its log bounds.
     bounds_at: Option<UnixMillis>,
     /// An awaited event came since then.
@@ -173,6 +184,7 @@ impl PartitionState {
                 at: UnixMillis(0),
                 end: NextOffset(0),
             },
+            blocked: None,
             bounds_at: None,
             progressed: false,
             stalled: Duration::ZERO,

@@ -13,6 +13,7 @@ mod draining;
 mod leases;
 mod many_partitions;
 mod moving;
+mod others;
 
 const PARTITION: Partition = Topic::Source.partition(0);
 
@@ -70,6 +71,7 @@ impl Harness {
                     committed: None,
                     log_start: NextOffset(0),
                     log_end: NextOffset(0),
+                    high_watermark: NextOffset(0),
                     topic_id: None,
                 },
             };

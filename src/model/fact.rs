@@ -6,8 +6,9 @@ use super::broker::{Broker, SilentBroker};
 use super::call::RecordId;
 use super::destination::RefusalReason;
 use super::disposition::{DeadLetterReason, Disposition};
+use super::message::ForeignMember;
 use super::named_enum::named_enum;
-use super::position::{Partition, Position, Topic};
+use super::position::{NextOffset, Partition, Position, Topic};
 use super::tenant::TenantId;
 use super::time::{Delay, UnixMillis};
 use std::time::Duration;
@@ -138,6 +139,23 @@ pub enum Fact {
     /// A broker that was told as unreachable answers again.
     BrokerAnswers {
         broker: Broker,
+    },
+    /// An open transaction of another producer has held a partition back for half a
+    /// minute.
+    PartitionBlocked {
+        partition: Partition,
+        /// The first offset that cannot be read.
+        offset: NextOffset,
+    },
+    /// The open transaction that held a partition back has ended.
+    PartitionUnblocked {
+        partition: Partition,
+    },
+    /// A member of another program in the group has partitions.
+    ForeignMember(ForeignMember),
+    /// A member that was told as foreign has no partitions any more.
+    ForeignMemberLeft {
+        member: String,
     },
     /// A committed map cannot be used: reading starts at the committed offset.
     MetadataRejected {

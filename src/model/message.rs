@@ -134,6 +134,8 @@ pub enum KafkaEvent {
     /// that no member is assigned. Empty where the group is not stable or did
     /// not answer.
     Unassigned(BTreeSet<Partition>),
+    /// The members of other programs that a stable group has assigned partitions.
+    ForeignMembers(Vec<ForeignMember>),
     /// Settings with which the service must not run, each with its remedy.
     WrongSettings { why: String },
     /// The group was left and the consumer closed, after [`ConsumerRequest::Leave`].
@@ -352,6 +354,9 @@ pub struct CommittedState {
     pub log_start: NextOffset,
     /// The last stable offset: the end of the readable log.
     pub log_end: NextOffset,
+    /// The end of the log beyond the records of open transactions. Not before
+    /// `log_end`.
+    pub high_watermark: NextOffset,
     /// The topic's identity, if the broker tells it.
     pub topic_id: Option<TopicId>,
 }
@@ -364,4 +369,18 @@ pub struct LogBounds {
     pub start: NextOffset,
     /// The last stable offset.
     pub end: NextOffset,
+    /// The end beyond the records of open transactions, as far as reading has seen it.
+    /// Not before `end`.
+    pub high_watermark: NextOffset,
+}
+
+/// A member of the consumer group that is no process of ringback.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForeignMember {
+    /// Kafka's id of the member.
+    pub member: String,
+    pub client: String,
+    pub host: String,
+    /// The partitions that it has instead of ringback.
+    pub partitions: Vec<Partition>,
 }

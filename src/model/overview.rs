@@ -4,6 +4,7 @@
 use super::attempt::ErrorClass;
 use super::broker::Broker;
 use super::destination::RefusalReason;
+use super::message::ForeignMember;
 use super::named_enum::named_enum;
 use super::position::{NextOffset, Partition, Topic};
 use super::tenant::TenantId;
@@ -158,6 +159,15 @@ pub struct UnreachableBroker {
     pub since: UnixMillis,
 }
 
+/// A partition in which an open transaction of another producer holds back all records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlockedPartition {
+    pub partition: Partition,
+    /// The first offset that cannot be read.
+    pub offset: NextOffset,
+    pub since: UnixMillis,
+}
+
 /// What the pages about health say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdicts {
@@ -209,4 +219,8 @@ pub struct Overview {
     pub refusing: Vec<RefusedDestination>,
     /// Brokers that have not answered for half a minute.
     pub unreachable: Vec<UnreachableBroker>,
+    /// Partitions that open transactions have held back for half a minute.
+    pub blocked: Vec<BlockedPartition>,
+    /// Members of other programs that have partitions.
+    pub foreign: Vec<ForeignMember>,
 }

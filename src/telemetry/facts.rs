@@ -11,6 +11,7 @@ use crate::model::call::RecordId;
 use crate::model::destination::RefusalReason;
 use crate::model::disposition::Disposition;
 use crate::model::fact::Fact;
+use crate::model::message::ForeignMember;
 use crate::model::overview::Overview;
 use crate::model::position::{Partition, Position, Topic, TopicNames};
 use crate::model::tenant::{TenantId, Tenants};
@@ -97,6 +98,10 @@ impl Telemetry {
             | Fact::DestinationAccepted { .. }
             | Fact::BrokerUnreachable(_)
             | Fact::BrokerAnswers { .. }
+            | Fact::PartitionBlocked { .. }
+            | Fact::PartitionUnblocked { .. }
+            | Fact::ForeignMember(_)
+            | Fact::ForeignMemberLeft { .. }
             | Fact::PartitionStopped { .. }
             | Fact::Adopted { .. }
             | Fact::Draining => {}
@@ -143,6 +148,10 @@ impl Telemetry {
             }
             Fact::DestinationAccepted { topic } => self.log_accepted(*topic),
             Fact::BrokerUnreachable(_) | Fact::BrokerAnswers { .. } => log_broker(fact),
+            Fact::PartitionBlocked { .. } | Fact::PartitionUnblocked { .. } => {
+                self.log_blocked(fact)
+            }
+            Fact::ForeignMember(_) | Fact::ForeignMemberLeft { .. } => log_foreign(fact),
             Fact::Draining => info!("draining: no new attempt starts"),
             Fact::MetadataRejected { partition, why } => {
                 let (topic, partition) = self.partition(partition);
@@ -154,10 +163,7 @@ impl Telemetry {
                 );
             }
             Fact::RecordsLost { partition, offsets } => self.log_lost(partition, *offsets),
-            Fact::PartitionStopped { partition, why } => {
-                let (topic, partition) = self.partition(partition);
-                error!(topic, partition, why, "a partition has stopped");
-            }
+            Fact::PartitionStopped { partition, why } => self.log_stopped(partition, why),
             Fact::Assigned { partitions } => info!(partitions, "partitions assigned"),
             Fact::Revoked { partitions } => info!(partitions, "partitions revoked"),
             Fact::Adopted {
@@ -333,6 +339,28 @@ impl Telemetry {
         (self.names.name(partition.topic), partition.number)
     }
 
+    fn log_stopped(&self, partition: &Partition, why: &str) {
+        let (topic, partition) = self.partition(partition);
+        error!(topic, partition, why, "a partition has stopped");
+    }
+
+    fn log_blocked(&self, fact: &Fact) {
+        if let Fact::PartitionBlocked { partition, offset } = fact {
+            let ((topic, partition), offset) = (self.partition(partition), offset.0);
+            warn!(
+                topic,
+                partition, offset, "an open transaction of another producer holds a partition back"
+            );
+        }
+        if let Fact::PartitionUnblocked { partition } = fact {
+            let (topic, partition) = self.partition(partition);
+            info!(
+                topic,
+                partition, "the transaction that held a partition back has ended"
+            );
+        }
+    }
+
     fn place(&self, position: &Position) -> NamedPlace {
         let (topic, number) = self.partition(&position.partition);
         NamedPlace(topic, number, position.offset.0)
@@ -341,6 +369,28 @@ impl Telemetry {
 
 /// The topic, partition and offset of a record, as log fields.
 struct NamedPlace(String, i32, i64);
+
+fn log_foreign(fact: &Fact) {
+    if let Fact::ForeignMember(ForeignMember {
+        member,
+        client,
+        host,
+        partitions,
+    }) = fact
+    {
+        let partitions = partitions.len();
+        warn!(
+            member,
+            client,
+            host,
+            partitions,
+            "another program in the consumer group has partitions: their records are not sent"
+        );
+    }
+    if let Fact::ForeignMemberLeft { member } = fact {
+        info!(member, "the other program has no partitions any more");
+    }
+}
 
 fn log_broker(fact: &Fact) {
     if let Fact::BrokerAnswers { broker } = fact {

@@ -65,6 +65,10 @@ impl ShownSeries {
         to.unfinished.set(number(overview.unfinished));
         to.assigned.set(number(overview.assigned));
         to.stopped.set(number(overview.stopped.len()));
+        to.blocked.set(number(overview.blocked.len()));
+        let foreign = overview.foreign.iter();
+        let foreign = foreign.map(|member| member.partitions.len()).sum();
+        to.foreign.set(number(foreign));
         to.tenants_refused.set(number(overview.tenants_refused));
         to.last_progress.set(seconds(overview.last_progress.0));
         let failing = overview.tenants_failing.min(counts.enabled);

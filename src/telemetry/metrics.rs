@@ -187,6 +187,10 @@ families! {
         "Partitions that are assigned to this replica.";
     stopped: IntGauge = "ringback_stopped_partitions", &[], 1,
         "Assigned partitions that are stopped until an operator acts.";
+    blocked: IntGauge = "ringback_blocked_partitions", &[], 1,
+        "Assigned partitions that an open transaction of another producer has held back for 30 s.";
+    foreign: IntGauge = "ringback_foreign_partitions", &[], 1,
+        "Partitions that another program in the consumer group has, so that ringback does not.";
     partitions: IntGaugeVec = "ringback_partitions", &["state"], PartitionLabel::ALL.len(),
         "Assigned partitions, by state; a stalled one waits for an overdue answer of Kafka.";
     live: IntGauge = "ringback_live", &[], 1,

@@ -31,6 +31,7 @@ mod kills;
 mod lanes;
 mod memory;
 mod moved;
+mod others;
 mod outages;
 mod pages;
 mod readme;

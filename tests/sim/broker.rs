@@ -381,6 +381,7 @@ impl Broker {
             partition,
             start: NextOffset(log.start),
             end: NextOffset(log.first + log.stable as i64),
+            high_watermark: NextOffset(log.first + log.stable as i64),
         }
     }
 

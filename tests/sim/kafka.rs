@@ -38,6 +38,7 @@ impl World {
             committed: self.broker.committed(partition),
             log_start: bounds.start,
             log_end: bounds.end,
+            high_watermark: bounds.high_watermark,
             topic_id: self.broker.topic_id(partition.topic),
         };
         let incarnation = self.broker.incarnation(partition.topic);

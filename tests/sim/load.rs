@@ -141,6 +141,7 @@ impl Load {
                 topic_id: None,
                 log_start: base,
                 log_end: if is_listed { end } else { base },
+                high_watermark: if is_listed { end } else { base },
             };
             self.pass_kafka_event(KafkaEvent::CommittedState {
                 generation: GENERATION,

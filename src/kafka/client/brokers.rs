@@ -123,19 +123,32 @@ unsafe fn leaders_of(topic: *const rd::rd_kafka_TopicDescription_t) -> Vec<(i32,
     }
 }
 
-/// Asks ListOffsets for each of these lists at once, for records that are committed.
+/// Which log's end ListOffsets tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum LogEnd {
+    /// The last stable offset: the end of what can be read.
+    Stable,
+    /// The high watermark, beyond the records of open transactions.
+    HighWatermark,
+}
+
+/// Asks ListOffsets for each of these lists at once.
 /// Returns the answers in the order of the lists, each with the partitions that were
 /// answered within `timeout`. An error code of a broker is an answer, too. A leader
 /// that does not answer leaves the other lists' answers complete.
 pub fn list_offsets<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     lists: &[TopicPartitionList],
+    end: LogEnd,
     timeout: Duration,
 ) -> Vec<Vec<Element>> {
     const OPERATION: rd::rd_kafka_admin_op_t =
         rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
-    const COMMITTED: rd::rd_kafka_IsolationLevel_t =
-        rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
+    use rd::rd_kafka_IsolationLevel_t as Level;
+    let level = match end {
+        LogEnd::Stable => Level::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
+        LogEnd::HighWatermark => Level::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
+    };
     let client = consumer.client().native_ptr();
     let mut answers: Vec<Vec<Element>> = lists.iter().map(|_| Vec::new()).collect();
     // SAFETY: the client is alive. Queue, options and events belong to us and are
@@ -150,7 +163,7 @@ pub fn list_offsets<C: ConsumerContext>(
                 ptr::null_mut(),
                 0,
             );
-            let refused = rd::rd_kafka_AdminOptions_set_isolation_level(options, COMMITTED);
+            let refused = rd::rd_kafka_AdminOptions_set_isolation_level(options, level);
             assert!(refused.is_null(), "ListOffsets has isolation levels");
             let number = ptr::without_provenance_mut::<c_void>(index);
             rd::rd_kafka_AdminOptions_set_opaque(options, number);
@@ -172,6 +185,29 @@ pub fn list_offsets<C: ConsumerContext>(
         rd::rd_kafka_queue_destroy(queue);
     }
     answers
+}
+
+/// Returns the high watermark that the last answer to a fetch told, if there was one.
+/// Asks no broker.
+pub fn fetched_end<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> Option<i64> {
+    let topic = CString::new(topic).ok()?;
+    let client = consumer.client().native_ptr();
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client is alive, and both numbers outlive the call.
+    let error = unsafe {
+        rd::rd_kafka_get_watermark_offsets(
+            client,
+            topic.as_ptr(),
+            partition,
+            &raw mut low,
+            &raw mut high,
+        )
+    };
+    (error == NO_ERROR && high >= 0).then_some(high)
 }
 
 /// Returns the partitions that the event answers. A partition whose leader did not

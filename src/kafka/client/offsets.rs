@@ -2,7 +2,8 @@
 //! library gives such an answer back at once. Names the leaders that do not answer.
 //! Blocking.
 
-use super::{brokers, ffi};
+use super::brokers::{self, LogEnd};
+use super::ffi;
 use crate::model::broker::{Broker, BrokerId};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
@@ -84,7 +85,7 @@ fn silent_leaders<C: ConsumerContext>(
         }
     }
     let (leaders, lists): (Vec<BrokerId>, Vec<TopicPartitionList>) = lists.into_iter().unzip();
-    let answers = brokers::list_offsets(client, &lists, LOOK_MAX);
+    let answers = brokers::list_offsets(client, &lists, LogEnd::Stable, LOOK_MAX);
     let silent = leaders.into_iter().zip(answers);
     let silent = silent.filter(|(_, answer)| answer.is_empty());
     let broker = |id| Broker {

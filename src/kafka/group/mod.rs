@@ -6,6 +6,7 @@ pub mod committer;
 pub mod consumer;
 mod context;
 mod coordinator;
+mod log_bounds;
 pub mod metadata;
 pub mod reader;
 mod shared;

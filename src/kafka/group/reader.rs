@@ -6,24 +6,23 @@
 //! Log bounds are asked by leader. Where a leader is silent, only its partitions wait.
 
 use super::context::Consumer;
+use super::log_bounds::{Committed, LogQuestions};
 use super::shared::GroupShared;
 use super::unassigned;
 use crate::kafka::call_monitor::{CLIENT_MAX, CLOSE, CallTimer};
-use crate::kafka::client::ffi::{self, Element};
+use crate::kafka::client::ffi;
 use crate::kafka::client::{brokers, convert};
 use crate::kafka::inbox::ToReader;
-use crate::kafka::leaders::Ask;
 use crate::kafka::session_state::SessionState;
 use crate::model::broker::BrokerId;
-use crate::model::message::{CommittedState, KafkaEvent, LogBounds};
+use crate::model::message::{CommittedState, KafkaEvent};
 use crate::model::position::{Generation, NextOffset, Partition, Topic, TopicId};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-/// The limit of one request to all leaders.
+/// The limit of a description of the topics.
 const REQUEST_MAX: Duration = Duration::from_secs(1);
 /// The first limit of a request for all committed offsets. It grows while no
 /// partition is answered. While an earlier owner's transaction is open, its partitions
@@ -43,8 +42,6 @@ const TOPICS_EVERY: Duration = Duration::from_secs(2);
 /// The limit of all requests that find unassigned partitions; one request for
 /// each topic.
 const LOOK_MAX: Duration = Duration::from_secs(15);
-
-type Committed = Option<(NextOffset, String)>;
 
 /// Reads until the session ends or leaves the group.
 pub fn run(shared: &GroupShared, requests: &Receiver<ToReader>, timer: &CallTimer) {
@@ -139,6 +136,14 @@ impl ReaderThread<'_> {
         next.saturating_sub(now).max(RETRY_AFTER)
     }
 
+    /// Returns the questions about logs.
+    fn log(&self) -> LogQuestions<'_> {
+        LogQuestions {
+            state: self.state,
+            timer: self.timer,
+        }
+    }
+
     /// Returns the pending partitions whose leaders are not silent.
     fn readable(&self) -> impl Iterator<Item = (Partition, &Pending)> {
         let leaders = self.state.leaders();
@@ -204,10 +209,14 @@ impl ReaderThread<'_> {
             self.timer.start("find unassigned partitions", LOOK_MAX);
             // The embedded cluster does not tell members' assignments.
             let found = match self.state.settings.is_embedded() {
-                true => BTreeSet::new(),
-                false => unassigned::find(self.state, consumer),
+                true => None,
+                false => unassigned::look(self.state, consumer),
             };
-            self.state.report(KafkaEvent::Unassigned(found));
+            let look = found.unwrap_or_default();
+            self.state.report(KafkaEvent::Unassigned(look.unassigned));
+            if let Some(foreign) = look.foreign {
+                self.state.report(KafkaEvent::ForeignMembers(foreign));
+            }
         }
     }
 
@@ -264,16 +273,20 @@ impl ReaderThread<'_> {
         // A topic that was away may have been made again.
         self.describe_topics(consumer);
         let asks = self.state.leaders().by_leader(committed.keys().copied());
-        let bounds = self.bounds(consumer, &asks).unwrap_or_default();
+        let bounds = self.log().bounds(consumer, &asks).unwrap_or_default();
         let retry_at = self.state.now() + BOUNDS_RETRY_AFTER;
         for partition in committed.keys() {
             if let Some(pending) = self.pending.get_mut(partition) {
                 pending.not_before = retry_at;
             }
         }
+        let high_watermarks = self.log().high_watermarks(consumer, &committed, &bounds);
         for bound in bounds {
             let partition = bound.partition;
-            let Some(committed) = committed.get(&partition) else {
+            let high_watermark = high_watermarks.get(&partition).copied();
+            let (Some(committed), Some(high_watermark)) =
+                (committed.get(&partition), high_watermark)
+            else {
                 continue;
             };
             let Some(Pending { generation, .. }) = self.pending.remove(&partition) else {
@@ -286,6 +299,7 @@ impl ReaderThread<'_> {
                     committed: committed.clone(),
                     log_start: bound.start,
                     log_end: bound.end,
+                    high_watermark,
                     topic_id: self.ids.get(&partition.topic).cloned(),
                 },
             });
@@ -323,67 +337,6 @@ impl ReaderThread<'_> {
             .collect()
     }
 
-    /// Reads where logs start and end, with two requests to each leader at once. The end
-    /// is the last stable offset. Notes which leaders have answered. Returns `None` when
-    /// none has. A leader that answers with error codes only gives no bounds.
-    fn bounds(&self, consumer: &Consumer, asks: &[Ask]) -> Option<Vec<LogBounds>> {
-        let names = &self.state.settings.topics;
-        let list = |ask: &Ask, which| {
-            let mut list = convert::list(names, &ask.partitions);
-            list.set_all_offsets(which).map(|()| list)
-        };
-        let lists = asks.iter().flat_map(|ask| {
-            let ends = [Offset::Beginning, Offset::End];
-            ends.map(|which| list(ask, which).expect("both are valid offsets"))
-        });
-        let lists: Vec<TopicPartitionList> = lists.collect();
-        self.timer.start("log bounds", REQUEST_MAX);
-        let answers = brokers::list_offsets(consumer, &lists, REQUEST_MAX);
-        let now = self.state.now();
-        let mut bounds = None;
-        for (ask, answers) in asks.iter().zip(answers.chunks(2)) {
-            let answered = answers.iter().any(|answer| !answer.is_empty());
-            self.state.leaders().note(ask.leader, answered, now);
-            if answered {
-                let bounds = bounds.get_or_insert_with(Vec::new);
-                bounds.extend(self.bounds_of(answers));
-            } else if let Some(held_back) = self.state.sessions.throttle.pass("log bounds") {
-                let broker = ask.leader.map(|id| id.0);
-                tracing::info!(broker, held_back, "log bounds not read");
-            }
-        }
-        bounds
-    }
-
-    /// Returns the bounds of partitions with a start and an end among these answers.
-    fn bounds_of(&self, answers: &[Vec<Element>]) -> Vec<LogBounds> {
-        let names = &self.state.settings.topics;
-        let offsets = |answer: &Vec<Element>| {
-            let good = answer.iter().filter(|element| element.error.is_none());
-            let offset = |element: &Element| {
-                let partition = convert::partition(names, element)?;
-                Some((partition, NextOffset(element.offset)))
-            };
-            good.filter_map(offset)
-                .collect::<BTreeMap<Partition, NextOffset>>()
-        };
-        let [starts, ends] = answers else {
-            return Vec::new();
-        };
-        let ends = offsets(ends);
-        let both = offsets(starts)
-            .into_iter()
-            .filter_map(|(partition, start)| {
-                let end = *ends.get(&partition)?;
-                Some(LogBounds {
-                    partition,
-                    start,
-                    end,
-                })
-            });
-        both.collect()
-    }
-
     /// Reads and reports the log bounds: first of the leaders that answered before, then
     /// of silent ones, if they are due.
     fn report_bounds(&mut self, consumer: &Consumer) {
@@ -392,8 +345,9 @@ impl ReaderThread<'_> {
             if asks.is_empty() {
                 continue;
             }
-            if let Some(mut bounds) = self.bounds(consumer, asks) {
+            if let Some(mut bounds) = self.log().bounds(consumer, asks) {
                 bounds.retain(|bound| self.assigned.contains(&bound.partition));
+                self.log().add_fetched_ends(consumer, &mut bounds);
                 self.client_answered();
                 if !self.assigned.is_empty() {
                     self.state.report(KafkaEvent::LogBounds(bounds));

@@ -162,6 +162,7 @@ impl JobGroup {
             partition: *partition,
             start: starts[partition],
             end: ends[partition],
+            high_watermark: ends[partition],
         });
         Ok(bounds.collect())
     }
