@@ -46,7 +46,7 @@ const SEND_RETRIES_MAX: &str = "10";
 /// The bytes that librdkafka holds for the partitions of a consumer.
 const QUEUES_BYTES: usize = 48 << 20;
 /// The least and the largest share of one partition. While all other partitions are
-/// idle, a full queue waits for `fetch.wait.max.ms`: so a share of 100 KiB has some
+/// idle, a full queue waits for `fetch.wait.max.ms`. So a share of 100 KiB passes some
 /// 1,000 records of 1.5 kB a second.
 const QUEUE_BYTES_MIN: usize = 100 << 10;
 const QUEUE_BYTES_MAX: usize = 640 << 10;

@@ -21,9 +21,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Each queue is checked this often, although librdkafka signals each one that is no
-/// longer empty (`rd_kafka_q_enq1`, `rd_kafka_q_concat0`), and a poll goes on until the
-/// queue is empty. If a signal were lost, the partition would stand still.
+/// Each queue is checked this often. librdkafka signals each one that is no longer empty
+/// (`rd_kafka_q_enq1`, `rd_kafka_q_concat0`), and a poll goes on until it is empty. If
+/// a signal were lost, the partition would stand still.
 const CHECK_QUEUES_EVERY: Duration = Duration::from_secs(1);
 /// The longest sleep.
 const IDLE: Duration = Duration::from_millis(100);
