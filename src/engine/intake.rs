@@ -28,10 +28,6 @@ const DIVERTS_IN_A_ROW: usize = 64;
 /// When a record that waits for its lane is placed again.
 const PLACE_AGAIN: Duration = Duration::from_millis(10);
 
-/// In a record that was appended this recently, its two times show the difference
-/// between the clocks of this process and of the broker.
-const SKEW_AGE_MAX: Duration = Duration::from_secs(2);
-
 /// What became of the record at the inbox's head.
 enum Placed {
     Done,
@@ -59,9 +55,7 @@ impl Engine {
                 state.pass(&record, core.now);
                 continue;
             }
-            let read = core.parse(record);
-            core.report_skew(&read);
-            state.receive(read);
+            state.receive(core.parse(record));
         }
     }
 
@@ -162,18 +156,6 @@ impl Core {
             call,
             due,
             record,
-        }
-    }
-
-    /// Reports the difference between this process's clock and the broker's, if
-    /// the record was appended just now.
-    fn report_skew(&mut self, read: &ReadRecord) {
-        let appended_at = read.record.timestamp;
-        let recent = self.wall().since(appended_at) <= SKEW_AGE_MAX;
-        if let Some(last_at) = read.history.last_at.filter(|_| recent) {
-            self.report(Fact::ClockSkew {
-                ms: last_at.0 - appended_at.0,
-            });
         }
     }
 

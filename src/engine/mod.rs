@@ -247,7 +247,11 @@ impl Engine {
             KafkaEvent::ForeignMembers(members) => self.core.on_foreign_members(members),
             KafkaEvent::Committed { write, took } => self.on_committed(write, took),
             KafkaEvent::CommitRefused { write, .. } => self.on_commit_refused(write),
-            KafkaEvent::Moved { write, took } => self.on_moved(write, took),
+            KafkaEvent::Moved {
+                write,
+                took,
+                appended,
+            } => self.on_moved(write, took, appended),
             KafkaEvent::MoveRefused {
                 write,
                 destinations,

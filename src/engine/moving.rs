@@ -23,7 +23,7 @@ use crate::model::destination::{RefusalReason, Refusals};
 use crate::model::disposition::DeadLetterReason;
 use crate::model::fact::Fact;
 use crate::model::headers;
-use crate::model::message::{KafkaRequest, MovePurpose, MoveRequest, WriteId};
+use crate::model::message::{Appended, KafkaRequest, MovePurpose, MoveRequest, WriteId};
 use crate::model::position::{Offset, Partition, Topic};
 use crate::model::record::MovedRecord;
 use crate::model::time::UnixMillis;
@@ -127,7 +127,7 @@ impl Engine {
         })
     }
 
-    pub(super) fn on_moved(&mut self, write: WriteId, took: Duration) {
+    pub(super) fn on_moved(&mut self, write: WriteId, took: Duration, appended: Option<Appended>) {
         let core = &mut self.core;
         let Some(done) = core.writes.moving.take_if(|o| o.write == write) else {
             return;
@@ -139,6 +139,10 @@ impl Engine {
             records: done.records,
             took,
         });
+        if let Some(Appended { at, ago }) = appended {
+            let ms = core.wall().minus(ago).0 - at.0;
+            core.report(Fact::ClockSkew { ms });
+        }
         self.acknowledge(&done);
         if let Some(topic) = done.probe {
             self.on_probe_accepted(topic);

@@ -83,7 +83,12 @@ pub enum KafkaEvent {
         why: String,
     },
     /// A transaction was committed.
-    Moved { write: WriteId, took: Duration },
+    Moved {
+        write: WriteId,
+        took: Duration,
+        /// `None` if no topic has the broker's times, or the answer took too long.
+        appended: Option<Appended>,
+    },
     /// A transaction was aborted: nothing of it was written.
     MoveRefused {
         write: WriteId,
@@ -143,6 +148,15 @@ pub enum KafkaEvent {
     /// All threads and clients of a dropped session have ended. This event is
     /// reported although the session was dropped.
     SessionEnded,
+}
+
+/// When a broker appended a record of this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// By the broker's clock.
+    pub at: UnixMillis,
+    /// The time since the middle between sending the record and the broker's answer.
+    pub ago: Duration,
 }
 
 /// How a rebalance takes partitions.

@@ -308,7 +308,11 @@ impl Load {
         }
         let write = order.write;
         let took = Duration::from_millis(MOVE_MS as u64);
-        self.pass_kafka_event(KafkaEvent::Moved { write, took });
+        self.pass_kafka_event(KafkaEvent::Moved {
+            write,
+            took,
+            appended: None,
+        });
     }
 
     fn pass_kafka_event(&mut self, event: KafkaEvent) {

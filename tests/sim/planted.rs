@@ -133,7 +133,11 @@ impl Tamperer {
             }
             (Planted::MoveAborted, KafkaEvent::MoveRefused { write, took, .. }) => {
                 let (write, took) = (*write, *took);
-                return KafkaEvent::Moved { write, took };
+                return KafkaEvent::Moved {
+                    write,
+                    took,
+                    appended: None,
+                };
             }
             (
                 Planted::TrustForeign | Planted::SendTooOld,

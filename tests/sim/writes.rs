@@ -208,7 +208,11 @@ impl World {
             self.replicas[tag.replica].open = OpenTransaction::Nothing;
         }
         let event = match answer {
-            MoveAnswer::Moved => KafkaEvent::Moved { write, took },
+            MoveAnswer::Moved => KafkaEvent::Moved {
+                write,
+                took,
+                appended: None,
+            },
             MoveAnswer::Refused(destinations) => KafkaEvent::MoveRefused {
                 write,
                 took,

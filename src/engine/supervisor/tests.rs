@@ -85,7 +85,11 @@ fn unassigned(number: Option<i32>) -> KafkaEvent {
 
 fn moved(took: Duration) -> KafkaEvent {
     let write = WriteId(1);
-    KafkaEvent::Moved { write, took }
+    KafkaEvent::Moved {
+        write,
+        took,
+        appended: None,
+    }
 }
 
 fn refused() -> KafkaEvent {

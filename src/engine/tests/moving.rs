@@ -4,7 +4,7 @@ use super::super::*;
 use super::{Harness, PARTITION, commits, moves};
 use crate::model::attempt::{AttemptResult, ErrorClass, Outcome};
 use crate::model::destination::RefusalReason;
-use crate::model::message::{ConsumerRequest, MovePurpose, MoveRequest, Revocation};
+use crate::model::message::{Appended, ConsumerRequest, MovePurpose, MoveRequest, Revocation};
 use crate::model::position::{NextOffset, Offset, Topic};
 use crate::model::record::Record;
 use crate::model::tenant::{Secret, Tenant, TenantId};
@@ -123,8 +123,16 @@ impl Harness {
     }
 
     fn moved(&mut self, request: &MoveRequest) {
-        let (write, took) = (request.write, TOOK);
-        self.kafka(SESSION, KafkaEvent::Moved { write, took });
+        self.moved_at(request, None);
+    }
+
+    fn moved_at(&mut self, request: &MoveRequest, appended: Option<Appended>) {
+        let moved = KafkaEvent::Moved {
+            write: request.write,
+            took: TOOK,
+            appended,
+        };
+        self.kafka(SESSION, moved);
     }
 
     fn refused(&mut self, request: &MoveRequest, destinations: Refusals) {
@@ -207,6 +215,22 @@ fn a_refused_destination_holds_back_only_its_records_until_a_probe_is_accepted()
     harness.settle(Duration::from_millis(100));
     let state = harness.state();
     assert_eq!(state.ledger.base(), NextOffset(3));
+}
+
+#[test]
+fn the_process_that_moves_a_record_measures_its_own_clock() {
+    let mut harness = Harness::running();
+    harness.read(&[(0, 1)]);
+    harness.end_attempt(0, 503);
+    let asked = moves(&harness.settle(Duration::from_millis(30)));
+    let appended = Appended {
+        at: UnixMillis(harness.now.0 + 100_000),
+        ago: Duration::from_millis(5),
+    };
+    harness.moved_at(&asked[0], Some(appended));
+    let actions = harness.settle(Duration::ZERO);
+    let told = Action::Report(Fact::ClockSkew { ms: -100_005 });
+    assert!(actions.contains(&told), "{actions:?}");
 }
 
 #[test]

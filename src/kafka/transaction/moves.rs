@@ -7,14 +7,14 @@
 //! abort. The commit marker may be written although the answer was lost. To move the
 //! record once more would make two copies of it, each with its own ten attempts.
 
-use super::producer::{RETRY_AFTER, Stop, TimedProducer, transaction_error};
+use super::producer::{AppendTime, RETRY_AFTER, Stop, TimedProducer, transaction_error};
 use super::refusals;
 use crate::kafka::client::convert::{self, CommitAnswer};
 use crate::kafka::client::ffi::TransactionError;
 use crate::kafka::leaders::Choice;
 use crate::kafka::session_state::SessionState;
 use crate::model::destination::{RefusalReason, Refusals};
-use crate::model::message::{KafkaEvent, MovePurpose, MoveRequest, OpenTransaction};
+use crate::model::message::{Appended, KafkaEvent, MovePurpose, MoveRequest, OpenTransaction};
 use crate::model::position::Topic;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::RDKafkaErrorCode;
@@ -90,7 +90,7 @@ impl<'a> Move<'a> {
             return Some(refused);
         }
         let mut stop = match self.producer.begin().and_then(|()| self.fill(member)) {
-            Ok(()) => return self.commit(),
+            Ok(appended) => return self.commit(appended),
             Err(stop) => stop,
         };
         let must_abort = !matches!(stop, Stop::Fatal(..) | Stop::SessionEnded);
@@ -163,7 +163,7 @@ impl<'a> Move<'a> {
 
     /// Adds the offsets first, then the records. Kafka accepts offsets only after
     /// the transaction before is complete. So from then on only this one can be open.
-    fn fill(&self, member: &ConsumerGroupMetadata) -> Result<(), Stop> {
+    fn fill(&self, member: &ConsumerGroupMetadata) -> Result<Option<AppendTime>, Stop> {
         let offsets = convert::snapshots(&self.state.settings.topics, &self.request.snapshots)
             .map_err(|error| Stop::Refused(error.to_string()))?;
         self.send_offsets(&offsets, member)?;
@@ -239,12 +239,17 @@ impl<'a> Move<'a> {
     /// failed locally while the request to commit was in progress. An abort would prove
     /// nothing either. librdkafka may only request a new producer epoch for it, and
     /// Kafka grants one after a commit too.
-    fn commit(&self) -> Option<KafkaEvent> {
+    fn commit(&self, appended: Option<AppendTime>) -> Option<KafkaEvent> {
         while self.state.is_alive() {
             let Err(answer) = self.producer.commit() else {
+                let now = self.state.now();
                 return Some(KafkaEvent::Moved {
                     write: self.request.write,
                     took: self.took(),
+                    appended: appended.map(|AppendTime { at, middle }| Appended {
+                        at,
+                        ago: now.saturating_sub(middle),
+                    }),
                 });
             };
             match after_commit(&answer) {

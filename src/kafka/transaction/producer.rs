@@ -9,11 +9,12 @@ use crate::kafka::session_state::SessionState;
 use crate::kafka::settings::TRANSACTION_SOCKET;
 use crate::model::destination::Refusals;
 use crate::model::message::KafkaEvent;
+use crate::model::time::UnixMillis;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::message::{DeliveryResult, Message as _, Timestamp};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use std::collections::BTreeMap;
@@ -28,6 +29,9 @@ pub const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// The wait for the delivery reports of a transaction. It is shorter than the lease
 /// of the reservations in it, with time for the abort.
 const REPORTS_MAX: Duration = Duration::from_millis(1_500);
+/// The longest wait for delivery reports that tells the broker's clock. The error is
+/// at most half of it.
+const APPEND_MAX: Duration = Duration::from_millis(500);
 /// The limit of one call that aborts. It is repeated until it answers.
 const ABORT_MAX: Duration = Duration::from_secs(1);
 /// The limit of one call that adds offsets, while the group coordinator answers.
@@ -85,8 +89,27 @@ pub type Reports = BTreeMap<String, TopicReports>;
 #[derive(Default, Debug)]
 pub struct TopicReports {
     pub answered: usize,
+    /// The latest time at which the broker appended a record, by the broker's clock.
+    appended_at: Option<UnixMillis>,
     /// The codes of records that were not delivered, each once.
     pub failed: Vec<RDKafkaErrorCode>,
+}
+
+/// When the records of a transaction were appended.
+#[derive(Clone, Copy)]
+pub struct AppendTime {
+    /// By the broker's clock.
+    pub at: UnixMillis,
+    /// The middle between sending the records and the last report.
+    pub middle: Duration,
+}
+
+/// Returns when a broker appended the record, where the topic has the broker's times.
+fn appended_at(timestamp: Timestamp) -> Option<UnixMillis> {
+    match timestamp {
+        Timestamp::LogAppendTime(at) => Some(UnixMillis(at)),
+        Timestamp::CreateTime(_) | Timestamp::NotAvailable => None,
+    }
 }
 
 /// The producer's callbacks.
@@ -96,15 +119,16 @@ pub struct ProducerCallbacks {
 }
 
 impl ProducerCallbacks {
-    fn note(&self, topic: &str, failed: Option<RDKafkaErrorCode>) {
+    fn note(&self, topic: &str, answer: Result<Option<UnixMillis>, RDKafkaErrorCode>) {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         if !reports.contains_key(topic) {
             reports.insert(topic.to_owned(), TopicReports::default());
         }
         if let Some(of) = reports.get_mut(topic) {
             of.answered += 1;
-            let new = failed.filter(|code| !of.failed.contains(code));
+            let new = answer.err().filter(|code| !of.failed.contains(code));
             of.failed.extend(new);
+            of.appended_at = of.appended_at.max(answer.ok().flatten());
         }
     }
 
@@ -134,8 +158,8 @@ impl ProducerContext for ProducerCallbacks {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         match result {
-            Ok(record) => self.note(record.topic(), None),
-            Err((error, record)) => self.note(record.topic(), Some(code(error))),
+            Ok(record) => self.note(record.topic(), Ok(appended_at(record.timestamp()))),
+            Err((error, record)) => self.note(record.topic(), Err(code(error))),
         }
     }
 }
@@ -236,7 +260,7 @@ impl<'a> TimedProducer<'a> {
         while let Err((error, back)) = self.producer.send(record) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                 let callbacks = self.producer.context();
-                callbacks.note(back.topic, Some(code(&error)));
+                callbacks.note(back.topic, Err(code(&error)));
                 return Err(error.into());
             }
             self.check_alive()?;
@@ -248,10 +272,16 @@ impl<'a> TimedProducer<'a> {
 
     /// Calls `send_all`, then takes all delivery reports. A commit would wait
     /// 100 ms for each report that is left. An abort would wait for all of them.
-    pub fn produce(&self, send_all: impl FnOnce() -> Result<(), Stop>) -> Result<(), Stop> {
+    /// Returns when the records were appended.
+    pub fn produce(
+        &self,
+        send_all: impl FnOnce() -> Result<(), Stop>,
+    ) -> Result<Option<AppendTime>, Stop> {
         self.timer.start("produce", REPORTS_MAX);
+        let started = self.state.now();
         let sent = send_all();
         let complete = self.await_reports();
+        let took = self.state.now().saturating_sub(started);
         let reports = self.producer.context().take_reports();
         let mut failed = reports.values().flat_map(|of| &of.failed);
         let severe = |code: &&RDKafkaErrorCode| {
@@ -261,10 +291,14 @@ impl<'a> TimedProducer<'a> {
             return Err(Stop::from(KafkaError::MessageProduction(*code)));
         }
         let delivered = complete? && failed.next().is_none();
-        match delivered {
-            true => sent,
-            false => Err(Stop::NotDelivered(reports)),
+        if !delivered {
+            return Err(Stop::NotDelivered(reports));
         }
+        sent?;
+        let at = reports.values().filter_map(|of| of.appended_at).max();
+        let at = at.filter(|_| took <= APPEND_MAX);
+        let middle = started + took / 2;
+        Ok(at.map(|at| AppendTime { at, middle }))
     }
 
     /// Returns whether all delivery reports came in time.
