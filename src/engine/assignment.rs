@@ -174,6 +174,10 @@ impl Core {
         if let Some(why) = rejected {
             self.report(Fact::MetadataRejected { partition, why });
         }
+        if let Some((offset, _)) = found.committed.as_ref().filter(|(_, map)| map.is_empty()) {
+            let offset = *offset;
+            self.report(Fact::OffsetSet { partition, offset });
+        }
         self.start_reading(state, found.log_start);
     }
 

@@ -182,6 +182,38 @@ fn delayed_record(appended_at: UnixMillis) -> (Partition, Record) {
 }
 
 #[test]
+fn an_offset_that_another_program_has_set_is_reported() {
+    for (text, is_reported) in [("", true), ("of another program", false)] {
+        let mut harness = Harness::new();
+        let session = SessionId(1);
+        harness.turn(Duration::ZERO);
+        let generation = Generation(session.0);
+        let partitions = vec![PARTITION];
+        let assigned = KafkaEvent::Assigned {
+            generation,
+            partitions,
+        };
+        harness.kafka(session, assigned);
+        let offset = NextOffset(4);
+        let state = KafkaEvent::CommittedState {
+            generation,
+            partition: PARTITION,
+            found: CommittedState {
+                committed: Some((offset, text.to_owned())),
+                log_start: NextOffset(0),
+                log_end: NextOffset(9),
+                topic_id: None,
+            },
+        };
+        harness.kafka(session, state);
+        let actions = harness.turn(Duration::ZERO);
+        let partition = PARTITION;
+        let told = Action::Report(Fact::OffsetSet { partition, offset });
+        assert_eq!(actions.contains(&told), is_reported, "{actions:?}");
+    }
+}
+
+#[test]
 fn a_step_of_the_wall_clock_moves_due_times_and_no_other_wait() {
     for (ahead_ms, due_after) in [(-60_000, 70_000), (0, 10_000), (9_000, 1_000)] {
         let mut harness = Harness::new();

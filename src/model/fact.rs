@@ -162,6 +162,11 @@ pub enum Fact {
         partition: Partition,
         why: &'static str,
     },
+    /// The committed offset has no map: another program has set it.
+    OffsetSet {
+        partition: Partition,
+        offset: NextOffset,
+    },
     /// Records were deleted from the log before they were finished.
     RecordsLost {
         partition: Partition,
@@ -193,7 +198,7 @@ pub enum Fact {
     Readopting {
         reason: ReadoptReason,
     },
-    /// Our clock minus the broker's clock, from a record that was just appended.
+    /// Our clock minus the broker's clock, from a record that we have just moved.
     ClockSkew {
         /// Milliseconds; negative where our clock is behind.
         ms: i64,

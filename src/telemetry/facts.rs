@@ -13,7 +13,7 @@ use crate::model::disposition::Disposition;
 use crate::model::fact::Fact;
 use crate::model::message::ForeignMember;
 use crate::model::overview::Overview;
-use crate::model::position::{Partition, Position, Topic, TopicNames};
+use crate::model::position::{NextOffset, Partition, Position, Topic, TopicNames};
 use crate::model::tenant::{TenantId, Tenants};
 use crate::model::time::UnixMillis;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,6 +91,7 @@ impl Telemetry {
             Fact::ClockSkew { ms } => metrics.clock_skew(*ms),
             Fact::Readopting { reason } => metrics.readopting(*reason),
             Fact::MetadataRejected { .. } => metrics.metadata_rejected(),
+            Fact::OffsetSet { .. } => metrics.offset_set(),
             Fact::RecordsLost { offsets, .. } => metrics.records_lost(*offsets),
             Fact::Assigned { .. } | Fact::Revoked { .. } => metrics.rebalanced(),
             Fact::WriteRefused
@@ -153,15 +154,8 @@ impl Telemetry {
             }
             Fact::ForeignMember(_) | Fact::ForeignMemberLeft { .. } => log_foreign(fact),
             Fact::Draining => info!("draining: no new attempt starts"),
-            Fact::MetadataRejected { partition, why } => {
-                let (topic, partition) = self.partition(partition);
-                warn!(
-                    topic,
-                    partition,
-                    why,
-                    "the committed map cannot be used: replaying from the committed offset"
-                );
-            }
+            Fact::MetadataRejected { partition, why } => self.log_rejected(partition, why),
+            Fact::OffsetSet { partition, offset } => self.log_offset_set(partition, *offset),
             Fact::RecordsLost { partition, offsets } => self.log_lost(partition, *offsets),
             Fact::PartitionStopped { partition, why } => self.log_stopped(partition, why),
             Fact::Assigned { partitions } => info!(partitions, "partitions assigned"),
@@ -274,6 +268,24 @@ impl Telemetry {
             let topic = self.names.name(topic);
             info!(topic, "the topic accepts records again");
         }
+    }
+
+    fn log_rejected(&self, partition: &Partition, why: &str) {
+        let (topic, partition) = self.partition(partition);
+        warn!(
+            topic,
+            partition, why, "the committed map cannot be used: replaying from the committed offset"
+        );
+    }
+
+    fn log_offset_set(&self, partition: &Partition, NextOffset(offset): NextOffset) {
+        let (topic, partition) = self.partition(partition);
+        warn!(
+            topic,
+            partition,
+            offset,
+            "another program has set the committed offset: reading goes on from there"
+        );
     }
 
     fn log_lost(&self, partition: &Partition, offsets: u64) {

@@ -156,6 +156,8 @@ families! {
         "Largest offset map of the last commit, as a share of the allowed size.";
     commit_metadata_rejected: IntCounter = "ringback_commit_metadata_rejected_total", &[], 1,
         "Committed offset maps that could not be used.";
+    offsets_set: IntCounter = "ringback_offsets_set_total", &[], 1,
+        "Committed offsets that another program has set, found at an assignment.";
     lost_records: IntCounter = "ringback_lost_records_total", &[], 1,
         "Offsets that were deleted from the log before they were finished.";
     commit_seconds: Histogram = "ringback_commit_seconds", &[], 1,
@@ -381,6 +383,11 @@ impl Metrics {
     /// Counts a committed offset map that cannot be used.
     pub fn metadata_rejected(&self) {
         self.families.commit_metadata_rejected.inc();
+    }
+
+    /// Counts a committed offset that another program has set.
+    pub fn offset_set(&self) {
+        self.families.offsets_set.inc();
     }
 
     /// Counts offsets that were deleted before they were finished.

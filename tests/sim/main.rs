@@ -86,6 +86,7 @@ const MUST_HAPPEN: &[&str] = &[
     "name_in_use",
     "no_tenant_id",
     "offset_out_of_range",
+    "offset_set",
     "offsets_expired",
     "orphaned",
     "partition_stopped",

@@ -97,6 +97,7 @@ pub fn name_of(fact: &Fact) -> Option<&'static str> {
         Fact::WriteRefused => "write_refused",
         Fact::Revoked { .. } => "revoked",
         Fact::MetadataRejected { .. } => "metadata_rejected",
+        Fact::OffsetSet { .. } => "offset_set",
         Fact::RecordsLost { .. } => "records_lost",
         Fact::PartitionStopped { .. } => "partition_stopped",
         _ => return None,
