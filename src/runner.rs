@@ -331,7 +331,7 @@ impl Runner {
             KafkaEvent::ConsumerFault { why } => warn!(why, "the consumer failed"),
             KafkaEvent::ConsumerFenced => warn!("the consumer was fenced by a later join"),
             KafkaEvent::Subscribed => info!("subscribed"),
-            KafkaEvent::Waiting { why } => self.waiting(now, why),
+            KafkaEvent::Waiting { why, .. } => self.waiting(now, why),
             _ => {}
         }
     }

@@ -288,7 +288,7 @@ impl Engine {
                 Decision::Start(start) => self.core.act(Action::StartSession(start)),
                 Decision::Request(request) => self.core.request(request),
                 Decision::Readopt => self.readopt(ReadoptReason::ConsumerFault),
-                Decision::Wait { why } => self.core.readiness.waits_for = Some(why),
+                Decision::Wait { why } => self.core.readiness.wait(why),
                 Decision::End(end) => self.core.act(Action::Exit(end)),
             }
         }

@@ -34,6 +34,7 @@ impl Engine {
             at: now,
             state: self.core.readiness.state,
             readiness: self.core.readiness.fault(now, self.partitions.len()),
+            waits_for_kafka: self.core.readiness.cause(now, self.partitions.len()),
             in_flight: self.in_flight(),
             in_flight_max: self.core.settings.in_flight_max,
             assigned: self.partitions.len(),

@@ -2,6 +2,7 @@
 //! answered. Changes nothing else. Whether the runner's loop still turns is checked
 //! in `admin`. Runs on the runner's thread.
 
+use crate::model::broker::WaitCause;
 use crate::model::message::KafkaEvent;
 use crate::model::overview::{PartitionOverview, PartitionStatus, ServiceState};
 use crate::model::position::{Partition, TopicNames};
@@ -17,7 +18,7 @@ const SILENT_MAX: Duration = Duration::from_secs(5);
 pub struct Readiness {
     pub state: ServiceState,
     /// What the service waits for, such as a broker or a topic.
-    pub waits_for: Option<String>,
+    waits_for: Option<(String, WaitCause)>,
     answered_at: UnixMillis,
     /// The fault at the last call of [`Readiness::changed`].
     shown: Option<String>,
@@ -31,12 +32,17 @@ impl Readiness {
                 self.waits_for = None;
                 self.answered_at = now;
             }
-            KafkaEvent::Waiting { why } => self.waits_for = Some(why.clone()),
+            KafkaEvent::Waiting { why, cause } => self.waits_for = Some((why.clone(), *cause)),
             _ => {}
         }
         if matches!(event, KafkaEvent::Assigned { .. }) && self.state != ServiceState::Draining {
             self.state = ServiceState::Running;
         }
+    }
+
+    /// Notes that the service waits for something else than the session reports.
+    pub fn wait(&mut self, why: String) {
+        self.waits_for = Some((why, WaitCause::Other));
     }
 
     /// Notes that the Kafka session was dropped.
@@ -48,12 +54,25 @@ impl Readiness {
 
     /// Returns why the service does not deliver now, if it does not.
     pub fn fault(&self, now: UnixMillis, assigned: usize) -> Option<String> {
-        if let Some(why) = self.waits_for.as_deref().or(self.state.fault()) {
+        let waits_for = self.waits_for.as_ref().map(|(why, _)| why.as_str());
+        if let Some(why) = waits_for.or(self.state.fault()) {
             return Some(why.to_owned());
         }
+        let silent = self.silent(now, assigned)?.as_secs();
+        Some(format!("the brokers have not answered for {silent} s"))
+    }
+
+    /// Returns the kind of the fault, if the service waits for Kafka.
+    pub fn cause(&self, now: UnixMillis, assigned: usize) -> Option<WaitCause> {
+        let reported = self.waits_for.as_ref().map(|(_, cause)| *cause);
+        let silent = || self.silent(now, assigned).map(|_| WaitCause::Connect);
+        reported.or_else(silent)
+    }
+
+    /// Returns for how long the brokers have been silent, if that is too long.
+    fn silent(&self, now: UnixMillis, assigned: usize) -> Option<Duration> {
         let silent = now.since(self.answered_at);
-        let is_silent = assigned > 0 && silent > SILENT_MAX;
-        is_silent.then(|| format!("the brokers have not answered for {} s", silent.as_secs()))
+        (assigned > 0 && silent > SILENT_MAX).then_some(silent)
     }
 
     /// Returns whether the fault changed since the last call.
@@ -122,10 +141,12 @@ mod tests {
         let starting = Some("starting: not in the consumer group yet");
         check(&readiness, starting);
         let away = "no broker of 127.0.0.1:9092 answers";
-        let why = away.to_owned();
-        let waiting = KafkaEvent::Waiting { why };
+        let (why, cause) = (away.to_owned(), WaitCause::Tls);
+        let waiting = KafkaEvent::Waiting { why, cause };
+        assert_eq!(readiness.cause(NOW, 0), None, "it waits for nothing");
         readiness.handle(NOW, &waiting);
         check(&readiness, Some(away));
+        assert_eq!(readiness.cause(NOW, 0), Some(WaitCause::Tls));
         readiness.handle(NOW, &KafkaEvent::Subscribed);
         check(&readiness, starting);
         readiness.handle(NOW, &assigned());
@@ -143,6 +164,7 @@ mod tests {
         assert_eq!(readiness.fault(UnixMillis(5_000), 1), None);
         let silent = Some("the brokers have not answered for 6 s".to_owned());
         assert_eq!(readiness.fault(LATER, 1), silent);
+        assert_eq!(readiness.cause(LATER, 1), Some(WaitCause::Connect));
         assert!(readiness.changed(LATER, 1));
         assert!(!readiness.changed(LATER, 1), "a change is returned once");
         readiness.handle(LATER, &KafkaEvent::LogBounds(Vec::new()));

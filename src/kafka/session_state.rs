@@ -5,6 +5,7 @@
 use super::leaders::Leaders;
 use super::sessions::Sessions;
 use super::settings::KafkaSettings;
+use crate::model::broker::WaitCause;
 use crate::model::message::KafkaEvent;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,19 @@ pub struct SessionState {
     leaving: AtomicBool,
     faulted: AtomicBool,
     had_broker_fault: AtomicBool,
+    last_error: Mutex<Option<ConnectError>>,
 }
+
+/// Why a client could not use a broker, in its own words.
+#[derive(Clone)]
+struct ConnectError {
+    cause: WaitCause,
+    reason: String,
+    at: Duration,
+}
+
+/// An older error explains nothing.
+const ERROR_AGE_MAX: Duration = Duration::from_secs(90);
 
 impl SessionState {
     /// Returns the state of a session that starts now.
@@ -39,6 +52,7 @@ impl SessionState {
             leaving: AtomicBool::new(false),
             faulted: AtomicBool::new(false),
             had_broker_fault: AtomicBool::new(false),
+            last_error: Mutex::default(),
         }
     }
 
@@ -70,12 +84,37 @@ impl SessionState {
     /// Reports that the brokers do not answer.
     pub fn unreachable(&self, why: String) {
         self.broker_fault();
-        self.waiting(why);
+        let last = self.recent_error();
+        let cause = last.map_or(WaitCause::Connect, |error| error.cause);
+        self.report(KafkaEvent::Waiting { why, cause });
     }
 
-    /// Reports that the session waits for something.
+    /// Reports that the session waits for something although brokers answer.
     pub fn waiting(&self, why: String) {
-        self.report(KafkaEvent::Waiting { why });
+        let cause = WaitCause::Other;
+        self.report(KafkaEvent::Waiting { why, cause });
+    }
+
+    fn recent_error(&self) -> Option<ConnectError> {
+        let last = self.last_error.lock();
+        let last = last.unwrap_or_else(PoisonError::into_inner).clone();
+        last.filter(|error| self.now().saturating_sub(error.at) <= ERROR_AGE_MAX)
+    }
+
+    /// Remembers why a client could not use a broker. Each failed handshake also breaks a
+    /// connection, so a broken connection alone is no new cause.
+    fn remember(&self, cause: WaitCause, reason: &str) {
+        let last = self.recent_error();
+        if cause == WaitCause::Connect && last.is_some_and(|last| last.cause != cause) {
+            return;
+        }
+        let error = ConnectError {
+            cause,
+            reason: reason.to_owned(),
+            at: self.now(),
+        };
+        let last = self.last_error.lock();
+        *last.unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
     /// Reports that the consumer cannot continue. Only the first fault counts.
@@ -104,12 +143,19 @@ impl SessionState {
     /// Handles an error that a client of this session reports by itself.
     pub fn client_error(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
+        if let Some(cause) = code.and_then(cause_of) {
+            self.remember(cause, reason);
+        }
         match code {
-            Some(
-                RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SSL,
-            ) => self.unreachable(format!("brokers cannot be reached: {reason}")),
+            // Its text counts connections, and calls them brokers.
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                let last = self.recent_error().map(|error| error.reason);
+                let last = last.as_deref().unwrap_or("they do not answer");
+                self.unreachable(format!("no broker can be reached: {last}"));
+            }
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+                self.unreachable(format!("brokers cannot be reached: {reason}"));
+            }
             // The other brokers may still answer.
             Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
                 self.broker_fault();
@@ -154,18 +200,70 @@ impl SessionState {
     }
 }
 
+/// Returns why a client could not use a broker, if this error says so.
+fn cause_of(code: RDKafkaErrorCode) -> Option<WaitCause> {
+    match code {
+        RDKafkaErrorCode::SSL => Some(WaitCause::Tls),
+        RDKafkaErrorCode::Authentication => Some(WaitCause::Authentication),
+        RDKafkaErrorCode::Resolve => Some(WaitCause::Name),
+        RDKafkaErrorCode::BrokerTransportFailure => Some(WaitCause::Connect),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Receiver, channel};
 
-    #[test]
-    fn a_broker_fault_is_remembered_and_reported_also_after_the_end() {
+    fn state() -> (SessionState, Receiver<KafkaEvent>) {
         let (sender, events) = channel();
         let settings = Arc::new(KafkaSettings::of_a_test(&["10s"]));
         let sessions = Arc::new(Sessions::new(|| Duration::ZERO));
         let report = Arc::new(move |event| sender.send(event).expect("a receiver"));
-        let state = SessionState::new(settings, sessions, report);
+        (SessionState::new(settings, sessions, report), events)
+    }
+
+    #[test]
+    fn a_wait_for_brokers_names_the_last_error_and_not_the_connections_it_broke() {
+        let (state, events) = state();
+        let error = |code, reason| state.client_error(&KafkaError::Global(code), reason);
+        error(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        error(
+            RDKafkaErrorCode::BrokerTransportFailure,
+            "connection refused",
+        );
+        error(RDKafkaErrorCode::AllBrokersDown, "2/2 brokers are down");
+        error(RDKafkaErrorCode::SSL, "expired");
+        error(RDKafkaErrorCode::BrokerTransportFailure, "disconnected");
+        error(RDKafkaErrorCode::AllBrokersDown, "2/2 brokers are down");
+        let waits = events.try_iter().filter_map(|event| match event {
+            KafkaEvent::Waiting { why, cause } => Some((why, cause)),
+            _ => None,
+        });
+        let waits: Vec<_> = waits.collect();
+        let waits: Vec<_> = waits
+            .iter()
+            .map(|(why, cause)| (&why[..], *cause))
+            .collect();
+        let expected = [
+            (
+                "no broker can be reached: they do not answer",
+                WaitCause::Connect,
+            ),
+            (
+                "no broker can be reached: connection refused",
+                WaitCause::Connect,
+            ),
+            ("brokers cannot be reached: expired", WaitCause::Tls),
+            ("no broker can be reached: expired", WaitCause::Tls),
+        ];
+        assert_eq!(waits, expected);
+    }
+
+    #[test]
+    fn a_broker_fault_is_remembered_and_reported_also_after_the_end() {
+        let (state, events) = state();
         assert!(!state.had_broker_fault());
         state.end();
         state.unreachable("no broker answers".to_owned());

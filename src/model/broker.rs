@@ -1,5 +1,6 @@
 //! Brokers by their ids. Pure values; any thread may use them.
 
+use super::named_enum::named_enum;
 use std::fmt;
 
 /// The id of a broker in its cluster.
@@ -26,4 +27,20 @@ pub struct SilentBroker {
     pub broker: Broker,
     /// The number of assigned partitions that it leads.
     pub partitions: usize,
+}
+
+named_enum! {
+    /// Why a session waits for Kafka. The names are in a metric.
+    pub enum WaitCause {
+        /// No broker accepts a connection or answers.
+        Connect = "connect",
+        /// The names of the brokers do not resolve.
+        Name = "name",
+        /// One side does not accept the certificate of the other.
+        Tls = "tls",
+        /// The brokers refuse the user or its password.
+        Authentication = "authentication",
+        /// Another cause, such as a missing topic.
+        Other = "other",
+    }
 }

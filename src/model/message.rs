@@ -3,7 +3,7 @@
 //! [`KafkaRequest`] tells the session what to do. Plain data, no behaviour and
 //! no decisions. The runner passes both on unchanged.
 
-use super::broker::SilentBroker;
+use super::broker::{SilentBroker, WaitCause};
 use super::call::CallEnded;
 use super::destination::Refusals;
 use super::position::{Generation, NextOffset, Partition, Position, Topic, TopicId};
@@ -130,7 +130,7 @@ pub enum KafkaEvent {
     BrokerFault,
     /// The session waits for something, such as brokers that cannot be reached
     /// or topics that do not exist. It continues by itself.
-    Waiting { why: String },
+    Waiting { why: String, cause: WaitCause },
     /// The topics' settings were read and accepted.
     TopicsAccepted,
     /// The consumer exists and has subscribed.

@@ -2,7 +2,7 @@
 //! anything. Pure values.
 
 use super::attempt::ErrorClass;
-use super::broker::Broker;
+use super::broker::{Broker, WaitCause};
 use super::destination::RefusalReason;
 use super::message::ForeignMember;
 use super::named_enum::named_enum;
@@ -188,6 +188,8 @@ pub struct Overview {
     pub health: Option<String>,
     /// Why the service does not deliver now, if it does not.
     pub readiness: Option<String>,
+    /// The kind of that reason, if the service waits for Kafka.
+    pub waits_for_kafka: Option<WaitCause>,
     pub in_flight: usize,
     pub in_flight_max: usize,
     /// Unfinished records in memory and in the offset maps.

@@ -4,6 +4,7 @@
 use super::metrics::{
     BROKER_SERIES_MAX, Metrics, PartitionLabel, Success, TENANT_SERIES_MAX, TenantState,
 };
+use crate::model::broker::WaitCause;
 use crate::model::overview::{Overview, PartitionStatus};
 use prometheus::core::{Atomic, GenericGaugeVec};
 use std::collections::BTreeSet;
@@ -92,6 +93,11 @@ impl ShownSeries {
             to.tenants_attempted
                 .with_label_values(&[success.name()])
                 .set(number(tenants));
+        }
+        for cause in WaitCause::ALL {
+            to.waiting
+                .with_label_values(&[cause.name()])
+                .set(i64::from(overview.waits_for_kafka == Some(cause)));
         }
         let mut partitions = [0; PartitionLabel::ALL.len()];
         for shown in &overview.partitions {

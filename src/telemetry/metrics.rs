@@ -9,6 +9,7 @@
 use super::registry::{Family, MetricDefinition};
 use crate::model::attempt::{ATTEMPTS_MAX, ErrorClass, Outcome};
 use crate::model::attempt_log::LogDropReason;
+use crate::model::broker::WaitCause;
 use crate::model::disposition::{DeadLetterReason, Disposition};
 use crate::model::fact::{Latency, OddTimestamp, ReadoptReason};
 use crate::model::job::JobStatus;
@@ -201,6 +202,9 @@ families! {
         "1 while /healthz answers 200, else 0.";
     ready: IntGauge = "ringback_ready", &[], 1,
         "1 while /readyz answers 200, else 0.";
+
+    waiting: IntGaugeVec = "ringback_waiting_for_kafka", &["cause"], WaitCause::ALL.len(),
+        "1 for the cause for which this replica waits for Kafka and delivers nothing, else 0.";
 
     destination_refused: IntGaugeVec = "ringback_destination_refused", &["topic", "reason"], TOPICS_MAX,
         "1 for each topic that refuses moved records, with the reason.";

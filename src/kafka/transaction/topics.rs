@@ -35,7 +35,9 @@ pub fn find(producer: &TimedProducer<'_>, check: TopicCheck) -> Option<FoundTopi
     while state.is_alive() {
         producer.timer.start("list topics", CALL_MAX + RETRY_AFTER);
         producer.serve();
-        let why = match admin::existing(settings, producer.client(), CALL_MAX) {
+        let existing = admin::existing(settings, producer.client(), CALL_MAX);
+        let listed = existing.is_ok();
+        let why = match existing {
             Err(error) => format!("topics cannot be listed: {error}"),
             Ok(existing) => {
                 client.start("list topics", CLIENT_MAX);
@@ -73,7 +75,10 @@ pub fn find(producer: &TimedProducer<'_>, check: TopicCheck) -> Option<FoundTopi
             state.consumer_fault(why.to_owned());
             return None;
         }
-        state.waiting(why);
+        match listed {
+            true => state.waiting(why),
+            false => state.unreachable(why),
+        }
         thread::sleep(RETRY_AFTER);
     }
     None
