@@ -84,8 +84,15 @@ impl SessionState {
     /// Reports that the brokers do not answer.
     pub fn unreachable(&self, why: String) {
         self.broker_fault();
-        let last = self.recent_error();
-        let cause = last.map_or(WaitCause::Connect, |error| error.cause);
+        let Some(ConnectError { cause, reason, .. }) = self.recent_error() else {
+            let cause = WaitCause::Connect;
+            self.report(KafkaEvent::Waiting { why, cause });
+            return;
+        };
+        let why = match why.contains(&reason) {
+            true => why,
+            false => format!("{why}; a client says: {reason}"),
+        };
         self.report(KafkaEvent::Waiting { why, cause });
     }
 
@@ -237,6 +244,7 @@ mod tests {
         error(RDKafkaErrorCode::SSL, "expired");
         error(RDKafkaErrorCode::BrokerTransportFailure, "disconnected");
         error(RDKafkaErrorCode::AllBrokersDown, "2/2 brokers are down");
+        state.unreachable("no topics".to_owned());
         let waits = events.try_iter().filter_map(|event| match event {
             KafkaEvent::Waiting { why, cause } => Some((why, cause)),
             _ => None,
@@ -257,6 +265,7 @@ mod tests {
             ),
             ("brokers cannot be reached: expired", WaitCause::Tls),
             ("no broker can be reached: expired", WaitCause::Tls),
+            ("no topics; a client says: expired", WaitCause::Tls),
         ];
         assert_eq!(waits, expected);
     }
