@@ -202,6 +202,7 @@ fn an_offset_that_another_program_has_set_is_reported() {
                 committed: Some((offset, text.to_owned())),
                 log_start: NextOffset(0),
                 log_end: NextOffset(9),
+                high_watermark: NextOffset(9),
                 topic_id: None,
             },
         };
