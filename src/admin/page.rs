@@ -93,7 +93,8 @@ fn unreachable(brokers: &[UnreachableView], now_ms: i64) -> Markup {
             p class="state warn" {
                 strong { "Broker " (broker.broker) " (" (broker.address) ") does not answer" } ", for "
                 (span(since(broker.since, now_ms))) ". " (broker.partitions) " partitions wait for "
-                "it; all others go on. Remedy: check the way from this replica to the broker."
+                "it. If the replica is ready, all others go on: check the way from this replica to "
+                "the broker. If it is not, perhaps no broker answers."
             }
         }
     }
@@ -163,7 +164,7 @@ fn tenants(view: &View<'_>, now_ms: i64) -> Markup {
     html! {
         h2 { "Failing tenants" }
         @if tenants.worst.is_empty() {
-            p { "None: the last attempt of each tenant succeeded." }
+            p { "None. A failure of the egress proxy is held against no tenant." }
         } @else {
             div class="wide" {
                 table {
