@@ -1,12 +1,10 @@
-/* Preloaded into a replica: its wall clock is off by the seconds that the file
+/* Preloaded into a broker: its wall clock is off by the seconds that the file
  * WRONG_CLOCK holds. Its monotonic clock is right. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
-#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,15 +40,4 @@ int gettimeofday(struct timeval *restrict time, void *restrict zone) {
     if (result == 0)
         time->tv_sec += seconds_off();
     return result;
-}
-
-/* The end of the wait was made from the wrong clock. */
-int cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex,
-                  const struct timespec *restrict until) {
-    static int (*real)(cnd_t *, mtx_t *, const struct timespec *);
-    struct timespec end = *until;
-    if (!real)
-        real = dlsym(RTLD_NEXT, "cnd_timedwait");
-    end.tv_sec -= seconds_off();
-    return real(cond, mutex, &end);
 }

@@ -33,6 +33,8 @@ pub enum KafkaKind {
     SmallDisk,
     /// One broker with TLS.
     Tls,
+    /// One broker whose wall clock can be set.
+    Clock,
 }
 
 impl Fault {
@@ -92,7 +94,7 @@ impl Fault {
             Self::OneTenantFails => "the server of one tenant answers 503",
             Self::DnsBroken => "the name server does not answer",
             Self::ProxyDown => "nothing listens at the address of the egress proxy",
-            Self::ClockOff => "the clock of one replica was set back by 100 s",
+            Self::ClockOff => "the clock of the only broker was set back by 100 s",
             Self::TenantsFileRefused => "the tenants file was replaced by one with a missing comma",
             Self::KafkaDiskFull => "the disk of the only broker was filled",
             Self::ReplicaCrashes => {
@@ -119,6 +121,7 @@ impl Fault {
             Self::OneBrokerDown | Self::AllBrokersDown => KafkaKind::Cluster,
             Self::KafkaDiskFull => KafkaKind::SmallDisk,
             Self::BrokerCertificate => KafkaKind::Tls,
+            Self::ClockOff => KafkaKind::Clock,
             _ => KafkaKind::Shared,
         }
     }

@@ -32,6 +32,8 @@ enum Kind {
     Cluster(&'static Cluster),
     SmallDisk(PathBuf),
     Tls(Arc<Tls>),
+    /// The file with the seconds that its clock is off.
+    Clock(PathBuf),
 }
 
 /// A broker's listener with TLS.
@@ -57,6 +59,10 @@ impl Kafka {
             KafkaKind::Tls => {
                 let (broker, tls) = tls();
                 (leak(broker), Kind::Tls(Arc::new(tls)))
+            }
+            KafkaKind::Clock => {
+                let (broker, clock) = with_clock();
+                (leak(broker), Kind::Clock(clock))
             }
         };
         Self {
@@ -95,6 +101,9 @@ impl Kafka {
                 cluster.broker(1).kill();
             }
             (Fault::KafkaDiskFull, Kind::SmallDisk(disk)) => fill(disk),
+            (Fault::ClockOff, Kind::Clock(clock)) => {
+                fs::write(clock, "-100").expect("the build directory is writable");
+            }
             (Fault::BrokerCertificate, Kind::Tls(tls)) => {
                 self.broker.stop();
                 let (certificate, key) = tls.authority.expired("kafka-0");
@@ -132,6 +141,18 @@ fn small_disk() -> (Broker, PathBuf) {
     let broker = Broker::prepare("night-small");
     broker.start();
     (broker, disk)
+}
+
+/// A broker whose clock is off by what a file says.
+fn with_clock() -> (Broker, PathBuf) {
+    let library = workspace::target().join("wrong-clock.so");
+    assert!(library.exists(), "tests/night/run builds it");
+    let clock = workspace::directory("night-clock-file").join("seconds");
+    fs::write(&clock, "0").expect("the build directory is writable");
+    let broker = Broker::prepare("night-clock");
+    broker.launch_with(&[("LD_PRELOAD", &library), ("WRONG_CLOCK", &clock)]);
+    broker.until_serving();
+    (broker, clock)
 }
 
 /// Writes until nothing fits any more.

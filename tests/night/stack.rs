@@ -5,15 +5,15 @@ use super::fault::Fault;
 use super::kafkas::Kafka;
 use super::servers::{EgressProxy, TlsReceiver};
 use crate::support::dns::{NameServer, Reply, Zone};
+use crate::support::ports;
 use crate::support::receiver::Behaviour;
 use crate::support::ringback::Ringback;
 use crate::support::scene::{Plan, Scene};
-use crate::support::{ports, workspace};
 use serde_json::json;
 use std::collections::HashMap;
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 const TENANTS: usize = 6;
@@ -84,7 +84,6 @@ pub struct Stack {
     silent: Option<UdpSocket>,
     egress: Option<EgressProxy>,
     tls: Option<TlsReceiver>,
-    clock: PathBuf,
     crash: Option<Crash>,
 }
 
@@ -94,7 +93,6 @@ impl Stack {
         let mut scene = Scene::bare(kafka.broker, &format!("stack-{letter}"), PLAN);
         scene.topic = format!("call-ended-{letter}");
         scene.create_replicated_topics(kafka.replication);
-        let clock = scene.file("clock", "0");
         let mut stack = Self {
             fault,
             letter,
@@ -106,7 +104,6 @@ impl Stack {
             silent: None,
             egress: None,
             tls: None,
-            clock,
             crash: None,
         };
         stack.write_tenants();
@@ -192,9 +189,6 @@ impl Stack {
                 .into();
             wrapper.push(file.display().to_string());
         }
-        if self.fault == Fault::ClockOff && number == 1 {
-            wrapper = with_clock(&self.clock);
-        }
         Replica {
             log: self.scene.file(&format!("{name}.log"), ""),
             name,
@@ -221,7 +215,6 @@ impl Stack {
             Fault::TopicRefused => self.refuse_topic(),
             Fault::DnsBroken => self.silence_name_server(),
             Fault::ProxyDown => self.egress.as_ref().expect("it was started").stop(),
-            Fault::ClockOff => fs::write(&self.clock, "-100").expect("the file can be written"),
             Fault::TenantsFileRefused => {
                 let text = fs::read_to_string(self.scene.tenants_file()).expect("it was written");
                 self.scene.write_tenants_text(&text.replacen("},", "}", 1));
@@ -240,6 +233,7 @@ impl Stack {
             | Fault::AllBrokersDown
             | Fault::KafkaDiskFull
             | Fault::BrokerCertificate
+            | Fault::ClockOff
             | Fault::Nothing => {}
         }
     }
@@ -305,16 +299,4 @@ impl Stack {
             }
         }
     }
-}
-
-/// Starts a program whose clock is off by what the file says.
-fn with_clock(clock: &Path) -> Vec<String> {
-    let library = workspace::target().join("wrong-clock.so");
-    assert!(library.exists(), "tests/night/run builds it");
-    [
-        "env".to_owned(),
-        format!("LD_PRELOAD={}", library.display()),
-        format!("WRONG_CLOCK={}", clock.display()),
-    ]
-    .into()
 }

@@ -140,12 +140,18 @@ impl Broker {
 
     /// Starts it, not waiting for anything.
     pub fn launch(&self) {
+        self.launch_with(&[]);
+    }
+
+    /// The same with these variables in its environment.
+    pub fn launch_with(&self, environment: &[(&str, &Path)]) {
         if kafka_version::metadata() == Metadata::ZooKeeper {
             let mut zookeeper = self.zookeeper.lock().expect("no holder panics");
             let start = || kafka_version::start_zookeeper(self.controller, &self.directory);
             zookeeper.get_or_insert_with(start);
         }
         let mut command = java();
+        command.envs(environment.iter().copied());
         command
             .args(HEAP)
             .arg("-cp")
