@@ -287,7 +287,7 @@ impl World {
             };
             let now = self.now_of(replica);
             this.checker.check_deadlines(now)?;
-            if self.plan.is_calm() && self.plan.settings.in_flight_max >= 1_024 {
+            if self.plan.bounds_lanes() {
                 this.checker.check_listed(now)?;
             }
             let in_flight = this.checker.in_flight() + this.tamperer.swallowed;

@@ -26,8 +26,9 @@
 //!
 //! The bound of the estimated wait is [`ADMITTED_WAIT_MAX`]. It does not count where
 //! the longest delay is shorter than the estimate: a diverted record would be back
-//! before its turn, again and again. `diverts` has the estimate, and where a diverted
-//! record goes.
+//! before its turn, again and again. Nor does it count for a tenant whose last attempt
+//! was delivered: most of a burst would be diverted, and come back all at once.
+//! `diverts` has the estimate, and where a diverted record goes.
 //!
 //! Arithmetic: the share of a lane is a quarter of the free waiting capacity beyond
 //! a reserve (Choudhury and Hahne's dynamic threshold). The reserve is a quarter of
@@ -135,8 +136,12 @@ impl Lanes {
         }
     }
 
-    /// Returns whether the estimated wait of one more record is within its bound.
+    /// Returns whether the estimated wait of one more record is within its bound, or
+    /// the tenant delivers: then its records wait, however slow it is.
     fn is_soon(&self, id: LaneId, now: UnixMillis) -> bool {
+        if self.lanes[id.0].delivers() {
+            return true;
+        }
         let wait = self.estimated_wait(id, now);
         wait <= ADMITTED_WAIT_MAX || wait > self.longest_delay
     }
@@ -201,6 +206,11 @@ impl Lanes {
 }
 
 impl Lane {
+    /// Returns whether the tenant answers, and its last attempt was delivered.
+    pub(super) fn delivers(&self) -> bool {
+        self.limit.status() == TenantStatus::Answering && !self.failing
+    }
+
     fn is_untried(&self) -> bool {
         self.limit.status() == TenantStatus::Untried
     }

@@ -1,5 +1,5 @@
-//! Waits that are too long: a record that waits in a lane because of its tenant leaves
-//! it after [`WAIT_MAX`]. Otherwise the oldest record of a tenant that hangs would
+//! Waits that are too long: a record that waits in a lane because its tenant hangs or
+//! fails leaves it after [`WAIT_MAX`]. Otherwise the oldest record of a tenant that hangs would
 //! hold back the committed offset, and a restart would read everything behind it again.
 //! Never IO, never a clock. Runs on the runner's thread.
 //!
@@ -72,10 +72,13 @@ impl Lanes {
         Some(record)
     }
 
-    /// Returns whether answers of tenants are awaited, its own or those of all that
-    /// hang. Not whether Kafka or the limit of the process is awaited.
+    /// Returns whether answers of tenants are awaited that may not come, its own or
+    /// those of all that hang. Not whether Kafka or the limit of the process is awaited.
     fn is_held_back_by_tenants(&self, id: LaneId) -> bool {
         let lane = &self.lanes[id.0];
+        if lane.delivers() {
+            return false;
+        }
         let class = lane.slot_class();
         let share_full = self.turns.is_share_full(class, &self.slots);
         lane.waits_for_answers()
