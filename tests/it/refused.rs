@@ -191,31 +191,3 @@ fn a_deleted_delay_topic_holds_back_only_its_own_records() {
     scene.account().assert_exact();
     ringback.drain();
 }
-
-/// Kafka checks the times of records that the producer sets: those of dead letters.
-#[test]
-fn a_dead_letter_topic_with_a_window_of_time_holds_back_only_dead_letters() {
-    let mut scene = scene(Broker::shared(), "refused-timestamp");
-    let topic = format!("{}.dead-letter", scene.topic);
-    let ringback = scene.run("a");
-    let window = [
-        ("message.timestamp.type", "CreateTime"),
-        ("message.timestamp.before.max.ms", "0"),
-    ];
-    scene.broker.configure_topic(&topic, &window);
-    let mut sent = 0;
-    ringback.until("a refusal", |metrics| {
-        scene.send(&scene.topic, None, Some(b"not json"), &[]);
-        sent += 1;
-        metrics.count(REFUSED, &[]) == 1
-    });
-    until_refused(&ringback, &topic, &["timestamp"]);
-    let mut others = publish(&mut scene, "once", 20);
-    others.extend(publish(&mut scene, "twice", 20));
-    until_delivered(&scene, &others);
-    scene.broker.configure_topic(&topic, &[]);
-    scene.dead_letters_of(sent);
-    until_accepted(&ringback, &topic);
-    scene.account().assert_exact();
-    ringback.drain();
-}
