@@ -458,7 +458,7 @@ fn the_service_works_with_its_grants_and_without_one_says_what_is_missing() {
         (&delays[2], "the settings of topic 'call-ended.delay."),
         ("Write --topic call-ended.dead-letter", dead),
         ("DescribeConfigs --topic call-ended.dead-letter", configs),
-        ("Read --group ringback", NO_GROUP),
+        ("Read --group ringback", "Group authorization failed"),
         (&id, "allow WRITE on the transactional id 'ringback-a'"),
     ];
     check_service("run", &[], &refusals);

@@ -321,18 +321,6 @@ impl Plan {
         self.faults.is_empty() && self.rates.commit_slow == 0
     }
 
-    /// Returns whether no record may wait in a lane for long: there are no faults, the
-    /// process has capacity, and no tenant is slow and delivers now and then.
-    pub fn bounds_lanes(&self) -> bool {
-        let is_bounded = |tenant: &TenantPlan| {
-            use Behaviour::{Dead, FailsFirst, Good, Refuses};
-            matches!(tenant.behaviour, Good | Dead | Refuses | FailsFirst(_))
-        };
-        self.is_calm()
-            && self.settings.in_flight_max >= 1_024
-            && self.tenants.iter().all(is_bounded)
-    }
-
     /// Returns the deadline for all records after the last fault. Arithmetic: every
     /// attempt of every record takes its 5 s. All run one after another, as for one
     /// dead tenant, with all waits. The deadline is twice that.

@@ -73,6 +73,7 @@ fn check_connected(settings: &KafkaSettings) -> Result<Vec<Finding>, AdminCallEr
         }
     }
     let missing = rights::missing(&admin, settings, &present).into_iter();
+    let missing = missing.chain(rights::missing_of_group(&admin, settings));
     lines.extend(missing.map(|t| Finding::new(CheckVerdict::Wrong, t)));
     let configs = match admin.topic_settings(settings, &present) {
         Err(error) if error.is_denied() => {

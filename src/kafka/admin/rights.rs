@@ -2,6 +2,10 @@
 //! to grant. The brokers tell them before anything is read or written. Changes nothing.
 //! Blocking: runs on the thread of a command, or on `kafka-move`.
 //!
+//! The group is asked for by `check-config` only: where a broker goes meanwhile,
+//! librdkafka may end the process with a failed assertion (confluentinc/librdkafka#4605).
+//! A group that may not be read is seen when the replica joins it.
+//!
 //! Not told: the right to the transactional id. Only taking the id shows it, and that
 //! fences a replica that has it.
 
@@ -16,20 +20,20 @@ use std::time::Duration;
 /// refused later says so.
 const ASK_MAX: Duration = Duration::from_secs(3);
 
-/// Returns the missing rights to these topics and to the group, each with what to grant.
+/// Returns the missing rights to these topics, each with what to grant.
 pub fn missing(admin: &Admin, settings: &KafkaSettings, topics: &[Topic]) -> Vec<String> {
     let client = admin.client.inner();
     let names: Vec<String> = topics.iter().map(|t| settings.topics.name(*t)).collect();
     let told = rights::of_topics(client, &names, ASK_MAX);
-    let group = rights::of_group(client, &settings.group, ASK_MAX);
-    let mut missing = missing_of_topics(settings, topics, &told);
-    if group.is_some_and(|allowed| !allowed.contains(&Operation::Read)) {
-        missing.push(format!(
-            "no right to read the group '{}': allow READ on the group",
-            settings.group
-        ));
-    }
-    missing
+    missing_of_topics(settings, topics, &told)
+}
+
+/// Returns the missing right to the group, with what to grant.
+pub fn missing_of_group(admin: &Admin, settings: &KafkaSettings) -> Option<String> {
+    let group = &settings.group;
+    let allowed = rights::of_group(admin.client.inner(), group, ASK_MAX)?;
+    (!allowed.contains(&Operation::Read))
+        .then(|| format!("no right to read the group '{group}': allow READ on the group"))
 }
 
 /// Returns whether this user may write to a topic; true if the brokers do not tell it.
