@@ -56,11 +56,11 @@ pub fn find(producer: &TimedProducer<'_>, check: TopicCheck) -> Option<FoundTopi
                     ),
                     true => match check_settings(producer, check, &topics) {
                         Checked::Good(admin) => {
-                            let is_read = |topic: &Topic| *topic != Topic::DeadLetter;
-                            let read = existing.iter().filter(|(topic, _)| is_read(topic));
+                            let read = topics.iter().filter(|t| **t != Topic::DeadLetter);
+                            let found = read.clone().filter_map(|topic| existing.get(topic));
                             return Some(FoundTopics {
-                                partitions: read.clone().map(|(_, t)| t.partitions).sum(),
-                                subscription: read.map(|(t, _)| settings.topics.name(*t)).collect(),
+                                partitions: found.map(|topic| topic.partitions).sum(),
+                                subscription: read.map(|t| settings.topics.name(*t)).collect(),
                                 admin,
                             });
                         }
