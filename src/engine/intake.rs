@@ -7,6 +7,7 @@ use super::inbox::{self, ReadRecord};
 use super::keep::Keep;
 use super::ledger::{Entry, OffsetStatus, PendingMove, PendingRecord};
 use super::map::{MapsSince, Mark};
+use super::moving::may_be_moved;
 use super::partition::{HeadWait, PartitionState};
 use super::verdict::{self, Verdict};
 use super::{Core, Engine};
@@ -266,7 +267,8 @@ impl Core {
             }
             // Diverts come by the hundred, so they wait here. Other moves are few.
             Admission::WaitUnlessBlocking | Admission::Divert
-                if state.is_full_of_moves() || self.is_full_of_moves() =>
+                if state.is_full_of_moves()
+                    || !may_be_moved(self.moving_bytes, read.record.size()) =>
             {
                 Placed::Waits(Box::new(read), HeadWait::Change(None))
             }

@@ -12,9 +12,7 @@
 
 use super::keep::Keep;
 use super::ledger::{Entry, PendingMove};
-use super::partition::{
-    MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MOVING_BYTES_MAX, MoveBy, PartitionState,
-};
+use super::partition::{MOVE_BYTES_MAX, MOVE_RECORDS_MAX, MoveBy, PartitionState};
 use super::reservation::Idle;
 use super::verdict::Verdict;
 use super::write_set::WriteSet;
@@ -30,6 +28,11 @@ use crate::model::time::UnixMillis;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// While the records to be moved have this size in total, only small ones start or are
+/// diverted (L5). The ledgers bound those: 8 MiB for each partition.
+const MOVING_BYTES_MAX: usize = 32 << 20;
+/// The size of a small record.
+const SMALL_BYTES: usize = 8 << 10;
 /// Moves wait this long for others.
 const MOVE_WAIT: Duration = Duration::from_millis(20);
 /// Diverts wait at most this long for others.
@@ -247,11 +250,6 @@ impl Core {
         records
     }
 
-    /// Whether the records to be moved take as much memory as they may.
-    pub(super) fn is_full_of_moves(&self) -> bool {
-        self.moving_bytes >= MOVING_BYTES_MAX
-    }
-
     /// Whether a transaction may start.
     pub(super) fn may_move(&self) -> bool {
         self.writes.moving.is_none() && self.now >= self.writes.move_not_before
@@ -307,6 +305,12 @@ impl PartitionState {
         in_write.moving.push(offset);
         (moved_record(moving), moving.record.size())
     }
+}
+
+/// Whether there is memory for one more record of this size that is to be moved, or that
+/// is when its attempt fails. `moving_bytes` are to be moved already.
+pub(super) fn may_be_moved(moving_bytes: usize, bytes: usize) -> bool {
+    bytes <= SMALL_BYTES || moving_bytes < MOVING_BYTES_MAX
 }
 
 /// Returns when a record is to be moved. Diverts wait for the end of an interval

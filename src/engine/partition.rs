@@ -23,11 +23,6 @@ pub const MOVE_BYTES_MAX: usize = 4 << 20;
 /// From this number or size of pending moves on, a partition's moves are due at once.
 const MOVES_MANY: usize = 200;
 const MOVES_MANY_BYTES: usize = 1 << 20;
-/// While the records to be moved have this size in total, only small ones start, and
-/// none is diverted.
-pub const MOVING_BYTES_MAX: usize = 32 << 20;
-/// The size of a small record.
-pub const SMALL_BYTES: usize = 8 << 10;
 
 /// A partition is stalled once it waited this long for Kafka while the brokers
 /// answered where its log ends. Longer than anything that takes long by itself:

@@ -5,7 +5,8 @@
 
 use super::ledger::{Entry, PendingRecord};
 use super::map::Mark;
-use super::partition::{PartitionState, SMALL_BYTES};
+use super::moving::may_be_moved;
+use super::partition::PartitionState;
 use super::write_set::WriteSet;
 use super::{Core, Engine};
 use crate::model::position::{Offset, Partition, Position};
@@ -42,15 +43,14 @@ impl Engine {
         let in_flight_max = core.settings.in_flight_max;
         let starts_max = core.writes.pace.starts_max(uncommitted, in_flight_max);
         core.start_slots.set_max(starts_max);
-        // A record that fails is to be moved.
-        let full_of_moves = core.is_full_of_moves();
+        let moving_bytes = core.moving_bytes;
         let open = partitions.active().filter(|state| state.may_reserve(now));
         let open = open.map(|state| state.id).filter(|id| free.contains(id));
         let mut open: BTreeSet<Partition> = open.collect();
         while core.start_slots.has_free() {
             let is_open = |(at, bytes): (Position, usize)| {
                 let is_idle = || idle == Idle::Included && partitions.is_idle(at.partition);
-                (bytes <= SMALL_BYTES || !full_of_moves)
+                may_be_moved(moving_bytes, bytes)
                     && write.takes(at.partition)
                     && (open.contains(&at.partition) || is_idle())
             };

@@ -360,3 +360,40 @@ fn a_failure_of_the_egress_proxy_spends_an_attempt_and_is_not_held_against_the_t
         assert_eq!(overview.in_flight, starts, "{class:?}");
     }
 }
+
+/// A refused dead-letter topic holds 40 MiB. That must not stop the small records of a
+/// tenant that fails, nor the ones behind them.
+#[test]
+fn held_records_of_a_refused_destination_stop_no_small_record() {
+    let mut harness = Harness::running();
+    let large: Vec<(i64, usize)> = (0..40).map(|offset| (offset, 1 << 20)).collect();
+    harness.hand_over(&large);
+    let asked = moves(&harness.settle(Duration::from_millis(30)));
+    harness.refuse(&asked[0], Topic::DeadLetter);
+    harness.settle(Duration::ZERO);
+    let bytes = harness.engine.core.moving_bytes;
+    assert!(!moving::may_be_moved(bytes, 1 << 20));
+    let small: Vec<(i64, usize)> = (40..440).map(|offset| (offset, 1)).collect();
+    harness.hand_over(&small);
+    let mut moved = BTreeSet::new();
+    for _ in 0..600 {
+        for action in harness.settle(Duration::from_millis(100)) {
+            let request = match action {
+                Action::StartAttempt(attempt) => {
+                    let (offset, took) = (attempt.position.offset.0, Duration::from_secs(5));
+                    harness.fail_attempt(offset, ErrorClass::Timeout, took);
+                    continue;
+                }
+                Action::Kafka(KafkaRequest::Move(request)) => request,
+                _ => continue,
+            };
+            if request.purpose == MovePurpose::Probe {
+                harness.refuse(&request, Topic::DeadLetter);
+                continue;
+            }
+            moved.extend(request.records.iter().map(|record| record.from.offset.0));
+            harness.moved(&request);
+        }
+    }
+    assert_eq!(moved, (40..440).collect(), "the others are moved");
+}
