@@ -10,6 +10,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The maximum nesting of arrays and objects in a value, including the outermost.
@@ -141,9 +142,7 @@ enum MemberKey {
 }
 
 /// The value of a key.
-#[derive(Default)]
 enum ObjectMember<T> {
-    #[default]
     Missing,
     Once(T),
     Repeated,
@@ -176,19 +175,23 @@ impl<'a> ObjectMember<&'a RawValue> {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The members of an object that ringback reads.
-#[derive(Default)]
+/// The members of an object that ringback reads, with `data` as a `D`.
+struct Members<'a, D> {
+    id: ObjectMember<&'a RawValue>,
+    tenant_id: ObjectMember<&'a RawValue>,
+    data: ObjectMember<D>,
+    count: usize,
+}
+
+/// An object whose `data` may be anything.
+type Inner<'a> = Members<'a, IgnoredAny>;
+/// An object whose `data` is an object, if there is one.
+type Outer<'a> = Members<'a, Inner<'a>>;
+
+/// The members that name a record and its tenant.
 struct Ids<'a> {
     id: ObjectMember<&'a RawValue>,
     tenant_id: ObjectMember<&'a RawValue>,
-}
-
-/// An object whose `data` is missing, or is an object.
-#[derive(Default)]
-struct Outer<'a> {
-    ids: Ids<'a>,
-    data: ObjectMember<Ids<'a>>,
-    members: usize,
 }
 
 impl<'a> Ids<'a> {
@@ -200,14 +203,14 @@ impl<'a> Ids<'a> {
         }
         match serde_json::from_str(text) {
             Ok(Outer {
-                data: ObjectMember::Once(ids),
-                members: 1,
+                data: ObjectMember::Once(inner),
+                count: 1,
                 ..
-            }) => Ok((ids, Framing::Wrapped)),
-            Ok(Outer { ids, .. }) => Ok((ids, Framing::Bare)),
+            }) => Ok((inner.into(), Framing::Wrapped)),
+            Ok(outer) => Ok((outer.into(), Framing::Bare)),
             // Not JSON, or `data` is no object.
-            Err(_) => match serde_json::from_str(text) {
-                Ok(ids) => Ok((ids, Framing::Bare)),
+            Err(_) => match serde_json::from_str::<Inner<'_>>(text) {
+                Ok(object) => Ok((object.into(), Framing::Bare)),
                 Err(_) => Err(DeadLetterReason::Undecodable),
             },
         }
@@ -224,61 +227,51 @@ impl<'a> Ids<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Ids<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct IdsVisitor;
-        impl<'de> Visitor<'de> for IdsVisitor {
-            type Value = Ids<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut ids = Ids::default();
-                while let Some(key) = map.next_key()? {
-                    match key {
-                        MemberKey::Id => ids.id.fill(map.next_value()?),
-                        MemberKey::TenantId => ids.tenant_id.fill(map.next_value()?),
-                        MemberKey::Data | MemberKey::Other => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
-                }
-                Ok(ids)
-            }
-        }
-        deserializer.deserialize_map(IdsVisitor)
+impl<'a, D> From<Members<'a, D>> for Ids<'a> {
+    fn from(members: Members<'a, D>) -> Self {
+        let Members { id, tenant_id, .. } = members;
+        Self { id, tenant_id }
     }
 }
 
-impl<'de> Deserialize<'de> for Outer<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OuterVisitor;
-        impl<'de> Visitor<'de> for OuterVisitor {
-            type Value = Outer<'de>;
+impl<D> Default for Members<'_, D> {
+    fn default() -> Self {
+        Self {
+            id: ObjectMember::Missing,
+            tenant_id: ObjectMember::Missing,
+            data: ObjectMember::Missing,
+            count: 0,
+        }
+    }
+}
+
+impl<'de, D: Deserialize<'de>> Deserialize<'de> for Members<'de, D> {
+    fn deserialize<T: Deserializer<'de>>(deserializer: T) -> Result<Self, T::Error> {
+        struct MembersVisitor<D>(PhantomData<D>);
+        impl<'de, D: Deserialize<'de>> Visitor<'de> for MembersVisitor<D> {
+            type Value = Members<'de, D>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut outer = Outer::default();
+                let mut members = Members::default();
                 while let Some(key) = map.next_key()? {
-                    outer.members += 1;
+                    members.count += 1;
                     match key {
-                        MemberKey::Id => outer.ids.id.fill(map.next_value()?),
-                        MemberKey::TenantId => outer.ids.tenant_id.fill(map.next_value()?),
-                        MemberKey::Data => outer.data.fill(map.next_value()?),
+                        MemberKey::Id => members.id.fill(map.next_value()?),
+                        MemberKey::TenantId => members.tenant_id.fill(map.next_value()?),
+                        MemberKey::Data => members.data.fill(map.next_value()?),
                         MemberKey::Other => {
                             map.next_value::<IgnoredAny>()?;
                         }
                     }
                 }
-                Ok(outer)
+                Ok(members)
             }
         }
-        deserializer.deserialize_map(OuterVisitor)
+        deserializer.deserialize_map(MembersVisitor(PhantomData))
     }
 }
 
