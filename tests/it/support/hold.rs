@@ -3,6 +3,7 @@
 //! other threads go on.
 
 use super::wait;
+use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -22,22 +23,31 @@ impl Hold {
     #[track_caller]
     pub fn threads(pid: u32, name: &str) -> Vec<Self> {
         let what = format!("threads {name} of process {pid}");
-        let threads = wait::until_some(&what, wait::PATIENCE, || {
-            Some(threads_named(pid, name)).filter(|threads| !threads.is_empty())
-        });
-        threads.into_iter().map(Self::thread).collect()
+        wait::until_some(&what, wait::PATIENCE, || {
+            let threads = threads_named(pid, name).into_iter();
+            let held: Vec<Self> = threads.filter_map(Self::thread).collect();
+            (!held.is_empty()).then_some(held)
+        })
     }
 
-    fn thread(thread: Pid) -> Self {
+    /// Returns `None` where the thread has ended meanwhile.
+    fn thread(thread: Pid) -> Option<Self> {
         let (release, released) = channel();
         let (told, held) = channel();
         // Only the thread that holds may let go.
         let tracer = std::thread::spawn(move || trace(thread, &told, &released));
-        let waited = held.recv_timeout(wait::PATIENCE);
-        waited.expect("a thread of our own child can be held");
-        Self {
-            release: Some(release),
-            tracer: Some(tracer),
+        match held.recv_timeout(wait::PATIENCE) {
+            Ok(()) => Some(Self {
+                release: Some(release),
+                tracer: Some(tracer),
+            }),
+            Err(RecvTimeoutError::Disconnected) => {
+                tracer
+                    .join()
+                    .expect("a thread of our own child can be held");
+                None
+            }
+            Err(RecvTimeoutError::Timeout) => panic!("a thread is not held"),
         }
     }
 }
@@ -68,7 +78,11 @@ pub fn threads_named(pid: u32, name: &str) -> Vec<Pid> {
 
 fn trace(thread: Pid, told: &Sender<()>, released: &Receiver<()>) {
     const OWN: WaitPidFlag = WaitPidFlag::__WALL;
-    ptrace::seize(thread, ptrace::Options::empty()).expect("our own child may be traced");
+    match ptrace::seize(thread, ptrace::Options::empty()) {
+        // It has ended since it was listed.
+        Err(Errno::ESRCH) => return,
+        seized => seized.expect("our own child may be traced"),
+    }
     ptrace::interrupt(thread).expect("a traced thread can be interrupted");
     let stopped = waitpid(thread, Some(OWN)).expect("a traced thread can be waited for");
     assert!(
