@@ -1,6 +1,7 @@
 //! Waits that are too long: a record that waits in a lane because its tenant hangs or
-//! fails leaves it after [`WAIT_MAX`]. Otherwise the oldest record of a tenant that hangs would
-//! hold back the committed offset, and a restart would read everything behind it again.
+//! fails leaves it after [`WAIT_MAX`]. Otherwise the oldest record of a tenant that
+//! hangs would hold back the committed offset, and a restart would read everything
+//! behind it again.
 //! Never IO, never a clock. Runs on the runner's thread.
 //!
 //! Arithmetic: the committed offset is behind by the wait in the lane, 30 s. Then
