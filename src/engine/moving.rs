@@ -28,11 +28,6 @@ use crate::model::time::UnixMillis;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// While the records to be moved have this size in total, only small ones start or are
-/// diverted (L5). The ledgers bound those: 8 MiB for each partition.
-const MOVING_BYTES_MAX: usize = 32 << 20;
-/// The size of a small record.
-const SMALL_BYTES: usize = 8 << 10;
 /// Moves wait this long for others.
 const MOVE_WAIT: Duration = Duration::from_millis(20);
 /// Diverts wait at most this long for others.
@@ -305,12 +300,6 @@ impl PartitionState {
         in_write.moving.push(offset);
         (moved_record(moving), moving.record.size())
     }
-}
-
-/// Whether there is memory for one more record of this size that is to be moved, or that
-/// is when its attempt fails. `moving_bytes` are to be moved already.
-pub(super) fn may_be_moved(moving_bytes: usize, bytes: usize) -> bool {
-    bytes <= SMALL_BYTES || moving_bytes < MOVING_BYTES_MAX
 }
 
 /// Returns when a record is to be moved. Diverts wait for the end of an interval

@@ -23,6 +23,11 @@ pub const MOVE_BYTES_MAX: usize = 4 << 20;
 /// From this number or size of pending moves on, a partition's moves are due at once.
 const MOVES_MANY: usize = 200;
 const MOVES_MANY_BYTES: usize = 1 << 20;
+/// While the records to be moved have this size in total, only small ones start or are
+/// diverted (L5). The ledgers bound those: 8 MiB for each partition.
+const MOVING_BYTES_MAX: usize = 32 << 20;
+/// The size of a small record.
+const SMALL_BYTES: usize = 8 << 10;
 
 /// A partition is stalled once it waited this long for Kafka while the brokers
 /// answered where its log ends. Longer than anything that takes long by itself:
@@ -39,6 +44,12 @@ pub struct MoveBy {
     pub due: UnixMillis,
     /// From then on it does not wait for a plain commit either.
     pub overdue: UnixMillis,
+}
+
+/// Whether there is memory for one more record of this size that is to be moved, or that
+/// is when its attempt fails. `moving_bytes` are to be moved already.
+pub fn may_be_moved(moving_bytes: usize, bytes: usize) -> bool {
+    bytes <= SMALL_BYTES || moving_bytes < MOVING_BYTES_MAX
 }
 
 /// What the record at an inbox's head waits for, and all records behind it.

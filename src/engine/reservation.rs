@@ -5,8 +5,7 @@
 
 use super::ledger::{Entry, PendingRecord};
 use super::map::Mark;
-use super::moving::may_be_moved;
-use super::partition::PartitionState;
+use super::partition::{PartitionState, may_be_moved};
 use super::write_set::WriteSet;
 use super::{Core, Engine};
 use crate::model::position::{Offset, Partition, Position};

@@ -372,7 +372,7 @@ fn held_records_of_a_refused_destination_stop_no_small_record() {
     harness.refuse(&asked[0], Topic::DeadLetter);
     harness.settle(Duration::ZERO);
     let bytes = harness.engine.core.moving_bytes;
-    assert!(!moving::may_be_moved(bytes, 1 << 20));
+    assert!(!partition::may_be_moved(bytes, 1 << 20));
     let small: Vec<(i64, usize)> = (40..440).map(|offset| (offset, 1)).collect();
     harness.hand_over(&small);
     let mut moved = BTreeSet::new();
