@@ -12,7 +12,7 @@
 use super::map::Map;
 use super::{Law, Verdict};
 use ringback::model::message::WriteId;
-use ringback::model::position::{NextOffset, Partition, Position};
+use ringback::model::position::{NextOffset, Offset, Partition, Position};
 use ringback::model::tenant::{TenantId, Tenants};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -26,9 +26,10 @@ struct AdoptedPartition {
     /// An earlier process may have listed records before this offset without
     /// reading them.
     end: NextOffset,
-    /// Its last process stopped uncleanly, so the engine holds starts back. Their
-    /// number is not visible from outside.
-    ramps_up: bool,
+    /// Records that its map reserved when it was read. They never start here. They show
+    /// that its last process stopped uncleanly, so the engine holds starts back. The
+    /// number of those is not visible from outside.
+    in_doubt: HashSet<Offset>,
     /// Its last write was refused, so its reservations come again.
     refused: bool,
 }
@@ -75,7 +76,7 @@ impl Fairness {
     pub fn adopted(&mut self, partition: Partition, map: Option<&Map>) {
         let adopted = AdoptedPartition {
             end: map.map_or(NextOffset(i64::MIN), |map| map.end),
-            ramps_up: map.is_some_and(|map| map.unfinished.values().any(|reserved| *reserved)),
+            in_doubt: map.map(Map::reserved).unwrap_or_default(),
             refused: false,
         };
         self.adopted.insert(partition, adopted);
@@ -195,7 +196,8 @@ impl Fairness {
             for (offset, reserved) in &map.unfinished {
                 let was = before.and_then(|b| b.unfinished.get(offset));
                 let again = self.not_started.remove(&partition.at(*offset));
-                if *reserved && (again || was != Some(&true)) {
+                let in_doubt = adopted.in_doubt.contains(offset);
+                if *reserved && !in_doubt && (again || was != Some(&true)) {
                     if let Some(what) = self.passed_by.remove(&partition.at(*offset)) {
                         return Err(Law::L6.breach(format!("{:?}: {what}", partition.at(*offset))));
                     }
@@ -203,7 +205,8 @@ impl Fairness {
                     if let Some(tenant) = self.tenant_of.get(&partition.at(*offset)) {
                         *chosen.starts.entry(tenant.clone()).or_default() += 1;
                     }
-                } else if !*reserved && !adopted.ramps_up && !adopted.end.is_past(*offset) {
+                } else if !*reserved && adopted.in_doubt.is_empty() && !adopted.end.is_past(*offset)
+                {
                     waiting.push(partition.at(*offset));
                 }
             }
@@ -224,5 +227,108 @@ impl Fairness {
     pub fn finished(&mut self, position: Position) {
         self.tenant_of.remove(&position);
         self.passed_by.remove(&position);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringback::model::position::Topic;
+    use ringback::model::tenant::{MAX_IN_FLIGHT_DEFAULT, Secret, Tenant};
+
+    /// A record of the favoured tenant is reserved there first.
+    const FIRST: Partition = Topic::Source.partition(0);
+    /// Records of both tenants wait there.
+    const SECOND: Partition = Topic::Source.partition(1);
+    const ONE: Position = FIRST.at(Offset(0));
+
+    fn tenant(id: &str) -> TenantId {
+        TenantId::new(id).expect("a tenant id")
+    }
+
+    fn map(unfinished: &[(i64, bool)]) -> Rc<Map> {
+        let mut map = Map::at(NextOffset(0));
+        map.unfinished = unfinished.iter().map(|(at, r)| (Offset(*at), *r)).collect();
+        map.end = NextOffset(unfinished.len() as i64);
+        Rc::new(map)
+    }
+
+    /// An engine that has reserved a record of the favoured tenant. The passed one is
+    /// healthy.
+    fn one_reserved() -> Fairness {
+        let mut fairness = Fairness::default();
+        let settings = |id| Tenant {
+            id: tenant(id),
+            url: Secret(String::new()),
+            secrets: Vec::new(),
+            headers: Vec::new(),
+            max_in_flight: MAX_IN_FLIGHT_DEFAULT,
+            timeout: None,
+            enabled: true,
+        };
+        fairness.limits_change(&["favoured", "passed"].map(settings).into_iter().collect());
+        fairness.ended(SECOND.at(Offset(9)), &tenant("passed"), Some(true));
+        for partition in [FIRST, SECOND] {
+            fairness.adopted(partition, None);
+        }
+        fairness.read(ONE, tenant("favoured"));
+        fairness.read(SECOND.at(Offset(0)), tenant("favoured"));
+        fairness.read(SECOND.at(Offset(1)), tenant("passed"));
+        write(&mut fairness, 1, &[(FIRST, None, map(&[(0, true)]))]).expect("one start");
+        fairness
+    }
+
+    fn write(fairness: &mut Fairness, id: u64, maps: &[WrittenMap]) -> Verdict {
+        fairness.written(WriteId(id), maps, |_| Some(0))?;
+        let written = maps.iter().map(|(partition, ..)| partition);
+        fairness.answered(WriteId(id), written, false);
+        Ok(())
+    }
+
+    /// Writes the first record as reserved beside one start of the favoured tenant,
+    /// and then a start of the passed one.
+    fn start_one_more(fairness: &mut Fairness) -> Verdict {
+        let first = map(&[(0, true)]);
+        let chosen = map(&[(0, true), (1, false)]);
+        let both = [
+            (FIRST, Some(Rc::clone(&first)), first),
+            (SECOND, None, Rc::clone(&chosen)),
+        ];
+        write(fairness, 2, &both)?;
+        let last = map(&[(0, true), (1, true)]);
+        write(fairness, 3, &[(SECOND, Some(chosen), last)])
+    }
+
+    fn expire(fairness: &mut Fairness) {
+        fairness.ended(ONE, &tenant("favoured"), None);
+    }
+
+    fn assign_again(fairness: &mut Fairness) {
+        fairness.revoked(FIRST);
+        fairness.adopted(FIRST, Some(&map(&[(0, true)])));
+        fairness.read(ONE, tenant("favoured"));
+    }
+
+    #[test]
+    fn a_record_that_is_reserved_again_is_a_start() {
+        let mut fairness = one_reserved();
+        expire(&mut fairness);
+        let breach = start_one_more(&mut fairness).expect_err("two starts beside none");
+        assert_eq!(breach.law, Law::L6);
+    }
+
+    /// Its attempt did not start, but only the former assignment could reserve it again.
+    #[test]
+    fn a_record_in_doubt_is_no_start() {
+        let orders: [&[fn(&mut Fairness)]; 3] = [
+            &[expire, assign_again],
+            &[|f| f.revoked(FIRST), expire, assign_again],
+            &[assign_again, expire],
+        ];
+        for (at, order) in orders.iter().enumerate() {
+            let mut fairness = one_reserved();
+            order.iter().for_each(|step| step(&mut fairness));
+            assert_eq!(start_one_more(&mut fairness), Ok(()), "order {at}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use ringback::engine::map::{self, MapsSince, Mark};
 use ringback::model::message::Snapshot;
 use ringback::model::position::{NextOffset, Offset, TopicId};
 use ringback::model::time::UnixMillis;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// The contents of a snapshot.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +37,12 @@ impl Map {
     /// Returns whether the map says that the record at this offset is finished.
     pub fn is_finished(&self, offset: Offset) -> bool {
         self.end.is_past(offset) && !self.unfinished.contains_key(&offset)
+    }
+
+    /// Returns the reserved offsets.
+    pub fn reserved(&self) -> HashSet<Offset> {
+        let reserved = self.unfinished.iter().filter(|(_, reserved)| **reserved);
+        reserved.map(|(offset, _)| *offset).collect()
     }
 }
 
