@@ -14,7 +14,7 @@ use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// One look at the queue of a member.
@@ -23,7 +23,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// A member of a group; it polls until it is dropped, which, as for every
 /// static member, does not leave the group.
 pub struct Member {
-    consumer: Arc<BaseConsumer<Group>>,
+    /// Gone only while it is dropped.
+    consumer: Option<Arc<BaseConsumer<Group>>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -104,14 +105,14 @@ impl Member {
         consumer.subscribe(topics).expect("valid names");
         let (consumer, over) = (Arc::new(consumer), Arc::new(AtomicBool::new(false)));
         let (polls, until) = (Arc::clone(&consumer), Arc::clone(&over));
-        let thread = std::thread::spawn(move || {
+        let thread = thread::spawn(move || {
             while !until.load(Ordering::Relaxed) {
                 // Nothing is read: only rebalances and errors come.
                 drop(polls.poll(POLL));
             }
         });
         Self {
-            consumer,
+            consumer: Some(consumer),
             over,
             thread: Some(thread),
         }
@@ -150,35 +151,51 @@ impl Member {
 
     /// The group metadata of now.
     pub fn metadata(&self) -> ConsumerGroupMetadata {
-        self.consumer.group_metadata().expect("a member")
+        self.consumer().group_metadata().expect("a member")
     }
 
     /// Commits, waiting for the answer.
     pub fn commit(&self, offsets: &TopicPartitionList) -> KafkaResult<()> {
-        self.consumer.commit(offsets, CommitMode::Sync)
+        let (consumer, offsets) = (Arc::clone(self.consumer()), offsets.clone());
+        wait::returns("a commit", move || {
+            consumer.commit(&offsets, CommitMode::Sync)
+        })
     }
 
     /// The code of the error that ended it for good.
     pub fn fatal(&self) -> Option<RDKafkaErrorCode> {
-        self.consumer.client().fatal_error().map(|(code, _)| code)
+        self.consumer().client().fatal_error().map(|(code, _)| code)
     }
 
     /// Asks to leave the group and waits until it has no partition any more.
     pub fn leave(&self) {
-        self.consumer.unsubscribe();
+        self.consumer().unsubscribe();
         self.until_assigned(0);
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.consumer.context().seen()
+        self.consumer().context().seen()
+    }
+
+    fn consumer(&self) -> &Arc<BaseConsumer<Group>> {
+        self.consumer.as_ref().expect("it is not being dropped")
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
+        let (thread, consumer) = (self.thread.take(), self.consumer.take());
+        // The last reference closes the consumer.
+        let close = move || {
+            thread.map(JoinHandle::join);
+            drop(consumer);
+        };
+        if thread::panicking() {
+            // A second panic would end the process, and all tests with it.
+            thread::spawn(close);
+        } else {
+            wait::returns("a member's close", close);
         }
     }
 }

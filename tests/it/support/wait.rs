@@ -1,5 +1,8 @@
 //! Waiting for a state. Nothing in the tests sleeps for a time and hopes.
 
+use std::panic;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a state may take that is normally reached in seconds: far more
@@ -21,7 +24,7 @@ pub fn until_some<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Opti
             return seen;
         }
         assert!(started.elapsed() < limit, "waited {limit:?} for {what}");
-        std::thread::sleep(LOOK_EVERY);
+        thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -37,6 +40,23 @@ pub fn stays(what: &str, span: Duration, mut look: impl FnMut() -> bool) {
     let started = Instant::now();
     while started.elapsed() < span {
         assert!(look(), "no longer so after {:?}: {what}", started.elapsed());
-        std::thread::sleep(LOOK_EVERY);
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Makes a call of librdkafka that has no limit of its own, and waits for
+/// [`PATIENCE`] at most. A call that hangs then fails one test, and not the whole run.
+///
+/// Panics: when the call has not returned by then, and when it panics itself.
+#[track_caller]
+pub fn returns<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
+    let (answer, answered) = mpsc::channel();
+    let caller = thread::spawn(move || answer.send(call()).is_ok());
+    match answered.recv_timeout(PATIENCE) {
+        Ok(value) => value,
+        Err(RecvTimeoutError::Timeout) => panic!("waited {PATIENCE:?} for the end of {what}"),
+        Err(RecvTimeoutError::Disconnected) => {
+            panic::resume_unwind(caller.join().expect_err("it sent no answer"))
+        }
     }
 }
