@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-/// Maximum number of requests to the leaders of new partitions, in total. With
-/// the pause between them this is 10 s, if leaders refuse at once.
-const LEADER_REQUESTS_MAX: usize = 100;
+/// Maximum number of requests to the leader of a new partition. With the pause between
+/// them this is 60 s, if the leader refuses at once. A busy cluster needs seconds for
+/// hundreds of new partitions, so the number is for each of them.
+const LEADER_REQUESTS_MAX: usize = 600;
 const LEADER_TIMEOUT: Duration = Duration::from_secs(1);
 const LEADER_RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Retention of a delay topic beyond its delay: a service that is down over a
@@ -210,9 +211,9 @@ pub fn create(settings: &KafkaSettings, plan: &[TopicPlan]) -> Result<Vec<String
 /// Waits until the leader of each partition of these topics answers. Any error
 /// counts as no leader yet.
 fn await_leaders(admin: &Admin, topics: &[&TopicPlan]) {
-    let mut requests_left = LEADER_REQUESTS_MAX;
     for topic in topics {
         for number in (0_i32..).take(topic.partitions) {
+            let mut requests_left = LEADER_REQUESTS_MAX;
             while let Err(error) = admin.ask_leader(&topic.name, number, LEADER_TIMEOUT) {
                 requests_left -= 1;
                 if requests_left == 0 {
