@@ -254,24 +254,36 @@ fn a_burst_of_a_healthy_tenant_is_not_diverted() {
     }
 }
 
-/// A tenant that delivers keeps its records in its lane, however slow it is. The rest
-/// of the burst is diverted, and climbs.
+/// A tenant that delivers keeps its records in its lane, however slow it is, also if it
+/// refuses some at once. The rest of the burst is diverted, and climbs.
 #[test]
 fn a_slow_tenant_takes_a_lane_of_its_burst_at_its_own_rate() {
-    let mut slow = LoadTenant::steady(3_000, Some(200));
-    slow.max_in_flight = 1;
-    let mut load = Load::new(settings(1_024), 4, vec![slow]);
-    (0..400).for_each(|_| load.publish(1_000, 0));
-    load.run_to_end(HOUR);
-    let in_an_hour = load.results[0].delivered;
-    load.run_to_end(48 * HOUR);
-    let result = &load.results[0];
-    let (minutes, writes) = (load.now_ms() / MINUTE, result.writes());
-    println!(
-        "a burst of 400 at 20 a minute: {in_an_hour} in an hour, {minutes} min, {writes} writes"
-    );
-    assert!(in_an_hour >= 256, "{in_an_hour} in an hour");
-    assert_eq!(result.delivered, 400, "by {minutes} min");
+    for refuses_each in [1_000, 10, 3] {
+        let mut attempts = 0;
+        let slow = LoadTenant {
+            max_in_flight: 1,
+            answers: Box::new(move |_, _| {
+                attempts += 1;
+                match attempts % refuses_each {
+                    0 => (Duration::from_millis(20), Some(404)),
+                    _ => (Duration::from_millis(3_000), Some(200)),
+                }
+            }),
+        };
+        let mut load = Load::new(settings(1_024), 4, vec![slow]);
+        (0..400).for_each(|_| load.publish(1_000, 0));
+        load.run_to_end(HOUR);
+        let in_an_hour = load.results[0].delivered;
+        load.run_to_end(48 * HOUR);
+        let result = &load.results[0];
+        let (minutes, writes) = (load.now_ms() / MINUTE, result.writes());
+        println!(
+            "a burst of 400 at 20 a minute, 1 of {refuses_each} refused: {in_an_hour} in an \
+             hour, {minutes} min, {writes} writes"
+        );
+        assert!(in_an_hour >= 256, "{in_an_hour} in an hour");
+        assert_eq!(result.delivered, 400, "by {minutes} min");
+    }
 }
 
 /// After a start every tenant is untried, and the backlog comes at once.

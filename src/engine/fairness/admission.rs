@@ -26,9 +26,10 @@
 //!
 //! The bound of the estimated wait is [`ADMITTED_WAIT_MAX`]. It does not count where
 //! the longest delay is shorter than the estimate: a diverted record would be back
-//! before its turn, again and again. Nor does it count for a tenant whose last attempt
-//! was delivered: most of a burst would be diverted, and come back all at once.
-//! `diverts` has the estimate, and where a diverted record goes.
+//! before its turn, again and again. Nor does it count for a tenant that delivers: most
+//! of a burst would be diverted, and come back all at once. Such a tenant may refuse some
+//! records at once ([`FAILS_FROM`]). `diverts` has the estimate, and where a diverted
+//! record goes.
 //!
 //! Arithmetic: the share of a lane is a quarter of the free waiting capacity beyond
 //! a reserve (Choudhury and Hahne's dynamic threshold). The reserve is a quarter of
@@ -62,6 +63,12 @@ const ADMITTED_WAIT_MAX: Duration = Duration::from_secs(28);
 /// The time before records of a newly held-back lane are diverted. In this time a
 /// tenant that answers in 20 ms shows its rate.
 pub(super) const GRACE: Duration = Duration::from_millis(150);
+
+/// A tenant that answers no longer delivers once this number of attempts in a row
+/// failed. They failed within a second each, or the tenant would hang. One refusal must
+/// not take all records from a slow tenant. With one attempt of 3 s at a time, a burst of
+/// 400 would take two days, not an hour.
+pub(super) const FAILS_FROM: u32 = 8;
 
 /// What happens to one more record of a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,7 +113,7 @@ impl Lanes {
         if self.fits(lane, occupancy) && self.is_soon(id, now) && !suffices {
             return Admission::Admit;
         }
-        if lane.failing || share_full {
+        if lane.failures > 0 || share_full {
             let waits = status == TenantStatus::Untried && self.untried_answer_soon(now);
             return match waits {
                 true => Admission::WaitBriefly,
@@ -206,9 +213,9 @@ impl Lanes {
 }
 
 impl Lane {
-    /// Returns whether the tenant answers, and its last attempt was delivered.
+    /// Returns whether the tenant answers, and not all of its last attempts failed.
     pub(super) fn delivers(&self) -> bool {
-        self.limit.status() == TenantStatus::Answering && !self.failing
+        self.limit.status() == TenantStatus::Answering && self.failures < FAILS_FROM
     }
 
     fn is_untried(&self) -> bool {

@@ -66,8 +66,8 @@ pub(super) struct Lane {
     pub(super) diverts: LaneDiverts,
     /// Whether the lane's oldest record is watched in [`Lanes::pop_overdue`].
     pub(super) watched: bool,
-    /// Whether the last attempt failed.
-    pub(super) failing: bool,
+    /// Attempts that failed since the last one was delivered.
+    pub(super) failures: u32,
     /// When a record's first attempt last ended, and whether it delivered.
     first_attempt: Option<(UnixMillis, bool)>,
 }
@@ -289,7 +289,7 @@ impl Lanes {
     pub fn delivered(&mut self, id: LaneId, round: Round, after: Duration, now: UnixMillis) {
         let lane = &mut self.lanes[id.0];
         lane.note_end(after, now);
-        lane.failing = false;
+        lane.failures = 0;
         if lane.limit.is_dead() {
             lane.paused_until = None;
         }
@@ -307,7 +307,7 @@ impl Lanes {
         let (class, after) = failure;
         let lane = &mut self.lanes[id.0];
         lane.note_end(after, now);
-        lane.failing = true;
+        lane.failures = lane.failures.saturating_add(1);
         let pace = self.change_limit(id, now, |limit| limit.failed(round, class, after));
         let lane = &mut self.lanes[id.0];
         let pause = match lane.limit.is_dead() {
@@ -423,7 +423,7 @@ impl Lanes {
         let is_limited = |lane: &&Lane| {
             let no_share = self.turns.is_share_full(lane.slot_class(), &self.slots);
             let held_back = no_share || !lane.may_start_more();
-            held_back && !lane.failing && !lane.waiting.is_empty()
+            held_back && lane.failures == 0 && !lane.waiting.is_empty()
         };
         let mut limited: Vec<&Lane> = self.lanes.iter().filter(is_limited).collect();
         limited.sort_by_key(|lane| Reverse(lane.waiting.len()));
@@ -475,7 +475,7 @@ impl Lane {
             attempt_time: AttemptTime::default(),
             diverts: LaneDiverts::default(),
             watched: false,
-            failing: false,
+            failures: 0,
             first_attempt: None,
         }
     }

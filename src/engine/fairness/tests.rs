@@ -2,9 +2,10 @@
 
 use super::Admission::{Admit, Divert, StopReading, WaitBriefly};
 use super::Occupancy::{High, Low};
-use super::admission::{GRACE, SAME_WAVE};
+use super::admission::{FAILS_FROM, GRACE, SAME_WAVE};
 use super::lanes::{LANE_RECORDS_MAX, Lane, PAUSE_MAX, RECENT};
 use super::limit::TenantStatus;
+use super::overdue::WAIT_MAX;
 use super::slots::SLOT_BYTES;
 use super::{Ladder, LaneId, Lanes, Round, rate};
 use crate::model::attempt::ErrorClass;
@@ -478,6 +479,35 @@ fn a_record_that_waits_for_kafka_or_the_process_stays_in_its_lane() {
     assert_eq!(next, at.plus(Duration::from_secs(1)));
     (0..8).for_each(|_| lanes.attempt_starts(lane));
     assert_eq!(lanes.pop_overdue(next), Some((lane, position(8))));
+}
+
+#[test]
+fn a_slow_tenant_keeps_its_lane_until_many_attempts_in_a_row_fail_at_once() {
+    let mut lanes = Lanes::new(1_024, PAUSE_MAX, LONGEST);
+    let slow = lanes.lane(&tenant("slow"), 1);
+    for offset in 0..61 {
+        lanes.push(slow, position(offset), 1, NOW);
+    }
+    lanes.choose(|_| true).expect("its turn");
+    lanes.attempt_starts(slow);
+    let at = lanes
+        .next_watch()
+        .expect("a record waits")
+        .plus(rate::WINDOW);
+    let refusal = (ErrorClass::Http4xx, QUICK);
+    for _ in 0..2 {
+        lanes.delivered(slow, Round::default(), Duration::from_secs(5), at);
+        for _ in 1..FAILS_FROM {
+            lanes.failed(slow, Round::default(), refusal, at);
+            assert_eq!(lanes.admission(slow, Low, at), Admit);
+            assert_eq!(lanes.pop_overdue(at), None);
+        }
+    }
+    lanes.failed(slow, Round::default(), refusal, at);
+    assert!(lanes.estimated_wait(slow, at) > WAIT_MAX);
+    assert_eq!(lanes.admission(slow, Low, at), Divert);
+    let at = lanes.next_watch().expect("records wait");
+    assert_eq!(lanes.pop_overdue(at), Some((slow, position(1))));
 }
 
 #[test]
