@@ -136,15 +136,14 @@ impl Runner {
         let (results_in, results) = mpsc::unbounded_channel();
         let (kafka_events_in, kafka_events) = mpsc::unbounded_channel();
         let sessions = Arc::new(Sessions::new(clock::elapsed));
-        let callbacks = [&service.callbacks, &service.isolated_callbacks];
-        let callbacks = callbacks.map(Arc::clone).to_vec();
+        let callbacks = [&service.callbacks, &service.isolated_callbacks].map(Arc::clone);
         let certificates = std::mem::take(&mut service.certificates);
         Self {
-            _certificates: CertificateReloads::start(certificates, callbacks),
+            _certificates: CertificateReloads::start(certificates, callbacks.to_vec()),
             kafka_files: KafkaFilesReloads::start(service.kafka_files.take()),
             attempt_log: AttemptLogWriter::start(&service),
             _jobs: JobCounts::start(&service),
-            _topic_settings: TopicSettings::start(&service, results_in.clone()),
+            _topic_settings: TopicSettings::start(&service, &sessions, results_in.clone()),
             runtime: Handle::current(),
             isolated: IsolatedThreads::start(),
             tenants: TenantsReloads::start(tenants, &service.kafka),
@@ -321,9 +320,10 @@ impl Runner {
             KafkaEvent::MoveRefused {
                 why, destinations, ..
             } if !destinations.is_empty() => debug!(why, "destinations refused records"),
-            KafkaEvent::MoveRefused { why, .. } | KafkaEvent::MoveNotStarted { why, .. } => {
+            KafkaEvent::MoveRefused { why, .. } => {
                 info!(why, "a transaction was not committed and is decided again");
             }
+            KafkaEvent::MoveNotStarted { why, .. } => debug!(why, "a transaction was not started"),
             KafkaEvent::TopicRecreated { topic } => {
                 let topic = self.service.engine.topics.name(*topic);
                 error!(topic, "the topic was deleted and made again");

@@ -13,7 +13,8 @@
 //! records of a partition to [`UNFINISHED_MAX`]. Until then, all other records of the
 //! partition go on. Beyond it the partition reads no further: its map cannot name
 //! more offsets. A probe holds one partition for one transaction. It reserves
-//! nothing, so that a refusal delays no attempt.
+//! nothing, so that a refusal delays no attempt. The shell starts no transaction where
+//! the brokers' metadata already say that the topic can take no record.
 //!
 //! [`UNFINISHED_MAX`]: super::ledger::UNFINISHED_MAX
 

@@ -2,11 +2,13 @@
 //! flags and the way to report events. Holds no client, so that a client's
 //! callbacks may hold it. Used by all threads of a session.
 
+use super::client::log;
 use super::leaders::Leaders;
 use super::sessions::Sessions;
 use super::settings::KafkaSettings;
-use crate::model::broker::WaitCause;
+use crate::model::broker::{DescribedPartition, WaitCause};
 use crate::model::message::KafkaEvent;
+use crate::model::position::Topic;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,10 +58,23 @@ impl SessionState {
         }
     }
 
-    /// Returns the leaders of the partitions. The reader thread writes them.
+    /// Returns the leaders of the partitions.
     pub fn leaders(&self) -> MutexGuard<'_, Leaders> {
         // The state is consistent between any two calls of its methods.
         self.leaders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a broker told about a topic's partitions.
+    pub fn set_partitions(&self, topic: Topic, partitions: Vec<DescribedPartition>) {
+        let least = self.sessions.least_in_sync().get(&topic).copied();
+        self.leaders().set(topic, partitions, least);
+    }
+
+    /// Notes one of librdkafka's log lines: it may tell of a lost connection.
+    pub fn note_line(&self, facility: &str, text: &str) {
+        if let Some(broker) = log::lost_broker(facility, text) {
+            self.leaders().doubt(broker, self.now());
+        }
     }
 
     /// Reports an event, unless the session has ended.

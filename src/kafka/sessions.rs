@@ -3,8 +3,8 @@
 
 use super::call_monitor::CallMonitor;
 use super::client::log::LogThrottle;
-use crate::model::position::{Generation, Partition};
-use std::collections::BTreeSet;
+use crate::model::position::{Generation, Partition, Topic};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub struct Sessions {
     /// Partitions of unreachable leaders in which an earlier transaction may be open. The
     /// next commit there would bring back what was aborted, so they are not used.
     unclosed: Mutex<BTreeSet<Partition>>,
+    /// `min.insync.replicas` of the topics, as it was read last.
+    least_in_sync: Mutex<BTreeMap<Topic, usize>>,
     now: fn() -> Duration,
     last_generation: AtomicU64,
 }
@@ -28,6 +30,7 @@ impl Sessions {
             calls: Arc::new(CallMonitor::new(now)),
             throttle: LogThrottle::new(now),
             unclosed: Mutex::default(),
+            least_in_sync: Mutex::default(),
             now,
             last_generation: AtomicU64::new(0),
         }
@@ -43,6 +46,13 @@ impl Sessions {
     pub(super) fn unclosed(&self) -> MutexGuard<'_, BTreeSet<Partition>> {
         // The set is consistent between any two statements.
         self.unclosed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns `min.insync.replicas` of the topics, as far as it was read.
+    pub(super) fn least_in_sync(&self) -> MutexGuard<'_, BTreeMap<Topic, usize>> {
+        // As for the unclosed partitions.
+        let least = self.least_in_sync.lock();
+        least.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the monotonic time.

@@ -1,6 +1,7 @@
 //! Brokers by their ids. Pure values; any thread may use them.
 
 use super::named_enum::named_enum;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The id of a broker in its cluster.
@@ -19,6 +20,17 @@ pub struct Broker {
     pub id: BrokerId,
     /// Host and port.
     pub address: String,
+}
+
+/// A partition as a broker describes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DescribedPartition {
+    pub number: i32,
+    pub leader: Option<Broker>,
+    /// The brokers whose replicas are in sync, the leader's included.
+    pub in_sync: BTreeSet<BrokerId>,
+    /// The number of its replicas.
+    pub replicas: usize,
 }
 
 /// A broker that does not answer this process.

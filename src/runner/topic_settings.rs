@@ -3,10 +3,10 @@
 
 use super::threads::spawn;
 use crate::engine::event::Event;
-use crate::kafka::Job;
 use crate::kafka::admin::settings_watch::SettingsWatch;
 use crate::kafka::current::CurrentSettings;
 use crate::kafka::settings::ClusterKind;
+use crate::kafka::{Job, Sessions};
 use crate::service::Service;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -25,7 +25,12 @@ impl TopicSettings {
     /// process has no topic settings.
     ///
     /// Panics: where the system refuses it, as [`spawn`] does.
-    pub fn start(service: &Service, events: UnboundedSender<Event>) -> Option<Self> {
+    pub fn start(
+        service: &Service,
+        sessions: &Arc<Sessions>,
+        events: UnboundedSender<Event>,
+    ) -> Option<Self> {
+        let sessions = Arc::clone(sessions);
         let kafka = Arc::clone(&service.kafka);
         if kafka.get().kind != ClusterKind::Brokers {
             return None;
@@ -33,19 +38,24 @@ impl TopicSettings {
         let (end, ended) = channel();
         spawn(Job {
             name: "topic-settings",
-            run: Box::new(move || watch(&kafka, &events, &ended)),
+            run: Box::new(move || watch(&kafka, &sessions, &events, &ended)),
         });
         Some(Self(end))
     }
 }
 
-fn watch(kafka: &CurrentSettings, events: &UnboundedSender<Event>, ended: &Receiver<()>) {
+fn watch(
+    kafka: &CurrentSettings,
+    sessions: &Sessions,
+    events: &UnboundedSender<Event>,
+    ended: &Receiver<()>,
+) {
     let (mut topics, mut settings) = (SettingsWatch::default(), kafka.get());
     while ended.recv_timeout(EACH) == Err(RecvTimeoutError::Timeout) {
         if kafka.differ_from(&settings) {
             (topics, settings) = (SettingsWatch::default(), kafka.get());
         }
-        match topics.look(&settings) {
+        match topics.look(&settings, sessions) {
             // After the service has ended, the receiver is gone.
             Ok(losing) => drop(events.send(Event::TopicSettings { losing })),
             // Without the right to read them, the start has warned already.

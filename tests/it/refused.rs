@@ -2,13 +2,14 @@
 //! need them wait. Operators are told which and why, and all heals by itself.
 
 use crate::support::broker::Broker;
+use crate::support::cluster::Cluster;
 use crate::support::http;
 use crate::support::receiver::{Behaviour, Post};
 use crate::support::ringback::Ringback;
 use crate::support::scene::{Plan, Scene};
 use crate::support::wait;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PLAN: Plan = Plan {
     partitions: 2,
@@ -185,5 +186,107 @@ fn a_deleted_delay_topic_holds_back_only_its_own_records() {
     until_delivered(&scene, &after);
     until_accepted(&ringback, &topic);
     scene.account().assert_exact();
+    ringback.drain();
+}
+
+/// A cluster of three brokers, and a scene whose first and last delay topics have two
+/// copies. So has each partition of the first one on the third broker.
+fn two_copies<'c>(cluster: &'c Cluster, name: &str, in_sync: &str) -> Scene<'c> {
+    let plan = Plan {
+        delays: "200ms,1s,2s",
+        ..PLAN
+    };
+    let mut scene = Scene::bare(cluster.broker(0), name, plan);
+    let settings = two_copies_settings(in_sync);
+    let none = [&[1, 3][..], &[3, 1][..]];
+    let first = scene.delay_topic("200ms");
+    scene.broker.create_topic_on(&first, &none, &settings);
+    let half = [&[1, 2][..], &[1, 3][..]];
+    let last = scene.delay_topic("2s");
+    scene.broker.create_topic_on(&last, &half, &settings);
+    scene.create_replicated_topics(3);
+    scene.tenant("good", Behaviour::Ok);
+    scene.tenant("once", Behaviour::FailFirst(1));
+    scene.tenant("1s", Behaviour::RetryAfter(1));
+    scene.tenant("2s", Behaviour::RetryAfter(2));
+    scene
+}
+
+fn two_copies_settings(in_sync: &str) -> [(&str, &str); 3] {
+    [
+        ("message.timestamp.type", "LogAppendTime"),
+        ("max.message.bytes", "2097152"),
+        ("min.insync.replicas", in_sync),
+    ]
+}
+
+/// Kafka could not even end a transaction with a record for a topic that demands both
+/// copies, while one of them is gone.
+#[test]
+fn a_delay_topic_with_too_few_copies_in_sync_holds_back_only_its_own_records() {
+    let cluster = Cluster::start("refused-in-sync", 3, 0);
+    let mut scene = two_copies(&cluster, "refused-in-sync", "2");
+    let (topic, half) = (scene.delay_topic("200ms"), scene.delay_topic("2s"));
+    let ringback = scene.run("a");
+    let all = ["once", "1s", "2s"];
+    let before = all.map(|tenant| publish(&mut scene, tenant, 5)).concat();
+    until_delivered(&scene, &before);
+    cluster.broker(2).kill();
+    let mut waiting = publish(&mut scene, "once", 5);
+    for dead_letters in 1..=5 {
+        waiting.extend(publish(&mut scene, "once", 1));
+        let others = ["1s", "2s"].map(|tenant| publish(&mut scene, tenant, 5));
+        scene.send(&scene.topic, None, Some(b"not json"), &[]);
+        let started = Instant::now();
+        until_delivered(&scene, &others.concat());
+        scene.dead_letters_of(dead_letters);
+        println!("the others took {:?}", started.elapsed());
+        until_refused(&ringback, &topic, &["not_enough_replicas"]);
+    }
+    let refused = ringback.metrics().count(REFUSED, &[("topic", &half)]);
+    assert_eq!(refused, 0, "it has a partition that takes records");
+    let posts = |id: &String| scene.receiver.posts_of(id).len();
+    assert!(waiting.iter().all(|id| posts(id) == 1));
+    cluster.broker(2).start();
+    until_delivered(&scene, &waiting);
+    until_accepted(&ringback, &topic);
+    scene.account().assert_kept();
+    ringback.drain();
+}
+
+/// The topic demands more at the moment of the move, before the replica knows. All moves
+/// then wait for the end of that transaction, and everything else goes on.
+#[test]
+fn a_transaction_that_kafka_cannot_end_delays_no_first_attempt() {
+    let cluster = Cluster::start("refused-open", 3, 0);
+    let mut scene = two_copies(&cluster, "refused-open", "1");
+    let topic = scene.delay_topic("200ms");
+    let ringback = scene.run("a");
+    cluster.broker(2).kill();
+    let before = publish(&mut scene, "once", 5);
+    until_delivered(&scene, &before);
+    scene
+        .broker
+        .configure_topic(&topic, &two_copies_settings("2"));
+    let mut waiting = publish(&mut scene, "once", 5);
+    until_refused(&ringback, &topic, &["not_enough_replicas"]);
+    waiting.extend(publish(&mut scene, "1s", 5));
+    wait::until("all moves to wait", || {
+        ringback.log().contains("moves wait: Kafka has not ended")
+    });
+    for _ in 0..10 {
+        let good = publish(&mut scene, "good", 20);
+        let started = Instant::now();
+        until_delivered(&scene, &good);
+        println!("good records took {:?}", started.elapsed());
+    }
+    let posts = |id: &String| scene.receiver.posts_of(id).len();
+    assert!(waiting.iter().all(|id| posts(id) == 1));
+    scene
+        .broker
+        .configure_topic(&topic, &two_copies_settings("1"));
+    until_delivered(&scene, &waiting);
+    until_accepted(&ringback, &topic);
+    scene.account().assert_kept();
     ringback.drain();
 }

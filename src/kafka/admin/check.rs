@@ -3,8 +3,8 @@
 //! thread of a command, or on `kafka-move`.
 
 use super::{
-    Admin, AdminCallError, ConfigEntries, ExistingTopic, MESSAGE_BYTES_DEFAULT, REPLICATION_SAFE,
-    number, retention, rights,
+    Admin, AdminCallError, ConfigEntries, ExistingTopic, LEAST_IN_SYNC, MESSAGE_BYTES_DEFAULT,
+    REPLICATION_SAFE, least_in_sync, number, retention, rights,
 };
 use crate::kafka::settings::{HEADER_BYTES_MAX, KafkaSettings};
 use crate::model::message::METADATA_UNITS_MAX;
@@ -271,7 +271,7 @@ fn durability(name: &str, existing: &ExistingTopic, config: &ConfigEntries) -> V
             existing.replication
         ));
     }
-    let in_sync = number(config, "min.insync.replicas").unwrap_or(1);
+    let in_sync = number(config, LEAST_IN_SYNC).unwrap_or(1);
     if in_sync < 2 {
         warn(format!(
             "topic '{name}' has min.insync.replicas={in_sync}: with 2, a fail-over loses no \
@@ -301,6 +301,8 @@ pub(in crate::kafka) struct StartCheck {
     pub wrong: Option<Vec<String>>,
     /// The rights that the service waits for, each with what to grant.
     pub missing: Vec<String>,
+    /// How many replicas each topic wants in sync.
+    pub least_in_sync: BTreeMap<Topic, usize>,
     /// Dropping it takes 100 ms, which a starting service spends later.
     pub admin: Admin,
 }
@@ -315,6 +317,7 @@ pub(in crate::kafka) fn check_start(
 ) -> Result<StartCheck, AdminCallError> {
     let admin = Admin::connect(settings)?;
     let missing = rights::missing(&admin, settings, topics);
+    let mut least = BTreeMap::new();
     let wrong = match admin.topic_settings(settings, topics) {
         Err(error) if error.is_denied() => {
             tracing::warn!(%error, "topic settings are not checked: not allowed to read them");
@@ -322,6 +325,7 @@ pub(in crate::kafka) fn check_start(
         }
         configs => {
             let configs = configs?;
+            least = least_in_sync(&configs);
             for warning in size_warnings(settings, &configs) {
                 tracing::warn!(warning, "a topic setting is too small");
             }
@@ -333,6 +337,7 @@ pub(in crate::kafka) fn check_start(
     Ok(StartCheck {
         wrong,
         missing,
+        least_in_sync: least,
         admin,
     })
 }

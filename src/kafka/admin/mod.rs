@@ -146,6 +146,17 @@ fn number(config: &ConfigEntries, key: &str) -> Option<usize> {
     config.get(key)?.parse().ok()
 }
 
+/// The topic setting that says how many replicas must be in sync.
+const LEAST_IN_SYNC: &str = "min.insync.replicas";
+
+/// Returns how many replicas each topic wants in sync. Kafka wants no more than a
+/// partition has.
+fn least_in_sync(configs: &BTreeMap<Topic, ConfigEntries>) -> BTreeMap<Topic, usize> {
+    let told = configs.iter();
+    told.filter_map(|(topic, config)| Some((*topic, number(config, LEAST_IN_SYNC)?)))
+        .collect()
+}
+
 /// The admin client.
 pub(super) struct Admin {
     client: AdminClient<QueryContext>,

@@ -1,7 +1,8 @@
 //! Reads the settings of the delay and dead-letter topics again while the service runs:
 //! an operator may change them at any time. Blocking. Runs on a thread of its own.
 
-use super::{Admin, AdminCallError, retention};
+use super::{Admin, AdminCallError, least_in_sync, retention};
+use crate::kafka::sessions::Sessions;
 use crate::kafka::settings::KafkaSettings;
 use crate::model::position::Topic;
 use std::collections::BTreeSet;
@@ -16,11 +17,16 @@ pub struct SettingsWatch {
 }
 
 impl SettingsWatch {
-    /// Returns the topics whose settings lose records now.
+    /// Returns the topics whose settings lose records now. Tells the sessions how many
+    /// replicas each topic wants in sync.
     ///
     /// # Errors
     /// The brokers do not answer, or refuse.
-    pub fn look(&mut self, settings: &KafkaSettings) -> Result<BTreeSet<Topic>, AdminCallError> {
+    pub fn look(
+        &mut self,
+        settings: &KafkaSettings,
+        sessions: &Sessions,
+    ) -> Result<BTreeSet<Topic>, AdminCallError> {
         let admin = match &self.admin {
             Some(admin) => admin,
             None => self.admin.insert(Admin::connect(settings)?),
@@ -29,6 +35,7 @@ impl SettingsWatch {
         let needed = settings.needed_topics().into_iter();
         let needed = needed.filter(|t| *t != Topic::Source && existing.contains_key(t));
         let configs = admin.topic_settings(settings, &needed.collect::<Vec<_>>())?;
+        *sessions.least_in_sync() = least_in_sync(&configs);
         let (mut losing, mut wrong) = (BTreeSet::new(), BTreeSet::new());
         for (topic, config) in &configs {
             let name = settings.topics.name(*topic);

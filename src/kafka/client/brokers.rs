@@ -3,7 +3,7 @@
 //! Used by the reader thread.
 
 use super::ffi::{Element, element, elements, millis, text};
-use crate::model::broker::{Broker, BrokerId};
+use crate::model::broker::{Broker, BrokerId, DescribedPartition};
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -22,8 +22,7 @@ pub struct Described {
     pub name: String,
     /// As base64.
     pub id: String,
-    /// The numbers of the partitions with their leaders.
-    pub leaders: Vec<(i32, Option<Broker>)>,
+    pub partitions: Vec<DescribedPartition>,
 }
 
 /// Describes these topics. Asks this broker, or else the one that the client takes for
@@ -92,7 +91,7 @@ unsafe fn topics_of(result: *const rd::rd_kafka_DescribeTopics_result_t) -> Vec<
             described.push(Described {
                 name: text(rd::rd_kafka_TopicDescription_name(topic)),
                 id: text(rd::rd_kafka_Uuid_base64str(id)),
-                leaders: leaders_of(topic),
+                partitions: partitions_of(topic),
             });
         }
     }
@@ -100,26 +99,40 @@ unsafe fn topics_of(result: *const rd::rd_kafka_DescribeTopics_result_t) -> Vec<
 }
 
 /// SAFETY: `topic` must be valid.
-unsafe fn leaders_of(topic: *const rd::rd_kafka_TopicDescription_t) -> Vec<(i32, Option<Broker>)> {
+unsafe fn partitions_of(topic: *const rd::rd_kafka_TopicDescription_t) -> Vec<DescribedPartition> {
     let mut count = 0;
-    // SAFETY: the partitions and all their parts belong to the topic.
-    let leader = |partition| unsafe {
-        let node = rd::rd_kafka_TopicPartitionInfo_leader(partition);
-        let leader = (!node.is_null()).then(|| {
-            let host = text(rd::rd_kafka_Node_host(node));
-            Broker {
-                id: BrokerId(rd::rd_kafka_Node_id(node)),
-                address: format!("{host}:{}", rd::rd_kafka_Node_port(node)),
-            }
-        });
-        (rd::rd_kafka_TopicPartitionInfo_partition(partition), leader)
-    };
-    // SAFETY: the array has `count` elements; it is null where there is none.
+    // SAFETY: the partitions and all their parts belong to the topic. Each array has as
+    // many elements as its count says; it may be null where there is none.
     unsafe {
         let partitions = rd::rd_kafka_TopicDescription_partitions(topic, &raw mut count);
         (0..count)
-            .map(|index| leader(*partitions.add(index)))
+            .map(|index| partition_of(*partitions.add(index)))
             .collect()
+    }
+}
+
+/// SAFETY: `partition` must be valid.
+unsafe fn partition_of(partition: *const rd::rd_kafka_TopicPartitionInfo_t) -> DescribedPartition {
+    let (mut in_sync, mut replicas) = (0, 0);
+    // SAFETY: as in `partitions_of`.
+    unsafe {
+        let leader = rd::rd_kafka_TopicPartitionInfo_leader(partition);
+        let leader = (!leader.is_null()).then(|| {
+            let host = text(rd::rd_kafka_Node_host(leader));
+            Broker {
+                id: BrokerId(rd::rd_kafka_Node_id(leader)),
+                address: format!("{host}:{}", rd::rd_kafka_Node_port(leader)),
+            }
+        });
+        let nodes = rd::rd_kafka_TopicPartitionInfo_isr(partition, &raw mut in_sync);
+        rd::rd_kafka_TopicPartitionInfo_replicas(partition, &raw mut replicas);
+        let id = |index| BrokerId(rd::rd_kafka_Node_id(*nodes.add(index)));
+        DescribedPartition {
+            number: rd::rd_kafka_TopicPartitionInfo_partition(partition),
+            leader,
+            in_sync: (0..in_sync).map(id).collect(),
+            replicas,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! librdkafka's log lines and a throttle that keeps the log small in an outage.
 //! Never decides which lines matter. Used by all threads of all sessions.
 
+use crate::model::broker::BrokerId;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
@@ -83,6 +84,17 @@ pub fn pass_on(throttle: &LogThrottle, level: RDKafkaLogLevel, facility: &str, t
     }
 }
 
+/// Returns the broker to which a connection was lost or could not be made, if this line
+/// tells it: `[thrd:kafka-0:9092/1]: kafka-0:9092/1: Disconnected (…)`.
+pub fn lost_broker(facility: &str, text: &str) -> Option<BrokerId> {
+    if facility != "FAIL" {
+        return None;
+    }
+    let (name, _) = text.split_once("]: ")?.1.split_once(": ")?;
+    let (_, id) = name.rsplit_once('/')?;
+    id.parse().ok().map(BrokerId)
+}
+
 /// Callbacks of query-only clients (admin, watchdog probe). They log at debug;
 /// errors reach the caller as results.
 pub struct QueryContext;
@@ -103,6 +115,22 @@ impl ConsumerContext for QueryContext {}
 mod tests {
     use super::*;
     use std::cell::Cell;
+
+    #[test]
+    fn a_line_about_a_lost_connection_names_the_broker() {
+        let lost = |facility: &str, text: &str| lost_broker(facility, text).map(|id| id.0);
+        for (name, broker) in [
+            ("kafka-0:9092/12", Some(12)),
+            ("sasl_ssl://[::1]:9092/0", Some(0)),
+            ("kafka-0:9092/bootstrap", None),
+            ("GroupCoordinator", None),
+        ] {
+            let text = format!("[thrd:{name}]: {name}: Disconnected (after 5ms in state UP)");
+            assert_eq!(lost("FAIL", &text), broker, "{text}");
+            assert_eq!(lost("REQTMOUT", &text), None);
+        }
+        assert_eq!(lost("FAIL", "terminating"), None);
+    }
 
     thread_local! {
         static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };

@@ -137,6 +137,7 @@ impl GroupContext {
 impl ClientContext for GroupContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         self.coordinator.note(facility, text, self.state.now());
+        self.state.note_line(facility, text);
         if is_shown(level) {
             log::pass_on(&self.state.sessions.throttle, level, facility, text);
         }

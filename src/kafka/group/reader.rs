@@ -403,7 +403,7 @@ impl ReaderThread<'_> {
             let (Some(topic), id) = (names.topic(&found.name), TopicId(found.id)) else {
                 continue;
             };
-            self.state.leaders().set(topic, found.leaders);
+            self.state.set_partitions(topic, found.partitions);
             if !assigned.contains(&topic) {
                 continue;
             }

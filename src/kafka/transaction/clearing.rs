@@ -22,9 +22,10 @@
 //! | `Records` | accepted offsets, and records; the commit was not requested or not answered | the group's offsets, and a record to each partition of the records' topics | see below |
 //!
 //! - A partition whose leader does not answer this process is not cleared now: the
-//!   others would wait for it. It stays in the unclosed partitions of
+//!   others would wait for it. The same holds for one with too few replicas in sync:
+//!   the transaction could not end. It stays in the unclosed partitions of
 //!   [`Sessions`](crate::kafka::Sessions), and no record moves there. A new producer
-//!   clears it when its leader answers.
+//!   clears it when that is over.
 //! - Offsets are always added: the next commit could commit them, although their
 //!   records were never written. To abort offsets loses nothing. If their move was
 //!   committed, its records are moved once more, and may exist twice.
@@ -37,7 +38,6 @@
 
 use super::producer::{CALL_MAX, Stop, TimedProducer};
 use crate::kafka::admin;
-use crate::kafka::leaders::Leaders;
 use crate::kafka::session_state::SessionState;
 use crate::model::message::{KafkaEvent, OpenTransaction};
 use crate::model::position::{Partition, Topic};
@@ -59,7 +59,11 @@ pub fn clear(producer: &TimedProducer<'_>, open: &OpenTransaction) -> Result<(),
         OpenTransaction::Nothing | OpenTransaction::Offsets => {}
         OpenTransaction::Records(topics) => targets.extend(partitions_of(producer, topics)?),
     }
-    let (targets, later) = by_answer(&state.leaders(), targets);
+    let now = state.now();
+    let is_good = |partition: &Partition| state.leaders().fault(*partition, now).is_none();
+    // Those that cannot be cleared now, although others can, are cleared later.
+    let (targets, later): (BTreeSet<_>, _) = targets.into_iter().partition(is_good);
+    let targets: Vec<Partition> = targets.into_iter().collect();
     producer.begin()?;
     let filled = fill(producer, &targets);
     // Also after a failed fill, so that its part does not stay open.
@@ -76,20 +80,8 @@ pub fn can_close(state: &SessionState) -> bool {
     let unclosed = state.sessions.unclosed();
     let leaders = state.leaders();
     let mut unclosed = unclosed.iter();
-    !leaders.none_answers() && unclosed.any(|partition| leaders.may_answer(*partition))
-}
-
-/// Returns the partitions to clear now, and those whose leaders do not answer although
-/// others do.
-fn by_answer(
-    leaders: &Leaders,
-    targets: BTreeSet<Partition>,
-) -> (Vec<Partition>, BTreeSet<Partition>) {
-    let none_answers = leaders.none_answers();
-    let (now, later): (BTreeSet<_>, _) = targets
-        .into_iter()
-        .partition(|partition| none_answers || leaders.may_answer(*partition));
-    (now.into_iter().collect(), later)
+    let now = state.now();
+    !leaders.none_answers() && unclosed.any(|p| leaders.fault(*p, now).is_none())
 }
 
 /// Returns all partitions of the topics, once each of them has a leader or is not to

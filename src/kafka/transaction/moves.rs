@@ -26,6 +26,12 @@ use std::time::Duration;
 
 /// How long offsets are tried before the transaction is aborted.
 const OFFSETS_MAX: Duration = Duration::from_secs(8);
+/// The same while the coordinator still ends the transaction before. As a rule, that
+/// takes some 20 ms. It takes until a replica comes back where a partition of that
+/// transaction has lost too many. Meanwhile its partitions must not wait in transactions.
+const BUSY_MAX: Duration = Duration::from_secs(2);
+/// The interval between two tries after that. Each takes some 0.2 s.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// The end of a move.
 pub struct Ended {
@@ -49,6 +55,8 @@ pub struct Move<'a> {
     request: &'a MoveRequest,
     /// The partitions to which its records can be moved, by topic.
     choices: BTreeMap<Topic, Choice>,
+    /// Why the topic of a probe can take no record, as the brokers were just asked.
+    looked_up: Option<RefusalReason>,
     started: Duration,
 }
 
@@ -56,15 +64,25 @@ impl<'a> Move<'a> {
     /// Returns a move that starts now.
     pub fn new(producer: &'a TimedProducer<'a>, request: &'a MoveRequest) -> Self {
         let state = producer.state;
+        let started = state.now();
         let topics: BTreeSet<Topic> = request.records.iter().map(|record| record.to).collect();
+        let looked_up = match (request.purpose, topics.first()) {
+            _ if producer.is_busy() => None,
+            (MovePurpose::Probe, Some(topic)) => refusals::look_up(producer, *topic).ok().flatten(),
+            _ => {
+                refusals::look_at_risky(producer, &topics);
+                None
+            }
+        };
         let (unclosed, leaders) = (state.sessions.unclosed(), state.leaders());
-        let choice = |topic| (topic, leaders.choice(topic, &unclosed));
+        let choice = |topic| (topic, leaders.choice(topic, &unclosed, state.now()));
         Self {
             producer,
             state,
             request,
             choices: topics.into_iter().map(choice).collect(),
-            started: state.now(),
+            looked_up,
+            started,
         }
     }
 
@@ -86,6 +104,10 @@ impl<'a> Move<'a> {
             let why = "its generation is too old".to_owned();
             return Some(KafkaEvent::MoveNotStarted { write, why });
         };
+        if self.producer.is_busy() {
+            let why = "the transaction before has not ended".to_owned();
+            return Some(KafkaEvent::MoveNotStarted { write, why });
+        }
         if let Some(refused) = self.refused_before() {
             return Some(refused);
         }
@@ -127,16 +149,17 @@ impl<'a> Move<'a> {
     }
 
     /// Returns the answer to a move of which a topic cannot take a record. A transaction
-    /// would hold its partitions until a timeout. For a probe, the brokers are asked.
+    /// would hold its partitions until a timeout, or could not even be aborted.
     fn refused_before(&self) -> Option<KafkaEvent> {
+        let reason = |choice: &Choice| match choice {
+            Choice::None(reason) => Some(*reason),
+            Choice::All | Choice::Some(_) => None,
+        };
         let choices = self.choices.iter();
-        let without = choices.filter(|(_, choice)| **choice == Choice::None);
-        let mut refused: BTreeMap<Topic, RefusalReason> = without
-            .map(|(topic, _)| (*topic, RefusalReason::NoAnswer))
-            .collect();
-        if self.request.purpose == MovePurpose::Probe && refused.is_empty() {
+        let refused = choices.filter_map(|(topic, choice)| Some((*topic, reason(choice)?)));
+        let mut refused: BTreeMap<Topic, RefusalReason> = refused.collect();
+        if let (true, Some(reason)) = (refused.is_empty(), self.looked_up) {
             let (topic, choice) = self.choices.first_key_value()?;
-            let reason = refusals::look_up(self.producer, *topic).ok()??;
             // Its other partitions can take the record.
             if reason == RefusalReason::NoLeader && matches!(choice, Choice::Some(_)) {
                 return None;
@@ -211,20 +234,35 @@ impl<'a> Move<'a> {
         offsets: &TopicPartitionList,
         member: &ConsumerGroupMetadata,
     ) -> Result<(), Stop> {
-        let until = self.state.now() + OFFSETS_MAX;
+        let (started, busy_until) = (self.state.now(), &self.producer.busy_until);
+        let busy_max = match busy_until.get() {
+            Duration::ZERO => BUSY_MAX,
+            _ => Duration::ZERO,
+        };
         // The broker may accept the offsets although no answer says so.
         let mut maybe_accepted = false;
         self.report_open(OpenTransaction::Offsets);
         loop {
             self.producer.check_alive()?;
             let Err(error) = self.producer.send_offsets(offsets, member) else {
+                busy_until.set(Duration::ZERO);
                 return Ok(());
             };
             let retriable = transaction_error(&error)
                 .is_some_and(|a| a.is_retriable() && !a.txn_requires_abort() && !a.is_fatal());
             let answer = error.rdkafka_error_code().map(convert::commit_answer);
             maybe_accepted |= answer != Some(CommitAnswer::Refused);
-            if !retriable || self.state.now() >= until {
+            let is_busy =
+                error.rdkafka_error_code() == Some(RDKafkaErrorCode::ConcurrentTransactions);
+            let limit = if is_busy { busy_max } else { OFFSETS_MAX };
+            let now = self.state.now();
+            if !retriable || now >= started + limit {
+                if is_busy {
+                    if busy_max == BUSY_MAX {
+                        self.producer.warn_not_ended();
+                    }
+                    busy_until.set(now + BUSY_RETRY);
+                }
                 if !maybe_accepted {
                     self.report_open(OpenTransaction::Nothing);
                 }

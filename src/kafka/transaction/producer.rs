@@ -17,6 +17,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _, Timestamp};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -141,6 +142,7 @@ impl ProducerCallbacks {
 
 impl ClientContext for ProducerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.state.note_line(facility, text);
         // librdkafka says that a producer ignores `allow.auto.create.topics`, and
         // obeys it.
         if facility != "CONFWARN" || !text.contains("allow.auto.create.topics") {
@@ -168,6 +170,11 @@ impl ProducerContext for ProducerCallbacks {
 pub struct TimedProducer<'a> {
     pub state: &'a Arc<SessionState>,
     pub timer: &'a CallTimer,
+    /// The brokers are not asked about topics before a transaction until then.
+    pub look_after: Cell<Duration>,
+    /// No transaction starts until then, because the one before has not ended. Zero where
+    /// it has.
+    pub busy_until: Cell<Duration>,
     producer: BaseProducer<ProducerCallbacks>,
 }
 
@@ -192,6 +199,8 @@ impl<'a> TimedProducer<'a> {
             Ok(producer) => Some(Self {
                 state,
                 timer,
+                look_after: Cell::default(),
+                busy_until: Cell::default(),
                 producer,
             }),
             Err(error) => {
@@ -205,6 +214,16 @@ impl<'a> TimedProducer<'a> {
     /// Returns the producer's client.
     pub fn client(&self) -> &Client<ProducerCallbacks> {
         self.producer.client()
+    }
+
+    /// Whether the transaction before has not ended, and it is not time to try again.
+    pub fn is_busy(&self) -> bool {
+        self.state.now() < self.busy_until.get()
+    }
+
+    /// Tells operators that all moves wait for the end of the transaction before.
+    pub fn warn_not_ended(&self) {
+        tracing::warn!("moves wait: Kafka has not ended the transaction before");
     }
 
     /// Initialises transactions, which ends an open transaction of this name.

@@ -9,17 +9,26 @@
 //! | no report in time, or none that tells a reason, and a topic does not exist or has no leader | that topic refuses |
 //! | the same, and all topics have leaders | the topic of a probe refuses, others are suspected |
 //! | the same, and no broker answers | none: the brokers are away |
+//!
+//! Before a transaction, the brokers are asked where the loss of one broker leaves a
+//! partition with too few replicas in sync ([`Leaders`](crate::kafka::leaders::Leaders)).
 
 use super::producer::{Reports, TimedProducer};
+use crate::model::broker::{Broker, BrokerId, DescribedPartition};
 use crate::model::destination::{RefusalReason, Refusals};
 use crate::model::message::{MovePurpose, MoveRequest};
 use crate::model::position::Topic;
 use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::metadata::MetadataPartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The limit of one request for a topic's leaders.
 const METADATA_MAX: Duration = Duration::from_secs(1);
+/// The limit of one such request before a transaction, which takes some 1 ms as a rule.
+const LOOK_MAX: Duration = Duration::from_millis(200);
+/// After a look without an answer, none for this long: transactions must go on.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Finds the destinations that refused records of this request. Uses the delivery
 /// reports first. `ask_for_error` calls the broker to get the error of the failed
@@ -101,14 +110,36 @@ fn without_answer(
 /// No broker answered.
 pub struct Unanswered;
 
+/// Asks the brokers about those of these topics that are at risk. The next transaction
+/// must not write to a partition that has just lost a replica. Without an answer, what
+/// was told before counts.
+pub fn look_at_risky(producer: &TimedProducer<'_>, topics: &BTreeSet<Topic>) {
+    let state = producer.state;
+    for topic in topics {
+        let is_at_risk = state.leaders().is_at_risk(*topic);
+        let is_due = state.now() >= producer.look_after.get();
+        if is_at_risk && is_due && look_up_within(producer, *topic, LOOK_MAX).is_err() {
+            producer.look_after.set(state.now() + LOOK_AGAIN_AFTER);
+        }
+    }
+}
+
 /// Returns why a topic can take no record now, as far as the brokers' metadata show.
 pub fn look_up(
     producer: &TimedProducer<'_>,
     topic: Topic,
 ) -> Result<Option<RefusalReason>, Unanswered> {
+    look_up_within(producer, topic, METADATA_MAX)
+}
+
+fn look_up_within(
+    producer: &TimedProducer<'_>,
+    topic: Topic,
+    limit: Duration,
+) -> Result<Option<RefusalReason>, Unanswered> {
     let name = producer.state.settings.topics.name(topic);
-    producer.timer.start("look up a topic", METADATA_MAX);
-    let metadata = producer.client().fetch_metadata(Some(&name), METADATA_MAX);
+    producer.timer.start("look up a topic", limit);
+    let metadata = producer.client().fetch_metadata(Some(&name), limit);
     let metadata = metadata.map_err(|_| Unanswered)?;
     let Some(found) = metadata.topics().first() else {
         return Ok(Some(RefusalReason::UnknownTopic));
@@ -116,12 +147,33 @@ pub fn look_up(
     if let Some(error) = found.error() {
         return Ok(reason(error.into()));
     }
+    let addresses = metadata.brokers().iter();
+    let addresses = addresses.map(|b| (b.id(), format!("{}:{}", b.host(), b.port())));
+    let addresses: BTreeMap<i32, String> = addresses.collect();
+    let described = found.partitions().iter().map(|p| described(p, &addresses));
+    producer.state.set_partitions(topic, described.collect());
     let leaderless = found.partitions().iter().any(|p| p.leader() < 0);
     Ok(match (found.partitions().is_empty(), leaderless) {
         (true, _) => Some(RefusalReason::UnknownTopic),
         (false, true) => Some(RefusalReason::NoLeader),
         (false, false) => None,
     })
+}
+
+fn described(
+    partition: &MetadataPartition,
+    addresses: &BTreeMap<i32, String>,
+) -> DescribedPartition {
+    let leader = addresses.get(&partition.leader()).map(|address| Broker {
+        id: BrokerId(partition.leader()),
+        address: address.clone(),
+    });
+    DescribedPartition {
+        number: partition.id(),
+        leader,
+        in_sync: partition.isr().iter().copied().map(BrokerId).collect(),
+        replicas: partition.replicas().len(),
+    }
 }
 
 fn only_refused(refused: BTreeMap<Topic, RefusalReason>) -> Refusals {

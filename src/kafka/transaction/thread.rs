@@ -28,6 +28,13 @@ const FIRST_INIT_LIMITS: [Duration; 5] = [
 ];
 /// The limit of each later call: shorter than the lease of a reservation.
 const INIT_LIMIT: Duration = Duration::from_secs(1);
+/// The coordinator ends the last transaction within this time, unless a partition of it
+/// has too few replicas in sync.
+const ENDS_MAX: Duration = Duration::from_secs(5);
+/// The limit of a call after that, and the pause between two. Moves that come during a
+/// call hold their partitions; those that come in the pause are refused at once.
+const ENDS_LIMIT: Duration = Duration::from_millis(300);
+const ENDS_PAUSE: Duration = Duration::from_secs(2);
 /// The pause before a new producer is made.
 const NEW_PRODUCER_AFTER: Duration = Duration::from_secs(1);
 /// While no move is requested, the producer's log lines are served this often.
@@ -219,6 +226,20 @@ fn refuse_pending(state: &SessionState, requests: &Receiver<ToTransaction>) -> b
     true
 }
 
+/// Refuses all moves that come in this time. Returns whether the session continues.
+fn refuse_for(pause: Duration, state: &SessionState, requests: &Receiver<ToTransaction>) -> bool {
+    let until = state.now() + pause;
+    loop {
+        if !refuse_pending(state, requests) || !state.is_alive() {
+            return false;
+        }
+        thread::sleep(RETRY_AFTER);
+        if state.now() >= until {
+            return true;
+        }
+    }
+}
+
 enum Initialised {
     Yes,
     /// Not within the limit: another producer may be faster.
@@ -235,8 +256,10 @@ fn initialise(
     requests: &Receiver<ToTransaction>,
 ) -> Initialised {
     let state = producer.state;
+    let (started, mut told) = (state.now(), false);
     while state.is_alive() {
-        let Err(error) = producer.init(limit.unwrap_or(INIT_LIMIT)) else {
+        let longest = if told { ENDS_LIMIT } else { INIT_LIMIT };
+        let Err(error) = producer.init(limit.unwrap_or(longest)) else {
             return Initialised::Yes;
         };
         match transaction_error(&error) {
@@ -245,14 +268,18 @@ fn initialise(
                     return Initialised::TooSlow;
                 }
                 // The coordinator answers: it still ends this name's last transaction.
-                let ends = error.rdkafka_error_code() == Some(Code::ConcurrentTransactions);
+                let code = error.rdkafka_error_code();
+                let ends = told || code == Some(Code::ConcurrentTransactions);
                 if !ends {
                     state.unreachable(format!("transactions cannot be initialised: {answer}"));
+                } else if !told && state.now() >= started + ENDS_MAX {
+                    told = true;
+                    producer.warn_not_ended();
                 }
-                if !refuse_pending(state, requests) {
+                let pause = if told { ENDS_PAUSE } else { RETRY_AFTER };
+                if !refuse_for(pause, state, requests) {
                     return Initialised::No;
                 }
-                thread::sleep(RETRY_AFTER);
             }
             _ => {
                 let code = error.rdkafka_error_code();

@@ -109,6 +109,10 @@ fn check_settings(producer: &TimedProducer<'_>, check: TopicCheck, topics: &[Top
             Checked::NotYet(missing.join("; "))
         }
         Ok(found) => {
+            state
+                .sessions
+                .least_in_sync()
+                .clone_from(&found.least_in_sync);
             if found.wrong.is_some() {
                 state.report(KafkaEvent::TopicsAccepted);
             }

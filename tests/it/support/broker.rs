@@ -221,6 +221,18 @@ impl Broker {
             .unwrap_or_else(|e| panic!("creating {name}: {e}"));
     }
 
+    /// Makes a topic whose partitions have their copies on the brokers of these ids.
+    pub fn create_topic_on(&self, name: &str, brokers: &[&[i32]], settings: &[(&str, &str)]) {
+        let partitions = i32::try_from(brokers.len()).expect("a small number");
+        let on = TopicReplication::Variable(brokers);
+        let mut topic = NewTopic::new(name, partitions, on);
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
+        self.try_create(&topic)
+            .unwrap_or_else(|e| panic!("creating {name}: {e}"));
+    }
+
     /// Replaces all settings of a topic by these. The others get their defaults.
     pub fn configure_topic(&self, name: &str, settings: &[(&str, &str)]) {
         let mut config = AlterConfig::new(ResourceSpecifier::Topic(name));
