@@ -197,6 +197,7 @@ pub fn break_brokers(world: &World, plan: &[BrokerDown]) -> Vec<Fault> {
         wait::until_some("every copy to be in sync", WORK_MAX, || {
             world.cluster.in_sync().then_some(())
         });
+        let brokers = world.brokers();
         let at = Instant::now();
         let broker = world.cluster.broker(down.broker);
         world.count_outage();
@@ -204,6 +205,7 @@ pub fn break_brokers(world: &World, plan: &[BrokerDown]) -> Vec<Fault> {
         std::thread::sleep(Duration::from_millis(down.for_ms));
         broker.start();
         world.count_outage();
+        drop(brokers);
         let fault = Fault {
             kind: FaultKind::BrokerDown,
             replica: None,

@@ -46,6 +46,19 @@ pub enum FaultKind {
     /// No byte from or to the receivers.
     CutReceivers,
     BrokerDown,
+    /// A tenant that accepts requests and does not answer.
+    HangingTenant,
+    /// A broker that answers only now and then.
+    SlowBroker,
+    /// A broker that one replica does not reach.
+    UnreachableBroker,
+}
+
+impl FaultKind {
+    /// Whether an attempt of ringback may get lost, so that it is made again.
+    pub fn is_sudden(self) -> bool {
+        !matches!(self, Self::Drain | Self::HangingTenant)
+    }
 }
 
 /// A fault that was performed.
@@ -291,7 +304,7 @@ impl Fault {
     /// before it.
     fn explains(&self, success: &ReceivedPost, after: &ReceivedPost) -> bool {
         let until = match self.kind {
-            FaultKind::Drain => return false,
+            kind if !kind.is_sudden() => return false,
             FaultKind::Kill | FaultKind::KillInTransaction | FaultKind::KillAbsent => {
                 self.at + IN_FLIGHT_MAX
             }
@@ -308,7 +321,10 @@ impl Fault {
     fn delays(&self, seen: &ReceivedPost) -> bool {
         let holds = matches!(
             self.kind,
-            FaultKind::Stop | FaultKind::CutKafka | FaultKind::CutReceivers
+            FaultKind::Stop
+                | FaultKind::CutKafka
+                | FaultKind::CutReceivers
+                | FaultKind::UnreachableBroker
         );
         holds
             && self.replica == Some(seen.replica)

@@ -4,9 +4,11 @@
 
 pub mod arguments;
 pub mod driver;
+pub mod latency;
 pub mod ledger;
 pub mod plan;
 pub mod receiver;
 pub mod records;
 pub mod report;
+pub mod surroundings;
 pub mod world;

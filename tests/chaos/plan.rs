@@ -1,7 +1,8 @@
-//! The plan of a run: the faults of each replica and each broker, derived from
-//! the seed.
+//! The plan of a run: the faults of each replica, of each broker and of what
+//! surrounds them, derived from the seed.
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, Faults};
+use super::records;
 use crate::support::relay::{Fate, Request};
 
 #[path = "../sim/chance.rs"]
@@ -53,6 +54,25 @@ pub struct BrokerDown {
     pub for_ms: u64,
 }
 
+/// A fault of a tenant, or of one broker that stays up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Surrounding {
+    /// This tenant accepts requests and does not answer.
+    HangingTenant { tenant: u64 },
+    /// A broker answers only now and then.
+    SlowBroker { broker: usize },
+    /// A replica reaches the other brokers only.
+    UnreachableBroker { replica: usize, broker: usize },
+}
+
+/// Such a fault, its time, and the time without one before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlannedSurrounding {
+    pub after_ms: u64,
+    pub fault: Surrounding,
+    pub for_ms: u64,
+}
+
 /// The plan of a run.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Plan {
@@ -60,6 +80,8 @@ pub struct Plan {
     pub replicas: Vec<Vec<Planned>>,
     /// The faults of the brokers, one at a time.
     pub brokers: Vec<BrokerDown>,
+    /// The other faults, one at a time.
+    pub surroundings: Vec<PlannedSurrounding>,
 }
 
 impl Plan {
@@ -71,7 +93,8 @@ impl Plan {
         for number in 0..kills {
             faults.push(kill(number, &mut chance));
         }
-        let share = |one_in: u64| (kills / one_in).max(1);
+        // Without kills only the surroundings fail.
+        let share = |one_in: u64| (kills / one_in).max(kills.min(1));
         for _ in 0..share(25) {
             // The session timeout is 10 s.
             let for_ms = chance.between(11_000, 14_000);
@@ -103,11 +126,42 @@ impl Plan {
             broker: chance.index(arguments.brokers as usize),
             for_ms: chance.between(1_000, 8_000),
         });
+        let brokers = brokers.collect();
         Self {
             replicas,
-            brokers: brokers.collect(),
+            brokers,
+            surroundings: surroundings(arguments, &mut chance),
         }
     }
+}
+
+fn surroundings(arguments: &Arguments, chance: &mut Chance) -> Vec<PlannedSurrounding> {
+    let count = match arguments.faults {
+        Faults::Processes => 0,
+        Faults::All => (arguments.kills / 8).max(6),
+    };
+    let mut plan = Vec::new();
+    for number in 0..count {
+        let broker = chance.index(arguments.brokers as usize);
+        let (fault, for_ms) = match number % 3 {
+            0 => {
+                let tenant = chance.index(records::TENANTS as usize) as u64;
+                (Surrounding::HangingTenant { tenant }, (6_000, 14_000))
+            }
+            1 if arguments.brokers > 1 => {
+                let replica = chance.index(arguments.replicas as usize);
+                let fault = Surrounding::UnreachableBroker { replica, broker };
+                (fault, (3_000, 14_000))
+            }
+            _ => (Surrounding::SlowBroker { broker }, (4_000, 8_000)),
+        };
+        plan.push(PlannedSurrounding {
+            after_ms: chance.between(1_000, 5_000),
+            fault,
+            for_ms: chance.between(for_ms.0, for_ms.1),
+        });
+    }
+    plan
 }
 
 /// Returns a kill. Of 40 kills one is of a replica that stays away, 8 hit a

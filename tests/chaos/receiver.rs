@@ -7,10 +7,11 @@ use crate::support::lateness::Lateness;
 use crate::support::ports;
 use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
@@ -18,6 +19,8 @@ use tokio::sync::oneshot;
 pub const FAILING_PERMILLE: u32 = 300;
 /// The answer time of a slow tenant.
 const SLOW: Duration = Duration::from_millis(200);
+/// No tenant hangs.
+const NONE: u64 = u64::MAX;
 
 /// A received POST of a record.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -54,6 +57,8 @@ pub struct Noted {
 pub struct Receiver {
     port: u16,
     noted: Arc<Mutex<Noted>>,
+    /// The number of the tenant that does not answer.
+    hanging: Arc<AtomicU64>,
     lateness: Lateness,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -66,7 +71,12 @@ impl Receiver {
         let listener = ports::listen("127.0.0.1:0");
         let port = listener.local_addr().expect("it is bound").port();
         let (stop, stopped) = oneshot::channel();
-        let for_thread = noted.clone();
+        let hanging = Arc::new(AtomicU64::new(NONE));
+        let judge = Judge {
+            seed,
+            hanging: hanging.clone(),
+            noted: noted.clone(),
+        };
         let lateness = Lateness::default();
         let watched = lateness.clone();
         let thread = std::thread::spawn(move || {
@@ -76,13 +86,14 @@ impl Receiver {
                 .expect("a runtime can be made");
             runtime.block_on(async {
                 tokio::spawn(watched.watch());
-                tokio::spawn(accept(listener, seed, for_thread));
+                tokio::spawn(accept(listener, judge));
                 stopped.await.ok();
             });
         });
         Self {
             port,
             noted,
+            hanging,
             lateness,
             stop: Some(stop),
             thread: Some(thread),
@@ -97,6 +108,12 @@ impl Receiver {
     /// Returns how late its thread was.
     pub fn lateness(&self) -> &Lateness {
         &self.lateness
+    }
+
+    /// From now on this tenant does not answer, and all others do.
+    pub fn hang(&self, tenant: Option<u64>) {
+        self.hanging
+            .store(tenant.unwrap_or(NONE), Ordering::Relaxed);
     }
 
     /// Returns the notes so far.
@@ -119,35 +136,49 @@ pub fn path(replica: usize, tenant: &str) -> String {
     format!("/{replica}/{tenant}")
 }
 
-async fn accept(listener: StdListener, seed: u64, noted: Arc<Mutex<Noted>>) {
+/// Decides how requests are answered, and notes them.
+#[derive(Clone)]
+struct Judge {
+    seed: u64,
+    hanging: Arc<AtomicU64>,
+    noted: Arc<Mutex<Noted>>,
+}
+
+async fn accept(listener: StdListener, judge: Judge) {
     let listener = TcpListener::from_std(listener).expect("it does not block");
     loop {
         if let Ok((socket, _)) = listener.accept().await {
             socket.set_nodelay(true).ok();
-            tokio::spawn(serve(socket, seed, noted.clone()));
+            tokio::spawn(serve(socket, judge.clone()));
         }
     }
 }
 
-async fn serve(mut socket: TcpStream, seed: u64, noted: Arc<Mutex<Noted>>) {
+async fn serve(mut socket: TcpStream, judge: Judge) {
     let mut buffer = Vec::with_capacity(16 * 1024);
     while let Some(request) = read_request(&mut socket, &mut buffer).await {
         let at = Instant::now();
         let Some((number, seen)) = read(&request, at) else {
-            noted.lock().expect("no holder panics").strays += 1;
+            judge.noted().strays += 1;
             return;
         };
+        let hangs = judge.hangs(number);
         let (place, status) = {
-            let mut noted = noted.lock().expect("no holder panics");
+            let mut noted = judge.noted();
             let posts = noted.posts.entry(number).or_default();
             let place = posts.len();
-            let status = judge(seed, number, place);
+            let status = judge.status(number, place);
             posts.push(seen);
-            if records::kind(number) != Kind::Slow {
+            if records::kind(number) != Kind::Slow && !hangs {
                 posts[place].status = status;
             }
             (place, status)
         };
+        if hangs {
+            // Until the sender closes the connection.
+            socket.read_u8().await.ok();
+            return;
+        }
         if records::kind(number) == Kind::Slow {
             tokio::time::sleep(SLOW).await;
         }
@@ -155,10 +186,30 @@ async fn serve(mut socket: TcpStream, seed: u64, noted: Arc<Mutex<Noted>>) {
         if socket.write_all(head.as_bytes()).await.is_err() {
             return;
         }
-        let mut noted = noted.lock().expect("no holder panics");
-        if let Some(posts) = noted.posts.get_mut(&number) {
+        if let Some(posts) = judge.noted().posts.get_mut(&number) {
             posts[place].status = status;
         }
+    }
+}
+
+impl Judge {
+    fn noted(&self) -> std::sync::MutexGuard<'_, Noted> {
+        self.noted.lock().expect("no holder panics")
+    }
+
+    fn hangs(&self, number: u64) -> bool {
+        let hanging = self.hanging.load(Ordering::Relaxed);
+        records::is_usual(number) && number % records::TENANTS == hanging
+    }
+
+    /// Returns the status for a POST of this record, after so many earlier ones.
+    fn status(&self, number: u64, earlier: usize) -> u16 {
+        if records::kind(number) == Kind::Failing {
+            return 503;
+        }
+        let text = format!("{}/{number}/{earlier}", self.seed);
+        let chance = crc32fast::hash(text.as_bytes()) % 1_000;
+        if chance < FAILING_PERMILLE { 503 } else { 200 }
     }
 }
 
@@ -173,12 +224,4 @@ fn read(request: &Request, at: Instant) -> Option<(u64, ReceivedPost)> {
         exact: tenant == records::tenant(number) && request.body == records::body(number),
     };
     Some((number, seen))
-}
-
-fn judge(seed: u64, number: u64, earlier: usize) -> u16 {
-    if records::kind(number) == Kind::Failing {
-        return 503;
-    }
-    let chance = crc32fast::hash(format!("{seed}/{number}/{earlier}").as_bytes()) % 1_000;
-    if chance < FAILING_PERMILLE { 503 } else { 200 }
 }

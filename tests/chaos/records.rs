@@ -1,6 +1,6 @@
 //! The published records: from a record number to its bytes, and to the body that
-//! must arrive. Each has about 1.5 kB. For most tenants 30 % of the attempts
-//! fail.
+//! must arrive. Most have about 1.5 kB, one of 2,000 has [`LARGE_BYTES`]. For most
+//! tenants 30 % of the attempts fail.
 
 use crate::support::sample;
 
@@ -9,6 +9,9 @@ pub const TENANTS: u64 = 20;
 /// Partitions of the source topic.
 pub const PARTITIONS: u32 = 12;
 
+/// The size of a large record.
+const LARGE_BYTES: usize = 900_000;
+
 /// The kind of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -16,6 +19,8 @@ pub enum Kind {
     Plain,
     /// The same, already wrapped, with extra blanks.
     Wrapped,
+    /// The same, of 900 kB.
+    Large,
     /// For a slow tenant.
     Slow,
     /// For a tenant that always answers 503.
@@ -34,6 +39,7 @@ pub fn kind(number: u64) -> Kind {
         n if n % 500 == 11 => Kind::Undecodable,
         n if n % 500 == 12 => Kind::NoTenant,
         n if n % 500 == 13 => Kind::Unlisted,
+        n if n % 2_000 == 19 => Kind::Large,
         n if n % 100 == 7 => Kind::Failing,
         // A tenant that fails this often gets one or two attempts at once. It
         // must keep up with these, or the end of the run would wait for it alone.
@@ -63,6 +69,11 @@ pub fn tenant(number: u64) -> String {
     }
 }
 
+/// Returns whether the record is for one of the [`TENANTS`], and of usual size.
+pub fn is_usual(number: u64) -> bool {
+    matches!(kind(number), Kind::Plain | Kind::Wrapped)
+}
+
 /// Returns every tenant with a callback.
 pub fn tenants() -> Vec<String> {
     let quick = (0..TENANTS).map(|n| format!("t{n}"));
@@ -85,6 +96,15 @@ pub fn value(number: u64) -> Vec<u8> {
         Kind::Wrapped => {
             let bare = sample::record(&id, &tenant(number));
             [b"{ \"data\" :\n", bare.as_slice(), b" }\r\n"].concat()
+        }
+        Kind::Large => {
+            let mut value = sample::record(&id, &tenant(number));
+            let end = value.pop();
+            value.extend_from_slice(b", \"padding\": \"");
+            value.resize(LARGE_BYTES, b'x');
+            value.push(b'"');
+            value.extend(end);
+            value
         }
         _ => sample::record(&id, &tenant(number)),
     }

@@ -19,6 +19,8 @@ pub struct Report {
     /// Records whose POSTs are shown.
     examples: Vec<u64>,
     traces: Vec<String>,
+    /// The times of first attempts beside each kind of fault.
+    latencies: Vec<String>,
     /// How late the program's own threads were.
     late: Vec<String>,
     arguments: Arguments,
@@ -31,7 +33,7 @@ impl Report {
         let each = (arguments.repeats * arguments.rate)
             .div_ceil(AT_RATE)
             .max(10);
-        let sudden = faults.iter().filter(|f| f.kind != FaultKind::Drain);
+        let sudden = faults.iter().filter(|f| f.kind.is_sudden());
         let mut report = Self {
             after_success_max: each * sudden.count() as u64,
             account,
@@ -39,6 +41,7 @@ impl Report {
             breaches: Vec::new(),
             examples: Vec::new(),
             traces: Vec::new(),
+            latencies: Vec::new(),
             late: Vec::new(),
             arguments: *arguments,
             took: Duration::ZERO,
@@ -56,6 +59,11 @@ impl Report {
     /// Adds a breach that is not in the ledger.
     pub fn add_breach(&mut self, breach: String) {
         self.breaches.push(breach);
+    }
+
+    /// Adds the times of first attempts, a line for each kind of fault.
+    pub fn add_latencies(&mut self, latencies: Vec<String>) {
+        self.latencies = latencies;
     }
 
     /// Adds how late the program's own threads were at worst: POSTs may seem that
@@ -155,6 +163,10 @@ impl fmt::Display for Report {
             f,
             "longest time without a first attempt from one partition: {idle} ms"
         )?;
+        writeln!(f, "publish to first POST, records of healthy tenants:")?;
+        for line in &self.latencies {
+            writeln!(f, "  {line}")?;
+        }
         for late in &self.late {
             writeln!(f, "own threads, greatest lateness: {late}")?;
         }

@@ -1,13 +1,16 @@
 //! One run from start to end: cluster, receivers, replicas, publisher, then the
 //! plan. At the end all records settle, and the account is made.
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, Faults};
 use super::driver::{Driver, break_brokers};
+use super::latency;
 use super::ledger::{Account, DeadLetter, Evidence, Fault};
 use super::plan::Plan;
 use super::receiver::{self, Receiver};
 use super::records;
 use super::report::Report;
+use super::surroundings::break_surroundings;
+use crate::support::broker::run_java;
 use crate::support::cluster::Cluster;
 use crate::support::dead_letters;
 use crate::support::publisher::Publisher;
@@ -17,6 +20,7 @@ use crate::support::{http, metrics::Metrics, ports, workspace};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 const TOPIC: &str = "chaos";
@@ -39,6 +43,8 @@ pub struct World {
     directory: PathBuf,
     starts: AtomicUsize,
     outages: AtomicUsize,
+    /// Held by a fault of a broker's process: one at a time.
+    brokers: Mutex<()>,
 }
 
 /// Runs the program from start to end.
@@ -56,6 +62,7 @@ pub fn run(arguments: &Arguments) -> Report {
         let publishing = threads.spawn(|| publish(&world, arguments.rate, &stop));
         let stopper = StopOnDrop(&stop);
         let brokers = threads.spawn(|| break_brokers(&world, &plan.brokers));
+        let surroundings = threads.spawn(|| break_surroundings(&world, &plan.surroundings));
         let drivers: Vec<_> = plan
             .replicas
             .iter()
@@ -66,7 +73,8 @@ pub fn run(arguments: &Arguments) -> Report {
             })
             .collect();
         let outcomes: Vec<_> = drivers.into_iter().map(joined).collect();
-        let faults = joined(brokers);
+        let mut faults = joined(brokers);
+        faults.append(&mut joined(surroundings));
         drop(stopper);
         (joined(publishing), outcomes, faults)
     });
@@ -77,11 +85,16 @@ pub fn run(arguments: &Arguments) -> Report {
         unexpected_ends.append(&mut ends);
     }
     faults.sort_by_key(|fault| fault.at);
-    println!("{published} published; waiting until all records are settled");
+    println!(
+        "{} published; waiting until all records are settled",
+        published.count
+    );
     let settled = settle(&replicas);
-    let account = world.account(published, &faults);
+    let account = world.account(published.count, &faults);
+    let latencies = latency::lines(&world.receiver.noted().posts, |n| published.at(n), &faults);
     let mut report = Report::judged(account, faults, arguments).after(started.elapsed());
     report.add_traces(|number| world.story(number));
+    report.add_latencies(latencies);
     report.add_lateness(world.lateness());
     if let Err(why) = settled {
         report.add_breach(format!("not settled after {SETTLE_MAX:?}: {why}"));
@@ -128,6 +141,7 @@ impl World {
             directory: workspace::directory("chaos"),
             starts: AtomicUsize::new(1),
             outages: AtomicUsize::new(0),
+            brokers: Mutex::default(),
             started: Instant::now(),
             cluster,
             receiver,
@@ -149,10 +163,31 @@ impl World {
         ]);
         let text = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "topics create: {text}");
+        if arguments.faults == Faults::All && brokers > 1 {
+            world.need_all_copies(&format!("{TOPIC}.delay.1s"), brokers);
+        }
         for replica in 0..replicas {
             world.write_tenants(replica);
         }
         world
+    }
+
+    /// Has a topic refuse records while a broker is down.
+    fn need_all_copies(&self, topic: &str, brokers: usize) {
+        let arguments = [
+            "--bootstrap-server",
+            self.cluster.broker(0).address(),
+            "--entity-type",
+            "topics",
+            "--entity-name",
+            topic,
+            "--alter",
+            "--add-config",
+            &format!("min.insync.replicas={brokers}"),
+        ];
+        if let Err(why) = run_java("kafka.admin.ConfigCommand", &arguments) {
+            panic!("the settings of {topic} are not changed: {why}");
+        }
     }
 
     /// Writes a replica's tenants file. Each replica has its own relay to the
@@ -178,6 +213,16 @@ impl World {
     /// Returns the relay between a replica and the receivers.
     pub fn receivers_way(&self, replica: usize) -> &Relay {
         &self.ways[replica]
+    }
+
+    /// Returns the tenants' receiver.
+    pub fn receiver(&self) -> &Receiver {
+        &self.receiver
+    }
+
+    /// Waits until no other fault concerns a broker's process.
+    pub fn brokers(&self) -> MutexGuard<'_, ()> {
+        self.brokers.lock().expect("no holder panics")
     }
 
     /// Returns how often a broker went down or came back: odd while one is down.
@@ -288,19 +333,36 @@ impl World {
     }
 }
 
-/// Publishes at a steady rate until `stop`; returns the number of records.
-fn publish(world: &World, rate: u64, stop: &AtomicBool) -> u64 {
+/// What was published.
+struct Published {
+    count: u64,
+    started: Instant,
+    rate: u64,
+}
+
+impl Published {
+    /// Returns when a record was due to be published.
+    fn at(&self, number: u64) -> Instant {
+        self.started + Duration::from_millis(number * 1_000 / self.rate)
+    }
+}
+
+/// Publishes at a steady rate until `stop`.
+fn publish(world: &World, rate: u64, stop: &AtomicBool) -> Published {
     let publisher = Publisher::new(world.cluster.broker(0));
-    let started = Instant::now();
-    let mut published = 0;
+    let mut published = Published {
+        count: 0,
+        started: Instant::now(),
+        rate,
+    };
     while !stop.load(Ordering::Relaxed) {
-        let due = started.elapsed().as_millis() as u64 * rate / 1_000;
-        while published < due {
-            let (key, value) = (records::id(published), records::value(published));
-            let partition = records::partition(published) as i32;
+        while published.at(published.count) <= Instant::now() {
+            let number = published.count;
+            let (key, value) = (records::id(number), records::value(number));
+            let partition = records::partition(number) as i32;
             let key = Some(key.as_bytes());
             publisher.send_to(TOPIC, Some(partition), key, Some(&value), &[]);
-            published += 1;
+            published.count += 1;
         }
         std::thread::sleep(Duration::from_millis(2));
     }

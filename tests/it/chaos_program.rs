@@ -1,7 +1,7 @@
 //! The chaos program's own tests: planted breaches in its ledger, each of which
 //! must be seen while what is allowed must not; arguments; plans.
 
-use crate::chaos::arguments::{Arguments, HELP};
+use crate::chaos::arguments::{Arguments, Faults, HELP};
 use crate::chaos::ledger::{Account, DeadLetter, Evidence, Fault, FaultKind};
 use crate::chaos::plan::{Plan, PlannedFault};
 use crate::chaos::receiver::ReceivedPost;
@@ -252,11 +252,12 @@ fn the_help_names_every_argument() {
 #[test]
 fn each_mistake_is_named_with_what_is_allowed() {
     assert_eq!(
-        parse("--kills 0 --brokers 2 --speed 3 --rate").map_err(|m| m.join("\n")),
-        Err("--kills 0: allowed is 1 to 10000\n\
+        parse("--kills x --brokers 2 --speed 3 --faults some --rate").map_err(|m| m.join("\n")),
+        Err("--kills x: allowed is 0 to 10000\n\
              --brokers 2: allowed is 1 or 3\n\
              --speed: not an argument of this program\n\
              3: not an argument of this program\n\
+             --faults some: allowed is processes or all\n\
              --rate : allowed is 10 to 2000"
             .to_owned())
     );
@@ -272,6 +273,7 @@ fn chaos_for_a_minute_keeps_every_promise() {
         // committed transaction, see "What Kafka itself may break" in the runbook.
         brokers: 3,
         rate: 100,
+        faults: Faults::Processes,
         // Beside other tests a transaction may take ten times as long.
         repeats: 400,
     });

@@ -194,6 +194,24 @@ impl Broker {
         process.wait(wait::PATIENCE);
     }
 
+    /// Stops its threads, until [`Broker::thaw`].
+    #[allow(dead_code, reason = "chaos uses it")]
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    #[allow(dead_code, reason = "chaos uses it")]
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    #[allow(dead_code, reason = "chaos uses it")]
+    fn signal(&self, signal: Signal) {
+        let process = self.process.lock().expect("no holder panics");
+        process.as_ref().expect("the broker runs").signal(signal);
+    }
+
     /// Its process id.
     #[allow(dead_code, reason = "the benchmark confines it to a core")]
     pub fn pid(&self) -> u32 {
