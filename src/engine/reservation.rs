@@ -34,6 +34,7 @@ impl Engine {
         }
         // Each uncommitted delivery is repeated if the process dies.
         if self.is_full() {
+            self.core.start_slots.note_scarce(self.core.now);
             return;
         }
         let uncommitted = self.uncommitted();
@@ -76,6 +77,7 @@ impl Engine {
                 open.remove(&partition);
             }
         }
+        core.start_slots.note_scarce(now);
     }
 }
 

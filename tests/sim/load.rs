@@ -24,7 +24,7 @@ use std::time::Duration;
 
 const GENERATION: Generation = Generation(1);
 const BEGIN_MS: i64 = 1_700_000_000_000;
-/// The durations of a poll, a commit and a transaction.
+/// The durations of a poll, a commit and a transaction with Kafka near.
 const POLL_MS: i64 = 1;
 const COMMIT_MS: i64 = 2;
 const MOVE_MS: i64 = 15;
@@ -63,6 +63,8 @@ pub struct Load {
     pub results: Vec<TenantResult>,
     /// The maximum number of attempts in flight so far.
     pub in_flight_most: usize,
+    /// The round trip to Kafka, in milliseconds. All that Kafka does takes so much longer.
+    pub round_trip_ms: i64,
     logs: BTreeMap<Partition, Log>,
     published: usize,
     tenant_of: HashMap<Position, usize>,
@@ -99,6 +101,7 @@ impl Load {
             engine: Engine::new(settings),
             results: vec![TenantResult::default(); tenants.len()],
             in_flight_most: 0,
+            round_trip_ms: 0,
             published: 0,
             tenant_of: HashMap::new(),
             first_partitions: partitions,
@@ -271,7 +274,10 @@ impl Load {
         let log = self.logs.get_mut(&partition).expect("a consumed topic");
         if !log.polling && !log.asked.is_used_up() && log.read < log.records.len() {
             log.polling = true;
-            self.at(self.now + POLL_MS, LoadEvent::Poll(partition));
+            self.at(
+                self.now + POLL_MS + self.round_trip_ms,
+                LoadEvent::Poll(partition),
+            );
         }
     }
 
@@ -375,9 +381,10 @@ impl Load {
             KafkaRequest::Commit(order) => {
                 self.note_bases(&order.snapshots);
                 let write = order.write;
-                let took = Duration::from_millis(COMMIT_MS as u64);
+                let took_ms = COMMIT_MS + self.round_trip_ms;
+                let took = Duration::from_millis(took_ms as u64);
                 self.at(
-                    self.now + COMMIT_MS,
+                    self.now + took_ms,
                     LoadEvent::PassEvent(kafka(KafkaEvent::Committed { write, took })),
                 );
             }

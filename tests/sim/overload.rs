@@ -305,6 +305,30 @@ fn a_backlog_of_many_healthy_tenants_is_not_diverted() {
     assert_eq!((all.delivered, all.diverted), (TENANTS, 0));
 }
 
+/// Attempts are reserved for longer than they last. The limits of tenants and the lanes
+/// are then full because of Kafka, and not because of the tenants.
+#[test]
+fn a_backlog_behind_a_far_kafka_is_not_diverted() {
+    const TENANTS: usize = 100;
+    const RECORDS: usize = 60_000;
+    for round_trip_ms in [0, 5, 10, 20, 50] {
+        let tenants = (0..TENANTS)
+            .map(|_| LoadTenant::steady(1, Some(200)))
+            .collect();
+        let mut load = Load::new(settings(1_024), 12, tenants);
+        load.round_trip_ms = round_trip_ms;
+        (0..RECORDS).for_each(|n| load.publish(1_000, n % TENANTS));
+        load.run_to_end(10 * MINUTE);
+        let all = sum(&load.results);
+        println!(
+            "backlog, Kafka {round_trip_ms} ms away: {} diverted, all tried within {} ms",
+            all.diverted,
+            all.wait_ms(1.0)
+        );
+        assert_eq!((all.delivered, all.diverted), (RECORDS, 0));
+    }
+}
+
 /// All tenants share one partition. The untried ones use all attempts that
 /// untried tenants may have, so the others cannot wait.
 #[test]

@@ -78,8 +78,9 @@ pub enum Admission {
     /// The record waits in its partition: the lane is held back only since a moment,
     /// or the untried tenants before it turn out to answer.
     WaitBriefly,
-    /// The record waits in its partition, because the lane empties fast. If it blocks
-    /// records of other tenants there, it is diverted.
+    /// The record waits in its partition, because the lane empties fast. It is diverted if
+    /// it blocks records of other tenants there. It blocks none while the process has more
+    /// to start than it can.
     WaitUnlessBlocking,
     /// The record is diverted, as [`Lanes::divert`] says.
     Divert,

@@ -32,6 +32,9 @@ pub const START_SLOTS: usize = 128;
 const HELD_IDLE_MAX: Duration = Duration::from_millis(4);
 /// By the clock.
 const HELD_MAX: Duration = Duration::from_millis(100);
+/// After records could not start for want of slots, slots are scarce for this long. A
+/// process at its limit wants slots with each write.
+const SCARCE: Duration = Duration::from_millis(50);
 
 /// The start slots.
 #[derive(Default)]
@@ -43,6 +46,8 @@ pub struct StartSlots {
     started: VecDeque<(Position, Started)>,
     /// The total time for which the process was busy.
     worked: Duration,
+    /// When slots were last scarce.
+    scarce_at: Option<UnixMillis>,
 }
 
 /// When an attempt started.
@@ -57,6 +62,16 @@ impl StartSlots {
     /// Returns whether one more slot may be taken.
     pub fn has_free(&self) -> bool {
         self.taken < self.max
+    }
+
+    /// Notes that no slot is free for records that could start.
+    pub fn note_scarce(&mut self, now: UnixMillis) {
+        self.scarce_at = Some(now);
+    }
+
+    /// Returns whether the process has had more to start than it could, just now.
+    pub fn are_scarce(&self, now: UnixMillis) -> bool {
+        self.scarce_at.is_some_and(|at| now.since(at) < SCARCE)
     }
 
     /// Sets the number of slots that may be taken.
