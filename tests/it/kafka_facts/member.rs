@@ -157,9 +157,9 @@ impl Member {
     /// Commits, waiting for the answer.
     pub fn commit(&self, offsets: &TopicPartitionList) -> KafkaResult<()> {
         let (consumer, offsets) = (Arc::clone(self.consumer()), offsets.clone());
-        wait::returns("a commit", move || {
-            consumer.commit(&offsets, CommitMode::Sync)
-        })
+        // A hang fails one test, and not the whole run.
+        wait::answer(move || consumer.commit(&offsets, CommitMode::Sync))
+            .expect("a commit is answered")
     }
 
     /// The code of the error that ended it for good.
@@ -191,11 +191,9 @@ impl Drop for Member {
             thread.map(JoinHandle::join);
             drop(consumer);
         };
-        if thread::panicking() {
-            // A second panic would end the process, and all tests with it.
-            thread::spawn(close);
-        } else {
-            wait::returns("a member's close", close);
+        // Closing is no part of the facts, and has no limit of its own.
+        if wait::answer(close).is_none() {
+            eprintln!("librdkafka has not closed a consumer; it is left alone");
         }
     }
 }

@@ -44,17 +44,16 @@ pub fn stays(what: &str, span: Duration, mut look: impl FnMut() -> bool) {
     }
 }
 
-/// Makes a call of librdkafka that has no limit of its own, and waits for
-/// [`PATIENCE`] at most. A call that hangs then fails one test, and not the whole run.
+/// Makes a call of librdkafka that has no limit of its own, in another thread. Returns
+/// its answer, or nothing when it has not returned after [`PATIENCE`].
 ///
-/// Panics: when the call has not returned by then, and when it panics itself.
-#[track_caller]
-pub fn returns<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
+/// Panics: when the call panics.
+pub fn answer<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (answer, answered) = mpsc::channel();
     let caller = thread::spawn(move || answer.send(call()).is_ok());
     match answered.recv_timeout(PATIENCE) {
-        Ok(value) => value,
-        Err(RecvTimeoutError::Timeout) => panic!("waited {PATIENCE:?} for the end of {what}"),
+        Ok(value) => Some(value),
+        Err(RecvTimeoutError::Timeout) => None,
         Err(RecvTimeoutError::Disconnected) => {
             panic::resume_unwind(caller.join().expect_err("it sent no answer"))
         }
