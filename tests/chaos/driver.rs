@@ -144,6 +144,7 @@ impl<'w> Driver<'w> {
         self.faults.push(Fault {
             kind,
             replica: Some(self.replica),
+            tenant: None,
             at,
             over,
             recovery: Some(worked - over),
@@ -209,6 +210,7 @@ pub fn break_brokers(world: &World, plan: &[BrokerDown]) -> Vec<Fault> {
         let fault = Fault {
             kind: FaultKind::BrokerDown,
             replica: None,
+            tenant: None,
             at,
             over: Instant::now(),
             recovery: None,

@@ -4,24 +4,24 @@
 use super::ledger::{Fault, FaultKind};
 use super::receiver::ReceivedPost;
 use super::records;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// A fault shows in records that were published up to this time after its end.
 const AFTER: Duration = Duration::from_secs(2);
 
-/// Returns a line for each kind of fault. Records of all 20 usual tenants count. A
-/// tenant that hangs is one of these: its first POSTs come in time, or late.
+/// Returns a line for each kind of fault. Records of the usual tenants count, except of
+/// those that hang in this run.
 pub fn lines(
     posts: &HashMap<u64, Vec<ReceivedPost>>,
     published_at: impl Fn(u64) -> Instant,
     faults: &[Fault],
 ) -> Vec<String> {
     let mut times: BTreeMap<Option<FaultKind>, Vec<Duration>> = BTreeMap::new();
-    for (number, posts) in posts
-        .iter()
-        .filter(|(number, _)| records::is_usual(**number))
-    {
+    let hang: HashSet<u64> = faults.iter().filter_map(|fault| fault.tenant).collect();
+    let is_healthy =
+        |number: u64| records::is_usual(number) && !hang.contains(&(number % records::TENANTS));
+    for (number, posts) in posts.iter().filter(|(number, _)| is_healthy(**number)) {
         let Some(first) = posts.first().filter(|first| first.attempt == 1) else {
             continue;
         };

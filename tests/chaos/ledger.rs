@@ -68,6 +68,8 @@ pub struct Fault {
     /// The replica of the fault; `None` for a broker, which concerns all
     /// replicas.
     pub replica: Option<usize>,
+    /// The number of the tenant that hangs.
+    pub tenant: Option<u64>,
     pub at: Instant,
     /// When the fault ended: by a restart, SIGCONT or a healed network.
     pub over: Instant,

@@ -57,9 +57,14 @@ fn perform(world: &World, fault: Surrounding, span: Duration) -> Fault {
             (FaultKind::UnreachableBroker, Some(replica))
         }
     };
+    let tenant = match fault {
+        Surrounding::HangingTenant { tenant } => Some(tenant),
+        _ => None,
+    };
     Fault {
         kind,
         replica,
+        tenant,
         at,
         over: Instant::now(),
         recovery: None,

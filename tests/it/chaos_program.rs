@@ -29,6 +29,7 @@ fn kill(start: Instant, ms: u64) -> Fault {
     Fault {
         kind: FaultKind::Kill,
         replica: Some(0),
+        tenant: None,
         at,
         over: at,
         recovery: None,
@@ -117,6 +118,7 @@ fn a_doubled_post_is_seen_and_a_kill_explains_only_what_it_can() {
     );
     let of_another = Fault {
         replica: Some(1),
+        tenant: None,
         ..kill(start, 20)
     };
     check(
