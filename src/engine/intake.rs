@@ -258,7 +258,7 @@ impl Core {
             Admission::StopReading => Placed::Waits(Box::new(read), HeadWait::Change(None)),
             Admission::WaitBriefly => Placed::Waits(Box::new(read), again),
             // If all other records in the inbox are of this tenant, it blocks no other.
-            // Nor does it where the process has more to start than it can.
+            // Nor does it where nothing behind it could start.
             Admission::WaitUnlessBlocking
                 if state.diverts_in_a_row >= DIVERTS_IN_A_ROW
                     || self.start_slots.are_scarce(now)

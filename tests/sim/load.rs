@@ -63,7 +63,7 @@ pub struct Load {
     pub results: Vec<TenantResult>,
     /// The maximum number of attempts in flight so far.
     pub in_flight_most: usize,
-    /// The round trip to Kafka, in milliseconds. All that Kafka does takes so much longer.
+    /// The round trip to Kafka, in milliseconds. A poll and a commit take so much longer.
     pub round_trip_ms: i64,
     logs: BTreeMap<Partition, Log>,
     published: usize,

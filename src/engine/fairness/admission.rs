@@ -79,8 +79,8 @@ pub enum Admission {
     /// or the untried tenants before it turn out to answer.
     WaitBriefly,
     /// The record waits in its partition, because the lane empties fast. It is diverted if
-    /// it blocks records of other tenants there. It blocks none while the process has more
-    /// to start than it can.
+    /// it blocks records of other tenants there. It blocks none while all start slots are
+    /// taken.
     WaitUnlessBlocking,
     /// The record is diverted, as [`Lanes::divert`] says.
     Divert,

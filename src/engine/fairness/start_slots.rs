@@ -32,8 +32,8 @@ pub const START_SLOTS: usize = 128;
 const HELD_IDLE_MAX: Duration = Duration::from_millis(4);
 /// By the clock.
 const HELD_MAX: Duration = Duration::from_millis(100);
-/// After records could not start for want of slots, slots are scarce for this long. A
-/// process at its limit wants slots with each write.
+/// After all slots were taken, slots are scarce for this long. A process at its limit
+/// takes all with each write.
 const SCARCE: Duration = Duration::from_millis(50);
 
 /// The start slots.
@@ -46,7 +46,7 @@ pub struct StartSlots {
     started: VecDeque<(Position, Started)>,
     /// The total time for which the process was busy.
     worked: Duration,
-    /// When slots were last scarce.
+    /// When no slot was free.
     scarce_at: Option<UnixMillis>,
 }
 
@@ -64,12 +64,13 @@ impl StartSlots {
         self.taken < self.max
     }
 
-    /// Notes that no slot is free for records that could start.
+    /// Notes that no slot is free.
     pub fn note_scarce(&mut self, now: UnixMillis) {
         self.scarce_at = Some(now);
     }
 
-    /// Returns whether the process has had more to start than it could, just now.
+    /// Returns whether no slot was free just now. A record that waits in its partition
+    /// then blocks none: those behind it could not start either.
     pub fn are_scarce(&self, now: UnixMillis) -> bool {
         self.scarce_at.is_some_and(|at| now.since(at) < SCARCE)
     }
